@@ -1,0 +1,32 @@
+"""InvDiff: balance what a text-to-image diffusion model makes of a prompt, without group labels.
+
+The public names are resolved when they are first used, so that ``import invdiff`` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from invdiff.app.api import Run
+    from invdiff.engine.config import Config
+    from invdiff.model.attach import attach, detach
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Run", "__version__", "attach", "detach"]
+
+_HOMES = {
+    "Config": "invdiff.engine.config",
+    "Run": "invdiff.app.api",
+    "attach": "invdiff.model.attach",
+    "detach": "invdiff.model.attach",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'invdiff' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,87 @@
+"""Files that are either there in full or not there at all.
+
+Every helper writes beside the target, forces the bytes to the disk and renames. A reader never sees
+half a file, whenever the writer is killed.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from invdiff.errors import RunError
+
+
+def write_with(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let ``write`` make a file beside ``path``, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: some writers choose the format by it.
+    beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        write(beside)
+        with beside.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write ``text`` as UTF-8."""
+    return write_with(path, lambda beside: beside.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON; numbers that are not finite become null, numpy values plain ones."""
+    return write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_parquet(path: Path, table: Any) -> Path:
+    """Write a pyarrow table, or a mapping from column names to equally long columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = table if isinstance(table, pa.Table) else pa.table(dict(table))
+    return write_with(path, lambda beside: pq.write_table(rows, beside))
+
+
+def read_parquet(path: Path) -> dict[str, list[Any]]:
+    """The columns of a parquet file as lists."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: redo the stage that writes it (--redo)") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunError(f"{path} is damaged ({error}): redo its stage (--redo)") from None
+    return columns
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file of the run."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: redo the stage that writes it (--redo)") from None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): redo its stage (--redo)") from None
+
+
+def plain(value: Any) -> Any:
+    """``value`` made of dicts, lists, text, finite numbers, booleans and None only."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, torch tensors
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

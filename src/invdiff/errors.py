@@ -1,0 +1,56 @@
+"""The mistakes a user can make, each with what to do about it.
+
+Everything here is shown as one line by the command line, without a traceback. A broken invariant
+of our own is an ``assert`` and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+
+
+class InvDiffError(Exception):
+    """Any mistake that whoever runs InvDiff can mend; the message says how."""
+
+
+class ConfigError(InvDiffError):
+    """One or more problems in the configuration, all found before any work starts."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        found = (problems,) if isinstance(problems, str) else tuple(problems)
+        assert found, "a ConfigError carries at least one problem"
+        self.problems: tuple[str, ...] = found
+        super().__init__(*found)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class DataError(InvDiffError):
+    """The pictures, prompts or labels cannot be used as they are."""
+
+
+class RunError(InvDiffError):
+    """The run folder does not allow what was asked for."""
+
+
+class ModelError(InvDiffError):
+    """The model cannot be loaded, adapted or attached to."""
+
+
+class Interrupted(InvDiffError):
+    """Ctrl-C or SIGTERM: what was finished is on the disk, the same command goes on from there."""
+
+    def __init__(
+        self, message: str = "interrupted; run the same command again to go on where it stopped"
+    ) -> None:
+        super().__init__(message)
+
+
+class MissingExtra(InvDiffError):
+    """An optional library is not installed."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        self.library, self.extra = library, extra
+        super().__init__(f"{library} is not installed: pip install 'invdiff[{extra}]'")
+
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
+        return type(self), (self.library, self.extra)
