@@ -1,0 +1,92 @@
+"""Any picture file to a small RGB square, or the reason why not."""
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from invdiff.data.samples import Pictures
+
+MAX_PIXELS = 64_000_000
+SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Named, because Pillow's other readers include one that starts an external program (EPS).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+
+
+class BadPicture(Exception):
+    """One picture cannot be used; the text is the reason, for the quarantine list."""
+
+
+def decode(content: bytes, size: int) -> Pictures:
+    """Decode a picture file completely and return (size, size, 3), uint8.
+
+    Raises BadPicture. A picture with more than 64 megapixels is refused by its header, before
+    any memory is spent on it; a truncated file is refused although its header is fine.
+    """
+    if not content:
+        raise BadPicture("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about sizes (checked here) and about metadata that is not used.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                check_pixels(*image.size)
+                image.load()
+                return fit(rgb(ImageOps.exif_transpose(image)), size)
+    except (BadPicture, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise BadPicture(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
+    except Image.UnidentifiedImageError:
+        raise BadPicture("not a picture, or of an unknown format") from None
+    except Exception as error:
+        # Decoders meet damaged bytes with whatever they run into: OSError, SyntaxError, IndexError.
+        raise BadPicture(f"cannot be decoded: {one_line(error)}") from error
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raise BadPicture for more than MAX_PIXELS."""
+    if width * height > MAX_PIXELS:
+        limit = MAX_PIXELS // 1_000_000
+        raise BadPicture(f"{width} x {height} pixels are more than {limit} megapixels")
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Palette, grey, 16-bit grey, CMYK and transparent pictures (over white) to RGB."""
+    if image.mode.startswith("I;16"):
+        # Pillow would clip instead of scaling: 65535 / 257 = 255.
+        grey = np.asarray(image).astype(np.uint32) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise BadPicture(f"pixels of type {image.mode} have no fixed range; save it with 8 bits")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, "white")
+        paper.alpha_composite(layer)
+        return paper.convert("RGB")
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, size: int) -> Pictures:
+    """Crop the central square and resize it: area means when shrinking, Lanczos when enlarging."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    if side != size:
+        kernel = Image.Resampling.BOX if side > size else Image.Resampling.LANCZOS
+        square = square.resize((size, size), kernel)
+    return np.array(square)
+
+
+def fit_array(pixels: NDArray[np.uint8], size: int) -> Pictures:
+    """The same for pixels (height, width, 3)."""
+    if pixels.shape == (size, size, 3):
+        return pixels
+    return fit(Image.fromarray(pixels), size)
+
+
+def one_line(error: Exception) -> str:
+    """The text of an error without line breaks; its class when there is no text."""
+    return " ".join(str(error).split()) or type(error).__name__

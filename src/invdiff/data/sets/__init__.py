@@ -1,0 +1,1 @@
+"""Embedded data sets, one file a set."""
