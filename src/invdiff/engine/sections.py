@@ -1,0 +1,216 @@
+"""Every setting of a run: its type, range, default and one sentence.
+
+Noise levels are fractions of the schedule, 0 = clean, 1 = pure noise. The sections are frozen and
+strict (the text "100" is no number) and refuse keys that they do not know.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+# Embedded data sets and how many prompts each has.
+EMBEDDED_SETS = {"faces": 4}
+
+Whole = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(gt=0, le=1)]
+
+
+def _rule(holds: Callable[[list[float]], bool], rule: str) -> AfterValidator:
+    """A check of a whole list; ``rule`` completes "must ..."."""
+
+    def check(values: list[float]) -> list[float]:
+        if not holds(values):
+            raise ValueError(rule)
+        return values
+
+    return AfterValidator(check)
+
+
+def _distinct(values: list[float]) -> bool:
+    return len(set(values)) == len(values)
+
+
+def _ascending_with_one(values: list[float]) -> bool:
+    return values == sorted(set(values)) and 1.0 in values
+
+
+def _odd_one_out(batch: int) -> int:
+    if batch % 2:
+        raise ValueError(f"be even, one half for each group ({batch + 1} would do)")
+    return batch
+
+
+Levels = Annotated[
+    list[Level], Field(min_length=1), _rule(_distinct, "name each noise level only once")
+]
+Scales = Annotated[
+    list[Annotated[float, Field(ge=1)]],
+    Field(min_length=1),
+    _rule(_distinct, "name each guidance scale only once"),
+]
+Strengths = Annotated[
+    list[Annotated[float, Field(ge=0)]],
+    _rule(_ascending_with_one, "be ascending and contain 1.0, the trained point"),
+]
+Window = Annotated[
+    list[Share],
+    Field(min_length=2, max_length=2),
+    _rule(lambda w: w[0] < w[1], "be [start, stop] with start < stop"),
+]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, strict, no unknown keys, no infinities."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class ModelSection(Section):
+    """The frozen base model."""
+
+    path: str = Field(
+        "faces",
+        min_length=1,
+        description="An embedded model, a folder in diffusers format, or a hub id.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute; auto takes a GPU if there is one."
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="Number format of the frozen model; the adapter is float32."
+    )
+
+
+class DataSection(Section):
+    """The pictures and prompts that the groups are inferred from."""
+
+    path: str = Field(
+        "faces",
+        min_length=1,
+        description="An embedded set, a folder of pictures with metadata or caption files, "
+        "or an .npz file with the arrays images and prompt.",
+    )
+    prompt_column: str = Field(
+        "", description="Metadata column with the prompts; empty finds caption, text or prompt."
+    )
+    label_column: str = Field(
+        "", description="Metadata column with group labels; only the labels estimator reads it."
+    )
+    image_size: int = Field(0, ge=0, description="Pixels a side; 0 is the model's own size.")
+    max_bad_share: Share = Field(
+        0.05, description="Share of unreadable pictures above which the data is refused."
+    )
+    min_images: Whole = Field(
+        40, description="Prompts with fewer images than this are not searched for groups."
+    )
+
+
+class DiscoverSection(Section):
+    """The max step: which images go with the model and which against it."""
+
+    estimator: Literal["semantic", "labels", "random", "reference", "none"] = Field(
+        "semantic", description="How groups are found; all but semantic are for comparison."
+    )
+    images_per_prompt: Whole = Field(600, description="Images of each prompt that are scored.")
+    levels: Levels = Field(
+        [0.98, 0.94, 0.88, 0.75, 0.5], description="Noise levels at which images are scored."
+    )
+    feature_levels: Levels = Field(
+        [0.25, 0.5, 0.75], description="Noise levels at which the model's features are read."
+    )
+    draws: int = Field(
+        2, ge=2, description="Noise draws for each level, shared by all images; at least 2."
+    )
+    min_share: float = Field(
+        0.02, ge=0, lt=0.5, description="Smallest share of a prompt's images that is a group."
+    )
+    false_alarm: float = Field(
+        0.01, gt=0, lt=1, description="Chance of finding groups where there are none."
+    )
+    batch: Whole = Field(64, description="Images in one pass through the model.")
+
+
+class TrainSection(Section):
+    """The min step: the guidance, a LoRA on the frozen denoiser."""
+
+    steps: Whole = Field(1200, description="Training steps.")
+    batch: Annotated[int, Field(ge=2), AfterValidator(_odd_one_out)] = Field(
+        32, description="Images in one step; even, half for each group."
+    )
+    rank: Whole = Field(8, description="Rank of the LoRA.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
+    prompt_dropout: float = Field(
+        0.25, ge=0, lt=1, description="Share of images trained under the null prompt."
+    )
+    level_focus: float = Field(
+        1.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
+    )
+    variance_weight: float = Field(
+        1.0, ge=0, description="Lambda, the weight of the variance between group risks."
+    )
+    variance_warmup: int = Field(
+        100, ge=0, description="Steps over which the variance weight rises from 0."
+    )
+    objective: Literal["regret", "plain", "mean", "reference"] = Field(
+        "regret",
+        description="Whose variance counts: regret over the base, plain risks, none (mean), "
+        "or the authors' code (reference).",
+    )
+    target: Literal["stable", "sample"] = Field(
+        "stable", description="What the denoiser is trained towards."
+    )
+    loss_space: Literal["v", "epsilon", "x0"] = Field(
+        "v", description="Space of the loss, whatever the model predicts."
+    )
+    save_every: Whole = Field(200, description="Steps between checkpoints.")
+
+
+class CalibrateSection(Section):
+    """The search for the smallest strength that is enough."""
+
+    guidance_scale: float = Field(2.5, ge=1, description="Guidance scale of the calibration.")
+    images_per_prompt: Whole = Field(64, description="Images of each prompt and strength.")
+    tolerance: float = Field(
+        0.1, gt=0, le=1, description="Largest gap from even shares that is close enough."
+    )
+    strengths: Strengths = Field(
+        [0.0, 0.5, 0.75, 1.0, 1.25, 1.5], description="Strengths to try, ascending, with 1.0."
+    )
+
+
+class SampleSection(Section):
+    """Pictures before and after, from the same seeds."""
+
+    prompts: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="Prompts to sample; empty takes the training prompts."
+    )
+    images_per_prompt: Whole = Field(400, description="Images of each prompt, arm and scale.")
+    guidance_scales: Scales = Field([1.0, 2.5], description="Classifier-free guidance scales.")
+    steps: Whole = Field(30, description="Denoising steps of one image.")
+    strength: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="Strength of the guidance; auto takes the calibrated one."
+    )
+    window: Window = Field(
+        [0.0, 1.0], description="Noise levels [start, stop] at which the guidance applies."
+    )
+    batch: Whole = Field(64, description="Images in one pass through the model.")
+
+
+class EvaluateSection(Section):
+    """The figures."""
+
+    classifier: Literal["auto", "faces", "none"] = Field(
+        "auto", description="Attribute classifier; auto takes the embedded data's own."
+    )
+    resamples: int = Field(2000, ge=100, description="Bootstrap resamples of each interval.")
+    neighbours: Whole = Field(3, description="Neighbours in precision and recall.")
+
+
+class ReportSection(Section):
+    """The report."""
+
+    title: str = Field("", description="Title of the report; empty makes one.")
