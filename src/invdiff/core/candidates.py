@@ -1,0 +1,176 @@
+"""Candidate partitions: the simple ways to split images in two that the max step chooses from.
+
+Left free, the max step (InvDiff, arXiv 2412.08480) splits the sorted scores and calls noise a
+group. A bias that people see is simple in the denoiser's own features, so candidates are of two
+kinds: clusters of those features, and splits of the score carried to the features by a
+cross-fitted linear model. Faces need the first kind, cut-outs on photographs the second.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import gaussian_kde
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+
+Scope = Literal["pooled", "prompt"]
+CLUSTER_COUNTS = range(2, 7)
+COMPONENTS = 32
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A partition in two: ``member`` says who is in the second group.
+
+    ``scope`` is how far its meaning reaches: over all prompts, or within each prompt only.
+    """
+
+    name: str
+    member: Bool[np.ndarray, " sample"]
+    scope: Scope
+
+
+def compress(
+    features: Float[np.ndarray, "sample feature"], components: int = COMPONENTS
+) -> Float[np.ndarray, "sample component"]:
+    """Leading principal components of the features, scaled alike within each level.
+
+    Deterministic; components keep their variances, so that clusters see what is large.
+    """
+    count = min(components, *features.shape)
+    return PCA(count, svd_solver="full").fit_transform(features - features.mean(0))
+
+
+def centre(values: Float[np.ndarray, "sample width"], prompt: np.ndarray) -> np.ndarray:
+    """``values`` minus the mean of their prompt."""
+    centred = values.copy()
+    for name in np.unique(prompt):
+        rows = prompt == name
+        centred[rows] -= values[rows].mean(0)
+    return centred
+
+
+def cluster_candidates(
+    components: Float[np.ndarray, "sample component"], prompt: np.ndarray, seed: int
+) -> Iterator[Candidate]:
+    """One cluster against the rest, for k-means and Gaussian mixtures, pooled and prompt-centred."""
+    for view, values in (
+        ("pooled", components),
+        ("prompt-centred", centre(components, prompt)),
+    ):
+        for count in CLUSTER_COUNTS:
+            for method, fit in (("k-means", _k_means), ("mixture", _mixture)):
+                labels = fit(values[:, :10] if method == "mixture" else values, count, seed)
+                for cluster in range(1 if count == 2 else 0, count):
+                    name = f"{method}, {count} clusters, {view}, cluster {cluster + 1}"
+                    yield Candidate(name, labels == cluster, "pooled")
+
+
+def _k_means(values: np.ndarray, count: int, seed: int) -> np.ndarray:
+    return KMeans(count, n_init=4, random_state=seed % 2**32).fit_predict(values)
+
+
+def _mixture(values: np.ndarray, count: int, seed: int) -> np.ndarray:
+    model = GaussianMixture(count, reg_covar=1e-3, random_state=seed % 2**32)
+    return model.fit_predict(values / values.std())
+
+
+def split_candidates(
+    score: Float[np.ndarray, " sample"],
+    components: Float[np.ndarray, "sample component"],
+    prompt: np.ndarray,
+    min_share: float,
+    seed: int,
+) -> Iterator[Candidate]:
+    """Splits of each prompt's score by several rules, each carried over by a linear model.
+
+    What the linear model, fitted on other images, cannot see in the features is noise.
+    """
+    for name, rule in SPLITS.items():
+        member = np.zeros(len(score), bool)
+        for text in np.unique(prompt):
+            rows = prompt == text
+            high = rule(score[rows], min_share)
+            carried = cross_fit(components[rows], high, seed)
+            member[rows] = carried > 0.5
+        yield Candidate(f"{name} of the score, carried to the features", member, "prompt")
+
+
+def cross_fit(
+    components: Float[np.ndarray, "sample component"],
+    member: Bool[np.ndarray, " sample"],
+    seed: int,
+    folds: int = 5,
+) -> Float[np.ndarray, " sample"]:
+    """Probability of membership for each image, by a logistic model fitted on the others.
+
+    With fewer members than folds on either side there is nothing to learn: zeros come back.
+    """
+    probability = np.zeros(len(member))
+    if min(member.sum(), (~member).sum()) < folds:
+        return probability
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
+    for others, held_out in splitter.split(components, member):
+        model = linear_model(components[others], member[others])
+        probability[held_out] = model(components[held_out])
+    return probability
+
+
+def linear_model(
+    components: Float[np.ndarray, "sample component"], member: Bool[np.ndarray, " sample"]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A fitted logistic model: features (n, component) to the probability of membership (n,)."""
+    scaler = StandardScaler().fit(components)
+    model = LogisticRegression(C=0.1, max_iter=1000).fit(scaler.transform(components), member)
+    return lambda values: model.predict_proba(scaler.transform(values))[:, 1]
+
+
+def valley(score: Float[np.ndarray, " sample"], min_share: float) -> Bool[np.ndarray, " sample"]:
+    """Above the deepest valley of the score's density; nobody where there is only one hill."""
+    grid = np.quantile(score, np.linspace(min_share, 1 - min_share, 200))
+    density = gaussian_kde(score, bw_method=0.2)(grid)
+    left = np.maximum.accumulate(density)
+    right = np.maximum.accumulate(density[::-1])[::-1]
+    depth = 1 - density / np.minimum(left, right)
+    if depth.max() <= 0:
+        return np.zeros(len(score), bool)
+    return score > grid[int(depth.argmax())]
+
+
+def mixture_split(
+    score: Float[np.ndarray, " sample"], min_share: float
+) -> Bool[np.ndarray, " sample"]:
+    """Members of the higher component of a two-component Gaussian mixture."""
+    column = ((score - score.mean()) / (score.std() + 1e-12))[:, None]
+    model = GaussianMixture(2, n_init=3, random_state=0).fit(column)
+    high = model.predict(column) == int(model.means_.ravel().argmax())
+    return high if min_share <= high.mean() <= 1 - min_share else np.zeros(len(score), bool)
+
+
+def exact_split(
+    score: Float[np.ndarray, " sample"], min_share: float
+) -> Bool[np.ndarray, " sample"]:
+    """The split of the sorted scores with the largest variance between its sides.
+
+    This is the exact optimum of the max step with free groups (two of them), which the authors'
+    code approaches with 500 steps of Adam.
+    """
+    ordered = np.sort(score)
+    count = len(ordered)
+    sizes = np.arange(1, count)
+    below = np.cumsum(ordered)[:-1] / sizes
+    above = (ordered.sum() - np.cumsum(ordered)[:-1]) / (count - sizes)
+    between = sizes * (count - sizes) * (above - below) ** 2
+    allowed = (sizes >= min_share * count) & (sizes <= (1 - min_share) * count)
+    cut = int(np.where(allowed, between, -1.0).argmax())
+    return score > ordered[cut]
+
+
+SPLITS = {"valley": valley, "mixture": mixture_split, "exact split": exact_split}

@@ -1,0 +1,85 @@
+"""Noise levels: how a latent is noised, and what a denoiser may be asked to predict.
+
+A noise level is a fraction of the schedule in (0, 1]: 0 is clean, 1 is pure noise. Levels mean the
+same for every model, timesteps do not. With latent z, Gaussian noise n, and schedule (a, s):
+
+    z_t = a_t z + s_t n        epsilon = n        x0 = z        v = a_t n - s_t z
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v", "x0"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A variance-preserving noise schedule and what its denoiser predicts.
+
+    ``alphas_cumprod`` are the squared signal factors a_t^2, one a timestep, falling.
+    """
+
+    alphas_cumprod: Float[Tensor, " timestep"]
+    prediction: Prediction
+
+    @property
+    def timesteps(self) -> int:
+        """How many discrete timesteps the schedule has."""
+        return len(self.alphas_cumprod)
+
+    def timestep(self, level: float) -> int:
+        """The timestep nearest to a noise level in (0, 1]."""
+        return round(level * (self.timesteps - 1))
+
+    def factors(
+        self, timestep: Int[Tensor, " sample"], like: Tensor
+    ) -> tuple[Float[Tensor, "sample ..."], Float[Tensor, "sample ..."]]:
+        """Signal and noise factors (a_t, s_t), shaped so that they multiply ``like``."""
+        square = self.alphas_cumprod.to(like.device, torch.float32)[timestep]
+        shape = (-1,) + (1,) * (like.ndim - 1)
+        return square.sqrt().view(shape), (1 - square).sqrt().view(shape)
+
+
+def add_noise(
+    schedule: Schedule,
+    clean_latent: Float[Tensor, "sample ..."],
+    noise: Float[Tensor, "sample ..."],
+    timestep: Int[Tensor, " sample"],
+) -> Float[Tensor, "sample ..."]:
+    """The noisy latent z_t = a_t z + s_t n."""
+    signal, sigma = schedule.factors(timestep, clean_latent)
+    return signal * clean_latent + sigma * noise
+
+
+def clean_from_prediction(
+    schedule: Schedule,
+    prediction: Float[Tensor, "sample ..."],
+    noisy_latent: Float[Tensor, "sample ..."],
+    timestep: Int[Tensor, " sample"],
+) -> Float[Tensor, "sample ..."]:
+    """The clean latent that a prediction of the schedule's kind implies."""
+    signal, sigma = schedule.factors(timestep, noisy_latent)
+    if schedule.prediction == "x0":
+        return prediction
+    if schedule.prediction == "v":
+        return signal * noisy_latent - sigma * prediction
+    return (noisy_latent - sigma * prediction) / signal.clamp_min(1e-4)
+
+
+def loss_weight(
+    schedule: Schedule, space: Prediction, timestep: Int[Tensor, " sample"]
+) -> Float[Tensor, " sample"]:
+    """What a squared error of the *clean latent* weighs when the loss is taken in ``space``.
+
+    An error d of x0 is an error (a/s) d of epsilon and d/s of v. The epsilon weighting all but
+    ignores high noise, where a bias is decided; v keeps it (Salimans & Ho 2022, section 4).
+    """
+    square = schedule.alphas_cumprod.to(timestep.device, torch.float32)[timestep]
+    noise = (1 - square).clamp_min(1e-4)
+    if space == "x0":
+        return torch.ones_like(square)
+    return 1 / noise if space == "v" else square / noise

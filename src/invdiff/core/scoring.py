@@ -1,0 +1,103 @@
+"""Bias scores: what an image costs the frozen model under its own prompt and under none.
+
+InvDiff (arXiv 2412.08480) scores an image by its denoising loss at one random level with noise of
+its own. Here all images share the noise of each level, because at the levels where a bias is
+decided the differences between images are far smaller than those between draws of the noise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction, loss_weight
+
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Losses per image, level and draw, in v space, averaged over latent dimensions.
+
+    ``excess`` is loss minus null loss: how complicated a picture is cancels.
+    """
+
+    loss: Float[np.ndarray, "sample level draw"]
+    null_loss: Float[np.ndarray, "sample level draw"]
+
+    @property
+    def excess(self) -> Float[np.ndarray, "sample level draw"]:
+        """Own-prompt loss minus null-prompt loss (design 1.2)."""
+        return self.loss - self.null_loss
+
+
+def latent_loss(
+    schedule: Schedule,
+    prediction: Float[Tensor, "sample ..."],
+    noisy_latent: Float[Tensor, "sample ..."],
+    clean_latent: Float[Tensor, "sample ..."],
+    timestep: Tensor,
+) -> Float[Tensor, " sample"]:
+    """Squared error in v space, averaged over the dimensions of the latent."""
+    estimate = clean_from_prediction(schedule, prediction, noisy_latent, timestep)
+    error = (estimate - clean_latent).float().square().flatten(1).mean(1)
+    return loss_weight(schedule, "v", timestep) * error
+
+
+@torch.no_grad()
+def score_batch(
+    predict: Predict,
+    schedule: Schedule,
+    clean_latent: Float[Tensor, "sample ..."],
+    condition: Float[Tensor, "sample token width"],
+    null_condition: Float[Tensor, "one token width"],
+    noise: Float[Tensor, "one ..."],
+    level: float,
+) -> tuple[Float[Tensor, " sample"], Float[Tensor, " sample"]]:
+    """Losses (own prompt, null prompt) of a batch at one level, both conditions in one pass.
+
+    ``noise`` is a single draw that every image of the data shares (common random numbers).
+    """
+    count = len(clean_latent)
+    timestep = torch.full((count,), schedule.timestep(level), device=clean_latent.device)
+    noisy = add_noise(schedule, clean_latent, noise.expand_as(clean_latent), timestep)
+    both = torch.cat([condition, null_condition.expand_as(condition)])
+    doubled = torch.cat([timestep, timestep])
+    prediction = predict(torch.cat([noisy, noisy]), doubled, both)
+    loss = latent_loss(
+        schedule,
+        prediction,
+        torch.cat([noisy, noisy]),
+        torch.cat([clean_latent, clean_latent]),
+        doubled,
+    )
+    return loss[:count], loss[count:]
+
+
+def reliability(
+    score: Float[np.ndarray, "sample level draw"], prompt: np.ndarray
+) -> Float[np.ndarray, " level"]:
+    """Split-half reliability of a score within prompts, for each level; 1 = no noise in it.
+
+    The correlation of the means over even and odd draws, stepped up by Spearman and Brown. NaN
+    with fewer than two draws.
+    """
+    levels, draws = score.shape[1:]
+    if draws < 2:
+        return np.full(levels, np.nan)
+    centred = score - _prompt_means(score, prompt)
+    halves = centred[:, :, 0::2].mean(2), centred[:, :, 1::2].mean(2)
+    found = [np.corrcoef(halves[0][:, k], halves[1][:, k])[0, 1] for k in range(levels)]
+    correlation = np.clip(np.array(found), -0.99, 1.0)
+    return 2 * correlation / (1 + correlation)
+
+
+def _prompt_means(score: np.ndarray, prompt: np.ndarray) -> np.ndarray:
+    means = np.empty_like(score)
+    for name in np.unique(prompt):
+        rows = prompt == name
+        means[rows] = score[rows].mean(0)
+    return means
