@@ -1,0 +1,50 @@
+"""The stages of a run: their order, the settings that touch them, the files that they write."""
+
+from collections.abc import Iterable
+
+STAGES = ("discover", "train", "sample", "evaluate", "report")
+
+# The first stage whose result a section (or a single key) can change. `pipeline` and `data` that
+# are handed over as Python objects count like the model's and the data's path.
+TOUCHES = {
+    "seed": "discover",
+    "model": "discover",
+    "pipeline": "discover",
+    "data": "discover",
+    "discover": "discover",
+    "train": "train",
+    "calibrate": "train",
+    "sample": "sample",
+    "evaluate": "evaluate",
+    "report": "report",
+}
+
+# How the work is cut up and where it is done changes no result: every random draw has an owner.
+TOUCHES_NOTHING = frozenset(
+    {"processes", "model.device", "discover.batch", "sample.batch", "train.save_every"}
+)
+
+FILES = {
+    "discover": ("cache", "scores.parquet", "groups.parquet", "discovery.json"),
+    "train": ("adapter", "checkpoints", "training.json"),
+    "sample": ("samples", "samples.parquet"),
+    "evaluate": ("metrics.json",),
+    "report": ("report.html",),
+}
+
+NEEDS = dict(zip(STAGES[1:], STAGES, strict=False))
+
+
+def from_stage(stage: str) -> tuple[str, ...]:
+    """``stage`` and all that follow it."""
+    return STAGES[STAGES.index(stage) :]
+
+
+def touched(key: str) -> str | None:
+    """The first stage that the setting ``key`` can change, or None."""
+    return None if key in TOUCHES_NOTHING else TOUCHES[key.partition(".")[0]]
+
+
+def first(stages: Iterable[str | None]) -> str | None:
+    """The earliest of ``stages``, or None."""
+    return min((s for s in stages if s is not None), key=STAGES.index, default=None)
