@@ -2,17 +2,18 @@
 
 import io
 import warnings
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from invdiff.data.samples import Pictures
 
 MAX_PIXELS = 64_000_000
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Named, because Pillow's other readers include one that starts an external program (EPS).
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # MPO is read as JPEG
 
 
 class BadPicture(Exception):
@@ -31,7 +32,7 @@ def decode(content: bytes, size: int) -> Pictures:
         with warnings.catch_warnings():
             # Pillow warns about sizes (checked here) and about metadata that is not used.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=formats()) as image:
                 check_pixels(*image.size)
                 image.load()
                 return fit(rgb(ImageOps.exif_transpose(image)), size)
@@ -39,11 +40,18 @@ def decode(content: bytes, size: int) -> Pictures:
         raise
     except Image.DecompressionBombError:
         raise BadPicture(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BadPicture("not a picture, or of an unknown format") from None
     except Exception as error:
         # Decoders meet damaged bytes with whatever they run into: OSError, SyntaxError, IndexError.
         raise BadPicture(f"cannot be decoded: {one_line(error)}") from error
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that the installed Pillow knows; older ones have no AVIF."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def check_pixels(width: int, height: int) -> None:

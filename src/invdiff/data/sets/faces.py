@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -53,11 +53,12 @@ def samples(image_size: int = SIZE) -> Samples:
 
 
 def read_columns(name: str) -> dict[str, tuple[str, ...]]:
+    """A table of the set, by column."""
     with open_asset(name) as stream:
         table = pq.read_table(stream)
     return {column: tuple(table[column].to_pylist()) for column in table.column_names}
 
 
-def open_asset(name: str) -> BinaryIO:
+def open_asset(name: str) -> IO[bytes]:
     """Every file of the set is opened here and nowhere else."""
     return files("invdiff").joinpath("assets", "faces", name).open("rb")

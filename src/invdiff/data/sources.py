@@ -1,0 +1,200 @@
+"""Open a source of captioned pictures, check every picture, keep the good ones."""
+
+import logging
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from invdiff.data.checking import Checked, check, progress, to_samples
+from invdiff.data.folders import METADATA, open_folder
+from invdiff.data.listing import Listing
+from invdiff.data.packed import open_npz, open_parquet_pictures
+from invdiff.data.pictures import SUFFIXES, BadPicture
+from invdiff.data.samples import Samples, clean_prompt, sample_id
+from invdiff.data.sets import faces
+from invdiff.data.tables import Table, hint
+from invdiff.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = ("faces",)
+PROMPT_COLUMNS = ("caption", "text", "prompt")
+KINDS = 'a folder of pictures, an .npz or .parquet file, or the embedded set "faces"'
+
+
+def open_samples(
+    path: str | Path, image_size: int, prompt_column: str = "", max_bad_share: float = 0.05
+) -> Samples:
+    """Open a source and decode every picture once.
+
+    Args:
+        path: "faces", an image folder, an .npz or a .parquet file.
+        image_size: side of the square pictures in pixels.
+        prompt_column: column with the prompts; "" finds caption, text or prompt, in this order.
+        max_bad_share: more unusable pictures than this share (0..1) are an error.
+
+    Unusable pictures and exact duplicates (same file, same prompt) are left out and listed in
+    `quarantined`; duplicates do not count as unusable. Raises DataError.
+    """
+    if image_size < 1:
+        raise DataError(f"the image size must be at least 1 pixel, got {image_size}")
+    if str(path) in EMBEDDED:
+        if prompt_column not in ("", "prompt"):
+            raise DataError(f"{path} has no prompt column {prompt_column!r}; leave it empty")
+        return faces.samples(image_size)
+    listing = open_listing(path)
+    column = find_prompt_column(listing.table, prompt_column)
+    prompts = [clean_prompt(text) for text in listing.table.text(column)]
+    if not any(prompts):
+        columns = ", ".join(listing.table.columns)
+        raise DataError(
+            f"every {column} in {path} is empty; fill them in, "
+            f"or name another column as data.prompt_column (columns: {columns})"
+        )
+    checked = check(listing, prompts, image_size)
+    judge(path, checked, len(listing), max_bad_share)
+    return to_samples(listing, prompts, checked, image_size)
+
+
+def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:
+    """The values of an attribute column, one for each sample: the only way to attributes.
+
+    A row belongs to the sample whose id its picture and one of its columns give, so neither the
+    order of the rows nor file names matter. "faces" has the column "gender" by default.
+    Raises DataError when a sample has no row or no value.
+    """
+    if str(path) in EMBEDDED:
+        labels = embedded_labels(column)
+    elif not column:
+        raise DataError("no label column was named; set data.label_column to a column of the data")
+    else:
+        labels = listed_labels(open_listing(path), column)
+    unknown = [one for one in samples.sample_id if one not in labels]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(samples)} samples have no row in {path}; "
+            "the data changed, or the samples come from elsewhere: open them again"
+        )
+    empty = sum(not labels[one] for one in samples.sample_id)
+    if empty:
+        raise DataError(
+            f"{empty} of {len(samples)} samples have no value in column {column!r} of {path}; "
+            "fill them in, or leave out those pictures"
+        )
+    return tuple(labels[one] for one in samples.sample_id)
+
+
+def embedded_labels(column: str) -> dict[str, str]:
+    """An attribute of the embedded set by sample id."""
+    attributes = faces.attributes("train")
+    column = column or "gender"
+    if column not in attributes:
+        raise DataError(f'"faces" has no attribute {column!r}{hint(column, attributes)}')
+    return dict(zip(faces.samples().sample_id, attributes[column], strict=True))
+
+
+def listed_labels(listing: Listing, column: str) -> dict[str, str]:
+    """A column by sample id. The prompt may be in any column, so each of them is tried."""
+    labels = listing.table.text(column)
+    texts = []
+    for name in listing.table.columns:
+        try:
+            texts.append([clean_prompt(text) for text in listing.table.text(name)])
+        except DataError:
+            continue  # not a column of text, so not the prompts
+    found: dict[str, str] = {}
+    for row in progress(listing, "matching labels"):
+        if row in listing.faults:
+            continue
+        try:
+            content = listing.content(row)
+        except BadPicture:
+            continue
+        for column_texts in texts:
+            # the first of two equal rows counts, as it does for samples
+            found.setdefault(sample_id(content, column_texts[row]), labels[row])
+    return found
+
+
+def open_listing(path: str | Path) -> Listing:
+    """List a source by what it is. Raises DataError for anything else."""
+    if not str(path):
+        raise DataError(f"data.path is empty; give {KINDS}")
+    place = Path(path).expanduser()
+    try:
+        if place.is_dir():
+            return open_folder(place)
+        exists, is_file = place.exists(), place.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be opened: {error}; give {KINDS}") from error
+    if not exists:
+        raise missing(place)
+    suffix = place.suffix.lower()
+    if is_file and suffix == ".npz":
+        return open_npz(place)
+    if is_file and (suffix == ".parquet" and place.name not in METADATA):
+        return open_parquet_pictures(place)
+    if place.name in METADATA or suffix in SUFFIXES:
+        raise DataError(f"{place} is a single file of a data set; give its folder, {place.parent}")
+    raise DataError(f"{place} is not a kind of data that can be read; give {KINDS}")
+
+
+def missing(place: Path) -> DataError:
+    """The error for a path that is not there, with the nearest one that is."""
+    parent = place.parent
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    if parent != place.parent:
+        child = place.relative_to(parent).parts[0]
+        return DataError(f"{place} does not exist: {parent} has no {child}; give {KINDS}")
+    try:
+        siblings = [one.name for one in parent.iterdir()]
+    except OSError:
+        siblings = []
+    near = get_close_matches(place.name, [*EMBEDDED, *siblings], n=1)
+    if not near:
+        return DataError(f"{place} does not exist; give {KINDS}")
+    guess = f'the embedded set "{near[0]}"' if near[0] in EMBEDDED else str(parent / near[0])
+    return DataError(f"{place} does not exist; did you mean {guess}?")
+
+
+def find_prompt_column(table: Table, wanted: str) -> str:
+    """The column that holds the prompts; `Table.text` checks a name that was given."""
+    if wanted:
+        return wanted
+    for name in PROMPT_COLUMNS:
+        if name in table.columns:
+            return name
+    raise DataError(
+        f"{table.path} has none of the columns {', '.join(PROMPT_COLUMNS)}; name the one with "
+        f"the prompts as data.prompt_column (columns: {', '.join(table.columns) or 'none'})"
+    )
+
+
+def judge(path: str | Path, checked: Checked, total: int, max_bad_share: float) -> None:
+    """DataError when too much is unusable; a warning line when anything is left out."""
+    bad, repeated = len(checked.faults), len(checked.duplicates)
+    if not checked.rows:
+        raise DataError(
+            f"none of the {total} pictures in {path} can be used: {first_few(checked.faults)}. "
+            "Mend or replace them"
+        )
+    if bad > max_bad_share * total:
+        raise DataError(
+            f"{bad} of {total} pictures in {path} cannot be used, more than the "
+            f"{max_bad_share:.1%} allowed: {first_few(checked.faults)}. "
+            "Mend or remove them, or raise data.max_bad_share"
+        )
+    if bad or repeated:
+        logger.warning(
+            "%s: left out %d of %d pictures (%d unusable, %d duplicates): %s",
+            *(path, bad + repeated, total, bad, repeated),
+            first_few(checked.faults + checked.duplicates),
+        )
+
+
+def first_few(entries: Sequence[tuple[str, str]], count: int = 3) -> str:
+    """The first entries of a quarantine list on one line."""
+    shown = "; ".join(f"{name}: {reason}" for name, reason in entries[:count])
+    more = f"; and {len(entries) - count} more" if len(entries) > count else ""
+    return " ".join((shown + more).split())
