@@ -81,7 +81,10 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
 
     Raises ConfigError with every problem of the file and of the overrides together.
     """
-    values = _read(Path(path)) if path is not None else {}
+    try:
+        values = _read(Path(path)) if path is not None else {}
+    except ConfigError as unreadable:
+        return _checked({}, overrides, unreadable.problems)
     return _checked(values, overrides)
 
 
@@ -143,8 +146,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _checked(values: dict[str, Any], overrides: Sequence[str]) -> Config:
-    problems = [problem for text in overrides if (problem := _override(values, text))]
+def _checked(
+    values: dict[str, Any], overrides: Sequence[str], problems: Sequence[str] = ()
+) -> Config:
+    problems = [*problems, *filter(None, [_override(values, text) for text in overrides])]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -168,7 +173,7 @@ def _override(values: dict[str, Any], text: str) -> str | None:
         return f"--{key}: needs a value, as in --{key} VALUE"
     known = dict(fields())
     if key not in known:
-        return f"--{key}: no such setting{_nearest(key, list(known))}"
+        return f"--{key}: no such setting{nearest(key, list(known), '--')}"
     holder = values
     *sections, name = key.split(".")
     for section in sections:
@@ -195,7 +200,7 @@ def _problems(error: ValidationError) -> list[str]:
         key = ".".join(str(part) for part in found["loc"])
         if found["type"] == "extra_forbidden":
             sections = list(Config.model_fields)
-            near = _nearest(key, known if "." in key else sections + known)
+            near = nearest(key, known if "." in key else sections + known)
             problems.append(f"{key}: no such setting{near}")
         else:
             problems.append(describe(found))
@@ -213,14 +218,14 @@ def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
         holder.pop(loc[0], None)
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
+def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
     """``; did you mean x?`` for the known key most like ``word``, wherever it lives."""
     ends = {key.rpartition(".")[2]: key for key in reversed(known)}
     close = [ends[word]] if word in ends else difflib.get_close_matches(word, known, 1, 0.75)
     if not close:
         near = difflib.get_close_matches(word.rpartition(".")[2], list(ends), 1, 0.75)
         close = [ends[end] for end in near]
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _toml(value: Any) -> str:

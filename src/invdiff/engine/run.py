@@ -39,6 +39,7 @@ class RunFolder:
         self.path = path
         self.config = config
         self.pipeline = pipeline
+        self.changed: tuple[str, ...] = ()  # settings of this visit that can touch a stage
         self._open_stage: Stage | None = None
 
     @classmethod
@@ -101,8 +102,9 @@ class RunFolder:
         if self.done(stage):
             return
         missing = next(name for name in STAGES if not self._mark(name).is_file())
-        asker = by or (self._open_stage.name if self._open_stage else "this")
-        raise RunError(f"{asker} needs {missing}: run `invdiff {missing} --out {self.path}` first")
+        asker = by or (self._open_stage.name if self._open_stage else None)
+        problem = f"{asker} needs {missing}" if asker else f"{missing} has not been done"
+        raise RunError(f"{problem}: run `invdiff {missing} --out {self.path}` first")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
@@ -205,7 +207,8 @@ class RunFolder:
     def _reconcile(self, old: Config, redo: bool) -> None:
         """Accept, redo or refuse what differs from the configuration the folder was made with."""
         changes = self._changes(old)
-        begun = first(s for s in map(touched, changes) if s and self._affected(s))
+        self.changed = tuple(key for key in changes if touched(key))
+        begun = first(a for s in map(touched, self.changed) if s for a in self._affected(s)[:1])
         if begun and not redo:
             raise RunError(self._refusal(changes))
         if begun:

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-# Embedded data sets and how many prompts each has.
-EMBEDDED_SETS = {"faces": 4}
+# Embedded data sets: how many prompts and how many pictures of each prompt they have.
+EMBEDDED_SETS = {"faces": (4, 2000)}
 
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

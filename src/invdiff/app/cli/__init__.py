@@ -1,0 +1,70 @@
+"""The command line. Nothing heavy is imported before a verb runs."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from invdiff.app.cli.parser import UsageError, parse
+from invdiff.errors import ConfigError, Interrupted, InvDiffError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 (failed), 2 (usage) or 75 (interrupted)."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        asked = parse(sys.argv[1:] if argv is None else argv)
+        from invdiff.app.cli import verbs
+
+        verbs.dispatch(asked)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, Interrupted) as error:
+        _debug()
+        return _say(INTERRUPTED, str(error) or str(Interrupted()))
+    except (UsageError, ConfigError) as error:
+        _debug()
+        return _say(USAGE, *error.problems)
+    except InvDiffError as error:
+        _debug()
+        return _say(FAILED, str(error))
+    except BrokenPipeError:  # the reader of our output has left, as in `invdiff config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not _disk_is_full(error):
+            raise
+        _debug()
+        return _say(FAILED, _full(error))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return OK
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends a run the way Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _say(code: int, *problems: str) -> int:
+    for problem in problems:
+        print(f"invdiff: error: {' '.join(problem.split())}", file=sys.stderr)
+    return code
+
+
+def _debug() -> None:
+    """Let the exception at hand through, with its traceback, if INVDIFF_DEBUG=1 asks for it."""
+    if os.environ.get("INVDIFF_DEBUG") == "1":
+        raise
+
+
+def _disk_is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+def _full(error: OSError) -> str:
+    where = f" (writing {error.filename})" if error.filename else ""
+    return f"the disk is full{where}: make room and run the same command again to go on"

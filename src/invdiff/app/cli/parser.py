@@ -1,0 +1,214 @@
+"""From words on the command line to what was asked for."""
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import invdiff
+
+STAGE_VERBS = {
+    "discover": "infer groups of images that go with or against the model",
+    "train": "train and calibrate the guidance on balanced groups",
+    "sample": "make pictures before and after from the same seeds",
+    "evaluate": "measure the pictures",
+    "report": "write report.html, one file that opens offline",
+}
+OVERRIDES = (
+    "Every setting can be given here too, as --train.steps 100 or --train.steps=100; "
+    "`invdiff config` lists them. "
+)
+RESUME = "The same command goes on where an interrupted one stopped."
+_SETTING = re.compile(
+    r"--(?P<key>seed|processes|[A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(?P<value>.*))?", re.S
+)
+
+
+class UsageError(Exception):
+    """The command line itself is wrong; carries every problem."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says one line instead of the whole usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What was asked for, with ``overrides`` as ``["train.steps=100", ...]``.
+
+    Raises UsageError with every unknown option and setting without a value.
+    """
+    overrides, problems, rest = _take_settings(argv)
+    parser = build()
+    asked, extra = parser.parse_known_args(rest)
+    verb = _verbs(parser)[asked.verb]
+    problems += [problem for problem in _unknown(extra, verb) if problem]
+    if overrides and asked.verb == "benchmark":
+        problems.append("benchmark takes no settings: its table has its own")
+    asked.overrides, asked.problems = overrides, problems
+    return asked
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = _Parser(
+        prog="invdiff",
+        description="Balance what a text-to-image diffusion model makes of a prompt, "
+        "without group labels.",
+        epilog="Start with `invdiff demo --quick`. Exit codes: 0 done, 1 failed, 2 usage or "
+        "configuration, 75 interrupted (run the same command again to go on).",
+    )
+    parser.add_argument("--version", action="version", version=f"invdiff {invdiff.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    _demo(verbs)
+    _run(verbs)
+    for name, words in STAGE_VERBS.items():
+        _stage(verbs, name, words)
+    _benchmark(verbs)
+    _config(verbs)
+    return parser
+
+
+def _verb(verbs: Any, name: str, words: str, more: str = "") -> argparse.ArgumentParser:
+    text = f"{words[0].upper()}{words[1:]}."
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=words, description=text, epilog=more or None
+    )
+    return parser
+
+
+def _demo(verbs: Any) -> None:
+    words = "run the whole method on the embedded faces and their model"
+    parser = _verb(verbs, "demo", words, OVERRIDES + RESUME)
+    parser.add_argument(
+        "--quick", action="store_true", help="smoke run: shows that it works, its figures are void"
+    )
+    _out(parser, default=Path("invdiff-demo"))
+    _dry_and_redo(parser)
+
+
+def _run(verbs: Any) -> None:
+    parser = _verb(verbs, "run", "run all stages in order", OVERRIDES + RESUME)
+    _source(parser)
+    _out(parser)
+    _dry_and_redo(parser)
+
+
+def _stage(verbs: Any, name: str, words: str) -> None:
+    parser = _verb(verbs, name, words, OVERRIDES + RESUME)
+    _source(parser)
+    _out(parser)
+    parser.add_argument(
+        "--redo", action="store_true", help="do this stage again and forget those that follow it"
+    )
+
+
+def _benchmark(verbs: Any) -> None:
+    parser = _verb(verbs, "benchmark", "run the method and its alternatives side by side")
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=_Parser
+    )
+    run = _verb(actions, "run", "run a named benchmark", RESUME)
+    run.add_argument("name", metavar="NAME", help="name of the benchmark, as in faces")
+    run.add_argument("--seeds", type=_count, default=3, metavar="N", help="training seeds (3)")
+    _out(run)
+
+
+def _config(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "config", "print the settings as TOML, each with what it means", OVERRIDES
+    )
+    _source(parser)
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema instead")
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+    source.add_argument("--preset", metavar="NAME", help="settings by name: faces, faces-quick")
+
+
+def _out(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
+    words = f"run folder ({default})" if default else "run folder; made if it is not there"
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=default, required=default is None, help=words
+    )
+
+
+def _dry_and_redo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and its work, start nothing"
+    )
+    parser.add_argument(
+        "--redo",
+        action="store_true",
+        help="do again what changed settings touch; everything, if none has changed",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is {text!r}")
+    return int(text)
+
+
+def _take_settings(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Overrides as ``key=value``, problems, and the words that are left for argparse."""
+    overrides: list[str] = []
+    problems: list[str] = []
+    rest: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        found = _SETTING.fullmatch(word)
+        if not found:
+            rest.append(word)
+            continue
+        key, value = found["key"].replace("-", "_"), found["value"]
+        if value is None and words and not words[0].startswith("--"):
+            value = words.pop(0)
+        if value is None:
+            problems.append(f"--{key}: needs a value, as in --{key} VALUE")
+        else:
+            overrides.append(f"{key}={value}")
+    return overrides, problems, rest
+
+
+def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def _unknown(extra: list[str], verb: argparse.ArgumentParser) -> list[str]:
+    problems = []
+    after_option = False
+    for word in extra:
+        if word.startswith("-"):
+            problems.append(f"{word}: no such option{_nearest(word, verb)}")
+        elif not after_option:
+            problems.append(f"{word!r} is one word too many (see `{verb.prog} --help`)")
+        after_option = word.startswith("-") and "=" not in word
+    return problems
+
+
+def _nearest(word: str, verb: argparse.ArgumentParser) -> str:
+    """``; did you mean --x?`` among the options of the verb and the settings."""
+    from invdiff.engine.config import fields, nearest
+
+    name = word.partition("=")[0]
+    options = list(verb._option_string_actions)
+    close = difflib.get_close_matches(name, options, 1, 0.7)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return nearest(name.lstrip("-").replace("-", "_"), [key for key, _ in fields()], "--")

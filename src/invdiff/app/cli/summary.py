@@ -1,0 +1,75 @@
+"""The tables that the command line prints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from invdiff.engine.config import Config
+from invdiff.engine.files import read_json
+from invdiff.engine.plan import plan, prompts_of
+from invdiff.engine.run import RunFolder
+
+Row = tuple[str, str, str]
+
+
+def plan_text(out: Path, config: Config) -> str:
+    """The stages with their work and whether they are done."""
+    run = RunFolder.read(out) if RunFolder.is_run(out) else None
+    works = plan(config)
+    known = prompts_of(config) is not None
+    unit = "denoiser passes" if known else "denoiser passes a prompt"
+    lines = [f"plan for {out} (nothing is started)", ""]
+    for work in works:
+        amount = f"{work.passes:>12,} {unit}" if work.passes else ""
+        state = "done before" if run and run.done(work.stage) else ""
+        lines.append(
+            f"{work.stage:9} {amount or 'no denoiser passes':>{13 + len(unit)}}  {state}".rstrip()
+        )
+        lines.append(f"{'':9} {work.detail}")
+    total = sum(work.passes for work in works if not (run and run.done(work.stage)))
+    return "\n".join([*lines, "", f"to do: {total:,} {unit}"])
+
+
+def summary(path: Path) -> str:
+    """Shares and Bias before and after, for each guidance scale of ``metrics.json``."""
+    arms = read_json(path / "metrics.json").get("arms", {})
+    blocks = [
+        _block(scale, before, arms.get("guided", {}).get(scale))
+        for scale, before in arms.get("base", {}).items()
+    ]
+    return "\n\n".join(block for block in blocks if block) or "no attribute classifier: no shares"
+
+
+def _block(scale: str, before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
+    if not before.get("shares") or not after:
+        return ""
+    rows: list[Row] = [(f"guidance scale {scale}", "before", "after")]
+    for prompt, classes in before["shares"].items():
+        name = max(classes, key=lambda c: classes[c]["share"] or 0.0)
+        new = after["shares"].get(prompt, {}).get(name, {})
+        rows.append(
+            (f"{prompt}: {name}", _interval(classes[name], "share"), _interval(new, "share"))
+        )
+    rows.append(
+        ("Bias", _interval(before.get("bias"), "value"), _interval(after.get("bias"), "value"))
+    )
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join(f"{row[i]:{widths[i]}}" for i in range(3)).rstrip() for row in rows]
+    return "\n".join(["", *lines, _footnote(before, after)])
+
+
+def _interval(figure: Mapping[str, Any] | None, key: str) -> str:
+    if not figure or figure.get(key) is None:
+        return "-"
+    if figure.get("low") is None or figure.get("high") is None:
+        return f"{figure[key]:.2f}"
+    return f"{figure[key]:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    parity = (after.get("bias") or {}).get("parity_value")
+    level = "" if parity is None else f"; a balanced sampler shows Bias {parity:.2f} at this number"
+    return (
+        f"classifier-estimated, {before.get('images', 0)} images before, {after.get('images', 0)} "
+        f"after, 95 % intervals{level}"
+    )

@@ -1,0 +1,129 @@
+"""What each verb does."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from invdiff.app.api import Run
+from invdiff.app.cli.parser import STAGE_VERBS, UsageError
+from invdiff.app.cli.summary import plan_text, summary
+from invdiff.engine import config as configuration
+from invdiff.engine.config import Config
+from invdiff.engine.run import RunFolder
+from invdiff.engine.stages import STAGES
+from invdiff.errors import ConfigError
+
+SMOKE = "smoke run: it shows that everything works, its figures show nothing"
+
+
+def dispatch(asked: argparse.Namespace) -> None:
+    """Do what was asked for."""
+    _VERBS[asked.verb](asked)
+
+
+def _demo(asked: argparse.Namespace) -> None:
+    asked.config, asked.preset = None, "faces-quick" if asked.quick else "faces"
+    if asked.quick:
+        print(SMOKE)
+    _all_stages(asked)
+    if asked.quick and not asked.dry_run:
+        print(SMOKE)
+
+
+def _all_stages(asked: argparse.Namespace) -> None:
+    config = _resolve(asked)
+    if asked.dry_run:
+        print(plan_text(asked.out, config))
+        return
+    run = Run(asked.out, config, redo=asked.redo)
+    if asked.redo and not run.folder.changed:
+        run.folder.clear(STAGES[0])
+    for number, stage in enumerate(STAGES, 1):
+        print(
+            f"[{number}/{len(STAGES)}] {stage}{' (done before)' if run.done(stage) else ''}",
+            flush=True,
+        )
+        report = run.do(stage)
+    print(summary(run.path))
+    print(f"report: {report}")
+
+
+def _one_stage(asked: argparse.Namespace) -> None:
+    stage = asked.verb
+    config = _resolve(asked)
+    if stage != STAGES[0]:
+        RunFolder.read(asked.out).require(STAGES[STAGES.index(stage) - 1], by=stage)
+    run = Run(asked.out, config, redo=asked.redo)
+    if asked.redo:
+        run.folder.clear(stage)
+    before = run.done(stage)
+    result = run.do(stage)
+    print(
+        f"{stage}: done before, nothing to do (--redo does it again)"
+        if before
+        else f"{stage}: done"
+    )
+    print(result)
+
+
+def _benchmark(asked: argparse.Namespace) -> None:
+    _stop_at(asked.problems)
+    from invdiff.engine.benchmark import benchmark
+
+    print(benchmark(asked.name, asked.seeds, asked.out))
+
+
+def _config(asked: argparse.Namespace) -> None:
+    asked.out = None
+    config = _resolve(asked)
+    if asked.schema:
+        print(json.dumps(configuration.schema(), indent=1))
+    else:
+        print(configuration.dump(config, comments=True), end="")
+
+
+def _resolve(asked: argparse.Namespace) -> Config:
+    """File or preset with overrides; without either, those of the run or (`config`) defaults."""
+    problems, source, config = list(asked.problems), None, None
+    try:
+        source = _source(asked)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        config = configuration.load(source, asked.overrides)
+    except ConfigError as error:
+        problems += error.problems
+    _stop_at(problems)
+    assert config is not None, "a configuration without problems was loaded"
+    return config
+
+
+def _source(asked: argparse.Namespace) -> Path | None:
+    if asked.preset is not None:
+        return configuration.preset_path(asked.preset)
+    if asked.config is not None:
+        path: Path = asked.config
+        return path
+    if asked.out is None:
+        return None
+    if RunFolder.is_run(asked.out):
+        out: Path = asked.out
+        return out / "config.toml"
+    if asked.verb in ("run", STAGES[0]):
+        raise ConfigError(f"{asked.out} is a new run: name its settings with --config or --preset")
+    return None
+
+
+def _stop_at(problems: list[str]) -> None:
+    if problems:
+        raise UsageError(*dict.fromkeys(problems))
+
+
+_VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "demo": _demo,
+    "run": _all_stages,
+    "benchmark": _benchmark,
+    "config": _config,
+    **dict.fromkeys(STAGE_VERBS, _one_stage),
+}

@@ -1,0 +1,84 @@
+"""How much work a configuration asks for, in denoiser passes.
+
+One pass takes one image through the denoiser once. A pass that is trained counts three times: its
+gradient costs about two more.
+"""
+
+from dataclasses import dataclass
+
+from invdiff.engine.config import Config
+from invdiff.engine.sections import EMBEDDED_SETS
+
+TRAINED = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage will do; ``passes`` are for one prompt where the prompts are not known."""
+
+    stage: str
+    passes: int
+    detail: str
+
+
+def prompts_of(config: Config) -> int | None:
+    """How many prompts the run has, where that is known without reading the data."""
+    known = EMBEDDED_SETS.get(config.data.path)
+    return known[0] if known else None
+
+
+def plan(config: Config) -> tuple[Work, ...]:
+    """The stages in order, each with its work."""
+    prompts = prompts_of(config) or 1
+    return (
+        _discover(config, prompts),
+        _train(config, prompts),
+        _sample(config, len(config.sample.prompts) or prompts),
+        Work("evaluate", 0, f"{config.evaluate.resamples} bootstrap resamples of each figure"),
+        Work("report", 0, "one HTML file"),
+    )
+
+
+def _discover(config: Config, prompts: int) -> Work:
+    asked = config.discover
+    if asked.estimator in ("none", "labels", "random"):
+        return Work("discover", 0, f"estimator {asked.estimator}: nothing is scored")
+    _, held = EMBEDDED_SETS.get(config.data.path, (0, asked.images_per_prompt))
+    scored = prompts * min(asked.images_per_prompt, held)
+    scoring = scored * len(asked.levels) * asked.draws * 2  # under the prompt and under none
+    features = prompts * held * len(asked.feature_levels)
+    detail = (
+        f"{scored} images x {len(asked.levels)} levels x {asked.draws} draws x 2 conditions, "
+        f"features at {len(asked.feature_levels)} levels"
+    )
+    return Work("discover", scoring + features, detail)
+
+
+def _train(config: Config, prompts: int) -> Work:
+    asked, calibrate = config.train, config.calibrate
+    base = 1 if asked.objective in ("regret", "reference") or asked.target == "stable" else 0
+    training = asked.steps * asked.batch * (TRAINED + base)
+    images = prompts * calibrate.images_per_prompt
+    walks = sum(_walks(strength, calibrate.guidance_scale) for strength in calibrate.strengths)
+    detail = (
+        f"{asked.steps} steps of {asked.batch} images, rank {asked.rank}; calibration: "
+        f"{images} images at {len(calibrate.strengths)} strengths"
+    )
+    return Work("train", training + images * walks * config.sample.steps, detail)
+
+
+def _sample(config: Config, prompts: int) -> Work:
+    asked = config.sample
+    images = prompts * asked.images_per_prompt
+    strength = 1.0 if asked.strength == "auto" else asked.strength
+    walks = sum(_walks(0.0, scale) + _walks(strength, scale) for scale in asked.guidance_scales)
+    detail = (
+        f"{images} images x 2 arms x {len(asked.guidance_scales)} guidance scales x "
+        f"{asked.steps} steps"
+    )
+    return Work("sample", images * walks * asked.steps, detail)
+
+
+def _walks(strength: float, scale: float) -> int:
+    """Passes of one denoising step: two for guidance scales above 1, two between the strengths."""
+    return (1 if scale == 1 else 2) * (1 if strength in (0.0, 1.0) else 2)
