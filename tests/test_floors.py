@@ -52,3 +52,14 @@ def test_light_commands_load_no_heavy_library(statement):
 
 def test_the_probe_sees_a_heavy_import():
     assert run_probe("import scipy")["loaded"] == ["scipy"]
+
+
+def test_shapes_of_core_are_checked_while_the_tests_run():
+    """The pytest option works: dimensions that only the annotation rules out are refused."""
+    import jaxtyping
+    import torch
+
+    from invdiff.core.objective import mean_variance
+
+    with pytest.raises(jaxtyping.TypeCheckError):
+        mean_variance(torch.ones(1), torch.full((2,), 0.5), 1.0)
