@@ -1,0 +1,145 @@
+"""Pictures of every kind become RGB squares; broken ones give a reason."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_sources import bomb, encode, picture, png
+
+from invdiff.data.pictures import BadPicture, decode, fit, fit_array
+
+
+def gradient() -> Image.Image:
+    """8 x 4: red grows from left to right, green from top to bottom."""
+    pixels = np.zeros((4, 8, 3), dtype=np.uint8)
+    pixels[..., 0] = np.arange(8) * 30
+    pixels[..., 1] = np.arange(4)[:, None] * 60
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_formats(kind: str) -> None:
+    pixels = decode(encode(picture(1), kind), 8)
+    assert pixels.shape == (8, 8, 3)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - np.array([40, 90, 215])).max() <= 8  # JPEG is lossy
+
+
+def test_the_middle_square_is_kept() -> None:
+    wide = decode(encode(gradient()), 4)
+    assert wide[0, :, 0].tolist() == [60, 90, 120, 150]
+    tall = decode(encode(gradient().transpose(Image.Transpose.ROTATE_90)), 4)
+    assert sorted(tall[:, 0, 0].tolist()) == [60, 90, 120, 150]
+
+
+def test_shrinking_takes_area_means() -> None:
+    board = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    pixels = fit(Image.fromarray(board.astype(np.uint8)).convert("RGB"), 32)
+    assert set(pixels.ravel().tolist()) <= {127, 128}
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = gradient().crop((0, 0, 4, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    turned = decode(encode(image, "PNG", exif=exif), 4)
+    assert np.array_equal(turned, np.asarray(image)[::-1, ::-1])
+
+
+def test_transparent_pixels_show_white_paper() -> None:
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    image.putpixel((0, 0), (10, 20, 30, 255))
+    pixels = decode(encode(image), 4)
+    assert pixels[0, 0].tolist() == [10, 20, 30]
+    assert pixels[1, 1].tolist() == [255, 255, 255]
+
+
+def test_palette_with_a_transparent_entry() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 200, 0, 0])
+    image.putpixel((0, 0), 0)
+    pixels = decode(encode(image, transparency=0), 4)
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert pixels[3, 3].tolist() == [200, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_modes(mode: str) -> None:
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    content = encode(Image.new("RGB", (4, 4), "white").convert(mode), kind)
+    assert np.array_equal(decode(content, 4), np.full((4, 4, 3), 255))
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
+    grey = Image.fromarray(np.full((4, 4), 0x8080, dtype=np.uint16))
+    assert np.array_equal(decode(encode(grey), 4), np.full((4, 4, 3), 0x80))
+
+
+def test_pixels_without_a_range_are_refused() -> None:
+    image = Image.fromarray(np.ones((4, 4), dtype=np.float32))
+    with pytest.raises(BadPicture, match="no fixed range"):
+        decode(encode(image, "TIFF"), 4)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_truncated_files_are_refused(kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = encode(Image.fromarray(noise), kind)
+    with pytest.raises(BadPicture):
+        decode(content[: len(content) * 2 // 3], 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"<html>not found</html>", "not a picture, or of an unknown format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        (bomb(8001, 8000), "8001 x 8000 pixels are more than 64 megapixels"),
+        (bomb(12000, 12000), "more than 64 megapixels"),
+        (bomb(40000, 40000), "more than 64 megapixels"),
+    ],
+)
+def test_reasons(content: bytes, reason: str) -> None:
+    with pytest.raises(BadPicture, match=reason):
+        decode(content, 8)
+
+
+def test_bombs_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(image: Image.Image) -> None:
+        raise AssertionError("the pixels were loaded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", never)
+    with pytest.raises(BadPicture, match="megapixels"):
+        decode(bomb(12000, 12000), 8)
+
+
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]),
+    cut=st.integers(0, 400),
+    flips=st.lists(st.tuples(st.integers(0, 399), st.integers(1, 255)), max_size=4),
+)
+def test_damaged_bytes_give_a_picture_or_a_reason(
+    kind: str, cut: int, flips: list[tuple[int, int]]
+) -> None:
+    content = bytearray(encode(gradient(), kind))
+    for place, change in flips:
+        content[place % len(content)] ^= change
+    reason = ""
+    try:
+        pixels = decode(bytes(content[: len(content) - cut % len(content)]), 8)
+    except BadPicture as fault:
+        reason = str(fault)
+    assert "\n" not in reason
+    assert reason or pixels.shape == (8, 8, 3)
+
+
+@given(width=st.integers(1, 20), height=st.integers(1, 20), size=st.integers(1, 20))
+def test_every_size_becomes_the_square_asked_for(width: int, height: int, size: int) -> None:
+    pixels = fit_array(np.full((height, width, 3), 77, dtype=np.uint8), size)
+    assert np.array_equal(pixels, np.full((size, size, 3), 77))
+
+
+def test_decoding_twice_gives_the_same() -> None:
+    assert np.array_equal(decode(png(3), 5), decode(png(3), 5))
