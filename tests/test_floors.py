@@ -3,11 +3,17 @@
 What may import what inside the package is checked by import-linter (`make lint`).
 """
 
+import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 HEAVY = ("torch", "diffusers", "transformers", "pydantic", "matplotlib", "sklearn", "scipy")
 CPU_SECONDS = 1.0  # an interpreter with argparse needs a tenth of it
@@ -63,3 +69,30 @@ def test_shapes_of_core_are_checked_while_the_tests_run():
 
     with pytest.raises(jaxtyping.TypeCheckError):
         mean_variance(torch.ones(1), torch.full((2,), 0.5), 1.0)
+
+
+def imported() -> set[str]:
+    """Top-level packages that the source imports, ours and the standard library's left out."""
+    names = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"invdiff"}
+
+
+def test_dependencies_are_what_the_source_imports():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=]", line)[0] for line in project["dependencies"]}
+    called = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    assert declared == {called.get(name, name) for name in imported()}
+
+
+def test_constraints_pin_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    plain = {name.lower().replace("_", "-") for name in pinned}
+    assert {re.split(r"[<>=]", line)[0] for line in wanted} <= plain
