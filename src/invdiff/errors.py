@@ -18,7 +18,7 @@ class ConfigError(InvDiffError):
         found = (problems,) if isinstance(problems, str) else tuple(problems)
         assert found, "a ConfigError carries at least one problem"
         self.problems: tuple[str, ...] = found
-        super().__init__(*found)
+        super().__init__(found)  # what pickle calls the class with again
 
     def __str__(self) -> str:
         return "\n".join(self.problems)

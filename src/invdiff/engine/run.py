@@ -5,6 +5,7 @@ stage has left behind is work to go on from, as long as no setting that touches 
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -134,8 +135,10 @@ class RunFolder:
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to ``events.jsonl``."""
         line = json.dumps(plain({"time": _now(), "event": kind, **facts}), ensure_ascii=False)
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(line + "\n")
+        with (self.path / "events.jsonl").open("a+b") as handle:
+            if handle.tell() and os.pread(handle.fileno(), 1, handle.tell() - 1) != b"\n":
+                handle.write(b"\n")  # a process was killed while it wrote its line
+            handle.write(f"{line}\n".encode())
 
     def _timed(self, stage: Stage) -> Iterator[Stage]:
         start, begun = time.perf_counter(), _now()

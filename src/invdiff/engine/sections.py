@@ -137,7 +137,7 @@ class DiscoverSection(Section):
 class TrainSection(Section):
     """The min step: the guidance, a LoRA on the frozen denoiser."""
 
-    steps: Whole = Field(1200, description="Training steps.")
+    steps: Whole = Field(1200, description="Training steps, each of one batch.")
     batch: Annotated[int, Field(ge=2), AfterValidator(_odd_one_out)] = Field(
         32, description="Images in one step; even, half for each group."
     )
