@@ -4,6 +4,7 @@ A stage is done when ``stages/<stage>.json`` is there; that file is written last
 stage has left behind is work to go on from, as long as no setting that touches it has changed.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -201,7 +202,14 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file: --out takes a folder")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise RunError(
+                f"{self.path} cannot be made ({error.strerror}): give --out another place"
+            ) from None
         with locked(self.path):
             self._write_environment(pipeline_identity(self.pipeline) if self.pipeline else None)
             write_text(self.path / "config.toml", configuration.dump(self.config))

@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as in `invdiff config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if not _disk_is_full(error):
+        if not (told := _about_the_disk(error)):
             raise
         _debug()
-        return _say(FAILED, _full(error))
+        return _say(FAILED, told)
     finally:
         signal.signal(signal.SIGTERM, before)
     return OK
@@ -61,10 +61,11 @@ def _debug() -> None:
         raise
 
 
-def _disk_is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-
-
-def _full(error: OSError) -> str:
-    where = f" (writing {error.filename})" if error.filename else ""
-    return f"the disk is full{where}: make room and run the same command again to go on"
+def _about_the_disk(error: OSError) -> str | None:
+    """What the disk has against it, if that is what is wrong."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        where = f" (writing {error.filename})" if error.filename else ""
+        return f"the disk is full{where}: make room and run the same command again to go on"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.filename}: {error.strerror}; take a place that you may write to"
+    return None

@@ -1,0 +1,354 @@
+"""The command line: what it prints, what it refuses, how it ends."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from invdiff.app import api
+from invdiff.app.cli import main
+from invdiff.app.cli.parser import UsageError, build, parse
+from invdiff.app.cli.summary import summary
+from invdiff.engine import config as configuration
+from invdiff.engine.stages import STAGES
+from invdiff.errors import InvDiffError, ModelError
+
+HELP = Path(__file__).parents[2] / "docs" / "cli-help"
+
+# The dispatch is tested with stages that take no time; the folder and the rest are the real thing.
+STAGES_SOURCE = """
+    import json, os, sys, time
+    from invdiff.errors import ModelError
+
+    def discover(run):
+        with (run.path / "calls.txt").open("a") as handle:
+            handle.write("discover\\n")
+        if os.environ.get("STUB_SLEEP"):
+            print("asleep", flush=True)
+            time.sleep(60)
+        if number := int(os.environ.get("STUB_ERRNO", 0)):
+            raise OSError(number, os.strerror(number), "cache/latents.safetensors")
+        if run.config.model.path == "nowhere":
+            raise ModelError("nowhere is no model:\\n  give a folder")
+
+    def later(run):
+        pass
+
+    def evaluate(run):
+        (run.path / "metrics.json").write_text(json.dumps(METRICS))
+
+    METRICS = {"arms": {}}
+"""
+
+
+def arm(share, bias, **more):
+    interval = {"low": bias - 0.05, "high": bias + 0.05}
+    shares = {
+        "male": {"share": share, "count": 90, "low": share - 0.04, "high": share + 0.04},
+        "female": {"share": 1 - share, "count": 10, "low": 0.96 - share, "high": 1.04 - share},
+    }
+    bias_of = {"value": bias, **interval, "parity_value": 0.08}
+    return {"images": 100, "shares": {"a person": shares}, "bias": bias_of, **more}
+
+
+@pytest.fixture
+def quick_stages(tmp_path, monkeypatch):
+    """Stages that only leave a trace; returns the text of a module that installs them."""
+    source = textwrap.dedent(STAGES_SOURCE)
+    (tmp_path / "quick_stages.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    table = {"discover": "discover", "evaluate": "evaluate"}
+    for stage in STAGES:
+        entry = ("quick_stages", table.get(stage, "later"), api._STAGES[stage][2])
+        monkeypatch.setitem(api._STAGES, stage, entry)
+    yield tmp_path / "run"
+    sys.modules.pop("quick_stages", None)
+
+
+def calls(out):
+    return (out / "calls.txt").read_text().split()
+
+
+def lines_of(capsys):
+    captured = capsys.readouterr()
+    return captured.out.splitlines(), captured.err.splitlines()
+
+
+def verbs():
+    """Every parser, by the name of its help file."""
+    found = {"invdiff": build()}
+    for name, parser in choices(found["invdiff"]).items():
+        found[name] = parser
+        found |= {f"{name}-{action}": inner for action, inner in choices(parser).items()}
+    return found
+
+
+def choices(parser):
+    actions = [action for action in parser._actions if isinstance(action.choices, dict)]
+    return actions[0].choices if actions else {}
+
+
+@pytest.mark.parametrize("name", sorted(verbs()))
+def test_help_is_what_the_docs_show(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    text, path = verbs()[name].format_help(), HELP / f"{name}.txt"
+    if os.environ.get("INVDIFF_WRITE_HELP") == "1":
+        path.write_text(text)
+    assert path.read_text() == text, "INVDIFF_WRITE_HELP=1 pytest tests/app/test_cli.py writes it"
+
+
+def test_no_help_text_is_left_over():
+    assert {path.stem for path in HELP.iterdir()} == set(verbs())
+
+
+def test_help_is_fast_and_version_is_told():
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "invdiff", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert time.perf_counter() - start < 2.0  # 0.1 s on an idle machine
+    command[-1] = "--version"
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "invdiff 0.1.0\n"
+
+
+def test_settings_are_taken_in_both_spellings():
+    words = ["run", "--train.steps", "3", "--out", "x", "--data.min-images=-2", "--seed", "-1"]
+    asked = parse([*words, "--report.title="])
+    expected = ["train.steps=3", "data.min_images=-2", "seed=-1", "report.title="]
+    assert asked.overrides == expected
+    assert asked.out == Path("x")
+
+
+def test_every_mistake_on_the_line_is_told(tmp_path, capsys):
+    words = ["run", "--steps", "3", "--dryrun", "--train.stepz=5", "--train.batch", "3"]
+    words += ["--preset", "face", "--sample.steps", "--out", str(tmp_path / "x")]
+    assert main(words) == 2
+    _, told = lines_of(capsys)
+    assert all(line.startswith("invdiff: error: ") for line in told)
+    text = "\n".join(told)
+    for part in (
+        "--steps: no such option; did you mean --train.steps?",
+        "--dryrun: no such option; did you mean --dry-run?",
+        "--train.stepz: no such setting; did you mean --train.steps?",
+        "train.batch: must be even",
+        "no preset 'face'",
+        "--sample.steps: needs a value",
+    ):
+        assert part in text
+    assert len(told) == 6
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "required: VERB"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["run", "--preset", "faces"], "required: --out"),
+        (["run", "--out", "{tmp}/x"], "is a new run: name its settings with --config or --preset"),
+        (["run", "--out", "x", "--preset", "faces", "--config", "f"], "not allowed with"),
+        (["run", "--out", "x", "--config", "{tmp}/no.toml"], "no such config file"),
+        (["run", "--out", "x", "--config", "{tmp}"], "is a folder"),
+        (["benchmark", "run", "faces", "--seeds", "0", "--out", "x"], "at least 1"),
+        (["benchmark", "run", "faces", "--out", "x", "--train.steps=3"], "takes no settings"),
+        (["config", "word"], "one word too many"),
+    ],
+)
+def test_usage_is_one_line_and_exit_code_2(words, told, tmp_path, capsys):
+    assert main([word.replace("{tmp}", str(tmp_path)) for word in words]) == 2
+    out, error = lines_of(capsys)
+    assert out == []
+    assert len(error) == 1
+    assert error[0].startswith("invdiff: error: ")
+    assert told in error[0]
+
+
+def test_config_prints_what_it_reads(tmp_path, capsys):
+    assert main(["config", "--preset", "faces-quick", "--train.steps", "7"]) == 0
+    (tmp_path / "a.toml").write_text(capsys.readouterr().out)
+    read = configuration.load(tmp_path / "a.toml")
+    assert read == configuration.preset("faces-quick", ["train.steps=7"])
+    assert main(["config", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Config"
+
+
+def test_dry_run_starts_nothing(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["demo", "--quick", "--dry-run", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert all(stage in text for stage in STAGES)
+    assert "denoiser passes" in text
+    assert not out.exists()
+
+
+def test_dry_run_knows_what_is_done(quick_stages, capsys):
+    words = ["run", "--preset", "faces", "--out", str(quick_stages)]
+    assert main(["discover", *words[1:]]) == 0
+    capsys.readouterr()
+    assert main([*words, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("done before") == 1
+
+
+def test_a_run_goes_through_once(quick_stages, capsys):
+    words = ["demo", "--quick", "--out", str(quick_stages)]
+    assert main(words) == 0
+    first, _ = lines_of(capsys)
+    assert first[0].startswith("smoke run")
+    assert first[-2] == f"report: {quick_stages / 'report.html'}"
+    assert configuration.load(quick_stages / "config.toml") == configuration.preset("faces-quick")
+    assert main(words) == 0
+    assert calls(quick_stages) == ["discover"]
+    assert sum("(done before)" in line for line in lines_of(capsys)[0]) == 5
+    assert main([*words, "--redo"]) == 0
+    assert calls(quick_stages) == ["discover"] * 2
+
+
+def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):
+    words = ["demo", "--quick", "--out", str(quick_stages)]
+    main(words)
+    capsys.readouterr()
+    assert main([*words, "--sample.steps", "7"]) == 1
+    assert "sample.steps (10 -> 7)" in lines_of(capsys)[1][0]
+    assert main([*words, "--sample.steps", "7", "--redo"]) == 0
+    assert calls(quick_stages) == ["discover"]
+    assert sum("(done before)" in line for line in lines_of(capsys)[0]) == 2
+
+
+def test_single_stages_use_the_settings_of_the_run(quick_stages, capsys):
+    out = ["--out", str(quick_stages)]
+    assert main(["train", *out]) == 1
+    assert "not a run folder: begin with `invdiff discover" in lines_of(capsys)[1][0]
+    assert main(["discover", *out, "--preset", "faces-quick"]) == 0
+    assert main(["sample", *out]) == 1
+    assert "sample needs train: run `invdiff train --out" in lines_of(capsys)[1][0]
+    assert main(["train", *out, "--train.rank=4"]) == 0
+    saved = configuration.load(quick_stages / "config.toml")
+    assert (saved.train.rank, saved.train.steps) == (4, 20)
+    capsys.readouterr()
+    assert main(["train", *out]) == 0
+    assert "nothing to do" in lines_of(capsys)[0][0]
+    assert main(["discover", *out, "--redo"]) == 0
+    assert not (quick_stages / "stages/train.json").exists()
+
+
+def test_a_failure_is_one_line(quick_stages, capsys, monkeypatch):
+    words = ["run", "--preset", "faces", "--model.path=nowhere", "--out", str(quick_stages)]
+    assert main(words) == 1
+    assert lines_of(capsys)[1] == ["invdiff: error: nowhere is no model: give a folder"]
+    monkeypatch.setenv("INVDIFF_DEBUG", "1")
+    with pytest.raises(ModelError):
+        main(words)
+
+
+def test_a_full_disk_is_said_plainly(quick_stages, capsys, monkeypatch):
+    monkeypatch.setenv("STUB_ERRNO", str(errno.ENOSPC))
+    assert main(["demo", "--out", str(quick_stages)]) == 1
+    (told,) = lines_of(capsys)[1]
+    assert "the disk is full (writing cache/latents.safetensors)" in told
+
+
+def test_a_forbidden_place_is_said_plainly(quick_stages, capsys, monkeypatch):
+    monkeypatch.setenv("STUB_ERRNO", str(errno.EACCES))
+    assert main(["demo", "--out", str(quick_stages)]) == 1
+    (told,) = lines_of(capsys)[1]
+    assert "cache/latents.safetensors: Permission denied" in told
+    assert main(["demo", "--out", str(quick_stages / "config.toml" / "run")]) == 1
+    (told,) = lines_of(capsys)[1]
+    assert "cannot be made (Not a directory): give --out another place" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_in_order(number, quick_stages):
+    table = {stage: list(api._STAGES[stage]) for stage in STAGES}
+    code = (
+        f"import sys; sys.path.insert(0, {str(quick_stages.parent)!r})\n"
+        f"from invdiff.app import api, cli\napi._STAGES.update({table!r})\n"
+        f"sys.exit(cli.main(['demo', '--out', {str(quick_stages)!r}]))"
+    )
+    environment = os.environ | {"STUB_SLEEP": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    while "asleep" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 75
+    words = "interrupted; run the same command again to go on where it stopped"
+    assert error == f"invdiff: error: {words}\n"
+    events = (quick_stages / "events.jsonl").read_text().splitlines()
+    assert json.loads(events[-1])["event"] == "interrupted"
+
+
+def test_a_reader_that_leaves_is_no_failure():
+    command = f"{sys.executable} -m invdiff config | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("# Seed")
+    assert done.stderr == ""
+
+
+def test_the_table_shows_shares_and_bias_with_intervals(tmp_path):
+    arms = {"base": {"2.5": arm(0.9, 0.8)}, "guided": {"2.5": arm(0.55, 0.1)}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"arms": arms}))
+    lines = summary(tmp_path).splitlines()
+    assert lines[1].split() == ["guidance", "scale", "2.5", "before", "after"]
+    assert lines[2] == "a person: male      0.90 [0.86, 0.94]  0.55 [0.51, 0.59]"
+    assert lines[3].startswith("Bias ")
+    assert "0.80 [0.75, 0.85]  0.10 [0.05, 0.15]" in lines[3]
+    assert "100 images before" in lines[4]
+    assert "Bias 0.08 at this number" in lines[4]
+
+
+def test_the_table_does_without_shares(tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps({"arms": {"base": {"1.0": {}}}}))
+    assert "no attribute classifier" in summary(tmp_path)
+
+
+def test_an_absent_share_is_a_dash(tmp_path):
+    after = arm(0.5, 0.1)
+    after["shares"]["a person"]["male"]["share"] = None
+    arms = {"base": {"1.0": arm(0.9, 0.8)}, "guided": {"1.0": after}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"arms": arms}))
+    assert summary(tmp_path).splitlines()[2].endswith("  -")
+
+
+def test_the_facade_does_what_the_command_does(quick_stages):
+    run = api.Run(quick_stages, {"train": {"steps": 3}}, data="faces")
+    assert run.config.train.steps == 3
+    assert run.discover() == quick_stages / "groups.parquet"
+    assert run.run_all() == quick_stages / "report.html"
+    assert all(run.done(stage) for stage in STAGES)
+    assert "report" in repr(api.Run(quick_stages))
+    run.redo("sample")
+    assert not run.done("evaluate")
+    assert calls(quick_stages) == ["discover"]
+
+
+def test_the_facade_refuses_what_is_no_pipeline(tmp_path):
+    with pytest.raises(ModelError, match="neither a unet nor a transformer"):
+        api.Run(tmp_path / "run", pipeline=object())
+    with pytest.raises(InvDiffError, match="config must be"):
+        api.Run(tmp_path / "run", config=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_is_shorthand_for_its_path(tmp_path):
+    run = api.Run(tmp_path / "run", data=tmp_path / "pictures")
+    assert run.config.data.path == str(tmp_path / "pictures")
+
+
+def test_unknown_verbs_raise_usage_errors():
+    with pytest.raises(UsageError, match="see `invdiff --help`"):
+        parse(["nothing"])
