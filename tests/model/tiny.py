@@ -4,6 +4,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from invdiff.model import adapter
+
 LATENT = 8
 """Height and width of a latent; pictures are twice as large."""
 TEXT = 16
@@ -21,8 +23,8 @@ def text_encoder(vocabulary: int) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary, hidden_size=TEXT, intermediate_size=2 * TEXT,
-            num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
-            pad_token_id=1,
+            num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=16,
+            bos_token_id=0, eos_token_id=1, pad_token_id=1,
         )
     )  # fmt: skip
 
@@ -60,3 +62,11 @@ def pipeline(seed: int = 0) -> StableDiffusionPipeline:
         )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def move(module: torch.nn.Module, seed: int = 7, size: float = 0.05) -> None:
+    """Let a fresh adapter do something: noise on every tensor, the zero ones included."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in adapter.parameters(module):
+            tensor.add_(size * torch.randn(tensor.shape, generator=generator))

@@ -91,7 +91,7 @@ def parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
-    """The adapter's weights, copied to the CPU: `<layer>.lora_A.weight`, `<layer>.lora_B.weight`."""
+    """The adapter's weights, copied to the CPU: `<layer>.lora_A.weight` and `.lora_B.weight`."""
     return {name: tensor.detach().cpu().clone() for name, tensor in _named(module)}
 
 
@@ -131,8 +131,8 @@ def save(module: nn.Module, folder: Path, settings: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder) as stage:
         save_file(weights, Path(stage) / FILE, metadata=header)
-        os.replace(Path(stage) / FILE, folder / FILE)
-    return folder / FILE
+        os.replace(Path(stage) / FILE, path := folder / str(FILE))
+    return path
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -153,10 +153,12 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
     with opened(folder / FILE) as file:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
+    others = _active(module)
     module.load_lora_adapter(  # type: ignore[operator]
         str(folder), weight_name=FILE, prefix=prefix, adapter_name=NAME, _pipeline=pipeline
     )
-    enable(module, on=True)
+    for name, layer in _layers(module).items():  # loading has switched the other LoRAs off
+        layer.set_adapter([*others.get(name, ()), NAME])
 
 
 def enable(module: nn.Module, on: bool) -> None:
@@ -215,6 +217,15 @@ def _layers(module: nn.Module) -> dict[str, LoraLayer]:
             "add_lora starts a new one, attach loads a saved one"
         )
     return layers
+
+
+def _active(module: nn.Module) -> dict[str, list[str]]:
+    """The LoRAs that are on in each layer that has any."""
+    return {
+        name: list(layer.active_adapters)
+        for name, layer in module.named_modules()
+        if isinstance(layer, LoraLayer) and not layer.disable_adapters
+    }
 
 
 def _named(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

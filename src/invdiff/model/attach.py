@@ -1,0 +1,209 @@
+"""The adapter on a stock pipeline: exact strength, a window of noise levels, proof of application.
+
+    attach(pipe, "runs/faces/adapter", strength=0.8, window=(0.5, 1.0))
+    pipe("a person wearing a hat")
+    detach(pipe)                        # the pipeline is the base again, bit for bit
+
+The denoiser computes f = f_base + s g(level) (f_adapted - f_base), see `invdiff.core.guidance`.
+This scales the *prediction*; scaling the LoRA's weights (`pipe.set_adapters`) only approximates it.
+Cost: one pass at strength 0, at strength 1 and outside the window, otherwise two.
+
+Attach before `enable_model_cpu_offload`: whatever wraps the denoiser later must wrap this too. A
+pipeline that calls the denoiser past the guidance is stopped with a ModelError; `verify_applied`
+also finds the run that never reached it.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from invdiff.errors import ModelError
+from invdiff.model import adapter
+from invdiff.model.hook import Guided, add_guidance, guidance_of, remove_guidance
+
+Window = tuple[float, float]
+
+# Pipelines that denoise [unconditional, conditional] in one batch, in this order.
+CLASSIFIER_FREE_BATCH = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "SanaPipeline",
+)
+# What a denoiser receives as its timestep: a step of the scheduler, or a level in [0, 1].
+STEP_DENOISERS = (
+    "UNet2DConditionModel",
+    "SD3Transformer2DModel",
+    "PixArtTransformer2DModel",
+    "SanaTransformer2DModel",
+)
+LEVEL_DENOISERS = (
+    "FluxTransformer2DModel",
+    "Flux2Transformer2DModel",
+    "ChromaTransformer2DModel",
+    "QwenImageTransformer2DModel",
+)
+
+
+def attach(
+    pipe: Any,
+    adapter_folder: str | Path,
+    strength: float | None = None,
+    window: Window = (0.0, 1.0),
+    apply_to: Literal["both", "cond"] = "both",
+) -> None:
+    """Load an adapter into a diffusers pipeline and guide every denoiser call with it.
+
+    Args:
+        pipe: A pipeline with a `unet` or a `transformer`.
+        adapter_folder: Folder with `pytorch_lora_weights.safetensors`.
+        strength: 0 = the base, 1 = as trained, above extrapolates; None = the strength that
+            calibration recommends in the file's header, or 1.
+        window: Noise levels [start, stop] at which the guidance applies, 0 = clean, 1 = pure noise.
+        apply_to: "both" guides both branches of classifier-free guidance, as in training; "cond"
+            the conditional half of the batch only. Without classifier-free guidance (scale 1)
+            the whole batch is conditional and the two are the same.
+
+    Raises:
+        ModelError: The adapter is for another network, one is attached already, or a value is out
+            of range. The pipeline is then as it was.
+    """
+    module, folder = denoiser_module(pipe), Path(adapter_folder)
+    _require_not_offloaded(module, "attach")
+    if guidance_of(module) is not None:
+        raise ModelError("this pipeline already has an adapter attached; call detach(pipe) first")
+    if strength is None:
+        strength = float(adapter.read_settings(folder).get("recommended_strength", 1.0))
+    _require_strength(strength)
+    _require_window(window)
+    timesteps = _timesteps(pipe, module, window)
+    branches = _branches(pipe, apply_to)
+    adapter.load(module, folder, pipe)
+    add_guidance(module, strength, window, timesteps, conditional_only=branches)
+
+
+def detach(pipe: Any) -> None:
+    """Take the adapter out; the pipeline computes what it did before, bit for bit.
+
+    Raises ModelError when nothing is attached.
+    """
+    module = denoiser_module(pipe)
+    _guidance(module)
+    _require_not_offloaded(module, "detach")
+    remove_guidance(module)
+    adapter.remove(module)
+
+
+def set_strength(pipe: Any, strength: float) -> None:
+    """Change the strength, also between the steps of a run (`callback_on_step_end`)."""
+    _require_strength(strength)
+    _guidance(denoiser_module(pipe)).strength = strength
+
+
+def applied(pipe: Any) -> int:
+    """In how many denoiser calls since `attach` the adapter had a part."""
+    return _guidance(denoiser_module(pipe)).applied
+
+
+def verify_applied(pipe: Any) -> None:
+    """Raise ModelError unless the adapter had a part in what the pipeline drew since `attach`.
+
+    At strength 0 the denoiser must have been called through the guidance all the same.
+    """
+    guidance = _guidance(denoiser_module(pipe))
+    if guidance.calls == 0:
+        raise ModelError(
+            "the denoiser was never called through the guidance, the pictures are the base model's; "
+            "attach to the pipeline that draws them, after its denoiser was last replaced"
+        )
+    if guidance.applied == 0 and guidance.strength != 0:
+        start, stop = guidance.window
+        raise ModelError(
+            f"none of the {guidance.calls} denoising steps has a noise level within [{start:g}, "
+            f"{stop:g}], the pictures are the base model's; widen the window or take more steps"
+        )
+
+
+@contextmanager
+def attached(pipe: Any, adapter_folder: str | Path, **options: Any) -> Iterator[Any]:
+    """`attach` for the length of a `with` block, `verify_applied` at its end, then `detach`."""
+    attach(pipe, adapter_folder, **options)
+    try:
+        yield pipe
+        verify_applied(pipe)
+    finally:
+        detach(pipe)
+
+
+def denoiser_module(pipe: Any) -> nn.Module:
+    """The network that a diffusers pipeline denoises with. Raises ModelError without one."""
+    for name in ("unet", "transformer"):
+        module = getattr(pipe, name, None)
+        if isinstance(module, nn.Module):
+            inner = getattr(module, "_orig_mod", module)  # torch.compile wraps the network
+            assert isinstance(inner, nn.Module)
+            return inner
+    raise ModelError(
+        f"{type(pipe).__name__} has no unet and no transformer; pass a diffusers pipeline"
+    )
+
+
+def _guidance(module: nn.Module) -> Guided:
+    guidance = guidance_of(module)
+    if guidance is None:
+        raise ModelError("no adapter is attached to this pipeline; call attach(pipe, folder) first")
+    return guidance
+
+
+def _branches(pipe: Any, apply_to: str) -> Any:
+    """None for both branches, else a function: is the batch now [unconditional, conditional]?"""
+    if apply_to == "both":
+        return None
+    if apply_to != "cond":
+        raise ModelError(f"apply_to is {apply_to!r}; it must be 'both' or 'cond'")
+    if type(pipe).__name__ not in CLASSIFIER_FREE_BATCH:
+        raise ModelError(
+            f"apply_to='cond' needs a pipeline that denoises both branches in one batch "
+            f"({', '.join(CLASSIFIER_FREE_BATCH)}); use apply_to='both' with {type(pipe).__name__}"
+        )
+    return lambda: bool(pipe.do_classifier_free_guidance)
+
+
+def _timesteps(pipe: Any, module: nn.Module, window: Window) -> float:
+    """The range of the timesteps that the denoiser receives; 1 if they are noise levels already."""
+    name = type(module).__name__
+    if name in LEVEL_DENOISERS:
+        return 1.0
+    if name not in STEP_DENOISERS and tuple(window) != (0.0, 1.0):
+        raise ModelError(f"the noise level that {name} works at is not known; leave the window out")
+    scale = getattr(getattr(module, "config", None), "timestep_scale", 1.0)
+    return float(pipe.scheduler.config.num_train_timesteps * scale)
+
+
+def _require_strength(strength: float) -> None:
+    if not (math.isfinite(strength) and strength >= 0):
+        raise ModelError(
+            f"strength is {strength}; it must be a number of at least 0 (0 = the base)"
+        )
+
+
+def _require_window(window: Window) -> None:
+    start, stop = window
+    if not 0 <= start <= stop <= 1:
+        raise ModelError(
+            f"the window is [{start}, {stop}]; it must be two noise levels with "
+            "0 <= start <= stop <= 1 (0 = clean, 1 = pure noise)"
+        )
+
+
+def _require_not_offloaded(module: nn.Module, verb: str) -> None:
+    """The wrapper of accelerate and ours must come off in the opposite order they went on."""
+    if hasattr(module, "_hf_hook"):
+        raise ModelError(
+            f"CPU offloading is on; call pipe.remove_all_hooks(), then {verb}, then enable it again"
+        )
