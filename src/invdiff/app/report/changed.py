@@ -1,0 +1,107 @@
+"""Section 3: the same seeds without and with guidance, in pictures, shares and quality."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from invdiff.app.report import montage, plots
+from invdiff.app.report.found import PICTURED_PROMPTS
+from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.measured import classes, share_prompts, shares_of, shown_classes, tables
+from invdiff.app.report.words import Estimate, Table, count, percent, scale_name
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one prompt at one guidance scale, one grid a model."""
+
+    scale: str
+    grids: tuple[montage.Grid, ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing with its caption."""
+
+    drawing: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The whole section."""
+
+    pictures: tuple[tuple[str, tuple[Pictures, ...]], ...]
+    without_pictures: int
+    shares: tuple[Plot, ...]
+    tables: tuple[Table, ...]
+    plots: tuple[Plot, ...]
+
+
+def section(inputs: Inputs) -> Changed:
+    """Everything that was measured on generated images."""
+    prompts = sampled_prompts(inputs)
+    pictures = ((prompt, _pictures(inputs, prompt)) for prompt in prompts[:PICTURED_PROMPTS])
+    return Changed(
+        pictures=tuple((prompt, grids) for prompt, grids in pictures if grids),
+        without_pictures=max(0, len(prompts) - PICTURED_PROMPTS),
+        shares=tuple(_share_plots(inputs)),
+        tables=tuple(tables(inputs)),
+        plots=tuple(_plots(inputs)),
+    )
+
+
+def sampled_prompts(inputs: Inputs) -> list[str]:
+    """The prompts that images were made for, in the order of the samples."""
+    return list(dict.fromkeys((inputs.samples or {}).get("prompt") or ()))
+
+
+def _pictures(inputs: Inputs, prompt: str) -> tuple[Pictures, ...]:
+    scales = sorted(set((inputs.samples or {})["scale"]))
+    shown = [(scale, montage.generated(inputs, prompt, scale)) for scale in scales]
+    return tuple(Pictures(scale_name(scale), tuple(g.values())) for scale, g in shown if g)
+
+
+def _share_plots(inputs: Inputs) -> Iterator[Plot]:
+    shown = shown_classes(inputs)
+    for at, scale in enumerate(inputs.scales if shown else ()):
+        rows = [
+            plots.Row(
+                prompt if len(shown) == 1 else f"{prompt}: {name}",
+                Estimate.of(shares_of(inputs, "base", scale, prompt).get(name), "share"),
+                Estimate.of(shares_of(inputs, "guided", scale, prompt).get(name), "share"),
+            )
+            for prompt in share_prompts(inputs, scale)
+            for name in shown
+        ]
+        what = f"share classified as {shown[0]}" if len(shown) == 1 else "share of the images"
+        alt = f"Shares at guidance scale {scale_name(scale)}, base and guided, as in the table"
+        parity = (1 / len(classes(inputs)), "parity")
+        drawing = plots.dumbbell(rows, f"shares{at}", alt, what, (0.0, 1.0), parity, percent)
+        yield Plot(drawing, f"Guidance scale {scale_name(scale)}")
+
+
+def _plots(inputs: Inputs) -> Iterator[Plot]:
+    entry = inputs.calibration
+    if entry and entry.get("curve"):
+        alt = (
+            f"Estimated gap over the strength; strength {entry['strength']:g} was chosen, the "
+            f"tolerance is {entry['tolerance']:g}"
+        )
+        caption = (
+            f"Calibration at guidance scale {entry['guidance_scale']:g}, "
+            f"{count(entry.get('images_per_prompt'))} images a prompt: the smallest strength whose "
+            "estimated gap is within the tolerance."
+        )
+        yield Plot(plots.calibration(entry, alt), caption)
+    training = inputs.training or {}
+    if curve := training.get("curve"):
+        alt = "Regret of the groups with and against the model over the training steps"
+        caption = (
+            f"Training: {count(training['steps'])} steps; "
+            f"{count(training['parameters'])} trained parameters beside "
+            f"{count(training['base_parameters'])} frozen ones. "
+            "Regret: a group's loss minus the base model's on the same noise."
+        )
+        yield Plot(plots.training(curve, alt), caption)

@@ -1,0 +1,104 @@
+"""Pictures inside the page: many small ones as one grid, embedded as a data URI."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.words import percent
+from invdiff.data.samples import Samples
+
+COLUMNS = 8
+MOST_CERTAIN = 16  # training images shown for a group
+SEEDS_SHOWN = 24  # generated images shown for a prompt, a scale and a model
+TILE = 80  # pixels: the longest edge of a picture in the grid
+GAP = 2
+LOSSLESS_TILE = 48  # small drawings are sharper and hardly larger without loss
+QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid of pictures, ready for ``<img>``; width and height in pixels."""
+
+    uri: str
+    alt: str
+    width: int
+    height: int
+    caption: str
+
+
+def grid(pictures: Sequence[np.ndarray], alt: str, caption: str) -> Grid:
+    """Lay uint8 pictures of shape (height, width, 3) out row by row, with clear gaps."""
+    tiles = [_tile(picture) for picture in pictures]
+    edge = max(tile.size[axis] for tile in tiles for axis in (0, 1))
+    columns = min(COLUMNS, len(tiles))
+    rows = -(-len(tiles) // columns)
+    size = (columns * (edge + GAP) - GAP, rows * (edge + GAP) - GAP)
+    sheet = Image.new("RGBA", size)
+    for at, tile in enumerate(tiles):
+        sheet.paste(tile, (at % columns * (edge + GAP), at // columns * (edge + GAP)))
+    return Grid(_data_uri(sheet, lossless=edge <= LOSSLESS_TILE), alt, *size, caption)
+
+
+def _tile(picture: np.ndarray) -> Image.Image:
+    tile = Image.fromarray(picture).convert("RGB")
+    tile.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
+    return tile
+
+
+def _data_uri(sheet: Image.Image, lossless: bool) -> str:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "WEBP", lossless=lossless, quality=QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def most_certain(inputs: Inputs, samples: Samples, prompt: str, group: int) -> Grid | None:
+    """The training images that belong to a group most surely (largest q); None without any."""
+    table = inputs.groups
+    place = {sample: at for at, sample in enumerate(samples.sample_id)}
+    members = [
+        (-table[f"q_{group}"][at], sample)
+        for at, sample in enumerate(table["sample_id"])
+        if table["prompt"][at] == prompt and table["group"][at] == group and sample in place
+    ]
+    chosen = [place[sample] for _, sample in sorted(members)[:MOST_CERTAIN]]
+    if not chosen:
+        return None
+    side = "against" if group else "with"
+    share = inputs.prompts[prompt]["groups"][group].get("share")
+    alt = f"{len(chosen)} training images of the inferred group {side} the model, prompt: {prompt}"
+    caption = f"{side.capitalize()} the model, {percent(share)} of the images"
+    return grid(list(samples.pictures(chosen)), alt, caption)
+
+
+def generated(inputs: Inputs, prompt: str, scale: float) -> dict[str, Grid]:
+    """The first seeds of a prompt for each model; the same position is the same seed."""
+    paths = {arm: _paths(inputs, arm, prompt, scale) for arm in ("base", "guided")}
+    present = {arm: found for arm, found in paths.items() if found}
+    shared = sorted(set.intersection(*map(set, present.values())))[:SEEDS_SHOWN] if present else []
+    grids = {}
+    for arm, found in present.items():
+        if shared:
+            pictures = [np.asarray(Image.open(found[seed]).convert("RGB")) for seed in shared]
+            caption = "Base model" if arm == "base" else "Guided model"
+            alt = f"{len(shared)} images by the {arm} model, guidance scale {scale:g}: {prompt}"
+            grids[arm] = grid(pictures, alt, caption)
+    return grids
+
+
+def _paths(inputs: Inputs, arm: str, prompt: str, scale: float) -> Mapping[tuple[int, int], Path]:
+    """(index, seed) -> picture, for the pictures that are on the disk."""
+    table = inputs.samples or {"arm": []}
+    chosen: dict[tuple[int, int], Path] = {}
+    for at, of_arm in enumerate(table["arm"]):
+        if (of_arm, table["prompt"][at]) == (arm, prompt) and table["scale"][at] == scale:
+            path = inputs.path / table["path"][at]
+            if path.exists():
+                chosen[table["index"][at], table["seed"][at]] = path
+    return chosen
