@@ -6,19 +6,19 @@ kinds: clusters of those features, and splits of the score carried to the featur
 cross-fitted linear model. Faces need the first kind, cut-outs on photographs the second.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.special import expit
 from scipy.stats import gaussian_kde
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 
 Scope = Literal["pooled", "prompt"]
 CLUSTER_COUNTS = range(2, 7)
@@ -37,15 +37,64 @@ class Candidate:
     scope: Scope
 
 
-def compress(
-    features: Float[np.ndarray, "sample feature"], components: int = COMPONENTS
-) -> Float[np.ndarray, "sample component"]:
-    """Leading principal components of the features, scaled alike within each level.
+@dataclass(frozen=True)
+class Projection:
+    """Leading principal components: ``values @ axes`` of the centred features."""
 
-    Deterministic; components keep their variances, so that clusters see what is large.
-    """
-    count = min(components, *features.shape)
-    return PCA(count, svd_solver="full").fit_transform(features - features.mean(0))
+    mean: Float[np.ndarray, " feature"]
+    axes: Float[np.ndarray, "feature component"]
+
+    @classmethod
+    def fit(
+        cls, features: Float[np.ndarray, "sample feature"], components: int = COMPONENTS
+    ) -> "Projection":
+        """Fit on ``features``; the components keep their variances: clusters see what is large."""
+        count = min(components, *features.shape)
+        found = PCA(count, svd_solver="full").fit(features)
+        return cls(found.mean_, found.components_.T)
+
+    def __call__(
+        self, features: Float[np.ndarray, "sample feature"]
+    ) -> Float[np.ndarray, "sample component"]:
+        return (features - self.mean) @ self.axes
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A logistic model: probability of membership = sigmoid(values @ weight + bias)."""
+
+    weight: Float[np.ndarray, " feature"]
+    bias: float
+
+    @classmethod
+    def fit(
+        cls,
+        values: Float[np.ndarray, "sample feature"],
+        member: Bool[np.ndarray, " sample"],
+    ) -> "Linear":
+        """Fit on values of both groups, each feature scaled to unit variance for the penalty."""
+        mean, scale = values.mean(0), values.std(0) + 1e-8
+        model = LogisticRegression(C=0.1, max_iter=1000).fit((values - mean) / scale, member)
+        weight = model.coef_[0] / scale
+        return cls(weight, float(model.intercept_[0] - mean @ weight))
+
+    @classmethod
+    def constant(cls, probability: float, width: int) -> "Linear":
+        """The model that says the same for every image."""
+        clipped = min(max(probability, 1e-6), 1 - 1e-6)
+        return cls(np.zeros(width), float(np.log(clipped / (1 - clipped))))
+
+    def __call__(self, values: Float[np.ndarray, "sample feature"]) -> Float[np.ndarray, " sample"]:
+        return expit(values @ self.weight + self.bias)
+
+    def behind(self, projection: Projection) -> "Linear":
+        """The same model on raw features, for one fitted on projected ones."""
+        weight = projection.axes @ self.weight
+        return Linear(weight, self.bias - float(projection.mean @ weight))
+
+    def flipped(self) -> "Linear":
+        """The model of the other group."""
+        return Linear(-self.weight, -self.bias)
 
 
 def centre(values: Float[np.ndarray, "sample width"], prompt: np.ndarray) -> np.ndarray:
@@ -118,18 +167,9 @@ def cross_fit(
         return probability
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
     for others, held_out in splitter.split(components, member):
-        model = linear_model(components[others], member[others])
+        model = Linear.fit(components[others], member[others])
         probability[held_out] = model(components[held_out])
     return probability
-
-
-def linear_model(
-    components: Float[np.ndarray, "sample component"], member: Bool[np.ndarray, " sample"]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A fitted logistic model: features (n, component) to the probability of membership (n,)."""
-    scaler = StandardScaler().fit(components)
-    model = LogisticRegression(C=0.1, max_iter=1000).fit(scaler.transform(components), member)
-    return lambda values: model.predict_proba(scaler.transform(values))[:, 1]
 
 
 def valley(score: Float[np.ndarray, " sample"], min_share: float) -> Bool[np.ndarray, " sample"]:

@@ -12,10 +12,10 @@ from scipy import stats
 from invdiff.core.candidates import (
     Candidate,
     Scope,
+    Linear,
+    Projection,
     cluster_candidates,
-    compress,
     cross_fit,
-    linear_model,
     split_candidates,
 )
 
@@ -38,10 +38,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Grouping:
-    """Inferred groups: ``against[i]`` is q_i(1), the probability that image i is in group 1."""
+    """Inferred groups: ``against[i]`` is q_i(1), the probability that image i is in group 1.
+
+    ``models`` gives the same for new images of a prompt, from their raw features.
+    """
+
 
     against: Float[np.ndarray, " sample"]
     verdicts: dict[str, Verdict]
+    models: dict[str, Linear]
     chosen: Candidate
     ranking: tuple[tuple[str, float], ...]
 
@@ -105,14 +110,14 @@ def semantic(
     ``score`` (excess at high noise, mean over draws and levels) is known for the rows ``scored``
     of the data, ``features`` and ``prompt`` for all; the refined model carries the groups over.
     """
-    components = compress(features)
+    projection = Projection.fit(features)
+    components = projection(features)
     own, names = components[scored], prompt[scored]
     candidates = list(cluster_candidates(own, names, seed))
     candidates += split_candidates(score, own, names, min_share, seed)
     ranked = rank(candidates, score, names, min_share)
     best = ranked[0][0]
-    against = refine(best, components, scored, prompt, seed)
-    against = orient(against, score, scored, prompt)
+    against, models = refine(best, components, score, scored, prompt, seed)
     verdicts = {
         str(name): judge(
             against,
@@ -126,53 +131,48 @@ def semantic(
         for name in np.unique(prompt)
     }
     shown = tuple((candidate.name, value) for candidate, value in ranked[:10])
-    return Grouping(against, verdicts, best, shown)
+    raw = {name: model.behind(projection) for name, model in models.items()}
+    return Grouping(against, verdicts, raw, best, shown)
 
 
 def refine(
     candidate: Candidate,
     components: Float[np.ndarray, "sample component"],
+    score: Float[np.ndarray, " scored"],
     scored: np.ndarray,
     prompt: np.ndarray,
     seed: int,
-) -> Float[np.ndarray, " sample"]:
-    """Membership probabilities for all images from a linear model on the features.
+) -> tuple[Float[np.ndarray, " sample"], dict[str, Linear]]:
+    """q_i(1) for all images from a linear model on the features, and the model of each prompt.
 
-    Scored images get the probability from a model that was fitted without them.
+    Scored images get the probability from a model that was fitted without them. Within each
+    prompt the groups are turned so that group 1 is the one that costs the model more.
     """
-    probability = np.zeros(len(components))
+    against = np.zeros(len(components))
+    models: dict[str, Linear] = {}
     for rows in _scopes(candidate.scope, prompt):
-        inside = np.isin(scored, np.flatnonzero(rows))
-        known = scored[inside]
-        member = candidate.member[inside]
+        inside = rows[scored]
+        known, member = scored[inside], candidate.member[inside]
         if len(np.unique(member)) < 2:
-            probability[rows] = float(member.mean()) if len(member) else 0.0
-            continue
-        probability[rows] = linear_model(components[known], member)(components[rows])
-        probability[known] = cross_fit(components[known], member, seed)
-    return probability
+            model = Linear.constant(float(member.mean()), components.shape[1])
+        else:
+            model = Linear.fit(components[known], member)
+        against[rows] = model(components[rows])
+        if len(np.unique(member)) == 2:
+            against[known] = cross_fit(components[known], member, seed)
+        models |= {str(name): model for name in np.unique(prompt[rows])}
+    for name in models:
+        inside = prompt[scored] == name
+        if inside.sum() > 2 and np.cov(against[scored][inside], score[inside])[0, 1] < 0:
+            against[prompt == name] = 1 - against[prompt == name]
+            models[name] = models[name].flipped()
+    return against, models
 
 
 def _scopes(scope: Scope, prompt: np.ndarray) -> list[np.ndarray]:
     if scope == "pooled":
         return [np.ones(len(prompt), bool)]
     return [prompt == name for name in np.unique(prompt)]
-
-
-def orient(
-    probability: Float[np.ndarray, " sample"],
-    score: Float[np.ndarray, " scored"],
-    scored: np.ndarray,
-    prompt: np.ndarray,
-) -> Float[np.ndarray, " sample"]:
-    """Turn each prompt's groups so that group 1 is the one that costs the model more."""
-    against = probability.copy()
-    for name in np.unique(prompt):
-        inside = prompt[scored] == name
-        weight, values = probability[scored][inside], score[inside]
-        if inside.sum() > 2 and np.cov(weight, values)[0, 1] < 0:
-            against[prompt == name] = 1 - probability[prompt == name]
-    return against
 
 
 BALANCED_WITHIN = 0.05

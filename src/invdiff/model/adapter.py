@@ -266,3 +266,15 @@ def _require_free(module: nn.Module) -> None:
 
 def _shape(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else str(list(tensor.shape))
+
+
+def write_settings(folder: Path, **settings: Any) -> None:
+    """Add settings to the header of a saved adapter; the weights stay as they are."""
+    path = Path(folder) / FILE
+    with opened(path) as file:
+        header = dict(file.metadata())
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    header[SETTINGS_KEY] = json.dumps(read_settings(folder) | settings, sort_keys=True)
+    with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder) as stage:
+        save_file(weights, Path(stage) / FILE, metadata=header)
+        os.replace(Path(stage) / FILE, path)

@@ -21,8 +21,7 @@ from invdiff.engine.pretrain.text import build_tokenizer
 def build(recipe: Recipe, pictures: np.ndarray, prompts: Sequence[str], out: Path) -> Path:
     """Train every part on ``pictures`` (n, size, size, 3) uint8 and write ``out/pipeline``.
 
-    Weights are stored as float16 (half the bytes; loaded as float32 by default). ``recipe.json``
-    beside the pipeline holds the numbers, the seconds and the loss curves.
+    ``recipe.json`` beside the pipeline holds the numbers, the seconds and the loss curves.
     """
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     started = time.monotonic()
@@ -43,8 +42,7 @@ def build(recipe: Recipe, pictures: np.ndarray, prompts: Sequence[str], out: Pat
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16)
-    pipeline.save_pretrained(out / "pipeline", safe_serialization=True)
+    save(pipeline, out / "pipeline")
     record = {
         "recipe": recipe.facts(),
         "seconds": {
@@ -55,6 +53,18 @@ def build(recipe: Recipe, pictures: np.ndarray, prompts: Sequence[str], out: Pat
     }
     (out / "recipe.json").write_text(json.dumps(record, indent=1))
     return out / "pipeline"
+
+
+def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline with float16 weights, which diffusers loads as float32 by default.
+
+    The text encoder stays float32: transformers loads what is stored, and the two must agree.
+    """
+    pipeline.unet.half()
+    pipeline.vae.half()
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
 
 
 def thin(curve: list[float], points: int = 80) -> list[float]:

@@ -1,0 +1,130 @@
+"""The strength that is enough, estimated without labels on pictures of the guided model.
+
+The model of the groups that discovery fitted (features to q) says of each generated picture which
+group it belongs to. It is asked at the guidance scale that people sample with, because
+classifier-free guidance raises the odds of any imbalance that is left to the power of the scale.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from invdiff.core.candidates import Linear
+from invdiff.engine import order
+from invdiff.engine.files import read_json
+from invdiff.engine.measure import processes_of
+from invdiff.engine.models import source_of
+from invdiff.engine.passes import Features
+from invdiff.engine.processes import run_shards
+from invdiff.engine.run import RunFolder
+from invdiff.engine.sampler import Sampler, seed_of
+
+TRAINED = 1.0
+
+
+def calibrate(run: RunFolder) -> dict[str, Any]:
+    """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
+
+    Strength 1 is kept if its estimated gap is within tolerance: there the adapter is a stock LoRA
+    for every tool, without a second pass. Otherwise it is the smallest strength within tolerance
+    or, failing that, the one with the smallest gap.
+    """
+    section = run.config.calibrate
+    prompts = found_prompts(run)
+    record: dict[str, Any] = {
+        "guidance_scale": section.guidance_scale,
+        "tolerance": section.tolerance,
+        "images_per_prompt": section.images_per_prompt,
+        "strength": TRAINED,
+        "curve": [],
+    }
+    if len(section.strengths) < 2 or not prompts:
+        return record
+    others = [s for s in section.strengths if s not in (0.0, TRAINED)]
+    tried = {s: estimate_gap(run, prompts, s) for s in (0.0, TRAINED)}
+    if tried[TRAINED]["gap"] > section.tolerance:
+        tried |= {s: estimate_gap(run, prompts, s) for s in others}
+        enough = [s for s in sorted(tried) if tried[s]["gap"] <= section.tolerance]
+        record["strength"] = enough[0] if enough else min(tried, key=lambda s: tried[s]["gap"])
+    record["curve"] = [tried[s] for s in sorted(tried)]
+    return record
+
+
+def found_prompts(run: RunFolder) -> list[str]:
+    """The prompts in which something was found to balance."""
+    entries = read_json(run.path / "discovery.json")["prompts"]
+    return sorted(name for name, entry in entries.items() if entry["found"])
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Bottleneck features of generated pictures, for workers."""
+
+    sampler: Sampler
+    features: Features
+
+    def __call__(self, shard: tuple[str, list[int]]) -> np.ndarray:
+        """A prompt and seeds to features (n, level * width)."""
+        prompt, seeds = shard
+        latents = self.sampler.latents([prompt] * len(seeds), seeds)
+        return self.features(latents)["feature"][:, 0].numpy()
+
+
+def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[str, Any]:
+    """Estimated shares of group 1 at a strength; the gap is mean |share - share| over prompts."""
+    config, source = run.config, source_of(run)
+    section = config.calibrate
+    sampler = Sampler(
+        source,
+        run.path / "adapter" if strength else None,
+        strength,
+        (config.sample.window[0], config.sample.window[1]),
+        section.guidance_scale,
+        config.sample.steps,
+    )
+    levels = tuple(config.discover.feature_levels)
+    work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch))
+    seeds = {
+        name: [seed_of(config.seed, f"calibration {name}", k) for k in range(section.images_per_prompt)]
+        for name in prompts
+    }
+    shards = [
+        (name, seeds[name][start : start + 32])
+        for name in prompts
+        for start in range(0, section.images_per_prompt, 32)
+    ]
+    title = f"calibrating, strength {strength:g}"
+    drawn = run_shards(work, shards, processes=processes_of(run), title=title)
+    models = load_models(run.path / "group_model.safetensors")
+    against: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
+    for (name, _), features in drawn:
+        against[name].append(models[name](features))
+    return {"strength": strength, **summary({n: np.concatenate(p) for n, p in against.items()})}
+
+
+def summary(against: dict[str, np.ndarray], resamples: int = 1000) -> dict[str, Any]:
+    """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures."""
+    gaps = np.zeros(resamples)
+    draw = np.random.default_rng(order.derive(0, "calibration interval"))
+    for values in against.values():
+        rows = draw.integers(len(values), size=(resamples, len(values)))
+        gaps += np.abs(2 * np.sort(values)[rows].mean(1) - 1) / len(against)
+    shares = {name: float(values.mean()) for name, values in against.items()}
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    return {
+        "gap": float(np.mean([abs(2 * share - 1) for share in shares.values()])),
+        "low": low,
+        "high": high,
+        "images": sum(len(values) for values in against.values()),
+        "shares": shares,
+    }
+
+
+def load_models(path: Path) -> dict[str, Linear]:
+    """The model of the groups for each prompt, on raw features."""
+    stored: dict[str, torch.Tensor] = load_file(path)
+    return {name: Linear(v[:-1].numpy(), float(v[-1])) for name, v in stored.items()}

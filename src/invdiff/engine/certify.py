@@ -1,0 +1,71 @@
+"""The certificate on disk: group risks before and after, on fixed images, noise and levels."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from invdiff.core.certificate import certificate
+from invdiff.core.schedule import add_noise
+from invdiff.core.scoring import latent_loss
+from invdiff.engine import order
+from invdiff.engine.config import Config
+from invdiff.engine.mixture import Mixture
+from invdiff.engine.passes import shared_noise
+from invdiff.model import adapter
+from invdiff.model.denoiser import Denoiser
+
+IMAGES_PER_GROUP = 64
+LEVELS = (0.95, 0.85, 0.7, 0.4)
+
+
+def certify(config: Config, denoiser: Denoiser, mixture: Mixture) -> dict[str, Any] | None:
+    """Certificates ``before`` (adapter off) and ``after`` (on), or None with nothing to balance."""
+    rows = _rows(config.seed, mixture)
+    if len(rows) == 0:
+        return None
+    prompts = mixture.prompt[rows].tolist()
+    q = np.stack([1 - mixture.against[rows], mixture.against[rows]], 1)
+    after = _losses(config, denoiser, mixture, rows)
+    with adapter.disabled(denoiser.module):
+        before = _losses(config, denoiser, mixture, rows)
+    return {
+        "levels": list(LEVELS),
+        "before": certificate(before, prompts, q),
+        "after": certificate(after, prompts, q),
+    }
+
+
+def _rows(seed: int, mixture: Mixture) -> np.ndarray:
+    """The same number of images of each group of each balanced prompt, at most."""
+    chosen = [np.zeros(0, int)]
+    for name in mixture.balanced:
+        for group in (0, 1):
+            inside = (mixture.pool == name) & ((mixture.against > 0.5) == group)
+            known = np.flatnonzero(inside)
+            shuffled = order.epoch_order(len(known), seed, "certificate", name, group).numpy()
+            chosen.append(known[shuffled[:IMAGES_PER_GROUP]])
+    return np.sort(np.concatenate(chosen))
+
+
+@torch.no_grad()
+def _losses(
+    config: Config, denoiser: Denoiser, mixture: Mixture, rows: np.ndarray
+) -> np.ndarray:
+    """Mean v-space loss of each image over the levels, its own prompt, shared noise."""
+    device, dtype = denoiser.module.device, denoiser.module.dtype
+    names = sorted(set(mixture.prompt[rows].tolist()))
+    known = dict(zip(names, denoiser.encode_prompts(names), strict=True))
+    total = []
+    for part in np.array_split(rows, max(1, len(rows) // config.discover.batch)):
+        clean = mixture.latents[torch.from_numpy(part)].to(device, dtype)
+        condition = torch.stack([known[name] for name in mixture.prompt[part]])
+        losses = torch.zeros(len(part), device=device)
+        for level in LEVELS:
+            noise = shared_noise(clean.shape[1:], config.seed, level, 0, device).to(dtype)
+            timestep = torch.full((len(part),), denoiser.schedule.timestep(level), device=device)
+            noisy = add_noise(denoiser.schedule, clean, noise.expand_as(clean), timestep)
+            prediction = denoiser.predict(noisy, timestep, condition)
+            losses += latent_loss(denoiser.schedule, prediction, noisy, clean, timestep)
+        total.append((losses / len(LEVELS)).cpu().numpy())
+    return np.concatenate(total).astype(np.float64)

@@ -1,0 +1,124 @@
+"""Stage 1, the max step on disk: latents, scores and features, then inferred groups.
+
+Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors`` and ``discovery.json``
+(docs/files.md). Attribute columns are opened for the ``labels`` estimator alone.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from invdiff.core.grouping import Grouping, agreement
+from invdiff.core.objective import balanced_weights
+from invdiff.core.scoring import Scores, reliability
+from invdiff.data.samples import Samples
+from invdiff.data.sources import read_labels
+from invdiff.engine.estimators import Evidence, estimate
+from invdiff.engine.files import write_json, write_parquet, write_with
+from invdiff.engine.findings import findings
+from invdiff.engine.measure import Measured, measure, open_run_samples
+from invdiff.engine.run import RunFolder
+
+HIGH_NOISE = 0.85
+
+
+def discover(run: RunFolder) -> None:
+    """Infer the groups of the run's data, or go on doing so; nothing happens if it is done."""
+    if run.done("discover"):
+        return
+    with run.stage("discover") as stage:
+        samples = open_run_samples(run)
+        measured = measure(run, samples)
+        grouping, again = infer(run, samples, measured)
+        write_results(run, samples, measured, grouping, again)
+        found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
+        stage.facts["found"] = found
+
+
+def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Grouping, Grouping | None]:
+    """The groups, and for the default estimator once more from the second noise draws alone."""
+    config, prompt = run.config, np.array(samples.prompt)
+    labels = None
+    if config.discover.estimator == "labels":
+        labels = read_labels(config.data.path, config.data.label_column, samples)
+
+    def evidence(features: np.ndarray, draws: slice, seed: int) -> Evidence:
+        score = high_noise_excess(measured.scores, config.discover.levels, draws)
+        return Evidence(
+            prompt, features, measured.scored, score, measured.reference, labels, seed
+        )
+
+    grouping = estimate(evidence(measured.features, slice(None), 0), config)
+    if config.discover.estimator != "semantic":
+        return grouping, None
+    other = measured.features.copy()
+    other[measured.scored] = measured.second_features
+    return grouping, estimate(evidence(other, slice(1, None, 2), 1), config)
+
+
+def high_noise_excess(scores: Scores, levels: list[float], draws: slice) -> np.ndarray:
+    """The score that groups are ranked by: mean excess at high noise, one number an image.
+
+    Where the attribute is decided the conflicting image costs more under its own prompt than
+    under none; at lower noise the sign turns, so an average over all levels cancels (design 1.2).
+    """
+    high = [k for k, level in enumerate(levels) if level >= HIGH_NOISE]
+    high = high or [int(np.argmax(levels))]
+    return scores.excess[:, high][:, :, draws].mean((1, 2)).astype(np.float64)
+
+
+def write_results(
+    run: RunFolder,
+    samples: Samples,
+    measured: Measured,
+    grouping: Grouping,
+    again: Grouping | None,
+) -> None:
+    """Everything later stages read, each file whole or not at all."""
+    config, prompt = run.config, np.array(samples.prompt)
+    shares = {n: np.array([0.5, 0.5]) for n, v in grouping.verdicts.items() if v.found}
+    pool = np.zeros_like(prompt) if config.train.objective == "reference" else prompt
+    if config.train.objective == "reference":
+        shares = {pool[0]: np.array([0.5, 0.5])} if shares else {}
+    against = grouping.against
+    write_parquet(
+        run.path / "groups.parquet",
+        {
+            "sample_id": list(samples.sample_id),
+            "prompt": list(samples.prompt),
+            "group": (against > 0.5).astype(np.int32),
+            "q_0": 1 - against,
+            "q_1": against,
+            "weight": balanced_weights(against, pool, shares),
+        },
+    )
+    write_scores(run.path / "scores.parquet", samples, measured, config.discover.levels)
+    models = {name: torch.from_numpy(np.append(m.weight, m.bias)) for name, m in grouping.models.items()}
+    write_with(run.path / "group_model.safetensors", lambda path: save_file(models, path))
+    stable = None
+    if again is not None:
+        stable = agreement(
+            grouping.against[measured.scored], again.against[measured.scored], prompt[measured.scored]
+        )
+    steady = reliability(measured.scores.excess, prompt[measured.scored])
+    write_json(
+        run.path / "discovery.json",
+        findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable),
+    )
+
+
+def write_scores(path: Path, samples: Samples, measured: Measured, levels: list[float]) -> None:
+    """One row for each scored image and level."""
+    count, scored = len(measured.scored), measured.scored
+    write_parquet(
+        path,
+        {
+            "sample_id": [samples.sample_id[i] for i in scored for _ in levels],
+            "prompt": [samples.prompt[i] for i in scored for _ in levels],
+            "level": np.tile(levels, count),
+            "loss": measured.scores.loss.mean(2).ravel(),
+            "excess": measured.scores.excess.mean(2).ravel(),
+        },
+    )

@@ -1,0 +1,90 @@
+"""What ``discovery.json`` says: what was found, how sure that is, and how it looks over levels."""
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from invdiff.core.grouping import Grouping
+from invdiff.core.scoring import Scores
+from invdiff.engine.config import Config
+
+
+def findings(
+    config: Config,
+    scores: Scores,
+    scored: np.ndarray,
+    prompt: np.ndarray,
+    grouping: Grouping,
+    reliability: np.ndarray,
+    stability: float | None,
+) -> dict[str, Any]:
+    """The record of a discovery (docs/files.md); rows of ``scores`` belong to ``scored``."""
+    return {
+        "estimator": config.discover.estimator,
+        "score": "excess" if config.discover.estimator == "semantic" else None,
+        "candidate": grouping.chosen.name,
+        "levels": list(config.discover.levels),
+        "reliability": reliability,
+        "images_scored": len(scored),
+        "stability": None if stability is None else {"agreement": stability, "runs": 2},
+        "ranking": [{"name": name, "explained": value} for name, value in grouping.ranking],
+        "prompts": {
+            str(name): _prompt(str(name), scores, scored, prompt, grouping, config)
+            for name in np.unique(prompt)
+        },
+    }
+
+
+def _prompt(
+    name: str,
+    scores: Scores,
+    scored: np.ndarray,
+    prompt: np.ndarray,
+    grouping: Grouping,
+    config: Config,
+) -> dict[str, Any]:
+    rows, inside = prompt == name, prompt[scored] == name
+    against = grouping.against[scored][inside]
+    excess = scores.excess[inside].mean(2)
+    verdict = grouping.verdicts[name]
+    return {
+        "found": verdict.found,
+        "note": verdict.note,
+        "images": int(rows.sum()),
+        "scored": int(inside.sum()),
+        "explained": verdict.explained,
+        "p_value": verdict.p_value,
+        "groups": [
+            _group(1 - verdict.share, 1 - grouping.against[rows], 1 - against, excess),
+            _group(verdict.share, grouping.against[rows], against, excess),
+        ],
+        "profile": {
+            "levels": list(config.discover.levels),
+            **_curve("with", 1 - against, excess),
+            **_curve("against", against, excess),
+        },
+    }
+
+
+def _group(
+    share: float, member: np.ndarray, scored_member: np.ndarray, excess: np.ndarray
+) -> dict[str, Any]:
+    low, high = stats.binomtest(round(float(member.sum())), max(1, len(member))).proportion_ci(
+        method="wilson"
+    )
+    total = scored_member.sum()
+    mean = scored_member @ excess / total if total > 0 else np.full(excess.shape[1], np.nan)
+    return {"share": share, "low": low, "high": high, "mean_excess": float(mean.mean())}
+
+
+def _curve(name: str, member: np.ndarray, excess: np.ndarray) -> dict[str, list[float]]:
+    """Weighted mean and standard error of the excess at each level."""
+    total = member.sum()
+    if total < 2:
+        empty = [float("nan")] * excess.shape[1]
+        return {name: empty, f"{name}_error": empty}
+    mean = member @ excess / total
+    spread = member @ (excess - mean) ** 2 / total
+    effective = total**2 / (member @ member)
+    return {name: mean.tolist(), f"{name}_error": np.sqrt(spread / effective).tolist()}

@@ -1,0 +1,116 @@
+"""The mixture of groups that the guidance is trained on: who is drawn, and towards what."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from invdiff.core.objective import balanced_weights, mixture_shares, stable_target
+from invdiff.core.schedule import Schedule
+from invdiff.engine import order
+
+REFERENCES = 8192
+EVEN = np.array([0.5, 0.5])
+
+
+@dataclass
+class Regrets:
+    """Running group risks of each balanced prompt; NaN until a group has been seen."""
+
+    prompts: tuple[str, ...]
+    memory: float = 0.9
+    value: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.value = np.full((len(self.prompts), 2), np.nan)
+
+    def update(self, losses: np.ndarray, prompt: np.ndarray, against: np.ndarray) -> None:
+        """Take in losses (n,) of images with the given prompts and q_1."""
+        for row, name in enumerate(self.prompts):
+            inside = prompt == name
+            for group, q in enumerate((1 - against, against)):
+                mass = q[inside].sum()
+                if mass > 0.5:
+                    seen = float(q[inside] @ losses[inside] / mass)
+                    old = self.value[row, group]
+                    mixed = self.memory * old + (1 - self.memory) * seen
+                    self.value[row, group] = seen if np.isnan(old) else mixed
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Training latents with their prompts and groups; ``pool`` says what is balanced within.
+
+    ``pool`` is the prompt itself; only the authors' recipe balances over all prompts at once.
+    ``balanced`` are the pools in which something was found.
+    """
+
+    latents: torch.Tensor
+    prompt: np.ndarray
+    pool: np.ndarray
+    against: np.ndarray
+    balanced: tuple[str, ...]
+
+    def weights(self, regrets: Regrets, variance_weight: float) -> torch.Tensor:
+        """The chance of each image, from even groups tilted by the running regrets."""
+        shares = {}
+        for row, name in enumerate(regrets.prompts):
+            known = regrets.value[row]
+            tilt = variance_weight if np.isfinite(known).all() else 0.0
+            shares[name] = mixture_shares(np.nan_to_num(known), EVEN, tilt)
+        return torch.from_numpy(balanced_weights(self.against, self.pool, shares)).float()
+
+    def target(
+        self,
+        schedule: Schedule,
+        noisy: torch.Tensor,
+        timestep: torch.Tensor,
+        chosen: torch.Tensor,
+        dropped: torch.Tensor,
+        weights: torch.Tensor,
+        owner: torch.Generator,
+    ) -> torch.Tensor:
+        """The posterior mean of the clean latent for each noisy one, under its own condition.
+
+        Images with a dropped prompt look back on the whole data, the others on their prompt.
+        """
+        target = torch.empty_like(noisy)
+        names = np.where(dropped.numpy(), "", self.prompt[chosen.numpy()])
+        for name in np.unique(names):
+            rows = torch.from_numpy(np.flatnonzero(names == name))
+            known = np.arange(len(self.prompt)) if name == "" else np.flatnonzero(self.prompt == name)
+            references = _limited(torch.from_numpy(known), chosen[rows], owner)
+            target[rows] = stable_target(
+                schedule,
+                noisy[rows],
+                timestep[rows],
+                self.latents[references].to(noisy.device),
+                weights[references].clamp_min(1e-12).log().to(noisy.device),
+            )
+        return target
+
+
+def _limited(known: torch.Tensor, own: torch.Tensor, owner: torch.Generator) -> torch.Tensor:
+    """At most ``REFERENCES`` of the images, the noised ones among them.
+
+    A random subset keeps the target stable at the price of a small bias (Xu et al. 2023).
+    """
+    if len(known) <= REFERENCES:
+        return known
+    drawn = known[torch.randperm(len(known), generator=owner)[: REFERENCES - len(own)]]
+    return torch.cat([drawn, own]).unique()
+
+
+def stratified_levels(count: int, focus: float, owner: torch.Generator) -> torch.Tensor:
+    """Noise levels in (0, 1], one from each of ``count`` equal slices of their distribution.
+
+    The density is proportional to level^(focus - 1): 1 is even, more prefers high noise, where a
+    bias is decided. Stratified, because the level explains most of the variance of a loss.
+    """
+    uniform = (torch.arange(count) + torch.rand(count, generator=owner)) / count
+    return uniform[torch.randperm(count, generator=owner)] ** (1 / focus)
+
+
+def step_owner(seed: int, step: int) -> torch.Generator:
+    """The generator of everything that training step ``step`` draws."""
+    return order.generator(seed, "train", step)

@@ -1,0 +1,135 @@
+"""The forward passes of discovery, each over one shard of images, picklable for workers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction
+from invdiff.core.scoring import score_batch
+from invdiff.engine import order
+from invdiff.engine.models import Source, resolve
+from invdiff.engine.shards import Tensors
+from invdiff.model.denoiser import Denoiser
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What all shards of a pass share."""
+
+    source: Source
+    seed: int
+    levels: tuple[float, ...]
+    draws: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Latents of pictures."""
+
+    source: Source
+    batch: int
+
+    def __call__(self, pictures: np.ndarray) -> Tensors:
+        """(n, size, size, 3) uint8 to ``latent`` (n, channels, height, width) float32."""
+        denoiser = resolve(self.source)
+        parts = [
+            denoiser.encode_images(pictures[start : start + self.batch]).float().cpu()
+            for start in range(0, len(pictures), self.batch)
+        ]
+        return {"latent": torch.cat(parts)}
+
+
+def shared_noise(
+    shape: Sequence[int], seed: int, level: float, draw: int, device: torch.device
+) -> torch.Tensor:
+    """The one noise that all images get at a level and draw: (1, *shape)."""
+    owner = order.generator(seed, "shared noise", f"{level:.6f}", draw)
+    return torch.randn((1, *shape), generator=owner).to(device)
+
+
+class Score(Pass):
+    """Losses under the own and the null prompt."""
+
+    @torch.no_grad()
+    def __call__(self, shard: tuple[torch.Tensor, list[str]]) -> Tensors:
+        """Latents and prompts to ``loss`` and ``null_loss`` (n, level, draw)."""
+        latents, prompts = shard
+        denoiser = resolve(self.source)
+        device, dtype = denoiser.module.device, denoiser.module.dtype
+        names = sorted(set(prompts))
+        known = dict(zip(names, denoiser.encode_prompts(names), strict=True))
+        null = denoiser.encode_prompts([""])
+        shape = (len(latents), len(self.levels), self.draws)
+        loss, null_loss = torch.empty(shape), torch.empty(shape)
+        for start in range(0, len(latents), self.batch):
+            rows = slice(start, start + self.batch)
+            clean = latents[rows].to(device, dtype)
+            condition = torch.stack([known[name] for name in prompts[rows]])
+            for k, level in enumerate(self.levels):
+                for m in range(self.draws):
+                    noise = shared_noise(clean.shape[1:], self.seed, level, m, device).to(dtype)
+                    loss[rows, k, m], null_loss[rows, k, m] = score_batch(
+                        denoiser.predict, denoiser.schedule, clean, condition, null, noise, level
+                    )
+        return {"loss": loss, "null_loss": null_loss}
+
+
+class Features(Pass):
+    """Bottleneck features under the null prompt."""
+
+    @torch.no_grad()
+    def __call__(self, latents: torch.Tensor) -> Tensors:
+        """Latents to ``feature`` (n, draw, level * width)."""
+        denoiser = resolve(self.source)
+        parts = []
+        for start in range(0, len(latents), self.batch):
+            clean = latents[start : start + self.batch]
+            draws = [self._draw(denoiser, clean, draw) for draw in range(self.draws)]
+            parts.append(torch.stack(draws, 1))
+        return {"feature": torch.cat(parts)}
+
+    def _draw(self, denoiser: Denoiser, clean: torch.Tensor, draw: int) -> torch.Tensor:
+        device, dtype = denoiser.module.device, denoiser.module.dtype
+        schedule: Schedule = denoiser.schedule
+        clean = clean.to(device, dtype)
+        null = denoiser.encode_prompts([""]).expand(len(clean), -1, -1)
+        with denoiser.bottleneck() as seen:
+            for level in self.levels:
+                timestep = torch.full((len(clean),), schedule.timestep(level), device=device)
+                noise = shared_noise(clean.shape[1:], self.seed, level, draw, device).to(dtype)
+                noisy = add_noise(schedule, clean, noise.expand_as(clean), timestep)
+                denoiser.predict(noisy, timestep, null)
+        return torch.cat(seen, 1).cpu()
+
+
+class Reference(Pass):
+    """The score of the authors' released code, for comparison (docs/method.md)."""
+
+    @torch.no_grad()
+    def __call__(self, shard: tuple[torch.Tensor, list[str], np.ndarray]) -> Tensors:
+        """Latents, prompts and image numbers to ``distance`` (n,).
+
+        The squared distance of the predicted noise to the *clean latent*, at one random level and
+        with one noise for each image.
+        """
+        latents, prompts, numbers = shard
+        denoiser = resolve(self.source)
+        schedule, device = denoiser.schedule, denoiser.module.device
+        owners = [order.generator(self.seed, "reference", int(number)) for number in numbers]
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in owners])
+        draws = [torch.randint(schedule.timesteps, (), generator=g) for g in owners]
+        timestep = torch.stack(draws)
+        condition = denoiser.encode_prompts(prompts)
+        distance = []
+        for rows in torch.arange(len(latents)).split(self.batch):
+            clean, level = latents[rows].to(device), timestep[rows].to(device)
+            noisy = add_noise(schedule, clean, noise[rows].to(device), level)
+            prediction = denoiser.predict(noisy, level, condition[rows])
+            signal, sigma = schedule.factors(level, clean)
+            estimate = clean_from_prediction(schedule, prediction, noisy, level)
+            epsilon = (noisy - signal * estimate) / sigma.clamp_min(1e-4)
+            distance.append((epsilon - clean).square().flatten(1).mean(1).cpu())
+        return {"distance": torch.cat(distance)}

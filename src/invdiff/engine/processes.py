@@ -1,0 +1,75 @@
+"""Plain worker processes for work that falls into independent shards.
+
+A shard's result depends on the shard alone, so the number of processes changes the time and
+nothing else. Workers run torch on one thread: two OpenMP threads on a shared core are slower than
+one. Ctrl-C reaches the parent only; what workers have written by then stays.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+
+
+def automatic(requested: int, device: str) -> int:
+    """How many processes to use: the number asked for, or 2 on a CPU with 2 cores or more."""
+    if requested:
+        return requested
+    return min(2, os.cpu_count() or 1) if device == "cpu" else 1
+
+
+def one_thread() -> None:
+    """What every process of ours does first."""
+    torch.set_num_threads(1)
+
+
+def _start_worker() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one_thread()
+
+
+def run_shards(
+    work: Callable[[Shard], Result],
+    shards: Sequence[Shard],
+    *,
+    processes: int,
+    title: str,
+    unit: str = "batch",
+    done: int = 0,
+) -> Iterator[tuple[Shard, Result]]:
+    """Results of ``work`` as they come, under a progress bar; ``done`` shards came before.
+
+    With one process the work is done here and in order.
+    """
+    total = done + len(shards)
+    with tqdm(desc=title, total=total, initial=done, unit=unit) as bar:
+        for pair in _results(work, shards, min(processes, len(shards))):
+            yield pair
+            bar.update()
+
+
+def _results(
+    work: Callable[[Shard], Result], shards: Sequence[Shard], processes: int
+) -> Iterator[tuple[Shard, Result]]:
+    if processes <= 1:
+        yield from ((shard, work(shard)) for shard in shards)
+        return
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker)
+    try:
+        futures = {pool.submit(work, shard): shard for shard in shards}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+        pool.shutdown()
+    except BaseException:
+        # Nobody waits for the shards in the queue: after Ctrl-C the next run does them.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise

@@ -1,0 +1,60 @@
+"""Drawing pictures through the stock pipeline, with or without the guidance.
+
+Picture k of a prompt belongs to its seed alone: base and guided pictures share it, and
+``pipe(prompt, generator=torch.Generator().manual_seed(seed), ...)`` draws it anywhere else.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from invdiff.engine import order
+from invdiff.engine.models import Source, resolve
+from invdiff.model.attach import attached
+
+
+def seed_of(seed: int, prompt: str, index: int) -> int:
+    """The seed of picture ``index`` of a prompt; below 2^31, so that it fits every tool."""
+    return order.derive(seed, "picture", prompt, index) % 2**31
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a set of pictures is drawn; without an ``adapter`` folder by the base model."""
+
+    source: Source
+    adapter: Path | None
+    strength: float
+    window: tuple[float, float]
+    scale: float
+    steps: int
+
+    def pictures(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        """uint8 pictures (n, height, width, 3)."""
+        drawn = self._draw(prompts, seeds, "np")
+        return (drawn * 255).round().astype(np.uint8)
+
+    def latents(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
+        """Scaled latents (n, channels, height, width) on the CPU."""
+        return self._draw(prompts, seeds, "latent").float().cpu()
+
+    @torch.no_grad()
+    def _draw(self, prompts: list[str], seeds: list[int], kind: str) -> Any:
+        pipeline = resolve(self.source).pipeline
+        guided = (
+            attached(pipeline, self.adapter, strength=self.strength, window=self.window)
+            if self.adapter is not None
+            else nullcontext()
+        )
+        with guided:
+            return pipeline(
+                prompt=prompts,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                num_inference_steps=self.steps,
+                guidance_scale=self.scale,
+                output_type=kind,
+            ).images

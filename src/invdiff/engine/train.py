@@ -1,0 +1,214 @@
+"""Stage 2, the min step: a LoRA on the frozen denoiser, trained on the balanced mixture.
+
+Writes ``adapter/`` (a stock LoRA with its settings in the header, and the calibration) and
+``training.json``; ``checkpoints/`` lets an interrupted training go on to the same weights.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from invdiff.core.schedule import add_noise, clean_from_prediction, loss_weight
+from invdiff.engine import checkpoint, order
+from invdiff.engine.calibrate import calibrate
+from invdiff.engine.certify import certify
+from invdiff.engine.config import Config
+from invdiff.engine.files import read_json, read_parquet, write_json
+from invdiff.engine.measure import encode, open_run_samples
+from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_levels
+from invdiff.engine.models import resolve, source_of
+from invdiff.engine.pretrain.loop import cosine
+from invdiff.engine.run import RunFolder
+from invdiff.model import adapter
+from invdiff.model.denoiser import Denoiser
+
+REGRET_EVERY = 8
+
+
+def train(run: RunFolder) -> None:
+    """Train the guidance, or go on doing so; then find its strength."""
+    if run.done("train"):
+        return
+    with run.stage("train") as stage:
+        record = fit(run)
+        found = calibrate(run)
+        adapter.write_settings(run.path / "adapter", recommended_strength=found["strength"])
+        write_json(run.path / "adapter" / "calibration.json", found)
+        write_json(run.path / "training.json", record)
+        stage.facts["steps"] = record["steps"]
+
+
+def fit(run: RunFolder) -> dict[str, Any]:
+    """Train, write the adapter and give back the record; the network is left as it was."""
+    started = time.monotonic()
+    denoiser, mixture = resolve(source_of(run)), load_mixture(run)
+    module, seed = denoiser.module, run.config.seed
+    adapter.add_lora(module, run.config.train.rank, order.derive(seed, "lora"))
+    try:
+        trainer = Trainer(run.config, denoiser, mixture)
+        trainer.fit(run)
+        record = trainer.record()
+        record["certificate"] = certify(run.config, denoiser, mixture)
+        adapter.save(module, run.path / "adapter", {"seed": seed, "rank": run.config.train.rank})
+    finally:
+        adapter.remove(module)
+    record["seconds"] = round(time.monotonic() - started, 1)
+    return record
+
+
+def load_mixture(run: RunFolder) -> Mixture:
+    """Latents and groups of the run's data, matched by sample id."""
+    samples = open_run_samples(run)
+    groups = read_parquet(run.path / "groups.parquet")
+    against_of = dict(zip(groups["sample_id"], groups["q_1"], strict=True))
+    prompt = np.array(samples.prompt)
+    found = read_json(run.path / "discovery.json")["prompts"]
+    balanced = tuple(sorted(name for name, entry in found.items() if entry["found"]))
+    pool = prompt
+    if run.config.train.objective == "reference":
+        pool = np.full_like(prompt, "*")
+        balanced = ("*",) if balanced else ()
+    against = np.array([against_of[name] for name in samples.sample_id])
+    return Mixture(encode(run, samples), prompt, pool, against, balanced)
+
+
+@dataclass
+class Trainer:
+    """The training loop and what it remembers."""
+
+    config: Config
+    denoiser: Denoiser
+    mixture: Mixture
+    curve: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": []})
+
+    def __post_init__(self) -> None:
+        names = sorted(set(self.mixture.prompt.tolist()))
+        embedded = self.denoiser.encode_prompts(names)
+        self.condition = dict(zip(names, embedded, strict=True))
+        self.condition[""] = self.denoiser.encode_prompts([""])[0]
+        self.regrets = Regrets(self.mixture.balanced)
+
+    @property
+    def steps(self) -> int:
+        """Training steps; with nothing to balance there is nothing to train."""
+        section = self.config
+        nothing = not self.mixture.balanced and section.discover.estimator == "semantic"
+        return 0 if nothing else section.train.steps
+
+    def fit(self, run: RunFolder) -> None:
+        """Train from the newest valid checkpoint to the last step."""
+        section, module = self.config.train, self.denoiser.module
+        # One list, made once: a generator that clipping has exhausted would clip nothing.
+        parameters = adapter.parameters(module)
+        optimiser = torch.optim.AdamW(parameters, lr=section.learning_rate, weight_decay=1e-2)
+        start = self._resume(run, optimiser)
+        for step in tqdm(
+            range(start, self.steps), "training", initial=start, total=self.steps, unit="step"
+        ):
+            for group in optimiser.param_groups:
+                group["lr"] = section.learning_rate * cosine(step, self.steps, warmup=50)
+            loss = self.loss(step)
+            optimiser.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            if torch.isfinite(norm):
+                optimiser.step()
+            self.curve["step"].append(step)
+            self.curve["loss"].append(round(loss.item(), 6))
+            if (step + 1) % section.save_every == 0 and step + 1 < self.steps:
+                self._save(run, optimiser, step + 1)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """The loss of one step, in the loss space of the settings, averaged over dimensions."""
+        section, schedule = self.config.train, self.denoiser.schedule
+        owner = step_owner(self.config.seed, step)
+        rise = min(1.0, step / section.variance_warmup) if section.variance_warmup else 1.0
+        tilt = 0.0 if section.objective == "mean" else rise * section.variance_weight
+        weights = self.mixture.weights(self.regrets, tilt)
+        chosen = torch.multinomial(weights, section.batch, replacement=True, generator=owner)
+        levels = stratified_levels(section.batch, section.level_focus, owner)
+        timestep = (levels * (schedule.timesteps - 1)).round().long()
+        dropped = torch.rand(section.batch, generator=owner) < section.prompt_dropout
+        clean = self.mixture.latents[chosen]
+        noise = torch.randn(clean.shape, generator=owner)
+        noisy = add_noise(schedule, clean, noise, timestep)
+        target = clean
+        if section.target == "stable":
+            target = self.mixture.target(
+                schedule, noisy, timestep, chosen, dropped, weights, owner
+            )
+        error = self._errors(noisy, timestep, chosen, dropped, target)
+        if section.objective != "mean" and step % REGRET_EVERY == 0:
+            self._look(noisy, timestep, chosen, dropped, clean)
+        return error.mean()
+
+    def _errors(
+        self,
+        noisy: torch.Tensor,
+        timestep: torch.Tensor,
+        chosen: torch.Tensor,
+        dropped: torch.Tensor,
+        target: torch.Tensor,
+    ) -> torch.Tensor:
+        """Weighted squared errors (n,) of the clean latent that the network predicts."""
+        schedule, module = self.denoiser.schedule, self.denoiser.module
+        device, dtype = module.device, module.dtype
+        names = np.where(dropped.numpy(), "", self.mixture.prompt[chosen.numpy()])
+        condition = torch.stack([self.condition[name] for name in names])
+        noisy, timestep = noisy.to(device), timestep.to(device)
+        prediction = self.denoiser.predict(noisy.to(dtype), timestep, condition).float()
+        estimate = clean_from_prediction(schedule, prediction, noisy, timestep)
+        error = (estimate - target.to(device)).square().flatten(1).mean(1)
+        return loss_weight(schedule, self.config.train.loss_space, timestep) * error
+
+    @torch.no_grad()
+    def _look(
+        self,
+        noisy: torch.Tensor,
+        timestep: torch.Tensor,
+        chosen: torch.Tensor,
+        dropped: torch.Tensor,
+        clean: torch.Tensor,
+    ) -> None:
+        """Update the running group risks; the frozen base sees the same noise."""
+        risk = self._errors(noisy, timestep, chosen, dropped, clean)
+        if self.config.train.objective == "regret":
+            with adapter.disabled(self.denoiser.module):
+                risk = risk - self._errors(noisy, timestep, chosen, dropped, clean)
+        rows = chosen.numpy()
+        self.regrets.update(risk.cpu().numpy(), self.mixture.pool[rows], self.mixture.against[rows])
+
+    def record(self) -> dict[str, Any]:
+        """The part of ``training.json`` that the loop knows."""
+        module = self.denoiser.module
+        own = sum(p.numel() for p in adapter.parameters(module))
+        return {
+            "steps": self.steps,
+            "skipped": self.steps == 0,
+            "curve": self.curve,
+            "parameters": own,
+            "base_parameters": sum(p.numel() for p in module.parameters()) - own,
+            "regrets": dict(zip(self.regrets.prompts, self.regrets.value.tolist(), strict=True)),
+        }
+
+    def _save(self, run: RunFolder, optimiser: torch.optim.Optimizer, step: int) -> None:
+        weights = {f"adapter/{k}": v for k, v in adapter.state(self.denoiser.module).items()}
+        tensors = weights | checkpoint.pack(optimiser=optimiser)
+        facts = {"curve": self.curve, "regrets": self.regrets.value.tolist()}
+        checkpoint.save(run.path / "checkpoints", step, tensors, facts)
+
+    def _resume(self, run: RunFolder, optimiser: torch.optim.Optimizer) -> int:
+        found = checkpoint.newest(run.path / "checkpoints")
+        if found is None:
+            return 0
+        tensors, facts = found
+        own = {k.removeprefix("adapter/"): v for k, v in tensors.items() if k.startswith("adapter/")}
+        adapter.load_state(self.denoiser.module, own)
+        checkpoint.unpack(tensors, optimiser=optimiser)
+        self.curve = facts["curve"]
+        self.regrets.value = np.array(facts["regrets"], dtype=float).reshape(-1, 2)
+        return int(facts["step"])
