@@ -1,15 +1,16 @@
 """The LoRA: nothing at the start, only itself trained, the same after saving, gone when removed."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from tests.model import tiny
 from torch import nn
 
 from invdiff.errors import ModelError
 from invdiff.model import adapter
-from tests.model import tiny
 
 
 @pytest.fixture
@@ -173,9 +174,9 @@ def test_state_of_another_rank_or_network_is_refused(unet):
     name = sorted(kept)[0]
     with pytest.raises(ModelError, match=r"missing.*use the rank"):
         adapter.load_state(unet, {key: kept[key] for key in kept if key != name})
+    other = adapter.state(_moved(tiny.unet(), rank=8))
     with pytest.raises(ModelError, match=r"lora_A.weight is \[8,"):
-        other = _moved(tiny.unet(), rank=8)
-        adapter.load_state(unet, adapter.state(other))
+        adapter.load_state(unet, other)
 
 
 def test_the_stock_loader_opens_the_file_and_computes_the_same(unet, tmp_path):
@@ -213,7 +214,8 @@ def test_header_carries_settings_and_rank_and_no_more_of_peft_than_needed(unet, 
 def test_a_failed_save_keeps_the_old_file(unet, tmp_path, monkeypatch):
     path = adapter.save(_moved(unet), tmp_path, {"version": 1})
 
-    def fail(*args, **kwargs):
+    def fail(weights, path, metadata):
+        Path(path).write_bytes(b"torn")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(adapter, "save_file", fail)

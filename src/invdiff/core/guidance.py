@@ -14,7 +14,9 @@ from torch import Tensor
 Passes = Literal["base", "adapted", "both"]
 
 
-def noise_level(timestep: Shaped[Tensor, " sample"], timesteps: float | int) -> Float[Tensor, " sample"]:
+def noise_level(
+    timestep: Shaped[Tensor, " sample"], timesteps: float | int
+) -> Float[Tensor, " sample"]:
     """Level in [0, 1] of a timestep in [0, timesteps]; the inverse of `Schedule.timestep`.
 
     The highest level of a discrete schedule is its last timestep, `timesteps - 1`; with
@@ -27,7 +29,7 @@ def noise_level(timestep: Shaped[Tensor, " sample"], timesteps: float | int) -> 
 def coefficients(
     level: Float[Tensor, " sample"], strength: float, window: tuple[float, float]
 ) -> Float[Tensor, " sample"]:
-    """Coefficient c = s g(level): the strength at levels within [start, stop], both included, 0 elsewhere."""
+    """Coefficient c = s g(level): the strength within [start, stop], ends included, else 0."""
     start, stop = window
     inside = (level >= start) & (level <= stop)
     return inside.float() * strength

@@ -118,14 +118,14 @@ def verify_applied(pipe: Any) -> None:
     guidance = _guidance(denoiser_module(pipe))
     if guidance.calls == 0:
         raise ModelError(
-            "the denoiser was never called through the guidance, the pictures are the base model's; "
+            "the denoiser was never called through the guidance, the pictures are the base's; "
             "attach to the pipeline that draws them, after its denoiser was last replaced"
         )
     if guidance.applied == 0 and guidance.strength != 0:
         start, stop = guidance.window
         raise ModelError(
             f"none of the {guidance.calls} denoising steps has a noise level within [{start:g}, "
-            f"{stop:g}], the pictures are the base model's; widen the window or take more steps"
+            f"{stop:g}], the pictures are the base's; widen the window or take more steps"
         )
 
 

@@ -1,0 +1,474 @@
+"""The hook on a stock pipeline: exact ends, the formula between, never silently absent."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FirstBlockCacheConfig, FluxTransformer2DModel
+from diffusers.hooks import HookRegistry, ModelHook
+from tests.model import tiny
+from torch import nn
+
+from invdiff.errors import ModelError
+from invdiff.model import adapter
+from invdiff.model.attach import (
+    applied,
+    attach,
+    attached,
+    denoiser_module,
+    detach,
+    set_strength,
+    verify_applied,
+)
+from invdiff.model.hook import add_guidance, guidance_of, remove_guidance
+
+STEPS = 3
+
+
+@pytest.fixture
+def pipe():
+    return tiny.pipeline()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An adapter that changes the pictures, its recommended strength 0.5."""
+    folder = tmp_path_factory.mktemp("adapter")
+    unet = tiny.pipeline().unet
+    adapter.add_lora(unet, 4, seed=0)
+    tiny.move(unet)
+    adapter.save(unet, folder, {"recommended_strength": 0.5})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base():
+    return draw(tiny.pipeline())
+
+
+@pytest.fixture(scope="module")
+def stock(folder):
+    """What the stock LoRA loader makes of the adapter."""
+    pipe = tiny.pipeline()
+    pipe.load_lora_weights(folder)
+    return draw(pipe)
+
+
+def draw(pipe, scale=2.5, **options):
+    """Two pictures with classifier-free guidance, in [0, 1]; picture k depends on seed k."""
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    prompts = ["a person wearing a hat", "a person"]
+    options = {"num_inference_steps": STEPS, "guidance_scale": scale, **options}
+    return pipe(prompts, generator=seeds, output_type="np", **options).images
+
+
+def inputs(batch=2):
+    generator = torch.Generator().manual_seed(1)
+    latent = torch.randn(batch, 4, tiny.LATENT, tiny.LATENT, generator=generator)
+    return latent, torch.tensor(500), torch.randn(batch, 5, tiny.TEXT, generator=generator)
+
+
+def both(module):
+    """The base and the adapted prediction of a network with an adapter, without the hook."""
+    with torch.no_grad():
+        adapted = module(*inputs()).sample
+        with adapter.disabled(module):
+            return module(*inputs()).sample, adapted
+
+
+def in_training(**options):
+    """A guided network with an adapter in memory."""
+    unet = tiny.pipeline().unet
+    adapter.add_lora(unet, 4, seed=0)
+    tiny.move(unet)
+    base, adapted = both(unet)
+    return unet, add_guidance(unet, **options), base, adapted
+
+
+# Pictures of the whole pipeline
+
+
+def test_the_adapter_changes_the_pictures(base, stock):
+    assert np.abs(base - stock).max() > 0.01
+
+
+def test_strength_zero_is_the_base(pipe, folder, base):
+    attach(pipe, folder, strength=0)
+    assert np.array_equal(draw(pipe), base)
+    assert applied(pipe) == 0
+    verify_applied(pipe)
+
+
+def test_a_fresh_adapter_is_the_base(pipe, tmp_path, base):
+    unet = tiny.pipeline().unet
+    adapter.add_lora(unet, 4, seed=0)
+    adapter.save(unet, tmp_path, {})
+    attach(pipe, tmp_path)
+    assert np.array_equal(draw(pipe), base)
+    set_strength(pipe, 1.7)
+    assert np.array_equal(draw(pipe), base)
+
+
+def test_strength_one_is_the_stock_lora(pipe, folder, stock):
+    attach(pipe, folder, strength=1)
+    assert np.array_equal(draw(pipe), stock)
+    assert applied(pipe) == STEPS
+
+
+def test_detaching_restores_the_base(pipe, folder, base):
+    keys = list(pipe.unet.state_dict())
+    attach(pipe, folder, strength=1.7)
+    draw(pipe)
+    detach(pipe)
+    assert np.array_equal(draw(pipe), base)
+    assert list(pipe.unet.state_dict()) == keys
+    assert not pipe.unet._forward_hooks
+    assert not pipe.unet._forward_pre_hooks
+    attach(pipe, folder)  # and it can be attached again
+
+
+def test_no_strength_means_the_recommended_one(pipe, folder, tmp_path):
+    attach(pipe, folder)
+    recommended = draw(pipe)
+    set_strength(pipe, 0.5)
+    assert np.array_equal(draw(pipe), recommended)
+    assert guidance_of(pipe.unet).strength == 0.5
+    detach(pipe)
+    adapter.add_lora(pipe.unet, 4, seed=0)
+    adapter.save(pipe.unet, tmp_path, {})
+    adapter.remove(pipe.unet)
+    attach(pipe, tmp_path)
+    assert guidance_of(pipe.unet).strength == 1.0
+
+
+def test_strength_can_change_between_steps(pipe, folder, base, stock):
+    """Guided in the first step only: neither the base nor the LoRA; in all steps: the LoRA."""
+
+    def change(to):
+        def at_step_end(pipe, step, timestep, values):
+            set_strength(pipe, to)
+            return values
+
+        return at_step_end
+
+    attach(pipe, folder, strength=1)
+    first_only = draw(pipe, callback_on_step_end=change(0.0))
+    assert applied(pipe) == 1
+    assert not np.array_equal(first_only, base)
+    assert not np.array_equal(first_only, stock)
+    set_strength(pipe, 1.0)
+    assert np.array_equal(draw(pipe, callback_on_step_end=change(1.0)), stock)
+
+
+def test_the_window_chooses_steps_by_their_noise_level(pipe, folder, base, stock):
+    timesteps = [667, 334, 1]  # of three steps
+    pipe.scheduler.set_timesteps(STEPS)
+    assert pipe.scheduler.timesteps.tolist() == timesteps
+    counts = {(0.5, 1.0): 1, (0.3, 1.0): 2, (0.0, 0.1): 1, (0.0, 1.0): 3, (0.9, 1.0): 0}
+    for window, count in counts.items():
+        with_window = tiny.pipeline()
+        attach(with_window, folder, strength=1, window=window)
+        pictures = draw(with_window)
+        assert applied(with_window) == count
+        assert np.array_equal(pictures, base) == (count == 0)
+        assert np.array_equal(pictures, stock) == (count == STEPS)
+
+
+def test_conditional_only(pipe, folder, base, stock):
+    """The unconditional half of each batch stays the base's; at scale 1 there is no such half."""
+    batches = []
+
+    def keep(module, args, output):
+        batches.append(output[0].clone())
+
+    attach(pipe, folder, strength=1, apply_to="cond")
+    pipe.unet.register_forward_hook(keep)
+    pictures = draw(pipe, num_inference_steps=1)
+    plain, lora = tiny.pipeline(), tiny.pipeline()
+    lora.load_lora_weights(folder)
+    for each in (plain, lora):
+        each.unet.register_forward_hook(keep)
+        draw(each, num_inference_steps=1)
+    guided, of_base, of_lora = batches
+    assert torch.equal(guided[:2], of_base[:2])
+    assert torch.equal(guided[2:], of_lora[2:])
+    assert not np.array_equal(pictures, draw(lora, num_inference_steps=1))
+    assert np.array_equal(draw(pipe, scale=1.0), draw(lora, scale=1.0))
+
+
+# One network
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.7])
+@pytest.mark.parametrize("return_dict", [True, False])
+def test_strength_between_is_the_formula(strength, return_dict):
+    unet, guidance, base, adapted = in_training(strength=strength)
+    output = unet(*inputs(), return_dict=return_dict)
+    assert isinstance(output, tuple) != return_dict
+    prediction = output.sample if return_dict else output[0]
+    expected = base + strength * (adapted - base)
+    torch.testing.assert_close(prediction, expected, rtol=1e-5, atol=1e-5)
+    assert (guidance.calls, guidance.applied) == (1, 1)
+
+
+def test_the_ends_are_exact_and_cost_one_pass():
+    unet, guidance, base, adapted = in_training(strength=0.0)
+    passes = []
+    unet.conv_in.register_forward_hook(lambda *_: passes.append(1))
+    assert torch.equal(unet(*inputs()).sample, base)
+    guidance.strength = 1.0
+    assert torch.equal(unet(*inputs()).sample, adapted)
+    assert len(passes) == 2
+    guidance.strength = 0.5
+    unet(*inputs())
+    assert len(passes) == 4
+
+
+def test_each_sample_has_its_own_noise_level():
+    """In training one batch holds many levels; the window decides for each."""
+    unet, _, _, _ = in_training(window=(0.5, 1.0))
+    latent, _, text = inputs()
+    levels = torch.tensor([900, 100])
+    guided = unet(latent, levels, text).sample
+    remove_guidance(unet)
+    adapted = unet(latent, levels, text).sample
+    with adapter.disabled(unet):
+        base = unet(latent, levels, text).sample
+    assert torch.equal(guided[0], adapted[0])
+    assert torch.equal(guided[1], base[1])
+
+
+def test_learned_variances_go_over_without_a_step():
+    """A denoiser with twice the channels: at 0 and 1 its whole output is one network's."""
+    unet = tiny.unet(out_channels=8)
+    adapter.add_lora(unet, 4, seed=0)
+    tiny.move(unet)
+    base, adapted = both(unet)
+    assert base.shape[1] == 8
+    guidance = add_guidance(unet)
+    for strength, expected in (
+        (0.0, base),
+        (1.0, adapted),
+        (0.25, torch.lerp(base, adapted, 0.25)),
+    ):
+        guidance.strength = strength
+        torch.testing.assert_close(unet(*inputs()).sample, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_gradients_reach_every_adapter_tensor_through_the_hook(strength):
+    unet, _, _, _ = in_training(strength=strength)
+    unet(*inputs()).sample.square().mean().backward()
+    assert all(each.grad.abs().sum() > 0 for each in adapter.parameters(unet))
+    others = {id(each) for each in adapter.parameters(unet)}
+    assert all(each.grad is None for each in unet.parameters() if id(each) not in others)
+
+
+def test_removing_the_guidance_leaves_the_adapter():
+    unet, _, _, adapted = in_training(strength=0.0)
+    remove_guidance(unet)
+    assert torch.equal(unet(*inputs()).sample, adapted)
+    assert guidance_of(unet) is None
+    with pytest.raises(ModelError, match="call add_guidance first"):
+        remove_guidance(unet)
+
+
+# Caches that answer a denoiser call with what an earlier one left (FirstBlockCache and its like)
+
+
+def flux():
+    torch.manual_seed(0)
+    return FluxTransformer2DModel(
+        patch_size=1, in_channels=4, num_layers=3, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=16, pooled_projection_dim=16,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()  # fmt: skip
+
+
+def flux_inputs(level, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "hidden_states": torch.randn(1, 4, 4, generator=generator),
+        "encoder_hidden_states": torch.randn(1, 3, 16, generator=generator),
+        "pooled_projections": torch.randn(1, 16, generator=generator),
+        "timestep": torch.tensor([level]),
+        "img_ids": torch.zeros(4, 3),
+        "txt_ids": torch.zeros(3, 3),
+    }
+
+
+def cached_walk(transformer):
+    """Two steps of two calls each, as pipelines with separate branches make them."""
+    outputs = []
+    with torch.no_grad():
+        for level, (branch, seed) in itertools.product((0.9, 0.89), (("cond", 0), ("uncond", 1))):
+            with transformer.cache_context(branch):
+                outputs.append(transformer(**flux_inputs(level, seed)).sample)
+    return torch.cat(outputs)
+
+
+def test_a_cache_does_not_eat_the_guidance():
+    """Base and adapted passes of each branch keep caches of their own, as in networks apart."""
+
+    def network(with_adapter):
+        transformer = flux()
+        if with_adapter:
+            adapter.add_lora(transformer, 2, seed=0)
+            tiny.move(transformer, size=0.3)
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=0.5))
+        return transformer
+
+    base, adapted = cached_walk(network(False)), cached_walk(network(True))
+    assert not torch.allclose(base, adapted, atol=1e-2)
+    for strength in (0.5, 0.0, 1.0):
+        guided = network(True)
+        add_guidance(guided, strength, num_train_timesteps=1)
+        expected = base + strength * (adapted - base)
+        torch.testing.assert_close(cached_walk(guided), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_cache_config_really_skips_blocks():
+    """Otherwise the test above would prove nothing."""
+    transformer, calls = flux(), []
+    transformer.transformer_blocks[1].attn.register_forward_hook(lambda *_: calls.append(1))
+    cached_walk(transformer)
+    assert len(calls) == 4
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.5))
+    calls.clear()
+    cached_walk(transformer)
+    assert len(calls) < 4
+
+
+# Never silently absent
+
+
+class Idle(ModelHook):
+    """Another library's hook that has a forward of its own."""
+
+    def new_forward(self, module, *args, **kwargs):
+        return self.fn_ref.original_forward(*args, **kwargs)
+
+
+def test_a_dropped_hook_stops_the_pipeline(pipe, folder):
+    attach(pipe, folder)
+    pipe.unet.forward = type(pipe.unet).forward.__get__(pipe.unet)
+    with pytest.raises(ModelError, match="dropped the guidance"):
+        draw(pipe)
+
+
+def test_a_hook_dropped_by_removing_an_older_one_stops_the_pipeline(pipe, folder):
+    """The registry of diffusers rewires the next hook to the removed one's forward."""
+    HookRegistry.check_if_exists_or_initialize(pipe.unet).register_hook(Idle(), "older")
+    attach(pipe, folder)
+    draw(pipe)
+    pipe.unet._diffusers_hook.remove_hook("older")
+    with pytest.raises(ModelError, match="dropped the guidance"):
+        draw(pipe)
+
+
+def test_a_run_that_never_reached_the_denoiser_is_found(pipe, folder):
+    attach(pipe, folder)
+    with pytest.raises(ModelError, match="never called through the guidance"):
+        verify_applied(pipe)
+    attached_unet, pipe.unet = pipe.unet, tiny.pipeline().unet
+    draw(pipe)
+    with pytest.raises(ModelError, match=r"call attach\(pipe, folder\) first"):
+        verify_applied(pipe)
+    pipe.unet = attached_unet
+    draw(pipe)
+    verify_applied(pipe)
+
+
+def test_a_window_without_any_step_is_found(pipe, folder):
+    attach(pipe, folder, window=(0.9, 1.0))
+    draw(pipe)
+    with pytest.raises(ModelError, match=r"none of the 3 denoising steps .* widen the window"):
+        verify_applied(pipe)
+
+
+def test_attached_verifies_and_detaches(pipe, folder, base, stock):
+    with attached(pipe, folder, strength=1) as guided:
+        assert np.array_equal(draw(guided), stock)
+    assert np.array_equal(draw(pipe), base)
+    with pytest.raises(ModelError, match="never called"), attached(pipe, folder):
+        pass
+    with pytest.raises(KeyError), attached(pipe, folder):
+        raise KeyError
+    assert np.array_equal(draw(pipe), base)
+
+
+# Mistakes
+
+
+def test_attaching_twice_names_detach(pipe, folder, base):
+    attach(pipe, folder)
+    with pytest.raises(ModelError, match=r"call detach\(pipe\) first"):
+        attach(pipe, folder)
+    detach(pipe)
+    for action in (detach, applied, verify_applied, lambda pipe: set_strength(pipe, 1.0)):
+        with pytest.raises(ModelError, match=r"call attach\(pipe, folder\) first"):
+            action(pipe)
+    assert np.array_equal(draw(pipe), base)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strength": -0.1}, "at least 0"),
+        ({"strength": float("nan")}, "at least 0"),
+        ({"window": (0.6, 0.5)}, "0 <= start <= stop <= 1"),
+        ({"window": (0.0, 1.5)}, "0 <= start <= stop <= 1"),
+        ({"apply_to": "uncond"}, "'both' or 'cond'"),
+    ],
+)
+def test_values_out_of_range_are_refused_before_anything_changes(pipe, folder, options, message):
+    with pytest.raises(ModelError, match=message):
+        attach(pipe, folder, **options)
+    assert not adapter.present(pipe.unet)
+
+
+def test_an_adapter_of_another_network_is_refused_by_name(folder, base):
+    pipe = tiny.pipeline()
+    pipe.unet = tiny.unet(channels=(8, 16))
+    with pytest.raises(ModelError, match=r"another network.*conv1.lora_A.*UNet2D|UNet2D.*conv1"):
+        attach(pipe, folder)
+    assert guidance_of(pipe.unet) is None
+
+
+def test_pipelines_that_cannot_be_guided_are_named(pipe, folder):
+    class OtherPipeline:
+        unet = pipe.unet
+        scheduler = pipe.scheduler
+
+    with pytest.raises(ModelError, match="apply_to='both' with OtherPipeline"):
+        attach(OtherPipeline(), folder, apply_to="cond")
+    with pytest.raises(ModelError, match="no unet and no transformer"):
+        denoiser_module(nn.Sequential())
+
+
+def test_offloading_comes_after_attaching_and_goes_before_detaching(pipe, folder, base):
+    from accelerate.hooks import ModelHook as AccelerateHook
+    from accelerate.hooks import add_hook_to_module, remove_hook_from_module
+
+    add_hook_to_module(pipe.unet, AccelerateHook())
+    with pytest.raises(ModelError, match=r"remove_all_hooks\(\), then attach"):
+        attach(pipe, folder)
+    remove_hook_from_module(pipe.unet)
+    attach(pipe, folder, strength=1)
+    add_hook_to_module(pipe.unet, AccelerateHook())
+    draw(pipe)
+    verify_applied(pipe)
+    with pytest.raises(ModelError, match=r"remove_all_hooks\(\), then detach"):
+        detach(pipe)
+    remove_hook_from_module(pipe.unet)
+    detach(pipe)
+    assert np.array_equal(draw(pipe), base)
+
+
+def test_a_guided_network_needs_an_adapter_and_only_one_hook():
+    with pytest.raises(ModelError, match="call add_lora"):
+        add_guidance(tiny.unet())
+    unet, _, _, _ = in_training()
+    with pytest.raises(ModelError, match="call remove_guidance first"):
+        add_guidance(unet)
