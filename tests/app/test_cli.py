@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ HELP = Path(__file__).parents[2] / "docs" / "cli-help"
 
 # The dispatch is tested with stages that take no time; the folder and the rest are the real thing.
 STAGES_SOURCE = """
-    import json, os, sys, time
+    import json, os, time
     from invdiff.errors import ModelError
 
     def discover(run):
@@ -110,10 +109,11 @@ def test_no_help_text_is_left_over():
 
 
 def test_help_is_fast_and_version_is_told():
-    start = time.perf_counter()
+    before = os.times()
     command = [sys.executable, "-m", "invdiff", "--help"]
     subprocess.run(command, check=True, capture_output=True)
-    assert time.perf_counter() - start < 2.0  # 0.1 s on an idle machine
+    after = os.times()
+    assert after.children_user - before.children_user < 0.5
     command[-1] = "--version"
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == "invdiff 0.1.0\n"
@@ -293,9 +293,8 @@ def test_signals_end_a_run_in_order(number, quick_stages):
 
 
 def test_a_reader_that_leaves_is_no_failure():
-    command = f"{sys.executable} -m invdiff config | head -n 1"
+    command = f"set -o pipefail; {sys.executable} -m invdiff config --schema | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("# Seed")
     assert done.stderr == ""
 
 

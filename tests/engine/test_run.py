@@ -293,6 +293,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_reader_keeps_the_file_that_it_has_open(tmp_path):
+    path = files.write_text(tmp_path / "a.txt", "old")
+    with path.open() as reader:
+        files.write_text(path, "new")
+        assert reader.read() == "old"
+
+
 def test_missing_and_damaged_files_name_the_way_out(tmp_path):
     (tmp_path / "a.json").write_text("{")
     (tmp_path / "a.parquet").write_text("{")

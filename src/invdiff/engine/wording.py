@@ -22,18 +22,13 @@ _LIMITS = {
 
 def describe(found: Mapping[str, Any]) -> str:
     """One line for one entry of ``pydantic.ValidationError.errors()``."""
-    loc = [str(part) for part in found["loc"] if part not in _UNION_BRANCHES]
-    kind, context = found["type"], found.get("ctx", {})
+    loc, kind, context = found["loc"], found["type"], found.get("ctx", {})
     if not loc:  # a rule over several settings names its setting itself
         return str(context["error"])
-    name = ".".join(part for part in loc if not part.isdigit())
-    if len(loc) < len(found["loc"]):
-        return f'{name}: must be a number of at least 0, or "auto", but is {_shown(found["input"])}'
-    return f"{name}: must {_rule(kind, context, found)}, but is {_shown(found['input'])}"
-
-
-# pydantic names the branch of a union in the location: `sample.strength.float`.
-_UNION_BRANCHES = {"float", "literal['auto']", "constrained-float"}
+    name, shown = ".".join(map(str, loc[:2])), _shown(found["input"])
+    if any(isinstance(part, str) for part in loc[2:]):  # a branch of the only union there is
+        return f'{name}: must be a number of at least 0, or "auto", but is {shown}'
+    return f"{name}: must {_rule(kind, context, found)}, but is {shown}"
 
 
 def _rule(kind: str, context: Mapping[str, Any], found: Mapping[str, Any]) -> str:
