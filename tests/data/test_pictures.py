@@ -72,7 +72,7 @@ def test_modes(mode: str) -> None:
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
-    grey = Image.fromarray(np.full((4, 4), 0x8080, dtype=np.uint16))
+    grey = Image.fromarray(np.full((4, 4), 0x80FF, dtype=np.uint16))
     assert np.array_equal(decode(encode(grey), 4), np.full((4, 4, 3), 0x80))
 
 
@@ -96,6 +96,8 @@ def test_truncated_files_are_refused(kind: str) -> None:
         (b"", "the file is empty"),
         (b"<html>not found</html>", "not a picture, or of an unknown format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        # a fault that Pillow reports as ValueError, not OSError
+        (png(1).replace(b"\0\0\0\rIHDR", b"\0\0\0\x05IHDR"), "cannot be decoded: Truncated IHDR"),
         (bomb(8001, 8000), "8001 x 8000 pixels are more than 64 megapixels"),
         (bomb(12000, 12000), "more than 64 megapixels"),
         (bomb(40000, 40000), "more than 64 megapixels"),

@@ -220,7 +220,11 @@ def test_duplicates_are_kept_once_and_are_not_damage(
     assert "1 duplicates" in caplog.text
 
 
-def test_pictures_stay_beside_their_prompts_when_rows_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_pictures_stay_beside_their_prompts_when_rows_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(checking, "IN_MEMORY_BYTES", limit)
     tiny.folder_with_captions(tmp_path)
     (tmp_path / "a.png").write_bytes(b"broken")
     samples = open_samples(tmp_path, 8, max_bad_share=0.5)

@@ -34,7 +34,6 @@ def decode(content: bytes, size: int) -> Pictures:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 check_pixels(*image.size)
-                image.load()
                 return fit(rgb(ImageOps.exif_transpose(image)), size)
     except (BadPicture, MemoryError):
         raise
