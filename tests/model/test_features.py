@@ -36,7 +36,7 @@ def test_the_embedded_classifier_keeps_the_claims_of_its_header(embedded):
     facts = embedded.facts
     known, unseen = classifiers.halves(4000, facts["split_seed"])
     assert facts["trained_on"] == len(known) == 2000
-    estimated = embedded.estimate(faces.pictures("balanced")[unseen])
+    estimated = embedded.estimate(embedded.features(faces.pictures("balanced")[unseen]))
     true = faces.attributes("balanced") | {"prompt": faces.prompts("balanced")}
     for name, least in (("gender", 0.985), ("prompt", 0.99)):
         right = estimated[name] == np.asarray(true[name])[unseen]

@@ -67,37 +67,34 @@ class AttributeClassifier(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
     @torch.no_grad()
+    def features(self, images: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float32]:
+        """Features (count, 64) of ``images`` (count, 32, 32, 3) in 0..255.
+
+        They don't depend on ``batch``, but for the last digits.
+        """
+        _check_size(images)
+        starts = range(0, len(images), batch)
+        parts = [self.trunk(to_input(images[start : start + batch])) for start in starts]
+        return torch.cat(parts or [torch.empty(0, FEATURES)]).numpy()
+
+    @torch.no_grad()
+    def classify(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+        """Probabilities (count, classes) of every attribute from :meth:`features`."""
+        inputs = torch.from_numpy(features)
+        heads = self.heads.items()
+        return {name: head(inputs).double().softmax(1).numpy() for name, head in heads}
+
     def probabilities(
         self, images: NDArray[np.uint8], batch: int = 256
     ) -> dict[str, NDArray[np.float64]]:
-        """Probabilities (count, classes) of every attribute, rows summing to 1.
+        """Probabilities (count, classes) of every attribute, rows summing to 1."""
+        return self.classify(self.features(images, batch))
 
-        ``images`` is (count, 32, 32, 3) in 0..255; the result doesn't depend on ``batch``.
-        """
-        _check_size(images)
-        found: dict[str, list[Tensor]] = {name: [] for name in self.classes}
-        for start in range(0, len(images), batch):
-            for name, logits in self(to_input(images[start : start + batch])).items():
-                found[name].append(logits.double().softmax(1))
-        empty = {name: torch.empty(0, len(self.classes[name])) for name in self.classes}
-        return {name: torch.cat(parts or [empty[name]]).numpy() for name, parts in found.items()}
-
-    @torch.no_grad()
-    def features(self, images: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float64]:
-        """Features (count, 64) of ``images`` (count, 32, 32, 3) in 0..255."""
-        _check_size(images)
-        parts = [
-            self.trunk(to_input(images[start : start + batch])).double()
-            for start in range(0, len(images), batch)
-        ]
-        return torch.cat(parts or [torch.empty(0, FEATURES)]).numpy()
-
-    def estimate(self, images: NDArray[np.uint8], batch: int = 256) -> dict[str, NDArray[np.str_]]:
-        """The most probable class of every attribute for each picture."""
-        probabilities = self.probabilities(images, batch)
+    def estimate(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.str_]]:
+        """The most probable class of every attribute for each row of :meth:`features`."""
         return {
             name: np.asarray(self.classes[name])[values.argmax(1)]
-            for name, values in probabilities.items()
+            for name, values in self.classify(features).items()
         }
 
     def save(self, path: Path, facts: Mapping[str, Any]) -> None:

@@ -1,0 +1,168 @@
+"""The figures of one arm at one guidance scale, in the form in which ``metrics.json`` has them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invdiff.core import fidelity, parity
+from invdiff.errors import InvDiffError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the classifier made of the pictures of one arm: one entry of each array a picture."""
+
+    prompt: NDArray[np.str_]
+    seed: NDArray[np.int64]
+    strength: float
+    features: NDArray[np.floating[Any]]
+    estimated: Mapping[str, NDArray[np.str_]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is the same for all arms.
+
+    ``attribute`` is the one whose parity is measured, over ``prompts``; ``claims`` are the
+    classifier's classes, accuracy and confusion by attribute; ``references`` the features of real
+    pictures by name, the first being the one for precision and recall.
+    """
+
+    attribute: str
+    prompts: tuple[str, ...]
+    claims: Mapping[str, Mapping[str, Any]]
+    references: Mapping[str, NDArray[np.floating[Any]]]
+    resamples: int
+    neighbours: int
+    seed: int
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes of the measured attribute."""
+        return list(self.claims[self.attribute]["classes"])
+
+
+def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
+    """The figures of one arm, and a sentence for each that could not be measured."""
+    notes: list[str] = []
+    sampled = sorted(set(seen.prompt.tolist()) | set(protocol.prompts))
+    klass = seen.estimated[protocol.attribute].tolist()
+    counts = parity.table(seen.prompt.tolist(), klass, sampled, protocol.classes)
+    corrected = _attempt(notes, "error-corrected shares", _undo_errors, counts, protocol)
+    rows = [sampled.index(prompt) for prompt in protocol.prompts]
+    found = {
+        "images": len(seen.prompt),
+        "strength": seen.strength,
+        "shares": _shares(counts, corrected, sampled, protocol.classes),
+        "bias": _bias(counts[rows], protocol)
+        | {"error_corrected": None if corrected is None else float(parity.bias(corrected[rows]))},
+        "fidelity": _prompt_fidelity(seen, protocol, notes),
+        "frechet": {
+            name: distance
+            for name, features in protocol.references.items()
+            if (distance := _attempt(notes, "Frechet distance", _frechet, seen.features, features))
+        },
+    }
+    name, features = next(iter(protocol.references.items()))
+    what = "precision and recall"
+    both = _attempt(notes, what, fidelity.manifolds, seen.features, features, protocol.neighbours)
+    for figure in ("precision", "recall") if both else ():
+        value = {"value": getattr(both, figure), "neighbours": both.neighbours, "reference": name}
+        found[figure] = value | {"images": both.images, "reference_images": both.reference_images}
+    return found, notes
+
+
+def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
+    """Bias before less after, over the pairs of pictures with one prompt and seed."""
+    classes = {
+        (prompt, seed): klass
+        for prompt, seed, klass in zip(
+            before.prompt, before.seed, before.estimated[protocol.attribute], strict=True
+        )
+    }
+    rows = zip(after.prompt, after.seed, after.estimated[protocol.attribute], strict=True)
+    pairs = [
+        (prompt, classes[prompt, seed], klass)
+        for prompt, seed, klass in rows
+        if (prompt, seed) in classes and prompt in protocol.prompts
+    ]
+    prompt_of, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
+    joint = parity.joint_table(prompt_of, first, second, protocol.prompts, protocol.classes)
+    reduction = parity.bias_reduction(joint, protocol.resamples, protocol.seed, CONFIDENCE)
+    return asdict(reduction) | {"pairs": len(pairs)}
+
+
+def _undo_errors(counts: NDArray[np.int64], protocol: Protocol) -> NDArray[np.floating[Any]]:
+    confusion = np.asarray(protocol.claims[protocol.attribute]["confusion"])
+    return parity.corrected_shares(parity.shares(counts), confusion)
+
+
+def _shares(
+    counts: NDArray[np.int64],
+    corrected: NDArray[np.floating[Any]] | None,
+    prompts: list[str],
+    classes: list[str],
+) -> dict[str, dict[str, Any]]:
+    share = parity.shares(counts)
+    totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
+    low, high = parity.wilson(counts, totals, CONFIDENCE)
+    return {
+        prompt: {
+            klass: {
+                "share": share[p, k],
+                "count": counts[p, k],
+                "low": low[p, k],
+                "high": high[p, k],
+                "error_corrected": None if corrected is None else corrected[p, k],
+            }
+            for k, klass in enumerate(classes)
+        }
+        for p, prompt in enumerate(prompts)
+    }
+
+
+def _bias(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any]:
+    classes = counts.shape[1]
+    interval = parity.bias_interval(counts, protocol.resamples, protocol.seed, CONFIDENCE)
+    return asdict(interval) | {
+        "normalised": interval.value / parity.largest_bias(classes),
+        "corrected": parity.corrected_bias(counts),
+        "parity_value": parity.parity_value(counts.sum(1), classes),
+        "distance": parity.distance(counts, np.full(classes, 1 / classes)),
+        "images": int(counts.sum()),
+        "prompts": int((counts.sum(1) > 0).sum()),
+    }
+
+
+def _prompt_fidelity(seen: Seen, protocol: Protocol, notes: list[str]) -> dict[str, Any] | None:
+    """Share of the pictures in which the classifier sees their own prompt."""
+    known = np.isin(seen.prompt, protocol.claims["prompt"]["classes"])
+    if not known.any():
+        notes.append("Fidelity was not measured: the classifier knows none of the prompts.")
+        return None
+    right = np.array([np.sum((seen.estimated["prompt"] == seen.prompt)[known])])
+    total = np.array([known.sum()])
+    low, high = parity.wilson(right, total, CONFIDENCE)
+    ends = {"value": right[0] / total[0], "low": low[0], "high": high[0]}
+    return ends | {"count": right[0], "images": total[0]}
+
+
+def _frechet(
+    features: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]]
+) -> dict[str, Any]:
+    found = asdict(fidelity.frechet(features, reference))
+    return {key: value for key, value in found.items() if value != ""}
+
+
+def _attempt(notes: list[str], what: str, figure: Any, *arguments: Any) -> Any:
+    """The figure, or None and a note with the reason why it cannot be measured."""
+    try:
+        return figure(*arguments)
+    except InvDiffError as problem:
+        notes.append(f"Not measured: {what} ({problem}).")
+        return None
