@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from invdiff.app.report import montage, plots
 from invdiff.app.report.found import PICTURED_PROMPTS
-from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.inputs import ARMS, Inputs
 from invdiff.app.report.measured import classes, share_prompts, shares_of, shown_classes, tables
 from invdiff.app.report.words import Estimate, Table, count, percent, scale_name
 
@@ -42,10 +42,11 @@ class Changed:
 def section(inputs: Inputs) -> Changed:
     """Everything that was measured on generated images."""
     prompts = sampled_prompts(inputs)
-    pictures = ((prompt, _pictures(inputs, prompt)) for prompt in prompts[:PICTURED_PROMPTS])
+    shown = prompts[:PICTURED_PROMPTS]
+    pictures = ((prompt, _pictures(inputs, prompt, len(shown))) for prompt in shown)
     return Changed(
         pictures=tuple((prompt, grids) for prompt, grids in pictures if grids),
-        without_pictures=max(0, len(prompts) - PICTURED_PROMPTS),
+        without_pictures=len(prompts) - len(shown),
         shares=tuple(_share_plots(inputs)),
         tables=tuple(tables(inputs)),
         plots=tuple(_plots(inputs)),
@@ -57,9 +58,10 @@ def sampled_prompts(inputs: Inputs) -> list[str]:
     return list(dict.fromkeys((inputs.samples or {}).get("prompt") or ()))
 
 
-def _pictures(inputs: Inputs, prompt: str) -> tuple[Pictures, ...]:
+def _pictures(inputs: Inputs, prompt: str, prompts: int) -> tuple[Pictures, ...]:
     scales = sorted(set((inputs.samples or {})["scale"]))
-    shown = [(scale, montage.generated(inputs, prompt, scale)) for scale in scales]
+    seeds = montage.seeds_shown(prompts * len(scales) * len(ARMS))
+    shown = [(scale, montage.generated(inputs, prompt, scale, seeds)) for scale in scales]
     return tuple(Pictures(scale_name(scale), tuple(g.values())) for scale, g in shown if g)
 
 

@@ -59,7 +59,8 @@ def certificate(inputs: Inputs) -> Certificate | None:
 
 
 def _group_name(group: Mapping[str, Any]) -> str:
-    return f"{group['prompt']}: {GROUPS.get(group['group'], group['group'])}"
+    side = str(GROUPS.get(group["group"], group["group"])).removesuffix(" the model")
+    return f"{group['prompt']}, {side}"
 
 
 def _risks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:

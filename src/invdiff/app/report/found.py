@@ -21,7 +21,7 @@ from invdiff.app.report.words import (
 )
 from invdiff.data.samples import Samples
 
-PICTURED_PROMPTS = 12  # more prompts than this would make the file too large to send
+PICTURED_PROMPTS = 8  # pictures of more prompts would make the file too large to send
 UNLABELLED = "It read no label of any image."
 KNOWLEDGE = {"labels": "It took the groups from the labels of the data: a reference, no inference."}
 SCORES = {

@@ -16,6 +16,7 @@ from invdiff.data.samples import Samples
 COLUMNS = 8
 MOST_CERTAIN = 16  # training images shown for a group
 SEEDS_SHOWN = 24  # generated images shown for a prompt, a scale and a model
+PICTURES = 768  # generated images shown in all, unless that leaves less than one row of a grid
 TILE = 80  # pixels: the longest edge of a picture in the grid
 GAP = 2
 LOSSLESS_TILE = 48  # small drawings are sharper and hardly larger without loss
@@ -77,11 +78,17 @@ def most_certain(inputs: Inputs, samples: Samples, prompt: str, group: int) -> G
     return grid(list(samples.pictures(chosen)), alt, caption)
 
 
-def generated(inputs: Inputs, prompt: str, scale: float) -> dict[str, Grid]:
+def seeds_shown(grids: int) -> int:
+    """How many seeds each of ``grids`` grids can show: full rows, fewer when there are many."""
+    rows = PICTURES // max(1, grids) // COLUMNS
+    return min(SEEDS_SHOWN, COLUMNS * max(1, rows))
+
+
+def generated(inputs: Inputs, prompt: str, scale: float, most: int) -> dict[str, Grid]:
     """The first seeds of a prompt for each model; the same position is the same seed."""
     paths = {arm: _paths(inputs, arm, prompt, scale) for arm in ("base", "guided")}
     present = {arm: found for arm, found in paths.items() if found}
-    shared = sorted(set.intersection(*map(set, present.values())))[:SEEDS_SHOWN] if present else []
+    shared = sorted(set.intersection(*map(set, present.values())))[:most] if present else []
     grids = {}
     for arm, found in present.items():
         if shared:

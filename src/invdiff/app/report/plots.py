@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from invdiff.app.report import svg
-from invdiff.app.report.words import Estimate, number
+from invdiff.app.report.words import Estimate, number, percent
 
 LABEL_WIDTH = 44  # characters that fit above a row
 SMALL = 0.1  # an axis that stays below this counts in thousandths
@@ -49,6 +49,8 @@ def dumbbell(
         axes.grid(axis="x")
         axes.set_xlim(*(limits or _limits(rows)))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        if text is percent:
+            axes.xaxis.set_major_formatter(lambda value, _: percent(value))
         if line:
             axes.axvline(line[0], color=svg.INK, linewidth=0.9, dashes=(4, 3), zorder=1.5)
             axes.text(line[0], -0.78, line[1], ha="center", va="bottom")

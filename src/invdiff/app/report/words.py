@@ -69,7 +69,7 @@ def significant(value: float | None, digits: int = 3) -> str:
     if known == 0:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(known))))
-    return number(known, decimals) if decimals <= 5 else f"{known:.{digits - 1}e}"
+    return number(known, decimals) if decimals <= 8 else f"{known:.{digits - 1}e}"
 
 
 def percent(value: float | None, digits: int = 0) -> str:

@@ -1,0 +1,251 @@
+"""The report as a whole: one page, complete, closed to the outside, the same every time."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fixture import HAT, write_run
+
+from invdiff.app.report.builder import build
+from invdiff.engine.files import read_json, write_json
+from invdiff.engine.run import RunFolder
+from invdiff.errors import RunError
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and the text that a reader sees."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.seen).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.seen.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def page_of(run: RunFolder) -> Page:
+    return Page(build(run).read_text(encoding="utf-8"))
+
+
+def change(path: Path, edit: Callable[[Any], None]) -> None:
+    value = read_json(path)
+    edit(value)
+    write_json(path, value)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return write_run(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def html(run: RunFolder) -> str:
+    return build(run).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def anchors(page: Page) -> list[str | None]:
+    return [section.get("id") for section in page.all("section")]
+
+
+def test_a_full_run_has_every_section_and_the_contents_lead_to_them(page: Page) -> None:
+    expected = ["summary", "found", "changed", "certificate", "reproduce", "limits"]
+    assert anchors(page) == expected
+    links = [link["href"] for link in page.all("a")]
+    assert links[1:] == [f"#{anchor}" for anchor in expected]
+    assert page.open == []
+
+
+def test_nothing_is_fetched_and_nothing_runs(html: str, page: Page) -> None:
+    fetching = ("src", "href", "srcset", "action", "data", "poster", "xlink:href")
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "form", "base"}
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in fetching:
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/webp;base64,")), (tag, name, value[:80])
+    assert not re.search(r"url\((?!#)|@import|https?://", html)
+    policy = {meta.get("http-equiv"): meta.get("content") for meta in page.all("meta")}
+    assert (policy["Content-Security-Policy"] or "").startswith("default-src 'none'")
+
+
+def test_identifiers_are_unique_and_every_reference_has_its_target(html: str, page: Page) -> None:
+    identifiers = [a["id"] for _, a in page.elements if a.get("id")]
+    assert len(identifiers) == len(set(identifiers))
+    references = re.findall(r'(?:href="#|url\(#)([^")]+)', html)
+    assert set(references) <= set(identifiers)
+
+
+def test_pictures_drawings_and_tables_can_be_read_aloud(page: Page) -> None:
+    assert len(page.all("img")) == 3 * 2 + 4 * 2 * 2  # found groups; prompts, scales, models
+    assert all(
+        (image["alt"] and HAT[:8] in image["alt"]) or image["alt"] for image in page.all("img")
+    )
+    assert all(image["alt"] for image in page.all("img"))
+    assert page.all("svg")
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    assert all(header["scope"] in ("row", "col") for header in page.all("th"))
+    assert all(table["aria-label"] for table in page.all("table"))
+
+
+def test_the_same_run_gives_the_same_bytes(run: RunFolder, html: str) -> None:
+    assert build(run).read_text(encoding="utf-8") == html
+
+
+def test_it_can_be_sent_by_mail(html: str) -> None:
+    assert len(html.encode()) < 6_000_000
+
+
+def test_words_promise_no_more_than_the_tool_does(page: Page) -> None:
+    text = page.text.lower()
+    assert "inferred group" in text
+    assert "classifier-estimated gender" in text
+    assert "reduced from 0.57 (95% interval 0.53 to 0.61) to 0.08" in text
+    for promise in ("unbiased", "removed", "debiased", "fair "):
+        assert promise not in text
+
+
+def test_what_users_write_is_text_not_markup(tmp_path: Path) -> None:
+    evil = '<script>alert("1")</script> & $x$ {{ 7 * 7 }}'
+    run = write_run(tmp_path, prompts=(evil, "b", "c", "d"), title="<img src=x onerror=y>")
+    page = page_of(run)
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert not [image for image in page.all("img") if image.get("src") == "x"]
+    assert evil in page.text
+    assert "<img src=x onerror=y>" in page.text
+    # the drawings name the prompt too, and dollar signs are no formula there
+    assert page.text.count(evil[:20]) > 6
+
+
+@pytest.mark.parametrize(("title", "shown"), [("", False), ("Smoke run of the faces", True)])
+def test_a_smoke_run_says_so(tmp_path: Path, title: str, shown: bool) -> None:
+    run = write_run(tmp_path, title=title)
+    assert ("This is a smoke run" in page_of(run).text) is shown
+
+
+def test_without_a_classifier_the_estimated_gap_is_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+
+    def forget(metrics: Any) -> None:
+        metrics["classifier"] = None
+        for scales in metrics["arms"].values():
+            for arm in scales.values():
+                arm |= {"shares": {}, "bias": None, "fidelity": None}
+
+    change(run.path / "metrics.json", forget)
+    page = page_of(run)
+    assert "Estimated gap at guidance scale 2.5" in page.text
+    assert "not an independent measurement" in page.text
+    assert "No attribute classifier was used" in page.text
+    assert "Bias of the classifier-estimated" not in page.text
+    assert "Corrected" not in page.text
+
+
+def test_when_nothing_was_found_nothing_is_claimed(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+
+    def nothing(discovery: Any) -> None:
+        for prompt in discovery["prompts"]:
+            note = {"found": False, "images": 50, "scored": 50, "note": "nothing to balance"}
+            discovery["prompts"][prompt] = note
+        discovery |= {"score": None, "candidate": "", "ranking": [], "reliability": []}
+
+    change(run.path / "discovery.json", nothing)
+    write_json(run.path / "training.json", {"skipped": True})
+    for name in ("adapter/calibration.json", "samples.parquet", "metrics.json", "groups.parquet"):
+        (run.path / name).unlink()
+    page = page_of(run)
+    assert anchors(page) == ["summary", "found", "reproduce", "limits"]
+    assert "Nothing to balance was found in any of 4 prompts." in page.text
+    assert "None was trained" in page.text
+    assert page.all("img") == []
+
+
+def test_the_base_model_alone_is_shown_without_a_comparison(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    write_json(run.path / "training.json", {"skipped": True})
+    (run.path / "adapter/calibration.json").unlink()
+    change(run.path / "metrics.json", lambda metrics: metrics["arms"].update(guided={}))
+    for picture in run.path.glob("samples/*/*-guided-*.png"):
+        picture.unlink()
+    page = page_of(run)
+    assert "certificate" not in anchors(page)
+    assert "Scale 1, base model" in page.text
+    assert "guided model" not in page.text.replace("base model guided model", "")
+    assert "same position is the same seed" not in page.text
+
+
+def test_reference_rows_only_where_they_were_measured(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    bias = {"value": 0.08, "low": 0.05, "high": 0.11}
+    row = {"name": "label oracle", "scale": 1.0, "bias": bias, "fidelity": 0.98, "frechet": 6.1}
+    write_json(run.path / "comparison.json", {"rows": [row, {"name": "no groups", "scale": 1.0}]})
+    page = page_of(run)
+    assert "comparison" in anchors(page)
+    assert "label oracle 1 0.08 0.05 to 0.11 0.980 6.1" in page.text
+    assert "no groups 1 not defined" in page.text
+
+
+def test_labels_are_compared_only_where_the_data_has_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    measured = {"balanced_accuracy": {HAT: 0.97}, "auc": {HAT: 0.995}}
+    change(run.path / "metrics.json", lambda metrics: metrics.update(groups_vs_labels=measured))
+    assert f"{HAT} 0.97 0.99" in page_of(run).text
+
+
+def test_data_that_moved_costs_the_pictures_only(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "train.npz").unlink()
+    page = page_of(run)
+    assert "The training pictures could not be opened" in page.text
+    assert len(page.all("img")) == 4 * 2 * 2
+
+
+def test_no_place_on_the_disk_is_told_outside_the_settings(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    before, settings, after = page.text.partition("Save the settings below")
+    assert settings
+    assert str(tmp_path) not in before
+    assert str(tmp_path) not in after.partition("Seed and versions")[2]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (run.path / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match=r"metrics\.json is damaged"):
+        build(run)
+
+
+def test_the_settings_in_the_report_are_those_of_the_run(run: RunFolder, page: Page) -> None:
+    settings = " ".join((run.path / "config.toml").read_text(encoding="utf-8").split())
+    assert settings in page.text
+    assert json.dumps(run.config.train.rank) in settings

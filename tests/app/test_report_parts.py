@@ -1,0 +1,271 @@
+"""The parts of the report: numbers in words, findings, grids of pictures, drawings."""
+
+import base64
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from report_fixture import GLASSES, HAT, HEADBAND, MALE, metrics, write_run
+
+from invdiff.app.report import (
+    changed,
+    closing,
+    found,
+    inputs,
+    limits,
+    measured,
+    montage,
+    plots,
+    summary,
+    svg,
+    words,
+)
+from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.words import Estimate
+from invdiff.data.sources import open_samples
+from invdiff.engine.files import write_parquet
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    return inputs.read(write_run(tmp_path_factory.mktemp("parts")))
+
+
+# numbers
+
+
+@given(st.floats(-1e6, 1e6), st.integers(0, 4))
+def test_a_number_reads_back_within_rounding(value: float, digits: int) -> None:
+    text = words.number(value, digits)
+    assert abs(float(text.replace(",", "")) - value) <= 0.5 * 10**-digits + 1e-9
+    assert not text.startswith("-0.0") or float(text) != 0
+
+
+@given(st.floats(1e-12, 1e12))
+def test_significant_digits_keep_their_precision(value: float) -> None:
+    assert float(words.significant(value, 4).replace(",", "")) == pytest.approx(value, rel=6e-4)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_what_is_not_defined_is_never_a_number(value: float | None) -> None:
+    for write in (words.number, words.percent, words.count, words.significant):
+        assert write(value) == "not defined"
+    assert Estimate.of({"value": value, "low": 0.0, "high": 1.0}).value is None
+
+
+def test_lists_read_as_english() -> None:
+    assert words.listed([]) == ""
+    assert words.listed(["a"]) == "a"
+    assert words.listed(["a", "b", "c"]) == "a, b and c"
+    assert words.listed(list("abcdefgh"), most=2) == "a, b and 6 more"
+
+
+# findings
+
+
+def texts(known: Inputs) -> dict[str, str]:
+    return {finding.lead: finding.text for finding in summary.findings(known)}
+
+
+def test_findings_carry_intervals_counts_and_the_value_at_parity(known: Inputs) -> None:
+    told = texts(known)
+    assert told["Bias at guidance scale 2.5"] == (
+        "Reduced from 0.78 (95% interval 0.74 to 0.82) to 0.14 (95% interval 0.10 to 0.18); "
+        "paired by seed, the difference is 0.63 (0.58 to 0.68). Measured on 1,600 images by each "
+        "model; a balanced sampler would show 0.04 with as many."
+    )
+    assert told["Found"].startswith("In 3 of 4 prompts")
+    assert told["Found"].endswith(f"Nothing to balance in {words.quoted(HEADBAND)}.")
+
+
+def test_an_interval_around_zero_is_no_change(known: Inputs) -> None:
+    changed_metrics = metrics(MALE)
+    changed_metrics["paired"]["1.0"]["bias_reduction"] = {"value": 0.01, "low": -0.02, "high": 0.04}
+    told = texts(replace(known, metrics=changed_metrics))
+    assert "so no change is shown" in told["Bias at guidance scale 1"]
+    assert "so no change is shown" not in told["Bias at guidance scale 2.5"]
+
+
+def test_a_rise_is_not_called_a_reduction(known: Inputs) -> None:
+    swapped = {("guided" if arm == "base" else "base", s): m for (arm, s), m in MALE.items()}
+    told = texts(replace(known, metrics=metrics(swapped)))
+    assert told["Bias at guidance scale 1"].startswith("Went from 0.08")
+
+
+def test_a_group_that_is_absent_from_the_images_is_not_zero(known: Inputs) -> None:
+    empty = metrics(MALE)
+    nothing = {"share": None, "count": 0, "low": None, "high": None}
+    empty["arms"]["guided"]["1.0"]["shares"][HAT] = {"male": nothing, "female": nothing}
+    told = replace(known, metrics=empty)
+    table = next(t for t in measured.tables(told) if t.title.startswith("Share of the images"))
+    row = next(row for row in table.rows if row[0].text == HAT)
+    assert row[2].text == "\N{EN DASH}"
+    assert len(changed.section(told).shares) == 2
+
+
+# sections
+
+
+def test_the_class_that_the_base_model_favours_is_shown(known: Inputs) -> None:
+    assert measured.shown_classes(known) == ("male",)
+    inverse = {key: {p: 1 - share for p, share in m.items()} for key, m in MALE.items()}
+    assert measured.shown_classes(replace(known, metrics=metrics(inverse))) == ("female",)
+
+
+def test_more_than_two_classes_are_all_shown_with_their_parity(known: Inputs) -> None:
+    three = metrics(MALE)
+    for arms in three["arms"].values():
+        for arm in arms.values():
+            for shares in arm["shares"].values():
+                shares["other"] = dict(shares["male"])
+    told = replace(known, metrics=three)
+    assert measured.shown_classes(told) == ("female", "male", "other")
+    assert all(f"{HAT}: other" in plot.drawing for plot in changed.section(told).shares)
+
+
+def test_the_certificate_names_risks_counts_and_the_worst_mixture(known: Inputs) -> None:
+    told = closing.certificate(known)
+    assert told is not None
+    assert told.count == len(told.groups.rows) == 8
+    bounds = {row[0].text: [cell.text for cell in row[1:]] for row in told.bounds.rows}
+    assert bounds["Bound for any mixture"] == [told.before, told.after]
+    assert sum(float(row[-1].text) for row in told.groups.rows) == 1
+    skipped = replace(known, training={"skipped": True, "certificate": None})
+    assert closing.certificate(skipped) is None
+
+
+def test_limits_follow_from_the_run(known: Inputs) -> None:
+    told = " ".join(limits.limits(known))
+    assert "99.2% of 2,000 held-out" in told
+    assert "Only gender was measured" in told
+    assert "these guidance scales (1 and 2.5)" in told
+    assert "unsteady" not in told
+    shaky = dict(known.discovery) | {"stability": {"agreement": 0.6, "runs": 2}}
+    shaky["reliability"] = [0.1, 0.2, 0.3, 0.2, 0.1]
+    told = " ".join(limits.limits(replace(known, discovery=shaky)))
+    assert "unsteady: disjoint noise draws agree to 0.60" in told
+    assert "reliability reaches 0.30" in told
+
+
+def test_the_oracle_does_not_claim_to_have_read_no_label(known: Inputs) -> None:
+    oracle = replace(known, discovery=dict(known.discovery) | {"estimator": "labels"})
+    assert "read no label" in found.section(known, None).how
+    assert "read no label" not in found.section(oracle, None).how
+
+
+# pictures
+
+
+def tiles(grid: montage.Grid) -> list[tuple[int, ...]]:
+    """The colour in the middle of every tile, row by row."""
+    sheet = Image.open(io.BytesIO(base64.b64decode(grid.uri.partition(",")[2]))).convert("RGBA")
+    assert sheet.size == (grid.width, grid.height)
+    edge = (grid.width + montage.GAP) // montage.COLUMNS
+    rows = range(edge // 2, grid.height, edge)
+    return [sheet.getpixel((x, y)) for y in rows for x in range(edge // 2, grid.width, edge)]
+
+
+def plain(colour: int) -> np.ndarray:
+    return np.full((8, 8, 3), colour, dtype=np.uint8)
+
+
+def test_a_grid_is_filled_row_by_row_and_clear_where_it_ends() -> None:
+    grid = montage.grid([plain(20 * k) for k in range(10)], "alt", "caption")
+    shown = tiles(grid)
+    assert [colour[0] for colour in shown[:10]] == [20 * k for k in range(10)]
+    assert all(colour[3] == 0 for colour in shown[10:])
+
+
+def test_large_pictures_become_small_ones() -> None:
+    grid = montage.grid([np.zeros((512, 512, 3), dtype=np.uint8)] * 2, "alt", "caption")
+    assert (grid.width, grid.height) == (2 * montage.TILE + montage.GAP, montage.TILE)
+
+
+def test_the_file_stays_small_even_when_every_picture_is_noise() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (24, 96, 96, 3)).astype(np.uint8)
+    smooth = [
+        np.asarray(Image.fromarray(n[:24, :24]).resize((96, 96), Image.Resampling.BICUBIC))
+        for n in noise
+    ]
+    each = len(montage.grid(smooth, "alt", "caption").uri) / 24
+    scales = 2
+    generated = found.PICTURED_PROMPTS * scales * 2
+    most = generated * montage.seeds_shown(generated)
+    most += found.PICTURED_PROMPTS * 2 * montage.MOST_CERTAIN
+    assert each * most < 5_500_000
+
+
+@given(st.integers(0, 10_000))
+def test_many_grids_show_fewer_seeds_in_full_rows(grids: int) -> None:
+    seeds = montage.seeds_shown(grids)
+    assert montage.COLUMNS <= seeds <= montage.SEEDS_SHOWN
+    assert seeds % montage.COLUMNS == 0
+    assert grids * seeds <= montage.PICTURES or seeds == montage.COLUMNS
+
+
+def test_the_same_position_is_the_same_seed(known: Inputs, tmp_path: Path) -> None:
+    rows = [("base", k) for k in range(12)] + [("guided", k) for k in reversed(range(12))]
+    table = {"arm": [arm for arm, _ in rows], "index": [k for _, k in rows]}
+    table |= {"prompt": [HAT] * 24, "scale": [1.0] * 24, "strength": [1.0] * 24}
+    table |= {"seed": [100 + k for _, k in rows], "path": [f"{arm}{k}.png" for arm, k in rows]}
+    for arm, k in rows:
+        Image.fromarray(plain(10 * k + (5 if arm == "guided" else 0))).save(
+            tmp_path / f"{arm}{k}.png"
+        )
+    (tmp_path / "guided3.png").unlink()
+    grids = montage.generated(replace(known, path=tmp_path, samples=table), HAT, 1.0, 24)
+    base, guided = ([c[0] for c in tiles(grids[arm]) if c[3]] for arm in ("base", "guided"))
+    assert base == [10 * k for k in range(12) if k != 3]
+    assert guided == [colour + 5 for colour in base]
+
+
+def test_the_most_certain_images_come_first(known: Inputs, tmp_path: Path) -> None:
+    images = np.stack([plain(10 * k) for k in range(20)])
+    np.savez(tmp_path / "data.npz", images=images, prompt=np.array([GLASSES] * 20))
+    samples = open_samples(tmp_path / "data.npz", 8)
+    q_1 = [((7 * k) % 20) / 20 for k in range(20)]
+    table = {"sample_id": list(samples.sample_id), "prompt": [GLASSES] * 20, "q_1": q_1}
+    table |= {"q_0": [1 - q for q in q_1], "group": [int(q > 0.5) for q in q_1]}
+    write_parquet(tmp_path / "groups.parquet", table)
+    grid = montage.most_certain(replace(known, groups=table), samples, GLASSES, 1)
+    assert grid is not None
+    expected = sorted((k for k in range(20) if q_1[k] > 0.5), key=lambda k: -q_1[k])
+    assert [c[0] for c in tiles(grid) if c[3]] == [10 * k for k in expected]
+    assert grid.caption == "Against the model, 10% of the images"
+
+
+# drawings
+
+
+def test_a_drawing_takes_its_colours_and_font_from_the_page() -> None:
+    row = plots.Row("prompt", Estimate(0.9, 0.8, 1.0), Estimate(0.1, 0.0, 0.2), 0.05)
+    drawing = plots.dumbbell([row], "name", "alt", "axis", (0.0, 1.0), (0.5, "parity"))
+    for colour, variable in svg.VARIABLES.items():
+        assert colour not in drawing
+        if colour in (svg.BASE, svg.GUIDED, svg.INK, svg.MUTED, svg.LINE):
+            assert f"var({variable})" in drawing
+    for unwanted in ("<style", "<metadata", "<!--", "xmlns", "DejaVu", "xlink"):
+        assert unwanted not in drawing
+
+
+def test_prompts_in_a_drawing_are_escaped_and_no_formulas() -> None:
+    label = '<b>$5 & $6</b> "'
+    row = plots.Row(label, Estimate(0.9), Estimate(0.1))
+    drawing = plots.dumbbell([row], "name", f"alt {label}", "axis")
+    assert "<b>" not in drawing
+    assert "&lt;b&gt;$5 &amp; $6&lt;/b&gt;" in drawing
+    assert 'aria-label="alt &lt;b&gt;$5 &amp; $6&lt;/b&gt; &#34;"' in drawing
+
+
+def test_a_dumbbell_leaves_out_what_is_not_defined() -> None:
+    nothing = plots.Row("nothing", Estimate(None), Estimate(None))
+    half = plots.Row("half", Estimate(0.4), Estimate(None))
+    drawing = plots.dumbbell([nothing, half], "name", "alt", "axis")
+    assert ">0.40<" in drawing
+    assert "nan" not in drawing.lower()
