@@ -111,7 +111,6 @@ def _write_discovery(
             "estimator": "semantic",
             "score": "excess",
             "candidate": "k-means, 2 clusters, pooled over the prompts",
-            "candidates": 56,
             "levels": LEVELS,
             "reliability": [0.71, 0.83, 0.86, 0.9, 0.88],
             "images_scored": 2400,
@@ -146,13 +145,12 @@ def _write_training_stage(run: RunFolder, shares: dict[str, float]) -> None:
     curve = {
         "step": steps,
         "loss": 0.31 - 0.02 * fall,
-        "regret_with": 0.004 * fall,
-        "regret_against": -0.021 * fall,
     }
     write_json(
         run.path / "training.json",
         {
             "steps": 1600,
+            "skipped": False,
             "seconds": 312.0,
             "curve": curve,
             "parameters": 181_248,
@@ -168,6 +166,7 @@ def _write_training_stage(run: RunFolder, shares: dict[str, float]) -> None:
     gaps = {0.0: 0.78, 0.5: 0.41, 0.75: 0.2, 1.0: 0.09, 1.25: 0.14}
     points = [
         {"strength": s, "gap": g, "low": max(0, g - 0.06), "high": g + 0.06, "images": 256}
+        | {"shares": {prompt: (1 - g) / 2 for prompt in shares}}
         for s, g in gaps.items()
     ]
     calibration = {"guidance_scale": 2.5, "tolerance": 0.1, "images_per_prompt": 64}
@@ -225,6 +224,7 @@ def metrics(male: dict[tuple[str, float], dict[str, float]]) -> dict[str, Any]:
     return {
         "protocol": {
             "name": "faces",
+            "attribute": "gender",
             "resamples": 2000,
             "confidence": 0.95,
             "versions": {},
@@ -240,6 +240,7 @@ def metrics(male: dict[tuple[str, float], dict[str, float]]) -> dict[str, Any]:
         },
         "arms": arms,
         "paired": paired,
+        "not_measured": [],
         "groups_vs_labels": None,
     }
 
@@ -261,7 +262,9 @@ def _arm(arm: str, scale: float, shares: dict[str, float]) -> dict[str, Any]:
             "low": bias - 0.04,
             "high": bias + 0.04,
             "normalised": bias,
-            "corrected": bias * 1.01,
+            "corrected": bias - 0.01,
+            "error_corrected": bias * 1.01,
+            "images": images,
             "parity_value": 0.04,
         },
         "fidelity": {

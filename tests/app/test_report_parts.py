@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from invdiff.app.report import (
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.words import Estimate
 from invdiff.data.sources import open_samples
-from invdiff.engine.files import write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,34 @@ def test_limits_follow_from_the_run(known: Inputs) -> None:
     assert "reliability reaches 0.30" in told
 
 
+def test_what_could_not_be_measured_is_said(known: Inputs) -> None:
+    told = metrics(MALE) | {"not_measured": ["Bias leaves out prompts: a cat."]}
+    found_limits = " ".join(
+        limits.limits(replace(known, metrics=told, quarantined=[["a.png", "empty"]] * 3))
+    )
+    assert "Bias leaves out prompts: a cat." in found_limits
+    assert "3 training pictures could not be used" in found_limits
+    assert "At no strength" not in found_limits
+    strict = dict(known.calibration or {}) | {"tolerance": 0.05}
+    assert "At no strength was the estimated gap within the tolerance: it is 0.09" in " ".join(
+        limits.limits(replace(known, calibration=strict))
+    )
+
+
+def test_a_calibration_without_a_curve_leaves_its_plot_out(known: Inputs) -> None:
+    bare = dict(known.calibration or {}) | {"curve": []}
+    captions = [plot.caption for plot in changed.section(replace(known, calibration=bare)).plots]
+    assert [caption[:8] for caption in captions] == ["Training"]
+
+
+def test_shares_estimated_without_a_classifier_are_those_of_the_chosen_strength(
+    known: Inputs,
+) -> None:
+    (plot,) = changed.section(replace(known, metrics=None)).shares
+    assert f"{HAT} 11% and 46%" in plot.drawing
+    assert plot.caption == "Guidance scale 2.5"
+
+
 def test_the_oracle_does_not_claim_to_have_read_no_label(known: Inputs) -> None:
     oracle = replace(known, discovery=dict(known.discovery) | {"estimator": "labels"})
     assert "read no label" in found.section(known, None).how
@@ -232,7 +260,6 @@ def test_the_most_certain_images_come_first(known: Inputs, tmp_path: Path) -> No
     q_1 = [((7 * k) % 20) / 20 for k in range(20)]
     table = {"sample_id": list(samples.sample_id), "prompt": [GLASSES] * 20, "q_1": q_1}
     table |= {"q_0": [1 - q for q in q_1], "group": [int(q > 0.5) for q in q_1]}
-    write_parquet(tmp_path / "groups.parquet", table)
     grid = montage.most_certain(replace(known, groups=table), samples, GLASSES, 1)
     assert grid is not None
     expected = sorted((k for k in range(20) if q_1[k] > 0.5), key=lambda k: -q_1[k])
@@ -261,6 +288,15 @@ def test_prompts_in_a_drawing_are_escaped_and_no_formulas() -> None:
     assert "<b>" not in drawing
     assert "&lt;b&gt;$5 &amp; $6&lt;/b&gt;" in drawing
     assert 'aria-label="alt &lt;b&gt;$5 &amp; $6&lt;/b&gt; &#34;"' in drawing
+
+
+def test_a_profile_leaves_out_levels_without_a_value() -> None:
+    entry = {"levels": [0.5, 0.9], "with": [0.1, 0.2], "against": [None, 0.3]}
+    entry |= {"with_error": [0.01, 0.01], "against_error": [None, 0.01]}
+    drawing = plots.profile(entry, "name", "alt")
+    marks = re.findall(r"<use [^>]*fill: var\(--(with|against)\)", drawing)
+    assert marks.count("with") == 2 + 1  # the levels, and the legend
+    assert marks.count("against") == 1 + 1
 
 
 def test_a_dumbbell_leaves_out_what_is_not_defined() -> None:

@@ -9,6 +9,7 @@ from invdiff.app.report import montage, plots
 from invdiff.app.report.found import PICTURED_PROMPTS
 from invdiff.app.report.inputs import ARMS, Inputs
 from invdiff.app.report.measured import classes, share_prompts, shares_of, shown_classes, tables
+from invdiff.app.report.summary import estimated_gap
 from invdiff.app.report.words import Estimate, Table, count, percent, scale_name
 
 
@@ -47,7 +48,7 @@ def section(inputs: Inputs) -> Changed:
     return Changed(
         pictures=tuple((prompt, grids) for prompt, grids in pictures if grids),
         without_pictures=len(prompts) - len(shown),
-        shares=tuple(_share_plots(inputs)),
+        shares=(*_share_plots(inputs), *_estimated_shares(inputs)),
         tables=tuple(tables(inputs)),
         plots=tuple(_plots(inputs)),
     )
@@ -84,6 +85,24 @@ def _share_plots(inputs: Inputs) -> Iterator[Plot]:
         yield Plot(drawing, f"Guidance scale {scale_name(scale)}")
 
 
+def _estimated_shares(inputs: Inputs) -> Iterator[Plot]:
+    """Without a classifier: what the model of the groups makes of generated images."""
+    if inputs.has_shares or not (gap := estimated_gap(inputs)) or not gap[0].get("shares"):
+        return
+    before, after = (point.get("shares") or {} for point in gap)
+    rows = [
+        plots.Row(prompt, Estimate(before[prompt]), Estimate(after.get(prompt)))
+        for prompt in before
+    ]
+    what = "estimated share of the group against the model"
+    alt = f"{what}, base and guided: " + "; ".join(
+        f"{row.label} {percent(row.before.value)} and {percent(row.after.value)}" for row in rows
+    )
+    parity = (0.5, "parity")
+    drawing = plots.dumbbell(rows, "estimated", alt, what, (0.0, 1.0), parity, percent)
+    yield Plot(drawing, f"Guidance scale {(inputs.calibration or {})['guidance_scale']:g}")
+
+
 def _plots(inputs: Inputs) -> Iterator[Plot]:
     entry = inputs.calibration
     if entry and entry.get("curve"):
@@ -93,17 +112,17 @@ def _plots(inputs: Inputs) -> Iterator[Plot]:
         )
         caption = (
             f"Calibration at guidance scale {entry['guidance_scale']:g}, "
-            f"{count(entry.get('images_per_prompt'))} images a prompt: the smallest strength whose "
-            "estimated gap is within the tolerance."
+            f"{count(entry.get('images_per_prompt'))} images a prompt. Strength 1, an ordinary "
+            "LoRA, is kept when its estimated gap is within the tolerance; otherwise the smallest "
+            "strength that is within it, or the one with the smallest gap."
         )
         yield Plot(plots.calibration(entry, alt), caption)
     training = inputs.training or {}
-    if curve := training.get("curve"):
-        alt = "Regret of the groups with and against the model over the training steps"
+    if inputs.trained and (curve := training.get("curve")):
+        alt = f"Training loss over {count(training['steps'])} steps, running mean"
         caption = (
-            f"Training: {count(training['steps'])} steps; "
+            f"Training: {count(training['steps'])} steps, running mean of the loss; "
             f"{count(training['parameters'])} trained parameters beside "
-            f"{count(training['base_parameters'])} frozen ones. "
-            "Regret: a group's loss minus the base model's on the same noise."
+            f"{count(training['base_parameters'])} frozen ones."
         )
         yield Plot(plots.training(curve, alt), caption)

@@ -51,7 +51,7 @@ def certificate(inputs: Inputs) -> Certificate | None:
     return Certificate(
         before=significant(before["bound"], 4),
         after=significant(after["bound"], 4),
-        count=len(rows),
+        count=sum(row.before.value is not None for row in rows),
         drawing=plots.dumbbell(rows, "risks", alt, axis, text=lambda v: significant(v, 4)),
         groups=_risks(before, after),
         bounds=_bounds(before, after),
@@ -76,7 +76,12 @@ def _risks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
         shown = Cell(number(weight) if weight is not None else "\N{EN DASH}")
         rows.append((Cell(old["prompt"]), side, Cell(count(old["images"])), *risks, shown))
     head = ("Prompt", "Inferred group", "Images", "Base", "Guided", "Weight in worst mixture")
-    return Table("Denoising risk of each inferred group", head, tuple(rows), "With intervals.")
+    return Table(
+        "Denoising risk of each inferred group",
+        head,
+        tuple(rows),
+        "With intervals and the number of training images.",
+    )
 
 
 def _bounds(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:

@@ -78,14 +78,16 @@ def _how(discovery: Mapping[str, Any]) -> str:
     if meaning := SCORES.get(discovery.get("score") or ""):
         text += f" Its score is the {discovery['score']}: {meaning}."
     if candidate := discovery.get("candidate"):
-        text += f" Of {count(discovery.get('candidates'))} candidate splits it chose: {candidate}."
+        number_of = discovery.get("candidates")
+        text += f" Of {count(number_of)} candidate splits it chose" if number_of else " It chose"
+        text += f": {candidate}."
     return text
 
 
 def _overview(inputs: Inputs) -> Table:
     rows = []
     for prompt, entry in inputs.prompts.items():
-        groups = entry.get("groups") or ()
+        groups = entry["groups"] if entry["found"] else ()
         shares = [cell(Estimate.of(group, "share"), 0, as_percent=True) for group in groups[:2]]
         result = "found" if entry["found"] else "nothing to balance"
         images = Cell(count(entry["images"]), f"{count(entry['scored'])} scored")
@@ -117,7 +119,7 @@ def _prompt(
         if samples is not None and entry["found"]
     ]
     drawn = None
-    if (profile := entry.get("profile")) and profile.get("levels"):
+    if entry["found"] and (profile := entry.get("profile")):
         alt = f"Mean excess over the noise levels, with and against the model, prompt: {prompt}"
         drawn = plots.profile(profile, f"profile{at}", alt)
     sentence = _sentence(inputs, entry)

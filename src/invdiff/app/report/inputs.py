@@ -32,6 +32,7 @@ class Inputs:
     samples: Mapping[str, Sequence[Any]] | None
     metrics: Mapping[str, Any] | None
     comparison: Mapping[str, Any] | None
+    quarantined: Sequence[Sequence[str]]
     environment: Mapping[str, Any]
     stages: Mapping[str, Mapping[str, Any]]
     config_text: str
@@ -96,6 +97,7 @@ def read(run: Any) -> Inputs:
         samples=optional("samples.parquet"),
         metrics=optional("metrics.json"),
         comparison=optional("comparison.json"),
+        quarantined=optional("quarantine.json") or (),
         environment=optional("environment.json") or {},
         stages={file.stem: read_json(file) for file in sorted(path.glob("stages/*.json"))},
         config_text=config_file.read_text(encoding="utf-8") if config_file.exists() else "",

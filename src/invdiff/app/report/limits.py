@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from invdiff.app.report.changed import sampled_prompts
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.measured import attribute, classes
+from invdiff.app.report.summary import estimated_gap
 from invdiff.app.report.words import (
     count,
     finite,
@@ -45,8 +46,9 @@ def _groups(inputs: Inputs) -> Iterator[str]:
     missed = [quoted(prompt) for prompt in inputs.prompts if prompt not in inputs.found]
     if missed:
         yield (
-            f"For {listed(missed)}, nothing to balance means that no split stood out from chance "
-            "with the images that were scored, not that there is no skew of any kind."
+            f"For {listed(missed)}, nothing to balance means that no groups stood out from chance "
+            "with the images that were scored, or that they were even already. It does not mean "
+            "that there is no skew of any kind."
         )
 
 
@@ -70,8 +72,7 @@ def _attribute(inputs: Inputs) -> Iterator[str]:
         yield (
             f"The classifier was trained on {count(classifier.get('trained_on'))} images and is "
             f"right on {percent(known['accuracy'], 1)} of {count(known['held_out'])} held-out real "
-            "images. The corrected Bias allows for these errors; on generated images they were not "
-            "measured."
+            "images. What it gets wrong in generated images was not measured."
         )
     yield (
         f"Only {name} was measured. Other attributes, and combinations of attributes, were not; "
@@ -80,6 +81,14 @@ def _attribute(inputs: Inputs) -> Iterator[str]:
 
 
 def _scope(inputs: Inputs) -> Iterator[str]:
+    if left_out := len(inputs.quarantined):
+        yield f"{plural(left_out, 'training picture')} could not be used and had no part in this."
+    gap = estimated_gap(inputs)
+    if inputs.trained and gap and gap[1]["gap"] > (inputs.calibration or {})["tolerance"]:
+        yield (
+            f"At no strength was the estimated gap within the tolerance: it is "
+            f"{number(gap[1]['gap'])} at the chosen one. Longer training may do more."
+        )
     if prompts := sampled_prompts(inputs):
         yield (
             f"The figures hold for {plural(len(prompts), 'prompt')}: "
@@ -98,6 +107,7 @@ def _scope(inputs: Inputs) -> Iterator[str]:
 
 
 def _figures(inputs: Inputs) -> Iterator[str]:
+    yield from (inputs.metrics or {}).get("not_measured") or ()
     protocol = (inputs.metrics or {}).get("protocol") or {}
     if protocol:
         yield (

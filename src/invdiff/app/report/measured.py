@@ -18,6 +18,12 @@ from invdiff.app.report.words import (
     span,
 )
 
+BIAS = {
+    "normalised": "Normalised",
+    "parity_value": "At parity",
+    "corrected": "Less chance",
+    "error_corrected": "Less errors",
+}
 BLANK = Cell("\N{EN DASH}")
 NAMES = {"base": "base model", "guided": "guided model"}
 
@@ -31,6 +37,8 @@ def classes(inputs: Inputs) -> tuple[str, ...]:
 
 def attribute(inputs: Inputs) -> str:
     """The name of that attribute, as the classifier calls it."""
+    if named := ((inputs.metrics or {}).get("protocol") or {}).get("attribute"):
+        return str(named)
     known = ((inputs.metrics or {}).get("classifier") or {}).get("attributes") or {}
     wanted = set(classes(inputs))
     return next((name for name, a in known.items() if wanted <= set(a["classes"])), "attribute")
@@ -88,20 +96,21 @@ def _bias_table(inputs: Inputs) -> Table:
     for name, arm, scale in _arms(inputs):
         bias = arm.get("bias") or {}
         row = [name, cell(Estimate.of(bias))]
-        row += [Cell(number(bias.get(key))) for key in ("normalised", "corrected", "parity_value")]
-        rows.append((*row, Cell(count(arm["images"]))))
+        row += [Cell(number(bias.get(key))) for key in BIAS]
+        rows.append((*row, Cell(count(bias.get("images", arm["images"])))))
         reduction = paired_reduction(inputs, scale)
         if arm is inputs.arm("guided", scale) and reduction.value is not None:
             paired = Cell(
                 f"Scale {scale_name(scale)}, difference", "base minus guided, paired by seed"
             )
-            rows.append((paired, cell(reduction), *[BLANK] * 4))
-    head = ("", "Bias", "Normalised", "Corrected", "At parity", "Images")
+            rows.append((paired, cell(reduction), *[BLANK] * (1 + len(BIAS))))
+    head = ("", "Bias", *BIAS.values(), "Images")
     title = f"Bias of the classifier-estimated {attribute(inputs)} ({', '.join(classes(inputs))})"
     note = (
-        f"With {percent(inputs.confidence)} interval. Normalised: 1 = one class only. Corrected: "
-        "for the classifier's measured error. At parity: what a balanced sampler would show with "
-        "as many images, since counts are never exactly even."
+        f"With {percent(inputs.confidence)} interval. Normalised: 1 = one class only. "
+        "At parity: what a balanced sampler would show with as many images, since counts are never "
+        "exactly even. Less chance: without the part that so few images add by chance. Less "
+        "errors: with the shares corrected for the classifier's measured confusions."
     )
     return Table(title, head, tuple(rows), note)
 

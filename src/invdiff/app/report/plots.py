@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -105,20 +106,21 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
 
 def profile(entry: Mapping[str, Any], name: str, alt: str) -> Markup:
     """The mean excess over the noise levels for both groups, plus and minus two standard errors."""
-    levels = entry["levels"]
-    order = sorted(range(len(levels)), key=lambda at: levels[at])
-    xs = [levels[at] for at in order]
     with svg.drawing(2.2, LEFT, TOP) as (figure, axes):
         axes.axhline(0, color=svg.MUTED, linewidth=0.8)
         for side, colour, marker in (("with", svg.WITH, "o"), ("against", svg.AGAINST, "s")):
-            mean = [entry[side][at] or 0.0 for at in order]
-            error = [2 * (entry[f"{side}_error"][at] or 0.0) for at in order]
-            low = [m - e for m, e in zip(mean, error, strict=True)]
-            high = [m + e for m, e in zip(mean, error, strict=True)]
-            axes.fill_between(xs, low, high, color=colour, alpha=0.22, linewidth=0)
-            axes.plot(
-                xs, mean, color=colour, marker=marker, markersize=4, label=f"{side} the model"
-            )
+            columns = (entry["levels"], entry[side], entry[f"{side}_error"])
+            points = [
+                (level, mean, 2 * (error or 0.0))
+                for level, mean, error in sorted(zip(*columns, strict=True))
+                if mean is not None
+            ]
+            levels = [level for level, _, _ in points]
+            means = [mean for _, mean, _ in points]
+            low, high = ([m + sign * e for _, m, e in points] for sign in (-1, 1))
+            axes.fill_between(levels, low, high, color=colour, alpha=0.22, linewidth=0)
+            label = f"{side} the model"
+            axes.plot(levels, means, color=colour, marker=marker, markersize=4, label=label)
         _noise_axis(axes)
         _name(axes, "mean excess")
         _legend(axes)
@@ -161,21 +163,15 @@ def calibration(entry: Mapping[str, Any], alt: str) -> Markup:
 
 
 def training(curve: Mapping[str, Sequence[float]], alt: str) -> Markup:
-    """The regret of both groups over the training steps."""
+    """The loss over the training steps: a running mean, since single steps are mostly noise."""
+    loss = np.asarray(curve["loss"], dtype=float)
+    window = max(1, len(loss) // 20)
+    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
     with svg.drawing(2.1, LEFT, TOP) as (figure, axes):
-        axes.axhline(0, color=svg.MUTED, linewidth=0.8)
-        for side, colour in (("with", svg.WITH), ("against", svg.AGAINST)):
-            axes.plot(
-                curve["step"],
-                curve[f"regret_{side}"],
-                color=colour,
-                linewidth=1.3,
-                label=f"{side} the model",
-            )
+        axes.plot(curve["step"][window - 1 :], smooth, color=svg.GUIDED, linewidth=1.4)
         axes.set_xlabel("training step")
-        _name(axes, "regret")
         axes.grid(axis="y")
-        _legend(axes)
+        _name(axes, "loss")
         return svg.render(figure, "training", alt)
 
 
