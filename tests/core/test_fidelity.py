@@ -72,6 +72,8 @@ def test_equal_sets_have_precision_and_recall_one_and_distant_ones_zero():
     same, far = fidelity.manifolds(base, base), fidelity.manifolds(base, base + 1e3)
     assert (same.precision, same.recall) == (1, 1)
     assert (far.precision, far.recall) == (0, 0)
+    one = np.ones((9, 2))  # balls without a width still hold their centres
+    assert fidelity.manifolds(one, one).precision == 1
 
 
 def test_a_lost_mode_lowers_recall_and_odd_pictures_lower_precision():
