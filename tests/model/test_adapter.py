@@ -211,6 +211,17 @@ def test_header_carries_settings_and_rank_and_no_more_of_peft_than_needed(unet, 
     assert set(header) == {"unet.r", "unet.lora_alpha", "unet.target_modules"}
 
 
+def test_settings_added_later_keep_weights_and_metadata(unet, tmp_path):
+    adapted = _predict(_moved(unet))
+    path = adapter.save(unet, tmp_path, {"rank": 4, "recommended_strength": 1.0})
+    adapter.write_settings(tmp_path, recommended_strength=1.5)
+    assert adapter.read_settings(tmp_path) == {"rank": 4, "recommended_strength": 1.5}
+    again = tiny.pipeline().unet
+    adapter.load(again, tmp_path)
+    assert torch.equal(_predict(again), adapted)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_failed_save_keeps_the_old_file(unet, tmp_path, monkeypatch):
     path = adapter.save(_moved(unet), tmp_path, {"version": 1})
 
