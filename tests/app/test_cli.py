@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -215,9 +216,9 @@ def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):
     words = ["demo", "--quick", "--out", str(quick_stages)]
     main(words)
     capsys.readouterr()
-    assert main([*words, "--sample.steps", "7"]) == 1
-    assert "sample.steps (10 -> 7)" in lines_of(capsys)[1][0]
-    assert main([*words, "--sample.steps", "7", "--redo"]) == 0
+    assert main([*words, "--sample.images_per_prompt", "7"]) == 1
+    assert "sample.images_per_prompt (16 -> 7)" in lines_of(capsys)[1][0]
+    assert main([*words, "--sample.images_per_prompt", "7", "--redo"]) == 0
     assert calls(quick_stages) == ["discover"]
     assert sum("(done before)" in line for line in lines_of(capsys)[0]) == 2
 
@@ -321,6 +322,16 @@ def test_an_absent_share_is_a_dash(tmp_path):
     arms = {"base": {"1.0": arm(0.9, 0.8)}, "guided": {"1.0": after}}
     (tmp_path / "metrics.json").write_text(json.dumps({"arms": arms}))
     assert summary(tmp_path).splitlines()[2].endswith("  -")
+
+
+@pytest.mark.parametrize(("name", "column"), [("base", 0), ("guided", 1)])
+def test_an_arm_that_was_not_drawn_is_dashes(tmp_path, name, column):
+    (tmp_path / "metrics.json").write_text(json.dumps({"arms": {name: {"1.0": arm(0.9, 0.8)}}}))
+    lines = summary(tmp_path).splitlines()
+    cells = [re.split(r"  +", line) for line in lines[2:4]]
+    assert [row[2 - column] for row in cells] == ["-", "-"]
+    assert [row[1 + column] for row in cells] == ["0.90 [0.86, 0.94]", "0.80 [0.75, 0.85]"]
+    assert "Bias 0.08 at this number" in lines[4]
 
 
 def test_the_facade_does_what_the_command_does(quick_stages):

@@ -169,6 +169,9 @@ def test_override_values(text, value):
         ("discover.draws", 1, "must be at least 2"),
         ("calibrate.strengths", [0.0, 0.5], "must be ascending and contain 1.0"),
         ("calibrate.strengths", [1.0, 0.5], "must be ascending and contain 1.0"),
+        ("sample.arms", [], "must have at least 1 item"),
+        ("sample.arms", ["base", "base"], "name each arm only once"),
+        ("sample.arms", ["both"], 'must be one of "base", "guided"'),
         ("sample.guidance_scales", [0.5], "must be at least 1"),
         ("sample.guidance_scales", [2.5, 2.5], "name each guidance scale only once"),
         ("sample.images_per_prompt", 0, "must be at least 1"),
@@ -282,6 +285,11 @@ def test_the_plan_counts_passes():
     )
     works = {work.stage: work for work in plan(config)}
     assert works["sample"].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
-    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000
+    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000 + 2 * 4 * 10
+    reference = configuration.parse(config.model_dump(), ["discover.estimator='reference'"])
+    assert plan(reference)[0].passes == works["discover"].passes + 4 * 2000
     partly = configuration.parse(config.model_dump(), ["sample.strength=0.5"])
     assert plan(partly)[2].passes == 4 * 10 * 5 * (1 + 2 + 2 + 4)
+    guided = configuration.parse(partly.model_dump(), ["sample.arms=['guided']"])
+    assert plan(guided)[2].passes == 4 * 10 * 5 * (2 + 4)
+    assert "1 arm x 2 guidance scales" in plan(guided)[2].detail

@@ -1,16 +1,18 @@
 """The run folder keeps its word about what is done and whose it is."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from invdiff.engine import config as configuration
-from invdiff.engine import files
+from invdiff.engine import files, stages
 from invdiff.engine.run import STAGES, RunFolder
 from invdiff.engine.stages import FILES, TOUCHES, touched
 from invdiff.errors import RunError
@@ -137,7 +139,9 @@ def test_clearing_takes_the_files_along(run):
         ("discover.draws=4", "discover"),
         ("train.steps=5", "train"),
         ("calibrate.tolerance=0.2", "train"),
-        ("sample.steps=5", "sample"),
+        ("sample.steps=5", "train"),
+        ("sample.window=[0.5, 1.0]", "train"),
+        ("sample.arms=['guided']", "sample"),
         ("evaluate.resamples=200", "evaluate"),
         ("report.title=other", "report"),
     ],
@@ -188,7 +192,19 @@ def test_work_in_progress_is_not_mixed_with_other_settings(run):
 def test_every_setting_has_a_stage_that_it_touches():
     for key, _ in configuration.fields():
         assert touched(key) in (*STAGES, None)
-    assert set(TOUCHES) - {"pipeline"} <= set(configuration.Config.model_fields)
+    keys = {key for key, _ in configuration.fields()} | set(configuration.Config.model_fields)
+    assert set(TOUCHES) - {"pipeline"} <= keys
+
+
+def test_every_file_that_a_stage_touches_belongs_to_a_stage():
+    sources = Path(stages.__file__).parent
+    names = {
+        name
+        for stage in ("discover", "measure", "train", "calibrate", "sample", "evaluate")
+        for name in re.findall(r'run\.path / "([^"]+)"', (sources / f"{stage}.py").read_text())
+    }
+    assert len(names) >= 10
+    assert names == {name for files in FILES.values() for name in files} - {"report.html"}
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):

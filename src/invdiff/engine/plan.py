@@ -4,6 +4,7 @@ One pass takes one image through the denoiser once. A pass that is trained count
 gradient costs about two more.
 """
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from invdiff.engine.config import Config
@@ -41,12 +42,13 @@ def plan(config: Config) -> tuple[Work, ...]:
 
 def _discover(config: Config, prompts: int) -> Work:
     asked = config.discover
-    if asked.estimator in ("none", "labels", "random"):
-        return Work("discover", 0, f"estimator {asked.estimator}: nothing is scored")
     _, held = EMBEDDED_SETS.get(config.data.path, (0, asked.images_per_prompt))
     scored = prompts * min(asked.images_per_prompt, held)
     scoring = scored * len(asked.levels) * asked.draws * 2  # under the prompt and under none
-    features = prompts * held * len(asked.feature_levels)
+    read = prompts * held + 2 * scored  # the scored ones again, to see how stable the groups are
+    features = read * len(asked.feature_levels)
+    if asked.estimator == "reference":
+        features += prompts * held
     detail = (
         f"{scored} images x {len(asked.levels)} levels x {asked.draws} draws x 2 conditions, "
         f"features at {len(asked.feature_levels)} levels"
@@ -70,13 +72,18 @@ def _train(config: Config, prompts: int) -> Work:
 def _sample(config: Config, prompts: int) -> Work:
     asked = config.sample
     images = prompts * asked.images_per_prompt
-    strength = 1.0 if asked.strength == "auto" else asked.strength
-    walks = sum(_walks(0.0, scale) + _walks(strength, scale) for scale in asked.guidance_scales)
+    guided = 1.0 if asked.strength == "auto" else asked.strength
+    strengths = [0.0 if arm == "base" else guided for arm in asked.arms]
+    walks = sum(_walks(strength, w) for strength in strengths for w in asked.guidance_scales)
     detail = (
-        f"{images} images x 2 arms x {len(asked.guidance_scales)} guidance scales x "
-        f"{asked.steps} steps"
+        f"{images} images x {_counted(asked.arms, 'arm')} x "
+        f"{_counted(asked.guidance_scales, 'guidance scale')} x {asked.steps} steps"
     )
     return Work("sample", images * walks * asked.steps, detail)
+
+
+def _counted(items: Sized, noun: str) -> str:
+    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
 
 
 def _walks(strength: float, scale: float) -> int:

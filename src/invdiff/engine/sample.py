@@ -28,9 +28,7 @@ def sample(run: RunFolder) -> None:
         wanted = plan(run)
         shards = [shard for part in wanted for shard in part.missing(run.config.sample.batch)]
         done = sum(part.batches(run.config.sample.batch) for part in wanted) - len(shards)
-        for _ in run_shards(
-            draw, shards, processes=processes_of(run), title="sampling", done=done
-        ):
+        for _ in run_shards(draw, shards, processes=processes_of(run), title="sampling", done=done):
             pass
         rows = [row for part in wanted for row in part.rows(run.path)]
         write_parquet(
@@ -96,22 +94,23 @@ def draw(shard: Shard) -> int:
 
 
 def plan(run: RunFolder) -> list[Part]:
-    """Every part of the run's samples; without a trained guidance the base arm only."""
+    """Every part of the run's samples; without a trained guidance the base arm alone."""
     section, source = run.config.sample, source_of(run)
     prompts = section.prompts or sorted(set(read_parquet(run.path / "groups.parquet")["prompt"]))
     trained = not read_json(run.path / "training.json")["skipped"]
-    adapter = run.path / "adapter"
-    arms = [("base", None, 0.0)] + ([("guided", adapter, strength_of(run))] if trained else [])
+    drawn_by: dict[str, tuple[Path | None, float]] = {"base": (None, 0.0)}
+    if trained:
+        drawn_by["guided"] = (run.path / "adapter", strength_of(run))
     window = (section.window[0], section.window[1])
     return [
         Part(
             arm,
-            Sampler(source, folder, strength, window, scale, section.steps),
+            Sampler(source, *drawn_by[arm], window, scale, section.steps),
             prompt,
             tuple(seed_of(run.config.seed, prompt, k) for k in range(section.images_per_prompt)),
             run.path / "samples" / slug(prompt),
         )
-        for arm, folder, strength in arms
+        for arm in (section.arms if trained else ["base"])
         for scale in section.guidance_scales
         for prompt in prompts
     ]

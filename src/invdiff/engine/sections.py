@@ -5,7 +5,7 @@ strict (the text "100" is no number) and refuse keys that they do not know.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -17,10 +17,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, le=1)]
 
 
-def _rule(holds: Callable[[list[float]], bool], rule: str) -> AfterValidator:
+def _rule(holds: Callable[[list[Any]], bool], rule: str) -> AfterValidator:
     """A check of a whole list; ``rule`` completes "must ..."."""
 
-    def check(values: list[float]) -> list[float]:
+    def check(values: list[Any]) -> list[Any]:
         if not holds(values):
             raise ValueError(rule)
         return values
@@ -28,7 +28,7 @@ def _rule(holds: Callable[[list[float]], bool], rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _distinct(values: list[float]) -> bool:
+def _distinct(values: list[Any]) -> bool:
     return len(set(values)) == len(values)
 
 
@@ -49,6 +49,11 @@ Scales = Annotated[
     list[Annotated[float, Field(ge=1)]],
     Field(min_length=1),
     _rule(_distinct, "name each guidance scale only once"),
+]
+Arms = Annotated[
+    list[Literal["base", "guided"]],
+    Field(min_length=1),
+    _rule(_distinct, "name each arm only once"),
 ]
 Strengths = Annotated[
     list[Annotated[float, Field(ge=0)]],
@@ -120,7 +125,7 @@ class DiscoverSection(Section):
         [0.98, 0.94, 0.88, 0.75, 0.5], description="Noise levels at which images are scored."
     )
     feature_levels: Levels = Field(
-        [0.25, 0.5, 0.75], description="Noise levels at which the model's features are read."
+        [0.05, 0.15, 0.3], description="Noise levels at which the model's features are read."
     )
     draws: int = Field(
         2, ge=2, description="Noise draws for each level, shared by all images; at least 2."
@@ -187,6 +192,10 @@ class SampleSection(Section):
 
     prompts: list[Annotated[str, Field(min_length=1)]] = Field(
         [], description="Prompts to sample; empty takes the training prompts."
+    )
+    arms: Arms = Field(
+        ["base", "guided"],
+        description="Which pictures are drawn: the base model's, the guided model's.",
     )
     images_per_prompt: Whole = Field(400, description="Images of each prompt, arm and scale.")
     guidance_scales: Scales = Field([1.0, 2.5], description="Classifier-free guidance scales.")

@@ -15,6 +15,8 @@ TOUCHES = {
     "train": "train",
     "calibrate": "train",
     "sample": "sample",
+    "sample.steps": "train",  # the strength is calibrated on pictures drawn this way
+    "sample.window": "train",
     "evaluate": "evaluate",
     "report": "report",
 }
@@ -25,7 +27,14 @@ TOUCHES_NOTHING = frozenset(
 )
 
 FILES = {
-    "discover": ("cache", "scores.parquet", "groups.parquet", "discovery.json"),
+    "discover": (
+        "cache",
+        "quarantine.json",
+        "scores.parquet",
+        "groups.parquet",
+        "group_model.safetensors",
+        "discovery.json",
+    ),
     "train": ("adapter", "checkpoints", "training.json"),
     "sample": ("samples", "samples.parquet"),
     "evaluate": ("metrics.json",),
@@ -42,7 +51,9 @@ def from_stage(stage: str) -> tuple[str, ...]:
 
 def touched(key: str) -> str | None:
     """The first stage that the setting ``key`` can change, or None."""
-    return None if key in TOUCHES_NOTHING else TOUCHES[key.partition(".")[0]]
+    if key in TOUCHES_NOTHING:
+        return None
+    return TOUCHES.get(key) or TOUCHES[key.partition(".")[0]]
 
 
 def first(stages: Iterable[str | None]) -> str | None:

@@ -33,23 +33,21 @@ def plan_text(out: Path, config: Config) -> str:
 def summary(path: Path) -> str:
     """Shares and Bias before and after, for each guidance scale of ``metrics.json``."""
     arms = read_json(path / "metrics.json").get("arms", {})
-    blocks = [
-        _block(scale, before, arms.get("guided", {}).get(scale))
-        for scale, before in arms.get("base", {}).items()
-    ]
+    base, guided = arms.get("base", {}), arms.get("guided", {})
+    blocks = [_block(scale, base.get(scale, {}), guided.get(scale, {})) for scale in base | guided]
     return "\n\n".join(block for block in blocks if block) or "no attribute classifier: no shares"
 
 
-def _block(scale: str, before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
-    if not before.get("shares") or not after:
-        return ""
+def _block(scale: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """One scale; an arm that was not drawn is empty and shows as dashes."""
     rows: list[Row] = [(f"guidance scale {scale}", "before", "after")]
-    for prompt, classes in before["shares"].items():
+    old, new = before.get("shares") or {}, after.get("shares") or {}
+    for prompt, classes in (old or new).items():
         name = max(classes, key=lambda c: classes[c]["share"] or 0.0)
-        new = after["shares"].get(prompt, {}).get(name, {})
-        rows.append(
-            (f"{prompt}: {name}", _interval(classes[name], "share"), _interval(new, "share"))
-        )
+        shares = [_interval(arm.get(prompt, {}).get(name), "share") for arm in (old, new)]
+        rows.append((f"{prompt}: {name}", shares[0], shares[1]))
+    if len(rows) == 1:
+        return ""
     rows.append(
         ("Bias", _interval(before.get("bias"), "value"), _interval(after.get("bias"), "value"))
     )
@@ -67,7 +65,7 @@ def _interval(figure: Mapping[str, Any] | None, key: str) -> str:
 
 
 def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    parity = (after.get("bias") or {}).get("parity_value")
+    parity = (after.get("bias") or before.get("bias") or {}).get("parity_value")
     level = "" if parity is None else f"; a balanced sampler shows Bias {parity:.2f} at this number"
     return (
         f"classifier-estimated, {before.get('images', 0)} images before, {after.get('images', 0)} "
