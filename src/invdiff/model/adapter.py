@@ -9,6 +9,7 @@ import json
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -154,9 +155,11 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
     others = _active(module)
-    module.load_lora_adapter(  # type: ignore[operator]
-        str(folder), weight_name=FILE, prefix=prefix, adapter_name=NAME, _pipeline=pipeline
-    )
+    with warnings.catch_warnings():  # a second LoRA is what was asked for
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        module.load_lora_adapter(  # type: ignore[operator]
+            str(folder), weight_name=FILE, prefix=prefix, adapter_name=NAME, _pipeline=pipeline
+        )
     for name, layer in _layers(module).items():  # loading has switched the other LoRAs off
         layer.set_adapter([*others.get(name, ()), NAME])
 
