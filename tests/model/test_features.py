@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -156,6 +157,21 @@ def test_augmented_copies_are_trained_on_and_measured(tmp_path):
     targets = {"shade": torch.arange(60) % 2}
     assert classifiers.measure(model, -images, targets)["shade"]["accuracy"] == 1
     assert classifiers.measure(plain, -images, targets)["shade"]["accuracy"] < 0.9
+
+
+def test_confusion_has_a_row_for_each_true_class():
+    class Stubborn(torch.nn.Module):
+        """Calls everything dark."""
+
+        classes: ClassVar = {"shade": ("dark", "light")}
+
+        def forward(self, pictures):
+            return {"shade": torch.tensor([[1.0, 0.0]]).expand(len(pictures), 2)}
+
+    targets = {"shade": torch.tensor([0, 1, 1, 1])}
+    found = classifiers.measure(Stubborn(), torch.zeros(4, 3, 32, 32), targets)["shade"]
+    assert found["confusion"] == [[1, 0], [3, 0]]
+    assert found["accuracy"] == 0.25
 
 
 def test_the_autoencoder_spoils_by_its_own_errors():
