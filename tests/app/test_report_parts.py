@@ -79,6 +79,7 @@ def test_findings_carry_intervals_counts_and_the_value_at_parity(known: Inputs) 
         "paired by seed, the difference is 0.63 (0.58 to 0.68). Measured on 1,600 images by each "
         "model; a balanced sampler would show 0.04 with as many."
     )
+    assert not [lead for lead in told if lead.startswith("Estimated gap")]
     assert told["Found"].startswith("In 3 of 4 prompts")
     assert told["Found"].endswith(f"Nothing to balance in {words.quoted(HEADBAND)}.")
 
@@ -286,7 +287,7 @@ def test_prompts_in_a_drawing_are_escaped_and_no_formulas() -> None:
     row = plots.Row(label, Estimate(0.9), Estimate(0.1))
     drawing = plots.dumbbell([row], "name", f"alt {label}", "axis")
     assert "<b>" not in drawing
-    assert "&lt;b&gt;$5 &amp; $6&lt;/b&gt;" in drawing
+    assert '>&lt;b&gt;$5 &amp; $6&lt;/b&gt; "</text>' in drawing
     assert 'aria-label="alt &lt;b&gt;$5 &amp; $6&lt;/b&gt; &#34;"' in drawing
 
 

@@ -79,7 +79,7 @@ def adapt(svg: str, name: str, alt: str) -> str:
     view = re.search(r'viewBox="([^"]+)"', body)
     assert view is not None, "matplotlib writes a viewBox"
     body = body[body.index(">") + 1 :]
-    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
     body = body.replace("xlink:href", "href").replace("'DejaVu Sans'", "inherit")
     body = _name_ids(body, name)
     for colour, variable in VARIABLES.items():
