@@ -8,8 +8,6 @@ cross-fitted linear model. Faces need the first kind, cut-outs on photographs th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import expit
@@ -20,26 +18,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold
 
-Scope = Literal["pooled", "prompt"]
 CLUSTER_COUNTS = range(2, 7)
 COMPONENTS = 32
+FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A partition in two: ``member`` says who is in the second group.
-
-    ``scope`` is how far its meaning reaches: over all prompts, or within each prompt only.
-    """
+    """A partition of the scored images in two: ``member`` says who is in the second group."""
 
     name: str
     member: Bool[np.ndarray, " sample"]
-    scope: Scope
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Leading principal components: ``values @ axes`` of the centred features."""
+    """Leading principal components of features that were scaled to unit variance."""
 
     mean: Float[np.ndarray, " feature"]
     axes: Float[np.ndarray, "feature component"]
@@ -50,8 +44,9 @@ class Projection:
     ) -> "Projection":
         """Fit on ``features``; the components keep their variances: clusters see what is large."""
         count = min(components, *features.shape)
-        found = PCA(count, svd_solver="full").fit(features)
-        return cls(found.mean_, found.components_.T)
+        mean, scale = features.mean(0), features.std(0) + 1e-6
+        found = PCA(count, svd_solver="covariance_eigh").fit((features - mean) / scale)
+        return cls(mean, found.components_.T / scale[:, None])
 
     def __call__(
         self, features: Float[np.ndarray, "sample feature"]
@@ -78,23 +73,8 @@ class Linear:
         weight = model.coef_[0] / scale
         return cls(weight, float(model.intercept_[0] - mean @ weight))
 
-    @classmethod
-    def constant(cls, probability: float, width: int) -> "Linear":
-        """The model that says the same for every image."""
-        clipped = min(max(probability, 1e-6), 1 - 1e-6)
-        return cls(np.zeros(width), float(np.log(clipped / (1 - clipped))))
-
     def __call__(self, values: Float[np.ndarray, "sample feature"]) -> Float[np.ndarray, " sample"]:
         return expit(values @ self.weight + self.bias)
-
-    def behind(self, projection: Projection) -> "Linear":
-        """The same model on raw features, for one fitted on projected ones."""
-        weight = projection.axes @ self.weight
-        return Linear(weight, self.bias - float(projection.mean @ weight))
-
-    def flipped(self) -> "Linear":
-        """The model of the other group."""
-        return Linear(-self.weight, -self.bias)
 
 
 def centre(values: Float[np.ndarray, "sample width"], prompt: np.ndarray) -> np.ndarray:
@@ -119,7 +99,7 @@ def cluster_candidates(
                 labels = fit(values[:, :10] if method == "mixture" else values, count, seed)
                 for cluster in range(1 if count == 2 else 0, count):
                     name = f"{method}, {count} clusters, {view}, cluster {cluster + 1}"
-                    yield Candidate(name, labels == cluster, "pooled")
+                    yield Candidate(name, labels == cluster)
 
 
 def _k_means(values: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -138,25 +118,28 @@ def split_candidates(
     min_share: float,
     seed: int,
 ) -> Iterator[Candidate]:
-    """Splits of each prompt's score by several rules, each carried over by a linear model.
+    """Splits of one prompt's score by several rules, each carried to all images.
 
-    What the linear model, fitted on other images, cannot see in the features is noise.
+    A linear model of the split carries it: cross-fitted within the prompt, where what it cannot
+    see in the features is noise, and on to the other prompts. An attribute that could be a bias
+    is there as well; what only this prompt has is its content.
     """
     for name, rule in SPLITS.items():
-        member = np.zeros(len(score), bool)
         for text in np.unique(prompt):
             rows = prompt == text
             high = rule(score[rows], min_share)
-            carried = cross_fit(components[rows], high, seed)
-            member[rows] = carried > 0.5
-        yield Candidate(f"{name} of the score, carried to the features", member, "prompt")
+            if min(high.sum(), (~high).sum()) < FOLDS:
+                continue
+            member = Linear.fit(components[rows], high)(components) > 0.5
+            member[rows] = cross_fit(components[rows], high, seed) > 0.5
+            yield Candidate(f"{name} of the score of {str(text)!r}, carried over", member)
 
 
 def cross_fit(
     components: Float[np.ndarray, "sample component"],
     member: Bool[np.ndarray, " sample"],
     seed: int,
-    folds: int = 5,
+    folds: int = FOLDS,
 ) -> Float[np.ndarray, " sample"]:
     """Probability of membership for each image, by a logistic model fitted on the others.
 

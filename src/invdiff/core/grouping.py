@@ -8,16 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+from scipy.special import entr
 
-from invdiff.core.candidates import (
-    Candidate,
-    Scope,
-    Linear,
-    Projection,
-    cluster_candidates,
-    cross_fit,
-    split_candidates,
-)
+from invdiff.core.candidates import Candidate, Linear, Projection, cluster_candidates, split_candidates
+from invdiff.core.settle import GroupModel, along, settle
+
+SETTLED = 12
+LEAST_TIE = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class Grouping:
 
     against: Float[np.ndarray, " sample"]
     verdicts: dict[str, Verdict]
-    models: dict[str, Linear]
-    chosen: Candidate
+    models: dict[str, GroupModel]
+    chosen: str
     ranking: tuple[tuple[str, float], ...]
 
 
@@ -74,25 +71,57 @@ def rank(
     prompt: np.ndarray,
     min_share: float,
 ) -> list[tuple[Candidate, float]]:
-    """Candidates with their mean explained variance over prompts, best first.
+    """Candidates with their :func:`objective`, best first."""
+    scored = [
+        (candidate, objective(candidate.member * 1.0, score, prompt, min_share))
+        for candidate in candidates
+    ]
+    return sorted(scored, key=lambda pair: -pair[1])
+
+
+def mean_explained(
+    member: Float[np.ndarray, " sample"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+    min_share: float,
+) -> float:
+    """:func:`explained_variance`, averaged over prompts.
 
     The mean matters: subtypes of one prompt's own content can explain more within that prompt
     than the bias does, but not in the others.
     """
-    names = np.unique(prompt)
-    rows = [prompt == name for name in names]
-    scored = [
-        (
-            candidate,
-            float(
-                np.mean(
-                    [explained_variance(candidate.member[r] * 1.0, score[r], min_share) for r in rows]
-                )
-            ),
-        )
-        for candidate in candidates
-    ]
-    return sorted(scored, key=lambda pair: -pair[1])
+    rows = [prompt == name for name in np.unique(prompt)]
+    return float(np.mean([explained_variance(member[r], score[r], min_share) for r in rows]))
+
+
+def objective(
+    member: Float[np.ndarray, " sample"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+    min_share: float,
+) -> float:
+    """What candidates are ranked by: explained variance times the tie between group and prompt.
+
+    The ideal excess of an image is log p(y) / p(y | its attribute), so an attribute can only
+    explain it as far as its shares differ between prompts. Without that factor a look that
+    is merely easy to see at high noise (dark long hair) beats the attribute behind it (gender).
+    """
+    return mean_explained(member, score, prompt, min_share) * tie(member, prompt)
+
+
+def tie(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
+    """Mutual information of group and prompt in nats, at least ``LEAST_TIE``; 1 for one prompt.
+
+    Prompts count alike, however many images they have.
+    """
+    shares = np.array([member[prompt == name].mean() for name in np.unique(prompt)])
+    if len(shares) == 1:
+        return 1.0
+    return max(LEAST_TIE, float(_entropy(shares.mean()) - _entropy(shares).mean()))
+
+
+def _entropy(share: np.ndarray) -> np.ndarray:
+    return entr(share) + entr(1 - share)
 
 
 def semantic(
@@ -105,19 +134,27 @@ def semantic(
     false_alarm: float,
     seed: int,
 ) -> Grouping:
-    """The default estimator: both kinds of candidates, ranked by the max-step objective, refined.
+    """The default estimator: both kinds of candidates, each settled, ranked by the objective.
 
     ``score`` (excess at high noise, mean over draws and levels) is known for the rows ``scored``
-    of the data, ``features`` and ``prompt`` for all; the refined model carries the groups over.
+    of the data, ``features`` and ``prompt`` for all; the fitted models carry the groups over.
     """
     projection = Projection.fit(features)
     components = projection(features)
     own, names = components[scored], prompt[scored]
     candidates = list(cluster_candidates(own, names, seed))
     candidates += split_candidates(score, own, names, min_share, seed)
-    ranked = rank(candidates, score, names, min_share)
-    best = ranked[0][0]
-    against, models = refine(best, components, score, scored, prompt, seed)
+    best: tuple[float, str, GroupModels] = (-1.0, "", {})
+    ranking = []
+    for candidate, _ in rank(candidates, score, names, min_share)[:SETTLED]:
+        models = settled_models(candidate, components, projection, scored, prompt)
+        member = apply(models, features, prompt)[scored]
+        value = objective(member, score, names, min_share)
+        ranking.append((candidate.name, value))
+        if value > best[0]:
+            best = (value, candidate.name, models)
+    models = orient(best[2], features[scored], score, names)
+    against = apply(models, features, prompt)
     verdicts = {
         str(name): judge(
             against,
@@ -130,49 +167,62 @@ def semantic(
         )
         for name in np.unique(prompt)
     }
-    shown = tuple((candidate.name, value) for candidate, value in ranked[:10])
-    raw = {name: model.behind(projection) for name, model in models.items()}
-    return Grouping(against, verdicts, raw, best, shown)
+    ranking.sort(key=lambda pair: -pair[1])
+    return Grouping(against, verdicts, models, best[1], tuple(ranking))
 
 
-def refine(
+GroupModels = dict[str, GroupModel]
+
+
+def settled_models(
     candidate: Candidate,
     components: Float[np.ndarray, "sample component"],
-    score: Float[np.ndarray, " scored"],
+    projection: Projection,
     scored: np.ndarray,
     prompt: np.ndarray,
-    seed: int,
-) -> tuple[Float[np.ndarray, " sample"], dict[str, Linear]]:
-    """q_i(1) for all images from a linear model on the features, and the model of each prompt.
-
-    Scored images get the probability from a model that was fitted without them. Within each
-    prompt the groups are turned so that group 1 is the one that costs the model more.
-    """
-    against = np.zeros(len(components))
-    models: dict[str, Linear] = {}
-    for rows in _scopes(candidate.scope, prompt):
-        inside = rows[scored]
-        known, member = scored[inside], candidate.member[inside]
-        if len(np.unique(member)) < 2:
-            model = Linear.constant(float(member.mean()), components.shape[1])
-        else:
-            model = Linear.fit(components[known], member)
-        against[rows] = model(components[rows])
-        if len(np.unique(member)) == 2:
-            against[known] = cross_fit(components[known], member, seed)
-        models |= {str(name): model for name in np.unique(prompt[rows])}
-    for name in models:
-        inside = prompt[scored] == name
-        if inside.sum() > 2 and np.cov(against[scored][inside], score[inside])[0, 1] < 0:
-            against[prompt == name] = 1 - against[prompt == name]
-            models[name] = models[name].flipped()
-    return against, models
+) -> GroupModels:
+    """The model of each prompt that a candidate settles to, fitted on all images."""
+    start = np.full(len(components), candidate.member.mean())
+    start[scored] = candidate.member
+    unseen = np.setdiff1d(np.arange(len(components)), scored)
+    if len(unseen) and len(np.unique(candidate.member)) == 2:
+        carried = Linear.fit(components[scored], candidate.member)
+        start[unseen] = carried(components[unseen])
+    q, direction = settle(components, start, prompt)
+    weight = projection.axes @ direction
+    offset = float(projection.mean @ weight)
+    models = {}
+    for name in np.unique(prompt):
+        rows = prompt == name
+        ratio, prior = along(components[rows] @ direction + offset, q[rows])
+        models[str(name)] = GroupModel(weight, ratio, prior)
+    return models
 
 
-def _scopes(scope: Scope, prompt: np.ndarray) -> list[np.ndarray]:
-    if scope == "pooled":
-        return [np.ones(len(prompt), bool)]
-    return [prompt == name for name in np.unique(prompt)]
+def apply(
+    models: GroupModels, features: Float[np.ndarray, "sample feature"], prompt: np.ndarray
+) -> Float[np.ndarray, " sample"]:
+    """q_i(1) of all images, each by the model of its prompt."""
+    against = np.empty(len(features))
+    for name, model in models.items():
+        against[prompt == name] = model(features[prompt == name])
+    return against
+
+
+def orient(
+    models: GroupModels,
+    features: Float[np.ndarray, "scored feature"],
+    score: Float[np.ndarray, " scored"],
+    prompt: np.ndarray,
+) -> GroupModels:
+    """Turn each prompt's groups so that group 1 is the one that costs the model more."""
+    turned = {}
+    for name, model in models.items():
+        rows = prompt == name
+        q = model(features[rows])
+        against = rows.sum() < 3 or np.cov(q, score[rows])[0, 1] >= 0
+        turned[name] = model if against else model.flipped()
+    return turned
 
 
 BALANCED_WITHIN = 0.05

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from invdiff.core.candidates import Linear
+from invdiff.core.settle import GroupModel
 from invdiff.engine import order
 from invdiff.engine.files import read_json
 from invdiff.engine.measure import processes_of
@@ -71,7 +71,7 @@ class Generated:
         """A prompt and seeds to features (n, level * width)."""
         prompt, seeds = shard
         latents = self.sampler.latents([prompt] * len(seeds), seeds)
-        return self.features(latents)["feature"][:, 0].numpy()
+        return self.features(latents)["feature"].numpy()
 
 
 def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[str, Any]:
@@ -102,29 +102,37 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
     models = load_models(run.path / "group_model.safetensors")
     against: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
     for (name, _), features in drawn:
-        against[name].append(models[name](features))
-    return {"strength": strength, **summary({n: np.concatenate(p) for n, p in against.items()})}
+        against[name].append(models[name].log_ratio(features))
+    ratios = {name: np.concatenate(parts) for name, parts in against.items()}
+    return {"strength": strength, **summary(ratios, models)}
 
 
-def summary(against: dict[str, np.ndarray], resamples: int = 1000) -> dict[str, Any]:
+def summary(
+    ratios: dict[str, np.ndarray], models: dict[str, GroupModel], resamples: int = 200
+) -> dict[str, Any]:
     """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures."""
     gaps = np.zeros(resamples)
     draw = np.random.default_rng(order.derive(0, "calibration interval"))
-    for values in against.values():
-        rows = draw.integers(len(values), size=(resamples, len(values)))
-        gaps += np.abs(2 * np.sort(values)[rows].mean(1) - 1) / len(against)
-    shares = {name: float(values.mean()) for name, values in against.items()}
+    for name, values in ratios.items():
+        ordered = np.sort(values)
+        for k, rows in enumerate(draw.integers(len(values), size=(resamples, len(values)))):
+            gaps[k] += abs(2 * models[name].share(ordered[rows], steps=30) - 1) / len(ratios)
+    shares = {name: models[name].share(values) for name, values in ratios.items()}
     low, high = np.quantile(gaps, [0.025, 0.975])
     return {
         "gap": float(np.mean([abs(2 * share - 1) for share in shares.values()])),
         "low": low,
         "high": high,
-        "images": sum(len(values) for values in against.values()),
+        "images": sum(len(values) for values in ratios.values()),
         "shares": shares,
     }
 
 
-def load_models(path: Path) -> dict[str, Linear]:
+def load_models(path: Path) -> dict[str, GroupModel]:
     """The model of the groups for each prompt, on raw features."""
     stored: dict[str, torch.Tensor] = load_file(path)
-    return {name: Linear(v[:-1].numpy(), float(v[-1])) for name, v in stored.items()}
+    models = {}
+    for name, tensor in stored.items():
+        *weight, a, b, c, prior = tensor.tolist()
+        models[name] = GroupModel(np.array(weight), (a, b, c), prior)
+    return models

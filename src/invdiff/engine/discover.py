@@ -95,7 +95,10 @@ def write_results(
         },
     )
     write_scores(run.path / "scores.parquet", samples, measured, config.discover.levels)
-    models = {name: torch.from_numpy(np.append(m.weight, m.bias)) for name, m in grouping.models.items()}
+    models = {
+        name: torch.from_numpy(np.concatenate([m.weight, m.ratio, [m.prior]]))
+        for name, m in grouping.models.items()
+    }
     write_with(run.path / "group_model.safetensors", lambda path: save_file(models, path))
     stable = None
     if again is not None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.candidates import Candidate, Linear, exact_split
+from invdiff.core.candidates import exact_split
 from invdiff.core.grouping import BALANCED_WITHIN, Grouping, Verdict, semantic
+from invdiff.core.settle import GroupModel
 from invdiff.engine import order
 from invdiff.engine.config import Config
 from invdiff.errors import DataError
@@ -82,14 +83,8 @@ def _given(evidence: Evidence, against: np.ndarray, name: str) -> Grouping:
         uneven = 0 < share < 1 and abs(share - 0.5) > BALANCED_WITHIN
         note = "" if uneven else "nothing to balance: the groups are even already or there are none"
         verdicts[str(text)] = Verdict(uneven, float("nan"), float("nan"), share, note)
-        member = against[rows] > 0.5
-        models[str(text)] = (
-            Linear.fit(evidence.features[rows], member)
-            if 5 <= member.sum() <= len(member) - 5
-            else Linear.constant(share, evidence.features.shape[1])
-        )
-    chosen = Candidate(name, against[evidence.scored] > 0.5, "prompt")
-    return Grouping(against, verdicts, models, chosen, ())
+        models[str(text)] = GroupModel.supervised(evidence.features[rows], against[rows])
+    return Grouping(against, verdicts, models, name, ())
 
 
 Estimator = Callable[[Evidence, Config], Grouping]

@@ -23,7 +23,7 @@ def findings(
     return {
         "estimator": config.discover.estimator,
         "score": "excess" if config.discover.estimator == "semantic" else None,
-        "candidate": grouping.chosen.name,
+        "candidate": grouping.chosen,
         "levels": list(config.discover.levels),
         "reliability": reliability,
         "images_scored": len(scored),

@@ -37,7 +37,7 @@ def open_run_samples(run: RunFolder) -> Samples:
 class Measured:
     """Everything discovery computes with the model, as arrays.
 
-    ``features`` has an axis of draws for the scored images only; the others have the first.
+    ``second_features`` are those of the scored images under other noise.
     """
 
     latents: torch.Tensor
@@ -72,13 +72,13 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
         [latents[part] for part in _parts(every)],
         "features",
         "reading features",
-    )["feature"][:, 0].numpy()
+    )["feature"].numpy()
     both = run_pass(
         Features(levels=levels, draws=2, **common),
         [latents[part] for part in _parts(some)],
         "second-features",
         "reading features again, with other noise",
-    )["feature"][:, 1].numpy()
+    )["feature"].numpy()
     reference = None
     if section.estimator == "reference":
         work = Reference(levels=(0.0,), draws=1, **common)

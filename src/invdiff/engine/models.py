@@ -68,7 +68,7 @@ def load_pipeline(ref: ModelRef) -> Any:
     if str(path).startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
         raise ModelError(f"model.path {ref.path} is no folder: give a diffusers folder or a hub id")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(path, torch_dtype=getattr(torch, ref.dtype))
+        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, ref.dtype))
     except (OSError, ValueError, EnvironmentError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

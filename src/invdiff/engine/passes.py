@@ -82,13 +82,12 @@ class Features(Pass):
 
     @torch.no_grad()
     def __call__(self, latents: torch.Tensor) -> Tensors:
-        """Latents to ``feature`` (n, draw, level * width)."""
+        """Latents to ``feature`` (n, level * width), of the last of the ``draws``."""
         denoiser = resolve(self.source)
         parts = []
         for start in range(0, len(latents), self.batch):
             clean = latents[start : start + self.batch]
-            draws = [self._draw(denoiser, clean, draw) for draw in range(self.draws)]
-            parts.append(torch.stack(draws, 1))
+            parts.append(self._draw(denoiser, clean, self.draws - 1))
         return {"feature": torch.cat(parts)}
 
     def _draw(self, denoiser: Denoiser, clean: torch.Tensor, draw: int) -> torch.Tensor:

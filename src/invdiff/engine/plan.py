@@ -45,7 +45,7 @@ def _discover(config: Config, prompts: int) -> Work:
     _, held = EMBEDDED_SETS.get(config.data.path, (0, asked.images_per_prompt))
     scored = prompts * min(asked.images_per_prompt, held)
     scoring = scored * len(asked.levels) * asked.draws * 2  # under the prompt and under none
-    read = prompts * held + 2 * scored  # the scored ones again, to see how stable the groups are
+    read = prompts * held + scored  # the scored ones again, to see how stable the groups are
     features = read * len(asked.feature_levels)
     if asked.estimator == "reference":
         features += prompts * held

@@ -5,7 +5,6 @@ Each part resumes where it was interrupted; the finished pipeline opens with the
 """
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from invdiff.engine.pretrain import autoencoder, denoiser
+from invdiff.engine.pretrain.loop import seconds_of
 from invdiff.engine.pretrain.recipe import Recipe
 from invdiff.engine.pretrain.text import build_tokenizer
 
@@ -24,10 +24,8 @@ def build(recipe: Recipe, pictures: np.ndarray, prompts: Sequence[str], out: Pat
     ``recipe.json`` beside the pipeline holds the numbers, the seconds and the loss curves.
     """
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    started = time.monotonic()
     vae, vae_curve = autoencoder.train(recipe, images, out / "work" / "autoencoder")
     latents = autoencoder.encode(vae, images) * vae.config.scaling_factor
-    middle = time.monotonic()
     tokenizer = build_tokenizer(prompts, recipe.text_length)
     model, denoiser_curve = denoiser.train(
         recipe, latents, prompts, tokenizer, out / "work" / "denoiser"
@@ -45,10 +43,7 @@ def build(recipe: Recipe, pictures: np.ndarray, prompts: Sequence[str], out: Pat
     save(pipeline, out / "pipeline")
     record = {
         "recipe": recipe.facts(),
-        "seconds": {
-            "autoencoder": round(middle - started),
-            "denoiser": round(time.monotonic() - middle),
-        },
+        "seconds": {part: seconds_of(out / "work" / part) for part in ("autoencoder", "denoiser")},
         "curves": {"autoencoder": thin(vae_curve), "denoiser": thin(denoiser_curve)},
     }
     (out / "recipe.json").write_text(json.dumps(record, indent=1))

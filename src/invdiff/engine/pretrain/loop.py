@@ -1,6 +1,7 @@
 """One resumable training loop, shared by everything that pretraining fits."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,11 +38,12 @@ def fit(
     trained = [p for n, m in modules.items() if n not in frozen for p in m.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-2)
     curve: list[float] = []
-    start = 0
+    start, before, begun = 0, 0.0, time.monotonic()
     found = checkpoint.newest(folder)
     if found is not None:
         checkpoint.unpack(found[0], optimiser=optimiser, **modules)
         start, curve = found[1]["step"], found[1]["curve"]
+        before = found[1].get("seconds", 0.0)
     for step in tqdm(range(start, steps), desc=name, initial=start, total=steps, unit="step"):
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(step, steps)
@@ -54,5 +56,12 @@ def fit(
         curve.append(round(loss.item(), 6))
         if (step + 1) % save_every == 0 or step + 1 == steps:
             tensors = checkpoint.pack(optimiser=optimiser, **modules)
-            checkpoint.save(folder, step + 1, tensors, {"curve": curve})
+            seconds = before + time.monotonic() - begun
+            checkpoint.save(folder, step + 1, tensors, {"curve": curve, "seconds": seconds})
     return curve
+
+
+def seconds_of(folder: Path) -> int:
+    """How long the training in ``folder`` took, over all interruptions."""
+    found = checkpoint.newest(folder)
+    return round(found[1].get("seconds", 0.0)) if found else 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from invdiff.core.schedule import Prediction, Schedule
 from invdiff.errors import ModelError
@@ -58,11 +59,17 @@ class StableDiffusionDenoiser:
 
     @contextmanager
     def bottleneck(self) -> Iterator[list[torch.Tensor]]:
-        """Mean over positions of the output of the UNet's middle block ("h-space")."""
+        """Output of the UNet's middle block ("h-space"), averaged within quarters of the picture.
+
+        Quarters, because where something is (hair beside a face or below it) tells attributes
+        apart that a mean over all positions confuses.
+        """
         seen: list[torch.Tensor] = []
         middle: torch.nn.Module = self.pipeline.unet.mid_block
         handle = middle.register_forward_hook(
-            lambda _module, _inputs, output: seen.append(output.detach().mean((2, 3)).float())
+            lambda _module, _inputs, output: seen.append(
+                adaptive_avg_pool2d(output.detach().float(), 2).flatten(1)
+            )
         )
         try:
             yield seen
