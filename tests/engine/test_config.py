@@ -285,7 +285,7 @@ def test_the_plan_counts_passes():
     )
     works = {work.stage: work for work in plan(config)}
     assert works["sample"].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
-    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000 + 2 * 4 * 10
+    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000 + 4 * 10
     reference = configuration.parse(config.model_dump(), ["discover.estimator='reference'"])
     assert plan(reference)[0].passes == works["discover"].passes + 4 * 2000
     partly = configuration.parse(config.model_dump(), ["sample.strength=0.5"])
