@@ -34,12 +34,9 @@ def main() -> None:
 def classifier(recipe: Recipe, pipeline: Path, out: Path) -> None:
     """Train the attribute classifier on one half of the balanced set, measure it on the other."""
     images = torch.from_numpy(faces.pictures("balanced")).permute(0, 3, 1, 2).float() / 127.5 - 1
-    known = faces.attributes("balanced")
     attributes = {
-        "gender": known["gender"],
+        "gender": faces.attributes("balanced")["gender"],
         "prompt": faces.prompts("balanced"),
-        "race": known["race"],
-        "accessory": known["accessory"],
     }
     vae = AutoencoderKL.from_pretrained(pipeline / "vae").eval()
     model, facts = classifiers.train(
