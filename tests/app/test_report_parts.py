@@ -304,4 +304,5 @@ def test_a_dumbbell_leaves_out_what_is_not_defined() -> None:
     half = plots.Row("half", Estimate(0.4), Estimate(None))
     drawing = plots.dumbbell([nothing, half], "name", "alt", "axis")
     assert ">0.40<" in drawing
+    assert "var(--guided)" not in drawing
     assert "nan" not in drawing.lower()

@@ -39,7 +39,7 @@ class Certificate:
 def certificate(inputs: Inputs) -> Certificate | None:
     """Section 4; None when nothing was trained."""
     entry = (inputs.training or {}).get("certificate")
-    if not inputs.trained or not entry:
+    if not entry:
         return None
     before, after = entry["before"], entry["after"]
     rows = [
@@ -113,6 +113,7 @@ def comparison(inputs: Inputs) -> Table | None:
     ]
     head = ("Row", "Guidance scale", "Bias", "Prompt fidelity", "Fréchet distance")
     note = "The same measurements with more or less knowledge than this run had."
+    note = f"{note} {(inputs.comparison or {}).get('note', '')}".strip()
     return Table("Other ways to the same goal", head, tuple(rows), note) if rows else None
 
 

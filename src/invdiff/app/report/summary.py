@@ -40,7 +40,7 @@ def findings(inputs: Inputs) -> list[Finding]:
     if not inputs.has_shares and inputs.trained and (gap := estimated_gap(inputs)):
         found.append(_gap(inputs, gap))
     found += _quality(inputs)
-    if inputs.trained and (inputs.training or {}).get("certificate"):
+    if (inputs.training or {}).get("certificate"):
         found.append(_certificate(inputs))
     return found
 
