@@ -19,7 +19,8 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold
 
 CLUSTER_COUNTS = range(2, 7)
-COMPONENTS = 32
+COMPONENTS = 64
+CLUSTERED = 32
 FOLDS = 5
 
 
@@ -90,10 +91,8 @@ def cluster_candidates(
     components: Float[np.ndarray, "sample component"], prompt: np.ndarray, seed: int
 ) -> Iterator[Candidate]:
     """One cluster against the rest, for k-means and Gaussian mixtures, pooled and prompt-centred."""
-    for view, values in (
-        ("pooled", components),
-        ("prompt-centred", centre(components, prompt)),
-    ):
+    leading = components[:, :CLUSTERED]
+    for view, values in (("pooled", leading), ("prompt-centred", centre(leading, prompt))):
         for count in CLUSTER_COUNTS:
             for method, fit in (("k-means", _k_means), ("mixture", _mixture)):
                 labels = fit(values[:, :10] if method == "mixture" else values, count, seed)

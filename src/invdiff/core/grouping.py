@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import entr
 
 from invdiff.core.candidates import Candidate, Linear, Projection, cluster_candidates, split_candidates
-from invdiff.core.settle import GroupModel, along, settle
+from invdiff.core.settle import GroupModel, along, settle, sharpen
 
 SETTLED = 12
 LEAST_TIE = 0.02
@@ -188,7 +188,8 @@ def settled_models(
     if len(unseen) and len(np.unique(candidate.member)) == 2:
         carried = Linear.fit(components[scored], candidate.member)
         start[unseen] = carried(components[unseen])
-    q, direction = settle(components, start, prompt)
+    q, _ = settle(components, start, prompt)
+    direction = sharpen(components, q, prompt)
     weight = projection.axes @ direction
     offset = float(projection.mean @ weight)
     models = {}
