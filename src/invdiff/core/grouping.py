@@ -117,7 +117,8 @@ def tie(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
     shares = np.array([member[prompt == name].mean() for name in np.unique(prompt)])
     if len(shares) == 1:
         return 1.0
-    return max(LEAST_TIE, float(_entropy(shares.mean()) - _entropy(shares).mean()))
+    entropy = _entropy(np.append(shares, shares.mean()))
+    return max(LEAST_TIE, float(entropy[-1] - entropy[:-1].mean()))
 
 
 def _entropy(share: np.ndarray) -> np.ndarray:
