@@ -1,6 +1,10 @@
 """Which model a run works on, and how a worker process gets it."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,17 +27,25 @@ class ModelRef:
     dtype: str
 
 
+WAYS_OUT = (
+    f"give an embedded name ({', '.join(EMBEDDED_SETS)}), a folder in diffusers format or a hub id"
+)
 Source = ModelRef | Denoiser
 """A worker gets a reference; within one process the loaded denoiser itself will do."""
 
 
 def device_of(requested: str) -> str:
-    """The device to compute on: ``auto`` takes a GPU if there is one."""
-    if requested != "auto":
-        return requested
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """The device to compute on: ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ModelError: this computer has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if requested == "auto":
+        return next((name for name, found in there.items() if found), "cpu")
+    if not there.get(requested, True):
+        raise ModelError(f"model.device is {requested!r}, which torch does not find here: use auto")
+    return requested
 
 
 def source_of(run: RunFolder) -> Source:
@@ -58,25 +70,77 @@ def load_pipeline(ref: ModelRef) -> Any:
     """The stock pipeline at ``ref.path``: embedded name, local folder or hub id.
 
     Raises:
-        ModelError: nothing loadable there; the message carries diffusers' reason.
+        ModelError: nothing loadable there; the message carries the library's reason.
     """
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging
-
-    logging.disable_progress_bar()
-    path = embedded(ref.path) if ref.path in EMBEDDED_SETS else ref.path
-    if str(path).startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+    place = embedded(ref.path) if ref.path in EMBEDDED_SETS else Path(ref.path).expanduser()
+    if ref.path.startswith((".", "/", "~")) and not place.is_dir():
         raise ModelError(f"model.path {ref.path} is no folder: give a diffusers folder or a hub id")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, ref.dtype))
-    except (OSError, ValueError, EnvironmentError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"cannot load model.path {ref.path!r} ({reason}): give an embedded name "
-            f"({', '.join(EMBEDDED_SETS)}), a folder in diffusers format or a hub id"
-        ) from None
+        with hushed():
+            pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype)
+    except Exception as error:  # whatever the libraries have against a model, the user can mend
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        near = get_close_matches(ref.path, EMBEDDED_SETS, 1)
+        way_out = f"did you mean {near[0]!r}?" if near and near[0] != ref.path else WAYS_OUT
+        raise ModelError(f"cannot load model.path {ref.path!r} ({reason}): {way_out}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(ref.device)
+
+
+def _stock(place: str, dtype: str) -> Any:
+    from diffusers import DiffusionPipeline
+
+    if not Path(place).is_dir():
+        place = DiffusionPipeline.download(place)  # under the hub's own progress bars
+    with without_bars():
+        return DiffusionPipeline.from_pretrained(place, dtype=getattr(torch, dtype))
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Errors only from diffusers and transformers; their remarks are for who wrote the import."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    before = [(library, library.get_verbosity()) for library in (diffusers, transformers)]
+    try:
+        for library, _ in before:
+            library.set_verbosity_error()
+        yield
+    finally:
+        for library, level in before:
+            library.set_verbosity(level)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of diffusers and transformers: a model on the disk loads in seconds."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    shown = [one for one in (diffusers, transformers) if one.is_progress_bar_enabled()]
+    try:
+        for library in shown:
+            library.disable_progress_bar()
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
+def require_finite(values: torch.Tensor, what: str, denoiser: Denoiser) -> torch.Tensor:
+    """``values`` as they are; ModelError if one of them is no finite number."""
+    if bool(torch.isfinite(values).all()):
+        return values
+    dtype = str(denoiser.module.dtype).removeprefix("torch.")
+    way_out = (
+        "the weights at model.path are damaged, or made for another model: give a whole copy"
+        if dtype == "float32"
+        else f'{dtype} is too narrow for this model: set model.dtype = "float32"'
+    )
+    raise ModelError(f"{what} are not finite numbers (NaN or infinite): {way_out}")
 
 
 def embedded(name: str) -> Path:

@@ -1,0 +1,124 @@
+"""A world of one tiny pipeline and one small folder of pictures, and settings that take seconds."""
+
+import csv
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model import tiny
+from PIL import Image
+
+from invdiff.app.api import Run
+from invdiff.engine import config as configuration
+from invdiff.engine import models
+from invdiff.engine.run import RunFolder
+
+HAT, COAT = "a hat", "a coat"
+WARM, COLD = (200, 60, 40), (40, 60, 200)
+
+SETTINGS = {
+    "processes": 1,
+    "data": {"min_images": 40},
+    "discover": {
+        "images_per_prompt": 45, "levels": [0.95, 0.9], "feature_levels": [0.3], "batch": 32,
+    },
+    "train": {
+        "steps": 4, "batch": 4, "rank": 2, "variance_warmup": 2, "save_every": 2,
+    },
+    "calibrate": {"images_per_prompt": 4, "strengths": [0.0, 1.0]},
+    "sample": {"images_per_prompt": 3, "guidance_scales": [1.0, 2.5], "steps": 2, "batch": 2},
+    "evaluate": {"resamples": 100},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class World:
+    """A pipeline on the disk and pictures that it is asked about."""
+
+    model: Path
+    data: Path
+
+    def config(self, *overrides: str) -> configuration.Config:
+        return settings(self.model, self.data, *overrides)
+
+    def open(self, out: Path, *overrides: str) -> RunFolder:
+        return RunFolder.open(out, self.config(*overrides))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    return World(save_pipeline(root / "model"), pictures(root / "data"))
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory) -> Path:
+    """A run with every stage done; look, don't touch (`copy_of` is yours)."""
+    run = Run(tmp_path_factory.mktemp("finished") / "run", world.config())
+    run.run_all()
+    return run.path
+
+
+def copy_of(run: Path, to: Path, *stages_to_forget: str) -> Path:
+    """A copy of a run to work on, without the marks of some stages."""
+    shutil.copytree(run, to)
+    for stage in stages_to_forget:
+        (to / "stages" / f"{stage}.json").unlink()
+    return to
+
+
+def save_pipeline(folder: Path, seed: int = 0) -> Path:
+    tiny.pipeline(seed).save_pretrained(folder)
+    return folder
+
+
+def denoiser(world: World):
+    """The tiny model as a run of this process sees it: loaded once."""
+    return models.resolve(models.ModelRef(str(world.model), "cpu", "float32"))
+
+
+def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:
+    """Every file below ``folder`` with its bytes."""
+    files = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each file below ``folder`` was last written."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
+
+
+def pictures(folder: Path, share: float = 0.9, count: int = 45, size: int = 16) -> Path:
+    """``count`` pictures of each of two prompts, ``share`` of them warm, the rest cold."""
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    rows = []
+    for prompt in (HAT, COAT):
+        warm = draw.permutation(count) < round(share * count)
+        for index, is_warm in enumerate(warm):
+            name = f"{prompt.replace(' ', '-')}-{index:03d}.png"
+            base = np.array(WARM if is_warm else COLD, float)
+            picture = base + draw.normal(0, 12, (size, size, 3))
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / name)
+            colour = "warm" if is_warm else "cold"
+            rows.append({"file_name": name, "caption": prompt, "colour": colour})
+    write_metadata(folder, rows)
+    return folder
+
+
+def write_metadata(folder: Path, rows: list[dict[str, str]]) -> None:
+    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def settings(model: Path | str, data: Path | str, *overrides: str) -> configuration.Config:
+    nested = SETTINGS | {
+        "model": {"path": str(model)},
+        "data": SETTINGS["data"] | {"path": str(data)},
+    }
+    return configuration.parse(nested, overrides)
