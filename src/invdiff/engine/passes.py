@@ -9,7 +9,7 @@ import torch
 from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction
 from invdiff.core.scoring import score_batch
 from invdiff.engine import order
-from invdiff.engine.models import Source, resolve
+from invdiff.engine.models import Source, require_finite, resolve
 from invdiff.engine.shards import Tensors
 from invdiff.model.denoiser import Denoiser
 
@@ -39,7 +39,7 @@ class Encode:
             denoiser.encode_images(pictures[start : start + self.batch]).float().cpu()
             for start in range(0, len(pictures), self.batch)
         ]
-        return {"latent": torch.cat(parts)}
+        return {"latent": require_finite(torch.cat(parts), "latents of pictures", denoiser)}
 
 
 def shared_noise(
@@ -74,6 +74,8 @@ class Score(Pass):
                     loss[rows, k, m], null_loss[rows, k, m] = score_batch(
                         denoiser.predict, denoiser.schedule, clean, condition, null, noise, level
                     )
+        for losses in (loss, null_loss):
+            require_finite(losses, "losses of pictures", denoiser)
         return {"loss": loss, "null_loss": null_loss}
 
 
@@ -88,7 +90,7 @@ class Features(Pass):
         for start in range(0, len(latents), self.batch):
             clean = latents[start : start + self.batch]
             parts.append(self._draw(denoiser, clean, self.draws - 1))
-        return {"feature": torch.cat(parts)}
+        return {"feature": require_finite(torch.cat(parts), "bottleneck features", denoiser)}
 
     def _draw(self, denoiser: Denoiser, clean: torch.Tensor, draw: int) -> torch.Tensor:
         device, dtype = denoiser.module.device, denoiser.module.dtype
@@ -131,4 +133,4 @@ class Reference(Pass):
             estimate = clean_from_prediction(schedule, prediction, noisy, level)
             epsilon = (noisy - signal * estimate) / sigma.clamp_min(1e-4)
             distance.append((epsilon - clean).square().flatten(1).mean(1).cpu())
-        return {"distance": torch.cat(distance)}
+        return {"distance": require_finite(torch.cat(distance), "distances", denoiser)}

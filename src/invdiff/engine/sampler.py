@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from invdiff.engine import order
-from invdiff.engine.models import Source, resolve
+from invdiff.engine.models import Source, require_finite, resolve
 from invdiff.model.attach import attached
 
 
@@ -35,12 +35,14 @@ class Sampler:
 
     def pictures(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
         """uint8 pictures (n, height, width, 3)."""
-        drawn = self._draw(prompts, seeds, "np")
-        return (drawn * 255).round().astype(np.uint8)
+        drawn = torch.as_tensor(self._draw(prompts, seeds, "np"))
+        require_finite(drawn, "generated pictures", resolve(self.source))
+        return (drawn.numpy() * 255).round().astype(np.uint8)
 
     def latents(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
         """Scaled latents (n, channels, height, width) on the CPU."""
-        return self._draw(prompts, seeds, "latent").float().cpu()
+        drawn = self._draw(prompts, seeds, "latent").float().cpu()
+        return require_finite(drawn, "generated latents", resolve(self.source))
 
     @torch.no_grad()
     def _draw(self, prompts: list[str], seeds: list[int], kind: str) -> Any:

@@ -23,10 +23,12 @@ from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_leve
 from invdiff.engine.models import resolve, source_of
 from invdiff.engine.pretrain.loop import cosine
 from invdiff.engine.run import RunFolder
+from invdiff.errors import ModelError, RunError
 from invdiff.model import adapter
 from invdiff.model.denoiser import Denoiser
 
 REGRET_EVERY = 8
+PATIENCE = 20  # steps in a row; half precision overflows now and then
 
 
 def train(run: RunFolder) -> None:
@@ -72,6 +74,12 @@ def load_mixture(run: RunFolder) -> Mixture:
     if run.config.train.objective == "reference":
         pool = np.full_like(prompt, "*")
         balanced = ("*",) if balanced else ()
+    unknown = sum(name not in against_of for name in samples.sample_id)
+    if unknown:
+        raise RunError(
+            f"{unknown} of {len(samples)} pictures of {run.config.data.path} were not there when "
+            "the groups were inferred: run discover again with --redo, or take another --out"
+        )
     against = np.array([against_of[name] for name in samples.sample_id])
     return Mixture(encode(run, samples), prompt, pool, against, balanced)
 
@@ -105,7 +113,7 @@ class Trainer:
         # One list, made once: a generator that clipping has exhausted would clip nothing.
         parameters = adapter.parameters(module)
         optimiser = torch.optim.AdamW(parameters, lr=section.learning_rate, weight_decay=1e-2)
-        start = self._resume(run, optimiser)
+        start, lost = self._resume(run, optimiser), 0
         for step in tqdm(
             range(start, self.steps), "training", initial=start, total=self.steps, unit="step"
         ):
@@ -115,8 +123,14 @@ class Trainer:
             optimiser.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            if torch.isfinite(norm):
+            lost = 0 if torch.isfinite(norm) else lost + 1
+            if lost == 0:
                 optimiser.step()
+            elif lost == min(PATIENCE, self.steps):
+                raise ModelError(
+                    f"the last {lost} training steps had no finite gradient: lower "
+                    'train.learning_rate, or set model.dtype = "float32"'
+                )
             self.curve["step"].append(step)
             self.curve["loss"].append(round(loss.item(), 6))
             if (step + 1) % section.save_every == 0 and step + 1 < self.steps:
@@ -138,9 +152,7 @@ class Trainer:
         noisy = add_noise(schedule, clean, noise, timestep)
         target = clean
         if section.target == "stable":
-            target = self.mixture.target(
-                schedule, noisy, timestep, chosen, dropped, weights, owner
-            )
+            target = self.mixture.target(schedule, noisy, timestep, chosen, dropped, weights, owner)
         error = self._errors(noisy, timestep, chosen, dropped, target)
         if section.objective != "mean" and step % REGRET_EVERY == 0:
             self._look(noisy, timestep, chosen, dropped, clean)
@@ -206,7 +218,9 @@ class Trainer:
         if found is None:
             return 0
         tensors, facts = found
-        own = {k.removeprefix("adapter/"): v for k, v in tensors.items() if k.startswith("adapter/")}
+        own = {
+            k.removeprefix("adapter/"): v for k, v in tensors.items() if k.startswith("adapter/")
+        }
         adapter.load_state(self.denoiser.module, own)
         checkpoint.unpack(tensors, optimiser=optimiser)
         self.curve = facts["curve"]
