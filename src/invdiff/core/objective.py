@@ -9,6 +9,7 @@ posterior mean over the training latents instead of the one latent that was nois
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.special import expit, logit
 from torch import Tensor
 
 from invdiff.core.schedule import Schedule
@@ -30,6 +31,17 @@ def balanced_weights(
         q = np.stack([1 - against[rows], against[rows]], 1)
         weight[rows] = q @ (share / q.mean(0).clip(1e-6))
     return weight
+
+
+def corrected_aim(aim: float, seen: float, scale: float, most: float = 0.85) -> float:
+    """The share to train towards, after ``seen`` was sampled at a guidance scale.
+
+    Guidance at scale w raises the odds of what is left to the power w, so an imbalance of log-odds
+    d in the pictures is one of d / w in the model; the aim moves against it. It stays within
+    [1 - most, most].
+    """
+    step = logit(np.clip(seen, 0.02, 0.98)) / scale
+    return float(np.clip(expit(logit(aim) - step), 1 - most, most))
 
 
 def mean_variance(

@@ -5,23 +5,17 @@ group it belongs to. It is asked at the guidance scale that people sample with, 
 classifier-free guidance raises the odds of any imbalance that is left to the power of the scale.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
 
 from invdiff.core.settle import GroupModel
 from invdiff.engine import order
 from invdiff.engine.files import read_json
+from invdiff.engine.generated import load_models, log_ratios
 from invdiff.engine.measure import processes_of
 from invdiff.engine.models import source_of
-from invdiff.engine.passes import Features
-from invdiff.engine.processes import run_shards
 from invdiff.engine.run import RunFolder
-from invdiff.engine.sampler import Sampler, seed_of
 
 TRAINED = 1.0
 
@@ -60,50 +54,20 @@ def found_prompts(run: RunFolder) -> list[str]:
     return sorted(name for name, entry in entries.items() if entry["found"])
 
 
-@dataclass(frozen=True)
-class Generated:
-    """Bottleneck features of generated pictures, for workers."""
-
-    sampler: Sampler
-    features: Features
-
-    def __call__(self, shard: tuple[str, list[int]]) -> np.ndarray:
-        """A prompt and seeds to features (n, level * width)."""
-        prompt, seeds = shard
-        latents = self.sampler.latents([prompt] * len(seeds), seeds)
-        return self.features(latents)["feature"].numpy()
-
-
 def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[str, Any]:
     """Estimated shares of group 1 at a strength; the gap is mean |share - share| over prompts."""
-    config, source = run.config, source_of(run)
-    section = config.calibrate
-    sampler = Sampler(
-        source,
+    models = load_models(run.path / "group_model.safetensors")
+    chosen = {name: models[name] for name in prompts}
+    ratios = log_ratios(
+        run.config,
+        source_of(run),
         run.path / "adapter" if strength else None,
         strength,
-        (config.sample.window[0], config.sample.window[1]),
-        section.guidance_scale,
-        config.sample.steps,
+        chosen,
+        owner="calibration",
+        title=f"calibrating, strength {strength:g}",
+        processes=processes_of(run),
     )
-    levels = tuple(config.discover.feature_levels)
-    work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch))
-    seeds = {
-        name: [seed_of(config.seed, f"calibration {name}", k) for k in range(section.images_per_prompt)]
-        for name in prompts
-    }
-    shards = [
-        (name, seeds[name][start : start + 32])
-        for name in prompts
-        for start in range(0, section.images_per_prompt, 32)
-    ]
-    title = f"calibrating, strength {strength:g}"
-    drawn = run_shards(work, shards, processes=processes_of(run), title=title)
-    models = load_models(run.path / "group_model.safetensors")
-    against: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
-    for (name, _), features in drawn:
-        against[name].append(models[name].log_ratio(features))
-    ratios = {name: np.concatenate(parts) for name, parts in against.items()}
     return {"strength": strength, **summary(ratios, models)}
 
 
@@ -126,13 +90,3 @@ def summary(
         "images": sum(len(values) for values in ratios.values()),
         "shares": shares,
     }
-
-
-def load_models(path: Path) -> dict[str, GroupModel]:
-    """The model of the groups for each prompt, on raw features."""
-    stored: dict[str, torch.Tensor] = load_file(path)
-    models = {}
-    for name, tensor in stored.items():
-        *weight, a, b, c, prior = tensor.tolist()
-        models[name] = GroupModel(np.array(weight), (a, b, c), prior)
-    return models

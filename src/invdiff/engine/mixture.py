@@ -10,7 +10,6 @@ from invdiff.core.schedule import Schedule
 from invdiff.engine import order
 
 REFERENCES = 8192
-EVEN = np.array([0.5, 0.5])
 
 
 @dataclass
@@ -51,13 +50,19 @@ class Mixture:
     against: np.ndarray
     balanced: tuple[str, ...]
 
-    def weights(self, regrets: Regrets, variance_weight: float) -> torch.Tensor:
-        """The chance of each image, from even groups tilted by the running regrets."""
+    def weights(
+        self, regrets: Regrets, variance_weight: float, aims: dict[str, float]
+    ) -> torch.Tensor:
+        """The chance of each image: groups at the aimed shares, tilted by the running regrets.
+
+        ``aims`` are the shares of group 1 where they are not one half (see the feedback).
+        """
         shares = {}
         for row, name in enumerate(regrets.prompts):
             known = regrets.value[row]
             tilt = variance_weight if np.isfinite(known).all() else 0.0
-            shares[name] = mixture_shares(np.nan_to_num(known), EVEN, tilt)
+            aim = aims.get(name, 0.5)
+            shares[name] = mixture_shares(np.nan_to_num(known), np.array([1 - aim, aim]), tilt)
         return torch.from_numpy(balanced_weights(self.against, self.pool, shares)).float()
 
     def target(

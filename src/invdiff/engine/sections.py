@@ -142,7 +142,7 @@ class DiscoverSection(Section):
 class TrainSection(Section):
     """The min step: the guidance, a LoRA on the frozen denoiser."""
 
-    steps: Whole = Field(1200, description="Training steps, each of one batch.")
+    steps: Whole = Field(700, description="Training steps, each of one batch.")
     batch: Annotated[int, Field(ge=2), AfterValidator(_odd_one_out)] = Field(
         32, description="Images in one step; even, half for each group."
     )
@@ -152,7 +152,7 @@ class TrainSection(Section):
         0.25, ge=0, lt=1, description="Share of images trained under the null prompt."
     )
     level_focus: float = Field(
-        1.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
+        2.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
     )
     variance_weight: float = Field(
         1.0, ge=0, description="Lambda, the weight of the variance between group risks."
@@ -171,6 +171,11 @@ class TrainSection(Section):
     loss_space: Literal["v", "epsilon", "x0"] = Field(
         "v", description="Space of the loss, whatever the model predicts."
     )
+    feedback: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.4, 0.6, 0.8],
+        description="When to look back, as shares of the steps: pictures of the half-trained "
+        "model correct the shares that are aimed at; empty for never.",
+    )
     save_every: Whole = Field(200, description="Steps between checkpoints.")
 
 
@@ -180,7 +185,7 @@ class CalibrateSection(Section):
     guidance_scale: float = Field(2.5, ge=1, description="Guidance scale of the calibration.")
     images_per_prompt: Whole = Field(64, description="Images of each prompt and strength.")
     tolerance: float = Field(
-        0.1, gt=0, le=1, description="Largest gap from even shares that is close enough."
+        0.2, gt=0, le=1, description="Largest gap from even shares that is close enough."
     )
     strengths: Strengths = Field(
         [0.0, 0.5, 0.75, 1.0, 1.25, 1.5], description="Strengths to try, ascending, with 1.0."
@@ -199,7 +204,7 @@ class SampleSection(Section):
     )
     images_per_prompt: Whole = Field(400, description="Images of each prompt, arm and scale.")
     guidance_scales: Scales = Field([1.0, 2.5], description="Classifier-free guidance scales.")
-    steps: Whole = Field(30, description="Denoising steps of one image.")
+    steps: Whole = Field(20, description="Denoising steps of one image.")
     strength: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Strength of the guidance; auto takes the calibrated one."
     )

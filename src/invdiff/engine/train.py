@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from invdiff.core.objective import corrected_aim
 from invdiff.core.schedule import add_noise, clean_from_prediction, loss_weight
 from invdiff.engine import checkpoint, order
 from invdiff.engine.calibrate import calibrate
 from invdiff.engine.certify import certify
 from invdiff.engine.config import Config
 from invdiff.engine.files import read_json, read_parquet, write_json
+from invdiff.engine.generated import load_models, log_ratios
 from invdiff.engine.measure import encode, open_run_samples
 from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_levels
 from invdiff.engine.models import resolve, source_of
@@ -99,6 +101,7 @@ class Trainer:
         self.condition = dict(zip(names, embedded, strict=True))
         self.condition[""] = self.denoiser.encode_prompts([""])[0]
         self.regrets = Regrets(self.mixture.balanced)
+        self.aims: dict[str, float] = {}
 
     @property
     def steps(self) -> int:
@@ -114,9 +117,12 @@ class Trainer:
         parameters = adapter.parameters(module)
         optimiser = torch.optim.AdamW(parameters, lr=section.learning_rate, weight_decay=1e-2)
         start, lost = self._resume(run, optimiser), 0
+        rounds = {round(share * self.steps) for share in section.feedback}
         for step in tqdm(
             range(start, self.steps), "training", initial=start, total=self.steps, unit="step"
         ):
+            if step in rounds:
+                self.look_back(run, step)
             for group in optimiser.param_groups:
                 group["lr"] = section.learning_rate * cosine(step, self.steps, warmup=50)
             loss = self.loss(step)
@@ -136,13 +142,37 @@ class Trainer:
             if (step + 1) % section.save_every == 0 and step + 1 < self.steps:
                 self._save(run, optimiser, step + 1)
 
+    def look_back(self, run: RunFolder, step: int) -> None:
+        """Aim against the imbalance that pictures of the half-trained model still show.
+
+        The model of the inferred groups estimates it, at the scale that people sample with.
+        """
+        models = load_models(run.path / "group_model.safetensors")
+        chosen = {name: models[name] for name in self.mixture.balanced if name in models}
+        if not chosen:
+            return
+        ratios = log_ratios(
+            self.config,
+            self.denoiser,
+            None,  # the network carries the adapter already
+            1.0,
+            chosen,
+            owner=f"feedback {step}",
+            title=f"looking back at step {step}",
+        )
+        for name, values in ratios.items():
+            seen = models[name].share(values)
+            self.aims[name] = corrected_aim(
+                self.aims.get(name, 0.5), seen, self.config.calibrate.guidance_scale
+            )
+
     def loss(self, step: int) -> torch.Tensor:
         """The loss of one step, in the loss space of the settings, averaged over dimensions."""
         section, schedule = self.config.train, self.denoiser.schedule
         owner = step_owner(self.config.seed, step)
         rise = min(1.0, step / section.variance_warmup) if section.variance_warmup else 1.0
         tilt = 0.0 if section.objective == "mean" else rise * section.variance_weight
-        weights = self.mixture.weights(self.regrets, tilt)
+        weights = self.mixture.weights(self.regrets, tilt, self.aims)
         chosen = torch.multinomial(weights, section.batch, replacement=True, generator=owner)
         levels = stratified_levels(section.batch, section.level_focus, owner)
         timestep = (levels * (schedule.timesteps - 1)).round().long()
@@ -204,13 +234,18 @@ class Trainer:
             "curve": self.curve,
             "parameters": own,
             "base_parameters": sum(p.numel() for p in module.parameters()) - own,
+            "aims": self.aims,
             "regrets": dict(zip(self.regrets.prompts, self.regrets.value.tolist(), strict=True)),
         }
 
     def _save(self, run: RunFolder, optimiser: torch.optim.Optimizer, step: int) -> None:
         weights = {f"adapter/{k}": v for k, v in adapter.state(self.denoiser.module).items()}
         tensors = weights | checkpoint.pack(optimiser=optimiser)
-        facts = {"curve": self.curve, "regrets": self.regrets.value.tolist()}
+        facts = {
+            "curve": self.curve,
+            "regrets": self.regrets.value.tolist(),
+            "aims": self.aims,
+        }
         checkpoint.save(run.path / "checkpoints", step, tensors, facts)
 
     def _resume(self, run: RunFolder, optimiser: torch.optim.Optimizer) -> int:
@@ -223,6 +258,6 @@ class Trainer:
         }
         adapter.load_state(self.denoiser.module, own)
         checkpoint.unpack(tensors, optimiser=optimiser)
-        self.curve = facts["curve"]
+        self.curve, self.aims = facts["curve"], facts["aims"]
         self.regrets.value = np.array(facts["regrets"], dtype=float).reshape(-1, 2)
         return int(facts["step"])

@@ -1,0 +1,78 @@
+"""Which inferred group a generated picture belongs to, for calibration and for the feedback."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from invdiff.core.settle import GroupModel
+from invdiff.engine.config import Config
+from invdiff.engine.models import Source
+from invdiff.engine.passes import Features
+from invdiff.engine.processes import run_shards
+from invdiff.engine.sampler import Sampler, seed_of
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Bottleneck features of generated pictures, for workers."""
+
+    sampler: Sampler
+    features: Features
+
+    def __call__(self, shard: tuple[str, list[int]]) -> np.ndarray:
+        """A prompt and seeds to features (n, level * width)."""
+        prompt, seeds = shard
+        latents = self.sampler.latents([prompt] * len(seeds), seeds)
+        return self.features(latents)["feature"].numpy()
+
+
+def log_ratios(
+    config: Config,
+    source: Source,
+    adapter: Path | None,
+    strength: float,
+    models: dict[str, GroupModel],
+    *,
+    owner: str,
+    title: str,
+    processes: int = 1,
+) -> dict[str, np.ndarray]:
+    """Log-likelihood ratios of group 1 for fresh pictures of each prompt of ``models``.
+
+    Drawn at the calibration's guidance scale; their seeds belong to ``owner``, so no picture is
+    used twice.
+    """
+    section = config.calibrate
+    window = (config.sample.window[0], config.sample.window[1])
+    scale, steps = section.guidance_scale, config.sample.steps
+    sampler = Sampler(source, adapter, strength, window, scale, steps)
+    levels = tuple(config.discover.feature_levels)
+    work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch))
+    shards = [
+        (name, [seed_of(config.seed, f"{owner} {name}", k) for k in range(start, stop)])
+        for name in models
+        for start, stop in _slices(section.images_per_prompt)
+    ]
+    found: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    for (name, _), features in run_shards(work, shards, processes=processes, title=title):
+        found[name].append(models[name].log_ratio(features))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _slices(count: int) -> list[tuple[int, int]]:
+    return [(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+
+
+def load_models(path: Path) -> dict[str, GroupModel]:
+    """The model of the groups for each prompt, on raw features."""
+    stored: dict[str, torch.Tensor] = load_file(path)
+    models = {}
+    for name, tensor in stored.items():
+        *weight, a, b, c, prior = tensor.tolist()
+        models[name] = GroupModel(np.array(weight), (a, b, c), prior)
+    return models
