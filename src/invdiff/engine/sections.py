@@ -142,7 +142,7 @@ class DiscoverSection(Section):
 class TrainSection(Section):
     """The min step: the guidance, a LoRA on the frozen denoiser."""
 
-    steps: Whole = Field(700, description="Training steps, each of one batch.")
+    steps: Whole = Field(600, description="Training steps, each of one batch.")
     batch: Annotated[int, Field(ge=2), AfterValidator(_odd_one_out)] = Field(
         32, description="Images in one step; even, half for each group."
     )
