@@ -11,7 +11,6 @@ from invdiff.core.grouping import BALANCED_WITHIN, Grouping, Verdict, semantic
 from invdiff.core.settle import GroupModel
 from invdiff.engine import order
 from invdiff.engine.config import Config
-from invdiff.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -98,14 +97,5 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def estimate(evidence: Evidence, config: Config) -> Grouping:
-    """The groups by the estimator that the settings name.
-
-    Raises:
-        DataError: no prompt has images enough to look at.
-    """
-    if config.discover.estimator == "semantic" and len(evidence.scored) == 0:
-        raise DataError(
-            f"no prompt has {config.data.min_images} images (data.min_images): groups are inferred "
-            "among images of the same prompt, so give captions that repeat"
-        )
+    """The groups by the estimator that the settings name."""
     return ESTIMATORS[config.discover.estimator](evidence, config)

@@ -28,7 +28,7 @@ class Generated:
         """A prompt and seeds to features (n, level * width)."""
         prompt, seeds = shard
         latents = self.sampler.latents([prompt] * len(seeds), seeds)
-        return self.features(latents)["feature"].numpy()
+        return self.features(latents)["feature"].double().numpy()
 
 
 def log_ratios(

@@ -17,6 +17,7 @@ from invdiff.engine.passes import Encode, Features, Reference, Score
 from invdiff.engine.processes import automatic
 from invdiff.engine.run import RunFolder
 from invdiff.engine.shards import Tensors, cached
+from invdiff.errors import DataError
 
 SHARD = 256
 
@@ -49,12 +50,23 @@ class Measured:
 
 
 def measure(run: RunFolder, samples: Samples) -> Measured:
-    """Latents, scores and features, each pass in shards that are kept on the disk."""
+    """Latents, scores and features, each pass in shards that are kept on the disk.
+
+    Features come in double precision: their means are large beside what tells groups apart.
+
+    Raises:
+        DataError: no prompt has images enough to look at.
+    """
     config, source = run.config, source_of(run)
     section = config.discover
     folder = run.path / "cache" / _identity(run, samples)
-    latents = encode(run, samples)
     scored = choose_scored(samples, section.images_per_prompt, config.data.min_images, config.seed)
+    if len(scored) == 0:
+        raise DataError(
+            f"no prompt has {config.data.min_images} images (data.min_images): groups are inferred "
+            "among images of the same prompt, so give captions that repeat"
+        )
+    latents = encode(run, samples)
     every, some = np.arange(len(samples)), scored
     common = dict(source=source, seed=config.seed, batch=section.batch)
     score = Score(levels=tuple(section.levels), draws=section.draws, **common)
@@ -72,13 +84,13 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
         [latents[part] for part in _parts(every)],
         "features",
         "reading features",
-    )["feature"].numpy()
+    )["feature"].double().numpy()
     both = run_pass(
         Features(levels=levels, draws=2, **common),
         [latents[part] for part in _parts(some)],
         "second-features",
         "reading features again, with other noise",
-    )["feature"].numpy()
+    )["feature"].double().numpy()
     reference = None
     if section.estimator == "reference":
         work = Reference(levels=(0.0,), draws=1, **common)
