@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model import tiny
 from PIL import Image
 
 from invdiff.app.api import Run
 from invdiff.engine import config as configuration
 from invdiff.engine import models
 from invdiff.engine.run import RunFolder
+from model import tiny
 
 HAT, COAT = "a hat", "a coat"
 WARM, COLD = (200, 60, 40), (40, 60, 200)
