@@ -109,7 +109,7 @@ def test_presets_are_valid_and_small_enough_to_read(name):
 
 def test_the_quick_preset_is_quick():
     quick, whole = (configuration.preset(n) for n in ("faces-quick", "faces"))
-    assert sum(w.passes for w in plan(quick)) * 10 < sum(w.passes for w in plan(whole))
+    assert sum(w.passes for w in plan(quick)) * 5 < sum(w.passes for w in plan(whole))
     assert "smoke run" in quick.report.title
 
 
@@ -292,4 +292,10 @@ def test_the_plan_counts_passes():
     assert plan(partly)[2].passes == 4 * 10 * 5 * (1 + 2 + 2 + 4)
     guided = configuration.parse(partly.model_dump(), ["sample.arms=['guided']"])
     assert plan(guided)[2].passes == 4 * 10 * 5 * (2 + 4)
+    settled = ["train.steps=10", "train.batch=2", "calibrate.strengths=[1.0]"]
+    drawing = 4 * config.calibrate.images_per_prompt * 5 * 2
+    alone = configuration.parse(config.model_dump(), [*settled, "train.feedback=[]"])
+    assert plan(alone)[1].passes == 10 * 2 * 3 + drawing
+    looking = configuration.parse(config.model_dump(), [*settled, "train.feedback=[0.5, 0.75]"])
+    assert plan(looking)[1].passes == 10 * 2 * 3 + 3 * drawing
     assert "1 arm x 2 guidance scales" in plan(guided)[2].detail

@@ -58,13 +58,13 @@ def _discover(config: Config, prompts: int) -> Work:
 
 def _train(config: Config, prompts: int) -> Work:
     asked, calibrate = config.train, config.calibrate
-    base = 1 if asked.objective in ("regret", "reference") or asked.target == "stable" else 0
-    training = asked.steps * asked.batch * (TRAINED + base)
+    training = asked.steps * asked.batch * TRAINED
     images = prompts * calibrate.images_per_prompt
     walks = sum(_walks(strength, calibrate.guidance_scale) for strength in calibrate.strengths)
+    walks += len(asked.feedback) * _walks(1.0, calibrate.guidance_scale)
     detail = (
-        f"{asked.steps} steps of {asked.batch} images, rank {asked.rank}; calibration: "
-        f"{images} images at {len(calibrate.strengths)} strengths"
+        f"{asked.steps} steps of {asked.batch} images, rank {asked.rank}; at most {images} images "
+        f"for each of {len(asked.feedback)} looks back and {len(calibrate.strengths)} strengths"
     )
     return Work("train", training + images * walks * config.sample.steps, detail)
 
