@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from invdiff.app.api import Run
 from invdiff.engine import config as configuration
 from invdiff.engine import models
+from invdiff.engine.files import read_parquet
 from invdiff.engine.run import RunFolder
+from invdiff.engine.stages import FILES, STAGES
 from model import tiny
 
 HAT, COAT = "a hat", "a coat"
@@ -26,6 +30,7 @@ SETTINGS = {
     },
     "train": {
         "steps": 4, "batch": 4, "rank": 2, "variance_warmup": 2, "save_every": 2,
+        "feedback": [],
     },
     "calibrate": {"images_per_prompt": 4, "strengths": [0.0, 1.0]},
     "sample": {"images_per_prompt": 3, "guidance_scales": [1.0, 2.5], "steps": 2, "batch": 2},
@@ -61,12 +66,24 @@ def finished(world, tmp_path_factory) -> Path:
     return run.path
 
 
-def copy_of(run: Path, to: Path, *stages_to_forget: str) -> Path:
-    """A copy of a run to work on, without the marks of some stages."""
+def copy_of(run: Path, to: Path, first: str = "") -> Path:
+    """A copy of a run to work on, without stage ``first`` and those that follow it."""
     shutil.copytree(run, to)
-    for stage in stages_to_forget:
+    for stage in STAGES[STAGES.index(first) :] if first else ():
         (to / "stages" / f"{stage}.json").unlink()
+        for path in (to / name for name in FILES[stage]):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return to
+
+
+def table(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a parquet file as arrays."""
+    return {name: np.array(values) for name, values in read_parquet(path).items()}
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file."""
+    return load_file(path)
 
 
 def save_pipeline(folder: Path, seed: int = 0) -> Path:

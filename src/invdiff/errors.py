@@ -36,7 +36,7 @@ class ModelError(InvDiffError):
     """The model cannot be loaded, adapted or attached to."""
 
 
-class Interrupted(InvDiffError):  # noqa: N818 - said to the user, it is no error
+class Interrupted(InvDiffError):
     """Ctrl-C or SIGTERM: what was finished is on the disk, the same command goes on from there."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Interrupted(InvDiffError):  # noqa: N818 - said to the user, it is no erro
         super().__init__(message)
 
 
-class MissingExtra(InvDiffError):  # noqa: N818 - named for what to install
+class MissingExtra(InvDiffError):
     """An optional library is not installed."""
 
     def __init__(self, library: str, extra: str) -> None:

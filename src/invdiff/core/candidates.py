@@ -8,6 +8,7 @@ cross-fitted linear model. Faces need the first kind, cut-outs on photographs th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import expit
@@ -52,6 +53,7 @@ class Projection:
     def __call__(
         self, features: Float[np.ndarray, "sample feature"]
     ) -> Float[np.ndarray, "sample component"]:
+        """The components of ``features``."""
         return (features - self.mean) @ self.axes
 
 
@@ -75,6 +77,7 @@ class Linear:
         return cls(weight, float(model.intercept_[0] - mean @ weight))
 
     def __call__(self, values: Float[np.ndarray, "sample feature"]) -> Float[np.ndarray, " sample"]:
+        """Probability of membership."""
         return expit(values @ self.weight + self.bias)
 
 
@@ -90,7 +93,7 @@ def centre(values: Float[np.ndarray, "sample width"], prompt: np.ndarray) -> np.
 def cluster_candidates(
     components: Float[np.ndarray, "sample component"], prompt: np.ndarray, seed: int
 ) -> Iterator[Candidate]:
-    """One cluster against the rest, for k-means and Gaussian mixtures, pooled and prompt-centred."""
+    """One cluster against the rest: k-means and Gaussian mixtures, pooled and prompt-centred."""
     leading = components[:, :CLUSTERED]
     for view, values in (("pooled", leading), ("prompt-centred", centre(leading, prompt))):
         for count in CLUSTER_COUNTS:

@@ -10,7 +10,13 @@ from jaxtyping import Float
 from scipy import stats
 from scipy.special import entr
 
-from invdiff.core.candidates import Candidate, Linear, Projection, cluster_candidates, split_candidates
+from invdiff.core.candidates import (
+    Candidate,
+    Linear,
+    Projection,
+    cluster_candidates,
+    split_candidates,
+)
 from invdiff.core.settle import GroupModel, along, settle, sharpen
 
 SETTLED = 12
@@ -39,7 +45,6 @@ class Grouping:
 
     ``models`` gives the same for new images of a prompt, from their raw features.
     """
-
 
     against: Float[np.ndarray, " sample"]
     verdicts: dict[str, Verdict]
@@ -265,6 +270,6 @@ def judge(
 def agreement(
     first: Float[np.ndarray, " sample"], second: Float[np.ndarray, " sample"], prompt: np.ndarray
 ) -> float:
-    """Share of images that two groupings put in the same group, averaged over prompts (0.5 = chance)."""
+    """Share of images in the same group of both groupings, mean over prompts (0.5 = chance)."""
     same = (first > 0.5) == (second > 0.5)
     return float(np.mean([same[prompt == name].mean() for name in np.unique(prompt)]))

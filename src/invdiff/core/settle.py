@@ -47,7 +47,7 @@ class GroupModel:
         return cls(weight, (model.bias - projection.mean @ weight - prior, 1.0, 0.0), prior)
 
     def log_ratio(self, features: Float[np.ndarray, "sample feature"]) -> np.ndarray:
-        """log p(features | group 1) / p(features | group 0), held within +-30."""
+        """Log of p(features | group 1) / p(features | group 0), held within +-30."""
         a, b, c = self.ratio
         d = features @ self.weight
         return np.clip(a + b * d + c * d**2, -30, 30)

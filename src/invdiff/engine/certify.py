@@ -49,9 +49,7 @@ def _rows(seed: int, mixture: Mixture) -> np.ndarray:
 
 
 @torch.no_grad()
-def _losses(
-    config: Config, denoiser: Denoiser, mixture: Mixture, rows: np.ndarray
-) -> np.ndarray:
+def _losses(config: Config, denoiser: Denoiser, mixture: Mixture, rows: np.ndarray) -> np.ndarray:
     """Mean v-space loss of each image over the levels, its own prompt, shared noise."""
     device, dtype = denoiser.module.device, denoiser.module.dtype
     names = sorted(set(mixture.prompt[rows].tolist()))

@@ -101,7 +101,9 @@ def unpack(
 ) -> None:
     """Put back what :func:`pack` took; the optimisers must hold the same parameters."""
     for part, holder in parts.items():
-        own = {k.removeprefix(f"{part}/"): v for k, v in tensors.items() if k.startswith(f"{part}/")}
+        own = {
+            k.removeprefix(f"{part}/"): v for k, v in tensors.items() if k.startswith(f"{part}/")
+        }
         if isinstance(holder, torch.nn.Module):
             holder.load_state_dict(own)
             continue

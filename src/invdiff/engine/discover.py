@@ -46,9 +46,7 @@ def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Groupin
 
     def evidence(features: np.ndarray, draws: slice, seed: int) -> Evidence:
         score = high_noise_excess(measured.scores, config.discover.levels, draws)
-        return Evidence(
-            prompt, features, measured.scored, score, measured.reference, labels, seed
-        )
+        return Evidence(prompt, features, measured.scored, score, measured.reference, labels, seed)
 
     grouping = estimate(evidence(measured.features, slice(None), 0), config)
     if config.discover.estimator != "semantic":
@@ -103,7 +101,9 @@ def write_results(
     stable = None
     if again is not None:
         stable = agreement(
-            grouping.against[measured.scored], again.against[measured.scored], prompt[measured.scored]
+            grouping.against[measured.scored],
+            again.against[measured.scored],
+            prompt[measured.scored],
         )
     steady = reliability(measured.scores.excess, prompt[measured.scored])
     write_json(

@@ -52,58 +52,80 @@ class Measured:
 def measure(run: RunFolder, samples: Samples) -> Measured:
     """Latents, scores and features, each pass in shards that are kept on the disk.
 
-    Features come in double precision: their means are large beside what tells groups apart.
-
     Raises:
         DataError: no prompt has images enough to look at.
     """
-    config, source = run.config, source_of(run)
+    config = run.config
     section = config.discover
-    folder = run.path / "cache" / _identity(run, samples)
     scored = choose_scored(samples, section.images_per_prompt, config.data.min_images, config.seed)
     if len(scored) == 0:
         raise DataError(
             f"no prompt has {config.data.min_images} images (data.min_images): groups are inferred "
             "among images of the same prompt, so give captions that repeat"
         )
-    latents = encode(run, samples)
-    every, some = np.arange(len(samples)), scored
-    common = dict(source=source, seed=config.seed, batch=section.batch)
-    score = Score(levels=tuple(section.levels), draws=section.draws, **common)
-    levels = tuple(section.feature_levels)
+    passes = Passes(run, samples, encode(run, samples))
+    every = np.arange(len(samples))
+    scores = passes.scores(scored)
+    return Measured(
+        passes.latents,
+        scored,
+        scores,
+        passes.features(every, 1, "features", "reading features"),
+        passes.features(scored, 2, "second-features", "reading features again, other noise"),
+        passes.reference(every) if section.estimator == "reference" else None,
+    )
 
-    def run_pass(work: Any, shards: list[Any], name: str, title: str) -> Tensors:
-        return cached(work, shards, folder, name, processes=processes_of(run), title=title)
 
-    def with_prompts(rows: np.ndarray) -> list[Any]:
-        return [(latents[part], [samples.prompt[i] for i in part]) for part in _parts(rows)]
+@dataclass(frozen=True)
+class Passes:
+    """The passes through the denoiser that discovery makes over chosen images."""
 
-    losses = run_pass(score, with_prompts(some), "scores", "scoring images")
-    first = run_pass(
-        Features(levels=levels, draws=1, **common),
-        [latents[part] for part in _parts(every)],
-        "features",
-        "reading features",
-    )["feature"].double().numpy()
-    both = run_pass(
-        Features(levels=levels, draws=2, **common),
-        [latents[part] for part in _parts(some)],
-        "second-features",
-        "reading features again, with other noise",
-    )["feature"].double().numpy()
-    reference = None
-    if section.estimator == "reference":
-        work = Reference(levels=(0.0,), draws=1, **common)
-        numbered = [(latents[p], [samples.prompt[i] for i in p], p) for p in _parts(every)]
-        reference = run_pass(work, numbered, "reference", "scoring as the authors do")
-        reference = reference["distance"].numpy()
-    scores = Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
-    return Measured(latents, scored, scores, first, both, reference)
+    run: RunFolder
+    samples: Samples
+    latents: torch.Tensor
+
+    def scores(self, rows: np.ndarray) -> Scores:
+        """Losses of the images under their own and the null prompt."""
+        section = self.run.config.discover
+        work = Score(levels=tuple(section.levels), draws=section.draws, **self._common())
+        shards = [(self.latents[part], self._prompts(part)) for part in _parts(rows)]
+        losses = self._cached(work, shards, "scores", "scoring images")
+        return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
+
+    def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
+        """Bottleneck features of the images with the last of ``draws`` noise draws."""
+        levels = tuple(self.run.config.discover.feature_levels)
+        work = Features(levels=levels, draws=draws, **self._common())
+        shards = [self.latents[part] for part in _parts(rows)]
+        return self._cached(work, shards, name, title)["feature"].double().numpy()
+
+    def reference(self, rows: np.ndarray) -> np.ndarray:
+        """The score of the authors' code."""
+        work = Reference(levels=(0.0,), draws=1, **self._common())
+        shards = [(self.latents[part], self._prompts(part), part) for part in _parts(rows)]
+        return self._cached(work, shards, "reference", "scoring as the authors do")[
+            "distance"
+        ].numpy()
+
+    def _common(self) -> dict[str, Any]:
+        config = self.run.config
+        return {
+            "source": source_of(self.run),
+            "seed": config.seed,
+            "batch": config.discover.batch,
+        }
+
+    def _prompts(self, rows: np.ndarray) -> list[str]:
+        return [self.samples.prompt[i] for i in rows]
+
+    def _cached(self, work: Any, shards: list[Any], name: str, title: str) -> Tensors:
+        folder = self.run.path / "cache" / _identity(self.run, self.samples)
+        return cached(work, shards, folder, name, processes=processes_of(self.run), title=title)
 
 
 def encode(run: RunFolder, samples: Samples) -> torch.Tensor:
     """Scaled latents of all samples, from the cache where they are there already."""
-    parts = [samples.pictures(part) for part in _parts(np.arange(len(samples)))]
+    parts = [samples.pictures(part.tolist()) for part in _parts(np.arange(len(samples)))]
     return cached(
         Encode(source_of(run), run.config.discover.batch),
         parts,

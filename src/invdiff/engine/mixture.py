@@ -83,7 +83,9 @@ class Mixture:
         names = np.where(dropped.numpy(), "", self.prompt[chosen.numpy()])
         for name in np.unique(names):
             rows = torch.from_numpy(np.flatnonzero(names == name))
-            known = np.arange(len(self.prompt)) if name == "" else np.flatnonzero(self.prompt == name)
+            known = (
+                np.arange(len(self.prompt)) if name == "" else np.flatnonzero(self.prompt == name)
+            )
             references = _limited(torch.from_numpy(known), chosen[rows], owner)
             target[rows] = stable_target(
                 schedule,

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partialmethod
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -31,10 +32,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _start_worker() -> None:
+def _start_worker(quiet: bool) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
+    if quiet:  # TQDM_DISABLE would come too late: tqdm reads it when it is imported
+        tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
 
 
 def run_shards(
@@ -45,31 +48,35 @@ def run_shards(
     title: str,
     unit: str = "batch",
     done: int = 0,
+    quiet: bool = False,
 ) -> Iterator[tuple[Shard, Result]]:
     """Results of ``work`` as they come, under a progress bar; ``done`` shards came before.
 
-    With one process the work is done here and in order.
+    With one process the work is done here and in order. For work that has progress bars of its
+    own, ``quiet`` does it in workers that show none.
     """
     total = done + len(shards)
     with tqdm(desc=title, total=total, initial=done, unit=unit) as bar:
-        for pair in _results(work, shards, min(processes, len(shards))):
+        for pair in _results(work, shards, min(processes, len(shards)), quiet):
             yield pair
             bar.update()
 
 
 def _results(
-    work: Callable[[Shard], Result], shards: Sequence[Shard], processes: int
+    work: Callable[[Shard], Result], shards: Sequence[Shard], processes: int, quiet: bool
 ) -> Iterator[tuple[Shard, Result]]:
-    if processes <= 1:
+    if processes <= 1 and not quiet:
         yield from ((shard, work(shard)) for shard in shards)
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker)
+    pool = ProcessPoolExecutor(max(1, processes), get_context("spawn"), _start_worker, (quiet,))
     try:
         futures = {pool.submit(work, shard): shard for shard in shards}
         for future in as_completed(futures):
             yield futures[future], future.result()
         pool.shutdown()
     except BaseException:
-        # Nobody waits for the shards in the queue: after Ctrl-C the next run does them.
+        # Nobody waits for shards that may take minutes: after Ctrl-C the next run does them.
+        for worker in (pool._processes or {}).values():
+            worker.terminate()
         pool.shutdown(wait=False, cancel_futures=True)
         raise

@@ -1,6 +1,7 @@
 """Work in shards whose results are kept on the disk, so that an interrupted pass goes on."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def cached(
         for (index, _), tensors in run_shards(
             numbered, missing, processes=processes, title=title, done=len(results)
         ):
-            write_with(_path(folder, name, index), lambda path, t=tensors: save_file(t, path))
+            write_with(_path(folder, name, index), partial(save_file, tensors))
             results[index] = tensors
     return {key: torch.cat([results[i][key] for i in range(len(shards))]) for key in results[0]}
 

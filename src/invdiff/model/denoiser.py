@@ -18,11 +18,12 @@ from invdiff.errors import ModelError
 class Denoiser(Protocol):
     """A frozen pretrained text-to-image model, seen through four doors.
 
-    ``pipeline`` is the stock diffusers pipeline, ``module`` its network (adapters attach there).
+    ``pipeline`` is the stock diffusers pipeline, ``module`` its network (adapters attach there), a
+    torch module that knows its ``device`` and ``dtype``, as those of diffusers do.
     """
 
     pipeline: Any
-    module: torch.nn.Module
+    module: Any
     schedule: Schedule
     image_size: int
 

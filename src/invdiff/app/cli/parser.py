@@ -122,7 +122,7 @@ def _benchmark(verbs: Any) -> None:
     run = _verb(actions, "run", "run a named benchmark", RESUME)
     run.add_argument("name", metavar="NAME", help="name of the benchmark, as in faces")
     run.add_argument("--seeds", type=_count, default=3, metavar="N", help="training seeds (3)")
-    _out(run)
+    _out(run, words="folder for the tables and runs")
 
 
 def _config(verbs: Any) -> None:
@@ -139,8 +139,10 @@ def _source(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--preset", metavar="NAME", help="settings by name: faces, faces-quick")
 
 
-def _out(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
-    words = f"run folder ({default})" if default else "run folder; made if it is not there"
+def _out(
+    parser: argparse.ArgumentParser, default: Path | None = None, words: str = "run folder"
+) -> None:
+    words += f" ({default})" if default else "; made if it is not there"
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=default, required=default is None, help=words
     )

@@ -10,6 +10,7 @@ from invdiff.app.cli.parser import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
 from invdiff.engine import config as configuration
 from invdiff.engine.config import Config
+from invdiff.engine.files import write_text
 from invdiff.engine.run import RunFolder
 from invdiff.engine.stages import STAGES
 from invdiff.errors import ConfigError
@@ -69,9 +70,14 @@ def _one_stage(asked: argparse.Namespace) -> None:
 
 def _benchmark(asked: argparse.Namespace) -> None:
     _stop_at(asked.problems)
-    from invdiff.engine.benchmark import benchmark
+    from invdiff.engine.benchmark import OURS, benchmark, folder_of
 
-    print(benchmark(asked.name, asked.seeds, asked.out))
+    table = benchmark(asked.name, asked.seeds, asked.out)
+    reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
+    report = write_text(asked.out / "report.html", reports[0].read_text(encoding="utf-8"))
+    print(table.read_text(encoding="utf-8"))
+    print(f"table: {table}")
+    print(f"report: {report}")
 
 
 def _config(asked: argparse.Namespace) -> None:

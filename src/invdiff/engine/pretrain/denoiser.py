@@ -1,4 +1,4 @@
-"""The denoiser of the embedded model, trained on the biased pictures together with its text encoder."""
+"""The denoiser of the embedded model, trained on the biased pictures with its text encoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,5 +103,6 @@ def train(
         after_step=lambda: average.update_parameters(model),
         frozen=("average",),
     )
-    averaged: TextToLatent = average.module
+    averaged = average.module
+    assert isinstance(averaged, TextToLatent)
     return averaged.requires_grad_(False).eval(), curve

@@ -1,0 +1,159 @@
+"""The benchmark: the default recipe beside the label oracle and the rows that must do nothing.
+
+``benchmark("faces", seeds, out)`` makes one run folder for each row and seed below ``out``, all of
+them resumable, and writes ``table.md``, ``table.csv`` and ``summary.json``.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from invdiff.engine import config as configuration
+from invdiff.engine import tables
+from invdiff.engine.config import Config
+from invdiff.engine.discover import discover
+from invdiff.engine.evaluate import evaluate
+from invdiff.engine.files import read_json, write_json, write_with
+from invdiff.engine.models import device_of
+from invdiff.engine.processes import automatic, run_shards
+from invdiff.engine.run import RunFolder
+from invdiff.engine.sample import sample
+from invdiff.engine.sections import EMBEDDED_SETS
+from invdiff.engine.train import train
+from invdiff.errors import ConfigError
+
+OURS = "inferred groups"
+FIXED = ["sample.strength=1.0", "calibrate.strengths=[1.0]", "train.feedback=[]"]
+IMAGES = "sample.images_per_prompt=400"
+GUIDED = ["sample.arms=['guided']"]
+ROWS: dict[str, list[str]] = {
+    OURS: [],
+    tables.ORACLE: ["discover.estimator='labels'", *GUIDED],
+    "no groups": ["discover.estimator='none'", *FIXED, *GUIDED],
+    "random groups": ["discover.estimator='random'", *FIXED, *GUIDED],
+    "reference recipe": [
+        "discover.estimator='reference'",
+        "train.objective='reference'",
+        "train.loss_space='epsilon'",
+        "train.target='sample'",
+        *FIXED,
+        *GUIDED,
+    ],
+}
+
+Job = tuple[str, str, str, int]
+"""Root folder, name of the benchmark, row and seed."""
+
+
+def benchmark(name: str, seeds: int, out: Path) -> Path:
+    """Run every row with seeds 0..seeds-1 and write the tables; returns ``out/table.md``.
+
+    What an earlier call has done is skipped.
+
+    Raises:
+        ConfigError: there is no such benchmark, or fewer than one seed.
+        RunError: a run folder below ``out`` was made with other settings.
+    """
+    if name not in EMBEDDED_SETS:
+        raise ConfigError(
+            f"there is no benchmark {name!r}: one of {', '.join(sorted(EMBEDDED_SETS))}"
+        )
+    if seeds < 1:
+        raise ConfigError(f"--seeds is {seeds}: at least 1 is needed")
+    jobs: list[Job] = [(str(out), name, row, seed) for row in ROWS for seed in range(seeds)]
+    left = [job for job in jobs if not open_run(job).done("evaluate")]
+    if left:
+        with timed(out / "benchmark.json") as keep_time:
+            run_rows(left, jobs, keep_time)
+    found = [tables.read(folder_of(out, row, seed), row, seed) for _, _, row, seed in jobs]
+    comparison = tables.comparison(found, OURS)
+    for seed in range(seeds):
+        write_json(folder_of(out, OURS, seed) / "comparison.json", comparison)
+    return tables.write(out, found, OURS)
+
+
+def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -> None:
+    """Do ``left`` of ``jobs``, several rows at a time, under one bar.
+
+    Discovery comes first, with all processes on one seed: the other rows share what it computed.
+    """
+    for root, name, row, seed in jobs:
+        if row == OURS and not open_run((root, name, row, seed)).done("discover"):
+            print(f"discovery with seed {seed}", flush=True)
+            discover(open_run((root, name, row, seed), processes=0))
+            after_each()
+    done, processes = len(jobs) - len(left), automatic(0, device_of("auto"))
+    rows = run_shards(
+        run_row, left, processes=processes, title="rows", unit="row", done=done, quiet=True
+    )
+    for _ in rows:
+        after_each()
+
+
+def settings(name: str, row: str, seed: int, processes: int = 1) -> Config:
+    """The settings of one row and seed."""
+    return configuration.preset(
+        name,
+        [f"seed={seed}", f"processes={processes}", IMAGES, *ROWS[row], "report.title='Benchmark'"],
+    )
+
+
+def folder_of(out: Path, row: str, seed: int) -> Path:
+    """The run folder of one row and seed."""
+    return out / f"seed-{seed}" / row.replace(" ", "-")
+
+
+def open_run(job: Job, processes: int = 1) -> RunFolder:
+    """The run of one row and seed; made if it is not there."""
+    root, name, row, seed = job
+    return RunFolder.open(folder_of(Path(root), row, seed), settings(name, row, seed, processes))
+
+
+def run_row(job: Job) -> Path:
+    """All stages but the report of one run; what is done is skipped."""
+    root, _, row, seed = job
+    run = open_run(job)
+    if row != OURS:
+        share_cache(folder_of(Path(root), OURS, seed), run.path)
+    for stage in (discover, train, sample, evaluate):
+        stage(run)
+    return run.path
+
+
+def share_cache(source: Path, target: Path) -> None:
+    """Give a run the latents, scores and features of another of the same seed.
+
+    Linked, not copied, where the disk can do that. The cache's folder names say what its contents
+    depend on, so a wrong one is not read.
+    """
+    for path in (source / "cache").rglob("[!.]*.safetensors"):
+        own = target / path.relative_to(source)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if own.exists():
+            continue
+        try:
+            os.link(path, own)
+        except OSError:
+            write_with(own, partial(shutil.copyfile, path))
+
+
+@contextmanager
+def timed(path: Path) -> Iterator[Callable[[], None]]:
+    """Add the seconds in here to ``wall_seconds`` of ``path``, also when it ends early.
+
+    Gives a function that does so in between, for processes that are killed.
+    """
+    before = read_json(path)["wall_seconds"] if path.is_file() else 0.0
+    begun = time.monotonic()
+
+    def keep() -> None:
+        write_json(path, {"wall_seconds": round(before + time.monotonic() - begun, 1)})
+
+    try:
+        yield keep
+    finally:
+        keep()

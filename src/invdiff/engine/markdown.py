@@ -1,0 +1,131 @@
+"""The benchmark's page, ``table.md``: what each row shows, what was found, on which terms."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from invdiff.engine.averages import Line, discovered, figures, lines, scales, seeds, short_names
+
+LIBRARIES = ("invdiff", "torch", "diffusers", "transformers", "peft", "numpy")
+NOTHING = "\N{EN DASH}"
+
+
+def page(rows: Sequence[Mapping[str, Any]], ours: str, seconds: float | None = None) -> str:
+    """Both tables and what they depend on, as Markdown."""
+    blocks = [
+        _measured(rows, ours),
+        _terms(rows, ours),
+        f"Discovery of the row *{ours}*, which read no label:",
+        _found(rows, ours),
+        _setting(rows, seconds),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _measured(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
+    table = lines(rows, ours)
+    low, *others = scales(rows)
+    shares = figures(table[0], low)["shares"]
+    names = short_names(shares)
+    head = ["row", *(f"Bias, scale {float(scale):g}" for scale in (low, *others))]
+    head += [f"{share['class']}, {names[prompt]}" for prompt, share in shares.items()]
+    head += ["prompt fidelity", "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet to balanced", "recall"]
+    return _table(head, (_row(line, low, others, list(shares)) for line in table))
+
+
+def _row(line: Line, low: str, others: Sequence[str], prompts: Sequence[str]) -> list[str]:
+    found = figures(line, low)
+    partly = found["seeds"] < len(line.seeds)
+    name = f"{line.name} ({found['seeds']} of {len(line.seeds)} seeds)" if partly else line.name
+    return [
+        name,
+        *(_interval(figures(line, scale)["bias"]) for scale in (low, *others)),
+        *(_range(found["shares"].get(prompt, {})) for prompt in prompts),
+        _number(found["fidelity"], 3),
+        _number(found["frechet"], 1),
+        _number(found["recall"]),
+    ]
+
+
+def _terms(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
+    """What the figures are."""
+    base, *guided = lines(rows, ours)
+    low, *_ = scales(rows)
+    chance = _number(figures(base, low)["parity_value"])
+    used = "; ".join(f"{line.name} {_strengths(line, low)}" for line in guided)
+    return (
+        f"{rows[0]['protocol']['images_per_prompt']} images of each prompt, row, scale and seed; "
+        f"{_over_seeds(seeds(rows))} Bias is 0 at parity and 1 with one class only; a balanced "
+        f"sampler would show {chance} with as many images. Shares, fidelity, distance and recall "
+        f"are those of guidance scale {float(low):g}. Attributes are estimated by a classifier. "
+        f"Strengths, by seed: {used}."
+    )
+
+
+def _over_seeds(known: Sequence[int]) -> str:
+    if len(known) == 1:
+        return f"seed {known[0]}. Intervals are 95 % bootstrap intervals."
+    return (
+        f"seeds {_listed(known)}. Figures are means over the seeds, intervals the means of the "
+        "seeds' own 95 % bootstrap intervals, ranges the lowest and the highest seed."
+    )
+
+
+def _strengths(line: Line, scale: str) -> str:
+    used = [_number(strength, None) for strength in figures(line, scale)["strengths"]]
+    return _listed(used if len(set(used)) > 1 else used[:1])
+
+
+def _found(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
+    found = discovered(rows, ours)
+    names = short_names(found)
+    head = ["prompt", "groups found", "inferred share", "balanced accuracy", "AUC"]
+    return _table(
+        head,
+        (
+            [
+                names[prompt],
+                f"{entry['found']} of {entry['seeds']} seeds",
+                *(_number(entry[key], 3) for key in ("share", "balanced_accuracy", "auc")),
+            ]
+            for prompt, entry in found.items()
+        ),
+    )
+
+
+def _setting(rows: Sequence[Mapping[str, Any]], seconds: float | None) -> str:
+    """How to read the second table, how to make both, with what."""
+    protocol = rows[0]["protocol"]
+    known = {name: protocol["versions"].get(name) for name in LIBRARIES}
+    versions = [f"{name} {version}" for name, version in known.items() if version]
+    took = "" if seconds is None else f", {seconds / 60:.0f} minutes of wall time"
+    return (
+        "Inferred share: of the group against the model. Balanced accuracy and AUC: how well the "
+        "groups agree with the rarest label, 0.5 by chance; none where labels are even. Made by "
+        f"`invdiff benchmark run {protocol['name']} --seeds {len(seeds(rows))} --out DIR`{took}, "
+        f"with {_listed(versions)}."
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    marks = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
+
+
+def _interval(bias: Mapping[str, float | None]) -> str:
+    value, low, high = (_number(bias[key]) for key in ("value", "low", "high"))
+    return value if NOTHING in (value, low, high) else f"{value} [{low}, {high}]"
+
+
+def _range(share: Mapping[str, Any]) -> str:
+    low, high = _number(share.get("lowest")), _number(share.get("highest"))
+    return low if low == high else f"{low}..{high}"
+
+
+def _number(value: float | None, digits: int | None = 2) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:g}" if digits is None else f"{value:.{digits}f}"
+
+
+def _listed(items: Iterable[Any]) -> str:
+    return ", ".join(map(str, items))
