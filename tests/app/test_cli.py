@@ -21,6 +21,7 @@ from invdiff.engine.stages import STAGES
 from invdiff.errors import InvDiffError, ModelError
 
 HELP = Path(__file__).parents[2] / "docs" / "cli-help"
+QUICK = configuration.preset("faces-quick")
 
 # The dispatch is tested with stages that take no time; the folder and the rest are the real thing.
 STAGES_SOURCE = """
@@ -217,7 +218,8 @@ def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):
     main(words)
     capsys.readouterr()
     assert main([*words, "--sample.images_per_prompt", "7"]) == 1
-    assert "sample.images_per_prompt (16 -> 7)" in lines_of(capsys)[1][0]
+    before = QUICK.sample.images_per_prompt
+    assert f"sample.images_per_prompt ({before} -> 7)" in lines_of(capsys)[1][0]
     assert main([*words, "--sample.images_per_prompt", "7", "--redo"]) == 0
     assert calls(quick_stages) == ["discover"]
     assert sum("(done before)" in line for line in lines_of(capsys)[0]) == 2
@@ -232,7 +234,7 @@ def test_single_stages_use_the_settings_of_the_run(quick_stages, capsys):
     assert "sample needs train: run `invdiff train --out" in lines_of(capsys)[1][0]
     assert main(["train", *out, "--train.rank=4"]) == 0
     saved = configuration.load(quick_stages / "config.toml")
-    assert (saved.train.rank, saved.train.steps) == (4, 20)
+    assert (saved.train.rank, saved.train.steps) == (4, QUICK.train.steps)
     capsys.readouterr()
     assert main(["train", *out]) == 0
     assert "nothing to do" in lines_of(capsys)[0][0]
@@ -285,7 +287,7 @@ def test_signals_end_a_run_in_order(number, quick_stages):
     while "asleep" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(number)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 75
     words = "interrupted; run the same command again to go on where it stopped"
     assert error == f"invdiff: error: {words}\n"

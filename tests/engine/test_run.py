@@ -138,7 +138,7 @@ def test_clearing_takes_the_files_along(run):
         ("data.min_images=3", "discover"),
         ("discover.draws=4", "discover"),
         ("train.steps=5", "train"),
-        ("calibrate.tolerance=0.2", "train"),
+        ("calibrate.tolerance=0.3", "train"),
         ("sample.steps=5", "train"),
         ("sample.window=[0.5, 1.0]", "train"),
         ("sample.arms=['guided']", "sample"),

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit, logit
 
-from invdiff.core.candidates import Linear, Projection
+from invdiff.core.candidates import FOLDS, Linear, Projection
 
 STEPS = 100
 SMALLEST = 0.005
@@ -122,8 +122,11 @@ def sharpen(
     """A logistic model's direction for the settled groups, prompts lined up by their group 0.
 
     The mixture draws its boundary from means and covariance; the logistic model looks at the
-    images near it, which finds members that show the attribute only a little.
+    images near it, which finds members that show the attribute only a little. Zero where one
+    group has too few members for a model.
     """
+    if min((q > 0.5).sum(), (q <= 0.5).sum()) < FOLDS:
+        return np.zeros(components.shape[1])
     lined = components.copy()
     for name in np.unique(prompt):
         rows = prompt == name

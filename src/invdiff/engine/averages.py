@@ -48,6 +48,12 @@ def seeds(rows: Sequence[Run]) -> list[int]:
     return sorted({run["seed"] for run in rows})
 
 
+def label(line: Line, scale: str, of: int) -> str:
+    """The name of a line, and how many seeds it has if that is fewer than ``of``."""
+    drawn = sum(bool(arm.get(scale)) for arm in line.arms)
+    return line.name if drawn == of else f"{line.name} ({drawn} of {of} seeds)"
+
+
 def figures(line: Line, scale: str) -> dict[str, Any]:
     """Means over the seeds at one scale.
 

@@ -3,7 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from invdiff.engine.averages import Line, discovered, figures, lines, scales, seeds, short_names
+from invdiff.engine.averages import (
+    Line,
+    discovered,
+    figures,
+    label,
+    lines,
+    scales,
+    seeds,
+    short_names,
+)
 
 LIBRARIES = ("invdiff", "torch", "diffusers", "transformers", "peft", "numpy")
 NOTHING = "\N{EN DASH}"
@@ -29,19 +38,19 @@ def _measured(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
     head = ["row", *(f"Bias, scale {float(scale):g}" for scale in (low, *others))]
     head += [f"{share['class']}, {names[prompt]}" for prompt, share in shares.items()]
     head += ["prompt fidelity", "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet to balanced", "recall"]
-    return _table(head, (_row(line, low, others, list(shares)) for line in table))
+    count = len(seeds(rows))
+    return _table(
+        head, ([label(line, low, count), *_row(line, low, others, list(shares))] for line in table)
+    )
 
 
 def _row(line: Line, low: str, others: Sequence[str], prompts: Sequence[str]) -> list[str]:
     found = figures(line, low)
-    partly = found["seeds"] < len(line.seeds)
-    name = f"{line.name} ({found['seeds']} of {len(line.seeds)} seeds)" if partly else line.name
     return [
-        name,
         *(_interval(figures(line, scale)["bias"]) for scale in (low, *others)),
         *(_range(found["shares"].get(prompt, {})) for prompt in prompts),
         _number(found["fidelity"], 3),
-        _number(found["frechet"], 1),
+        _number(found["frechet"]),
         _number(found["recall"]),
     ]
 

@@ -1,6 +1,8 @@
 """The mixture of groups that the guidance is trained on: who is drawn, and towards what."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from invdiff.core.schedule import Schedule
 from invdiff.engine import order
 
 REFERENCES = 8192
+NO_AIMS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Mixture:
     balanced: tuple[str, ...]
 
     def weights(
-        self, regrets: Regrets, variance_weight: float, aims: dict[str, float]
+        self, regrets: Regrets, variance_weight: float, aims: Mapping[str, float] = NO_AIMS
     ) -> torch.Tensor:
         """The chance of each image: groups at the aimed shares, tilted by the running regrets.
 

@@ -13,6 +13,7 @@ from invdiff.engine.averages import (
     Line,
     discovered,
     figures,
+    label,
     lines,
     mean,
     over_prompts,
@@ -52,12 +53,12 @@ def read(folder: Path, row: str, seed: int) -> dict[str, Any]:
 
 def comparison(rows: Sequence[Mapping[str, Any]], ours: str) -> dict[str, Any]:
     """The record of ``comparison.json``, which the report shows beside the run's own figures."""
+    count = len(seeds(rows))
     entries = [
-        {"name": line.name, "scale": float(scale), **_some(line, scale)}
+        {"name": label(line, scale, count), "scale": float(scale), **_some(line, scale)}
         for scale in scales(rows)
         for line in lines(rows, ours)
     ]
-    count = len(seeds(rows))
     note = (
         f"Means over {count} seeds; the intervals are the means of the seeds' own 95 % bootstrap "
         "intervals."

@@ -1,0 +1,55 @@
+"""`invdiff benchmark run` after the runs: the reports with the other rows beside their own."""
+
+import shutil
+
+import pytest
+from report_fixture import write_run
+
+from invdiff.app.cli import main
+from invdiff.engine import benchmark as bench
+from invdiff.engine.files import write_json, write_text
+
+NOTE = "Means over 2 seeds."
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    """A benchmark whose runs are made up and whose rows are done at once."""
+    out = tmp_path / "out"
+    run = write_run(tmp_path, per_prompt=8)
+    for seed in range(2):
+        shutil.copytree(run.path, bench.folder_of(out, bench.OURS, seed))
+
+    def benchmark(name, seeds, out):
+        bias = {"value": 0.08, "low": 0.05, "high": 0.11}
+        rows = [{"name": "label oracle", "scale": 1.0, "bias": bias}]
+        for seed in range(seeds):
+            folder = bench.folder_of(out, bench.OURS, seed)
+            write_json(folder / "comparison.json", {"rows": rows, "note": NOTE})
+        return write_text(out / "table.md", f"| {name} |\n")
+
+    monkeypatch.setattr(bench, "benchmark", benchmark)
+    return out
+
+
+def test_the_reports_show_the_other_rows(out, capsys):
+    words = ["benchmark", "run", "faces", "--seeds", "2", "--out", str(out)]
+    for _ in range(2):  # a report that is there already is made again: the rows are new
+        assert main(words) == 0
+        told = capsys.readouterr().out
+        assert told.splitlines()[0] == "| faces |"
+        assert f"table: {out / 'table.md'}" in told
+        assert f"report: {out / 'report.html'}" in told
+        reports = [bench.folder_of(out, bench.OURS, seed) / "report.html" for seed in range(2)]
+        text = (out / "report.html").read_text()
+        assert text == reports[0].read_text()
+        assert all("label oracle" in report.read_text() for report in reports)
+        assert f"than this run had. {NOTE}" in text
+        for report in reports:
+            report.write_text("old")
+
+
+def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
+    assert main(["benchmark", "run", "cats", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error == ["invdiff: error: there is no benchmark 'cats': one of faces"]

@@ -1,0 +1,47 @@
+"""Features and scores with a planted attribute, for the tests of the max step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Images of several prompts; ``attribute`` is what an estimator must not see."""
+
+    features: np.ndarray
+    score: np.ndarray
+    prompt: np.ndarray
+    attribute: np.ndarray
+
+    def unusual(self, name):
+        """The rarer attribute among the images of a prompt."""
+        inside = self.attribute[self.prompt == name]
+        return inside == (inside.mean() < 0.5)
+
+
+def plant(shares, count=400, seed=0, gap=5.0, effect=2.0, width=12):
+    """``count`` images of each prompt, whose attribute has the given share under that prompt.
+
+    The attribute shifts the features by ``gap`` standard deviations along one direction and raises
+    the score, by ``effect`` standard deviations, of the side that is rarer under the prompt; each
+    prompt has its own mean in both.
+    """
+    random = np.random.default_rng(seed)
+    basis = np.linalg.qr(random.normal(size=(width, width)))[0]
+    parts = []
+    for number, (name, share) in enumerate(shares.items()):
+        attribute = random.permutation(count) < round(share * count)
+        features = random.normal(size=(count, width)) + gap * np.outer(attribute, basis[0])
+        features += 3 * random.normal() * basis[1] + 2 * random.normal() * basis[2]
+        rare = attribute == (share < 0.5)
+        lean = np.clip(abs(np.log(share / (1 - share))) / np.log(9), 0, 1)
+        score = number + random.normal(size=count) + effect * lean * rare
+        parts.append((features, score, np.full(count, name), attribute))
+    return Planted(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def agree(found, truth):
+    """Share of images on the right side, whichever way round the groups are called."""
+    same = float((found == truth).mean())
+    return max(same, 1 - same)

@@ -1,0 +1,137 @@
+"""The benchmark around its runs: what it refuses, skips, shares and keeps."""
+
+import os
+
+import pytest
+from made_up import arm, ours, write_run
+
+from invdiff.engine import benchmark as bench
+from invdiff.engine.files import read_json, write_json
+from invdiff.engine.run import STAGES, RunFolder
+from invdiff.errors import ConfigError, RunError
+
+
+def finish(out, seeds, stages=STAGES[:-1]):
+    """Every run of the benchmark, as if it had been done."""
+    for row in bench.ROWS:
+        for seed in range(seeds):
+            run = bench.open_run((str(out), "faces", row, seed))
+            guided = {"guided": {"1.0": arm(0.3, 0.7), "2.5": arm(0.4, 0.8)}}
+            write_run(run.path, ours() if row == bench.OURS else guided)
+            for stage in stages:
+                write_json(run.path / "stages" / f"{stage}.json", {"stage": stage})
+
+
+def test_unknown_names_are_answered_with_the_known(tmp_path):
+    with pytest.raises(ConfigError, match="there is no benchmark 'cats': one of faces"):
+        bench.benchmark("cats", 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_at_least_one_seed(tmp_path, seeds):
+    with pytest.raises(ConfigError, match=f"--seeds is {seeds}: at least 1"):
+        bench.benchmark("faces", seeds, tmp_path / "out")
+
+
+def test_only_the_estimator_tells_the_oracle_from_the_method():
+    method, oracle = (
+        bench.settings("faces", row, 3).model_dump() for row in (bench.OURS, "label oracle")
+    )
+    assert method["seed"] == 3
+    changed = {(s, k) for s in method if isinstance(method[s], dict) for k in method[s]}
+    changed = {(s, k) for s, k in changed if method[s][k] != oracle[s][k]}
+    assert changed == {("discover", "estimator"), ("sample", "arms")}
+
+
+def test_rows_have_folders_of_their_own(tmp_path):
+    folders = {bench.folder_of(tmp_path, row, seed) for row in bench.ROWS for seed in range(3)}
+    assert len(folders) == len(bench.ROWS) * 3
+    assert all(" " not in folder.name for folder in folders)
+
+
+def test_what_is_done_is_only_written_up(tmp_path, capfd):
+    finish(tmp_path, 2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("events.jsonl")}
+    assert bench.benchmark("faces", 2, tmp_path) == tmp_path / "table.md"
+    assert "label oracle" in (tmp_path / "table.md").read_text()
+    assert "rows" not in capfd.readouterr().err, "no work, no bar"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (tmp_path / "benchmark.json").exists()
+    names = {row["name"] for row in read_json(tmp_path / "summary.json")["rows"]}
+    assert names == {"base", *bench.ROWS}
+    for seed in range(2):
+        beside = read_json(bench.folder_of(tmp_path, bench.OURS, seed) / "comparison.json")
+        assert len(beside["rows"]) == 2 * (1 + len(bench.ROWS))
+
+
+def test_only_what_is_left_is_run(tmp_path, monkeypatch):
+    finish(tmp_path, 2)
+    redone = bench.open_run((str(tmp_path), "faces", "no groups", 1))
+    (redone.path / "stages" / "evaluate.json").unlink()
+    asked = []
+
+    def run_rows(left, jobs, after_each):
+        after_each()
+        asked.extend((row, seed) for _, _, row, seed in left)
+
+    monkeypatch.setattr(bench, "run_rows", run_rows)
+    bench.benchmark("faces", 2, tmp_path)
+    assert asked == [("no groups", 1)]
+    assert read_json(tmp_path / "summary.json")["wall_seconds"] >= 0
+
+
+def test_a_run_with_other_settings_is_refused(tmp_path):
+    folder = bench.folder_of(tmp_path, bench.OURS, 0)
+    other = bench.settings("faces", bench.OURS, seed=5)
+    with RunFolder.open(folder, other).stage("discover"):
+        pass
+    with pytest.raises(RunError, match=r"with other settings: seed \(5 -> 0\)"):
+        bench.benchmark("faces", 1, tmp_path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_cache_is_shared_not_made_again(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    source, target = tmp_path / "a", tmp_path / "b"
+    for name, text in [("x/latents-00000", "first"), ("x/scores-00000", "theirs"), (".x/h", "-")]:
+        path = source / "cache" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (source / "cache/x/.half-12.safetensors").write_text("half")
+    (source / "group_model.safetensors").write_text("of its own groups")
+    (target / "cache/x").mkdir(parents=True)
+    (target / "cache/x/scores-00000.safetensors").write_text("own")
+    for _ in range(2):
+        bench.share_cache(source, target)
+    shared = target / "cache/x/latents-00000.safetensors"
+    assert shared.read_text() == "first"
+    assert shared.samefile(source / "cache/x/latents-00000.safetensors") is links
+    assert (target / "cache/x/scores-00000.safetensors").read_text() == "own"
+    assert not (target / "cache/x/.half-12.safetensors").exists()
+    assert not (target / "group_model.safetensors").exists()
+
+
+def test_there_may_be_nothing_to_share(tmp_path):
+    bench.share_cache(tmp_path / "a", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_time_adds_up_over_sessions_and_survives_an_interruption(tmp_path, monkeypatch):
+    clock = iter([100.0, 110.0, 140.0, 500.0, 502.0])
+    monkeypatch.setattr(bench.time, "monotonic", lambda: next(clock))
+    path = tmp_path / "benchmark.json"
+
+    def interrupted():
+        with bench.timed(path) as keep:
+            keep()
+            assert read_json(path)["wall_seconds"] == 10
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert read_json(path)["wall_seconds"] == 40
+    with bench.timed(path):
+        pass
+    assert read_json(path)["wall_seconds"] == 42
