@@ -69,9 +69,10 @@ def _prune(folder: Path, keep: int) -> None:
 def is_valid(checkpoint: Path) -> bool:
     """Whether every file that the manifest names is there and unchanged."""
     try:
-        files = json.loads((checkpoint / MANIFEST).read_text())
-        return all(_digest(checkpoint / name) == digest for name, digest in files.items())
-    except (OSError, ValueError):
+        files = dict(json.loads((checkpoint / MANIFEST).read_text()))
+        same = [_digest(checkpoint / name) == digest for name, digest in files.items()]
+        return len(same) == 2 and all(same)  # the tensors and the facts
+    except (OSError, ValueError, TypeError):
         return False
 
 
