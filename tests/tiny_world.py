@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,3 +140,8 @@ def settings(model: Path | str, data: Path | str, *overrides: str) -> configurat
         "data": SETTINGS["data"] | {"path": str(data)},
     }
     return configuration.parse(nested, overrides)
+
+
+def interruptible() -> None:
+    """For a child process: SIGINT as usual, even if whoever runs the tests ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny_world
 from invdiff.app import api
 from invdiff.app.cli import main
 from invdiff.app.cli.parser import UsageError, build, parse
@@ -283,6 +284,7 @@ def test_signals_end_a_run_in_order(number, quick_stages):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=tiny_world.interruptible,
     )
     while "asleep" not in process.stdout.readline():
         assert process.poll() is None
