@@ -13,7 +13,9 @@ import pytest
 import tiny_world
 from invdiff.app.cli import main
 from invdiff.data.sets import faces
+from invdiff.engine.processes import run_shards
 from invdiff.engine.run import RunFolder
+from invdiff.errors import RunError
 
 PATIENCE = 240  # seconds; a busy machine is slow, not wrong
 pytestmark = [
@@ -66,7 +68,7 @@ def few_faces(tmp_path):
     samples = faces.samples(32)
     prompt = np.array(samples.prompt)
     names = samples.prompts()[:2]
-    rows = np.sort(np.concatenate([np.flatnonzero(prompt == name)[:384] for name in names]))
+    rows = np.sort(np.concatenate([np.flatnonzero(prompt == name)[:300] for name in names]))
     path = tmp_path / "few.npz"
     np.savez(path, images=samples.pictures(rows.tolist()), prompt=prompt[rows])
     return path
@@ -76,7 +78,7 @@ def few_faces(tmp_path):
 def command(few_faces, tmp_path):
     words = ["discover", "--preset", "faces", "--data.path", str(few_faces)]
     words += ["--discover.images_per_prompt=40", "--discover.levels=[0.98,0.9]"]
-    words += ["--discover.feature_levels=[0.15]", "--discover.batch=2"]
+    words += ["--discover.feature_levels=[0.15]"]
     return [*words, "--out", str(tmp_path / "run")]
 
 
@@ -85,7 +87,7 @@ def started(command, tmp_path):
     """The command with two workers, in a process group of its own, as a shell starts it."""
     log = (tmp_path / "stderr").open("w+b")
     process = subprocess.Popen(
-        [sys.executable, "-m", "invdiff", *command, "--processes=2"],
+        [sys.executable, "-m", "invdiff", *command, "--processes=2", "--discover.batch=2"],
         stdout=subprocess.DEVNULL,
         stderr=log,
         start_new_session=True,
@@ -167,3 +169,9 @@ def test_workers_leave_when_their_parent_is_killed():
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left
+
+
+def test_a_worker_that_was_killed_is_named():
+    """os._exit stands for the kernel's out-of-memory killer."""
+    with pytest.raises(RunError, match=r"a worker process was killed.*fewer processes"):
+        list(run_shards(os._exit, [9, 9], processes=2, title=""))

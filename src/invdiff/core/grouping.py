@@ -254,7 +254,7 @@ def judge(
     inside = rows[scored]
     member, values = against[scored][inside], score[inside]
     share = float(against[rows].mean())
-    if inside.sum() < 10 or np.ptp(member) == 0 or np.ptp(values) == 0:
+    if inside.sum() < 10 or np.ptp(member) < 1e-6 or np.ptp(values) == 0:
         return Verdict(False, 0.0, 1.0, share, "too few images or no groups to test")
     explained = explained_variance(member, values, min_share)
     p_value = min(1.0, candidates * float(stats.pearsonr(member, values).pvalue))

@@ -9,12 +9,17 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partialmethod
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 import torch
 from tqdm import tqdm
+
+from invdiff.errors import RunError
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -35,9 +40,34 @@ def one_thread() -> None:
 def _start_worker(quiet: bool) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_follow_parent, daemon=True).start()
     one_thread()
     if quiet:  # TQDM_DISABLE would come too late: tqdm reads it when it is imported
         tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+
+
+def _follow_parent() -> None:
+    """End with the parent, even if it was killed: nobody else would end this process."""
+    parent = parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Take a signal only afterwards; processes that are started meanwhile never take it.
+
+    A new worker imports for seconds before it can ignore Ctrl-C, and would end with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_shards(
@@ -70,10 +100,17 @@ def _results(
         return
     pool = ProcessPoolExecutor(max(1, processes), get_context("spawn"), _start_worker, (quiet,))
     try:
-        futures = {pool.submit(work, shard): shard for shard in shards}
+        with _held_back(signal.SIGINT):
+            futures = {pool.submit(work, shard): shard for shard in shards}
         for future in as_completed(futures):
             yield futures[future], future.result()
         pool.shutdown()
+    except BrokenProcessPool:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise RunError(
+            "a worker process was killed, perhaps because memory ran out: run the same command "
+            "again to go on, with fewer processes or smaller batches"
+        ) from None
     except BaseException:
         # Nobody waits for shards that may take minutes: after Ctrl-C the next run does them.
         for worker in (pool._processes or {}).values():
