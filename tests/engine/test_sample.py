@@ -1,11 +1,22 @@
-"""Which pictures are drawn, before any is."""
+"""Which pictures are drawn, and that one that was drawn is not lost and not drawn again."""
 
+import errno
+import os
+import re
+
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+import tiny_world
 from invdiff.engine import config as configuration
+from invdiff.engine import measure
 from invdiff.engine.files import write_json, write_parquet
 from invdiff.engine.run import RunFolder
-from invdiff.engine.sample import plan
+from invdiff.engine.sample import plan, sample, slug
+from invdiff.engine.sampler import Sampler, seed_of
+from invdiff.errors import ModelError
 
 
 def run_with(folder, *overrides, skipped=False):
@@ -44,3 +55,141 @@ def test_without_a_trained_guidance_the_base_arm_is_drawn(tmp_path, arms):
 def test_the_strength_of_the_settings_goes_before_the_calibrated_one(tmp_path):
     parts = plan(run_with(tmp_path, "sample.strength=1.25", "sample.arms=['guided']"))
     assert {part.sampler.strength for part in parts} == {1.25}
+
+
+# Drawing them
+
+
+@pytest.fixture
+def sampled(world, finished, tmp_path):
+    """A copy of a finished run whose pictures are there and whose sample stage is not done."""
+    copy = tiny_world.copy_of(finished, tmp_path / "run", "evaluate")
+    (copy / "stages" / "sample.json").unlink()
+    (copy / "samples.parquet").unlink()
+    return world.open(copy)
+
+
+def drawn(monkeypatch):
+    """Count what the stage draws."""
+    seeds = []
+    original = Sampler.pictures
+
+    def pictures(self, prompts, asked):
+        seeds.extend(asked)
+        return original(self, prompts, asked)
+
+    monkeypatch.setattr(Sampler, "pictures", pictures)
+    return seeds
+
+
+def test_only_pictures_that_are_missing_are_drawn_again(sampled, finished, monkeypatch):
+    every = sorted((sampled.path / "samples").rglob("*.png"))
+    assert len(every) == 2 * 2 * 2 * 3  # prompts, arms, scales, pictures
+    lost = every[::5]
+    for path in lost:
+        path.unlink()
+    kept = tiny_world.stamps(sampled.path / "samples")
+    seeds = drawn(monkeypatch)
+    sample(sampled)
+    assert len(seeds) == len(lost)
+    now = tiny_world.stamps(sampled.path / "samples")
+    assert {name: now[name] for name in kept} == kept
+    assert tiny_world.contents(sampled.path / "samples") == tiny_world.contents(
+        finished / "samples"
+    )
+    assert tiny_world.table(sampled.path / "samples.parquet")["path"].tolist() == (
+        tiny_world.table(finished / "samples.parquet")["path"].tolist()
+    )
+
+
+def test_the_batch_changes_no_picture_by_more_than_a_step(world, finished):
+    """One step of 255: matrix products of other shapes round differently."""
+    model = tiny_world.denoiser(world)
+    sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
+    seeds = [seed_of(0, "a hat", k) for k in range(3)]
+    together = sampler.pictures(["a hat"] * 3, seeds).astype(int)
+    alone = np.concatenate([sampler.pictures(["a hat"], [seed]) for seed in seeds]).astype(int)
+    assert abs(together - alone).max() <= 1
+    assert abs(together[0] - together[1]).max() > 10
+
+
+def test_a_full_disk_loses_no_picture(sampled, finished, monkeypatch):
+    before = tiny_world.contents(sampled.path / "samples")
+    lost = sorted(before)[:4]
+    for name in lost:
+        (sampled.path / "samples" / name).unlink()
+    replace = os.replace
+
+    def full(source, target):
+        if str(target).endswith(lost[2]):
+            raise OSError(errno.ENOSPC, "No space left on device", str(source))
+        return replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            sample(sampled)
+    assert not sampled.done("sample")
+    assert not (sampled.path / "samples.parquet").exists()
+    left = tiny_world.contents(sampled.path / "samples")
+    assert left.items() <= before.items(), "no half files, nothing beside the pictures"
+    assert set(before) - set(left) <= set(lost[2:])
+
+    again = RunFolder.open(sampled.path)
+    sample(again)
+    assert again.done("sample")
+    assert tiny_world.contents(sampled.path / "samples") == before
+
+
+def test_a_damaged_model_draws_nothing(world, finished, monkeypatch):
+    model = tiny_world.denoiser(world)
+    weight = next(model.pipeline.vae.decoder.parameters())
+    monkeypatch.setattr(weight, "data", torch.full_like(weight, float("nan")))
+    sampler = Sampler(model, None, 0.0, (0.0, 1.0), 1.0, 2)
+    with pytest.raises(ModelError, match="generated pictures are not finite"):
+        sampler.pictures(["a hat"], [1])
+
+
+def test_two_prompts_never_share_a_folder():
+    prompts = [
+        "a hat",
+        "A hat",
+        "a-hat",
+        "帽子",
+        "帽",
+        "x" * 300,
+        "x" * 301,
+        "",
+        "../../etc",
+        "a\x00b",
+    ]
+    slugs = [slug(prompt) for prompt in prompts]
+    assert len(set(slugs)) == len(prompts)
+    assert all(re.fullmatch(r"[a-z0-9-]{7,47}", one) for one in slugs)
+
+
+def test_two_processes_draw_and_score_the_same(world, finished, tmp_path, monkeypatch):
+    """One step of 255 at most; here in fact the same bytes."""
+    monkeypatch.setattr(measure, "SHARD", 45)  # two shards
+    copy = tiny_world.copy_of(finished, tmp_path / "run", "discover")
+    run = world.open(copy, "processes=2")
+    samples = measure.open_run_samples(run)
+    passes = measure.Passes(run, samples, encoded(finished))
+    scores = passes.scores(np.arange(90))
+    held = tiny_world.tensors(next((finished / "cache").rglob("scores-00000.safetensors")))
+    np.testing.assert_allclose(scores.loss, held["loss"].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(scores.null_loss, held["null_loss"].numpy(), rtol=1e-5)
+
+    other = tiny_world.copy_of(finished, tmp_path / "other", "sample")
+    run = world.open(other, "processes=2")
+    sample(run)
+    told = tiny_world.table(run.path / "samples.parquet")
+    for path in told["path"]:
+        one, two = (np.asarray(Image.open(root / path), int) for root in (finished, run.path))
+        assert abs(one - two).max() <= 1
+
+
+def encoded(finished):
+    return tiny_world.tensors(next((finished / "cache").rglob("latents-00000.safetensors")))[
+        "latent"
+    ]
