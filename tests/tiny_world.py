@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from invdiff.app.api import Run
 from invdiff.engine import config as configuration
@@ -87,6 +87,11 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
+    """Write them as diffusers does."""
+    save_file(values, path, metadata={"format": "pt"})
+
+
 def save_pipeline(folder: Path, seed: int = 0) -> Path:
     tiny.pipeline(seed).save_pretrained(folder)
     return folder
@@ -104,8 +109,8 @@ def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    """When each file below ``folder`` was last written."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """When each file below ``folder`` was last written, but for the lock."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
