@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 
 import tiny_world
 from invdiff import Run
 from invdiff.app.cli import main
-from invdiff.engine import models
+from invdiff.engine import checkpoint, models, shards
 from invdiff.engine.config import dump
 from invdiff.engine.files import read_json
 from invdiff.engine.stages import STAGES
@@ -285,6 +286,20 @@ def test_a_full_disk_while_sampling(command, finished, tmp_path, capfd, monkeypa
     assert main(command) == 0
     assert contents(run / "samples") == contents(finished / "samples")
     assert (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize("module", [shards, checkpoint])
+def test_a_full_disk_as_safetensors_tells_it(command, tmp_path, capfd, monkeypatch, module):
+    """Its exception is no OSError."""
+
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_file", full)
+        assert "the disk is full" in refused(command, capfd, 1)
+    assert main(command) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_a_model_that_gives_nan(command, world, tmp_path, capfd):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(FAILED, str(error))
     except BrokenPipeError:  # the reader of our output has left, as in `invdiff config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
+    except Exception as error:
         if not (told := _about_the_disk(error)):
             raise
         _debug()
@@ -61,11 +62,17 @@ def _debug() -> None:
         raise
 
 
-def _about_the_disk(error: OSError) -> str | None:
-    """What the disk has against it, if that is what is wrong."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        where = f" (writing {error.filename})" if error.filename else ""
-        return f"the disk is full{where}: make room and run the same command again to go on"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{error.filename}: {error.strerror}; take a place that you may write to"
+def _about_the_disk(error: Exception) -> str | None:
+    """What the disk has against it, if that is what is wrong.
+
+    safetensors has an exception of its own that tells the system's number in its text.
+    """
+    number, where = getattr(error, "errno", None), getattr(error, "filename", None)
+    if quoted := re.search(r"\(os error (\d+)\)", str(error)):
+        number = int(quoted[1])
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        place = f" (writing {where})" if where else ""
+        return f"the disk is full{place}: make room and run the same command again to go on"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where or 'a file'}: {os.strerror(number)}; take a place that you may write to"
     return None
