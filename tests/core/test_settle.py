@@ -8,7 +8,7 @@ from planted import plant
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from invdiff.core.settle import GroupModel, along, settle, sharpen
+from invdiff.core.settle import GroupModel, along, membership, refine, settle, shifted
 
 
 def rough(attribute, wrong, seed=0):
@@ -70,18 +70,45 @@ def test_a_start_that_knows_nothing_stays_finite():
         assert np.isfinite(q).all()
         assert np.isfinite(direction).all()
         assert ((q >= 0) & (q <= 1)).all()
-        assert np.isfinite(sharpen(planted.features, q, planted.prompt)).all()
+        assert np.isfinite(refine(planted.features, q, planted.prompt)[0]).all()
 
 
-def test_sharpening_keeps_the_groups_and_ignores_the_prompts():
+def test_refining_keeps_the_groups_and_ignores_the_prompts():
     planted = plant(SHARES, gap=5)
     q, _ = settle(planted.features, rough(planted.attribute, 0.1), planted.prompt)
-    direction = sharpen(planted.features, q, planted.prompt)
+    direction, fitted = refine(planted.features, q, planted.prompt)
     moved = planted.features + 50.0 * (planted.prompt == "b")[:, None]
-    np.testing.assert_allclose(sharpen(moved, q, planted.prompt), direction, atol=1e-3)
-    for name in SHARES:
+    np.testing.assert_allclose(refine(moved, q, planted.prompt)[0], direction, atol=1e-3)
+    for name, share in SHARES.items():
         rows = planted.prompt == name
-        assert roc_auc_score(planted.attribute[rows], planted.features[rows] @ direction) > 0.99
+        values = planted.features[rows] @ direction
+        assert roc_auc_score(planted.attribute[rows], values) > 0.99
+        assert membership(values, *fitted[name]).mean() == pytest.approx(share, abs=0.02)
+
+
+def test_refining_finds_members_that_show_the_attribute_only_a_little():
+    """How plain the sign is varies under a hat; elsewhere it comes with a second one."""
+    random = np.random.default_rng(0)
+    prompt = np.repeat(["hat", "plain"], 2000)
+    attribute = random.random(4000) < np.where(prompt == "hat", 0.1, 0.5)
+    plainness = np.where(prompt == "hat", random.random(4000), 1.0)
+    features = random.normal(size=(4000, 20))
+    features[:, 0] += 10 * plainness * attribute
+    features[:, 1] += 5 * attribute
+    rows = prompt == "hat"
+    faint = attribute[rows] & (plainness[rows] < 0.3)
+    start = (features[:, 0] > 5) * 1.0
+    direction, fitted = refine(features, start, prompt)
+    found = membership(features[rows] @ direction, *fitted["hat"]) > 0.5
+    assert not start[rows][faint].any()
+    assert found[faint].mean() > 0.9
+    assert found[~attribute[rows]].mean() < 0.01
+
+
+def test_a_shifted_ratio_is_that_of_the_shifted_values():
+    values = np.linspace(-3, 3, 7)
+    moved = membership(values + 0.7, shifted((0.3, 1.2, -0.4), 0.7), -1.0)
+    np.testing.assert_allclose(moved, membership(values, (0.3, 1.2, -0.4), -1.0))
 
 
 # Along the direction
@@ -90,7 +117,6 @@ def test_sharpening_keeps_the_groups_and_ignores_the_prompts():
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("width", [0.7, 1.0, 1.5])
 def test_two_gaussians_are_recovered(share, width):
-    """Shares and boundary; variances half-way to equal move both only a little."""
     random = np.random.default_rng(0)
     one = random.random(20_000) < share
     values = np.where(one, 5 + width * random.normal(size=20_000), random.normal(size=20_000))

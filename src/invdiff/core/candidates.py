@@ -20,7 +20,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold
 
 CLUSTER_COUNTS = range(2, 7)
-COMPONENTS = 64
+COMPONENTS = 128
 CLUSTERED = 32
 FOLDS = 5
 
@@ -68,11 +68,18 @@ class Linear:
     def fit(
         cls,
         values: Float[np.ndarray, "sample feature"],
-        member: Bool[np.ndarray, " sample"],
+        member: Bool[np.ndarray, " sample"] | Float[np.ndarray, " sample"],
     ) -> "Linear":
-        """Fit on values of both groups, each feature scaled to unit variance for the penalty."""
-        mean, scale = values.mean(0), values.std(0) + 1e-8
-        model = LogisticRegression(C=0.1, max_iter=1000).fit((values - mean) / scale, member)
+        """Fit on the values of both groups; ``member`` may be a probability.
+
+        One scale for all features: the penalty then holds small principal components down, which
+        are mostly noise. With each at unit variance they cost a tenth of a rare group's members.
+        """
+        mean, scale = values.mean(0), values.std() + 1e-8
+        unit = (values - mean) / scale
+        target, share = np.repeat([1, 0], len(member)), np.concatenate([member, 1.0 - member])
+        model = LogisticRegression(C=0.1, max_iter=1000)
+        model.fit(np.concatenate([unit, unit]), target, sample_weight=share)
         weight = model.coef_[0] / scale
         return cls(weight, float(model.intercept_[0] - mean @ weight))
 

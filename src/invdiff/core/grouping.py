@@ -17,9 +17,10 @@ from invdiff.core.candidates import (
     cluster_candidates,
     split_candidates,
 )
-from invdiff.core.settle import GroupModel, along, settle, sharpen
+from invdiff.core.settle import GroupModel, refine, settle, shifted
 
 SETTLED = 12
+LEADING = 64  # components that the mixture sees: its covariance needs many images for each
 LEAST_TIE = 0.02
 
 
@@ -194,16 +195,14 @@ def settled_models(
     if len(unseen) and len(np.unique(candidate.member)) == 2:
         carried = Linear.fit(components[scored], candidate.member)
         start[unseen] = carried(components[unseen])
-    q, _ = settle(components, start, prompt)
-    direction = sharpen(components, q, prompt)
+    q, _ = settle(components[:, :LEADING], start, prompt)
+    direction, fitted = refine(components, q, prompt)
     weight = projection.axes @ direction
     offset = float(projection.mean @ weight)
-    models = {}
-    for name in np.unique(prompt):
-        rows = prompt == name
-        ratio, prior = along(components[rows] @ direction + offset, q[rows])
-        models[str(name)] = GroupModel(weight, ratio, prior)
-    return models
+    return {
+        name: GroupModel(weight, shifted(ratio, offset), prior)
+        for name, (ratio, prior) in fitted.items()
+    }
 
 
 def apply(

@@ -15,7 +15,10 @@ from scipy.special import expit, logit
 from invdiff.core.candidates import FOLDS, Linear, Projection
 
 STEPS = 100
+ROUNDS = 12
 SMALLEST = 0.005
+
+Ratio = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class GroupModel:
     """
 
     weight: Float[np.ndarray, " feature"]
-    ratio: tuple[float, float, float]
+    ratio: Ratio
     prior: float
 
     @classmethod
@@ -72,6 +75,12 @@ class GroupModel:
         return GroupModel(self.weight, (-a, -b, -c), -self.prior)
 
 
+def shifted(ratio: Ratio, offset: float) -> Ratio:
+    """The same log-likelihood ratio, of values to which ``offset`` was added."""
+    a, b, c = ratio
+    return a - b * offset + c * offset**2, b - 2 * c * offset, c
+
+
 def settle(
     components: Float[np.ndarray, "sample component"],
     member: Float[np.ndarray, " sample"],
@@ -114,34 +123,58 @@ def _maximise(
     return shift, np.linalg.solve(covariance + ridge, shift)
 
 
-def sharpen(
+def refine(
     components: Float[np.ndarray, "sample component"],
     q: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
-) -> Float[np.ndarray, " component"]:
-    """A logistic model's direction for the settled groups, prompts lined up by their group 0.
+) -> tuple[Float[np.ndarray, " component"], dict[str, tuple[Ratio, float]]]:
+    """A direction fitted to the groups, and the groups along it, in turn until neither moves.
 
-    The mixture draws its boundary from means and covariance; the logistic model looks at the
-    images near it, which finds members that show the attribute only a little. Zero where one
-    group has too few members for a model.
+    The mixture draws its boundary from means and a covariance; a logistic model looks at the
+    images near it. It is fitted on all prompts, lined up by their group 0, and each prompt then
+    settles along it by itself (:func:`along`): what shows an attribute in one prompt finds the
+    members of another that show it only a little, and these say in the next round what to look at.
+
+    Returns the direction and each prompt's log-likelihood ratio and prior. The direction is zero
+    when a group has too few members for a model.
     """
-    if min((q > 0.5).sum(), (q <= 0.5).sum()) < FOLDS:
-        return np.zeros(components.shape[1])
-    lined = components.copy()
-    for name in np.unique(prompt):
-        rows = prompt == name
-        lined[rows] -= np.average(components[rows], axis=0, weights=1 - q[rows] + 1e-9)
-    return Linear.fit(lined, q > 0.5).weight
+    rows = {str(name): prompt == name for name in np.unique(prompt)}
+    lined, q = components.copy(), q.copy()
+    direction = np.zeros(components.shape[1])
+    for _ in range(ROUNDS):
+        if min((q > 0.5).sum(), (q <= 0.5).sum()) < FOLDS:
+            break
+        for inside in rows.values():
+            weight = 1 - q[inside] + 1e-9
+            lined[inside] = components[inside] - np.average(
+                components[inside], axis=0, weights=weight
+            )
+        direction = Linear.fit(lined, q).weight
+        values = components @ direction
+        updated = q.copy()
+        for inside in rows.values():
+            updated[inside] = membership(values[inside], *along(values[inside], q[inside]))
+        moved, q = float(np.abs(updated - q).mean()), updated
+        if moved < 1e-4:
+            break
+    values = components @ direction
+    return direction, {name: along(values[inside], q[inside]) for name, inside in rows.items()}
+
+
+def membership(
+    values: Float[np.ndarray, " sample"], ratio: Ratio, prior: float
+) -> Float[np.ndarray, " sample"]:
+    """q(1) of values along the direction."""
+    a, b, c = ratio
+    return expit(np.clip(a + b * values + c * values**2, -30, 30) + prior)
 
 
 def along(
     values: Float[np.ndarray, " sample"], q: Float[np.ndarray, " sample"]
-) -> tuple[tuple[float, float, float], float]:
+) -> tuple[Ratio, float]:
     """One prompt's two Gaussians along the direction, each with its own variance.
 
-    Returns the log-likelihood ratio's coefficients (1, d, d^2) and the prior log-odds. Variances
-    are drawn half-way to their common one (on the log scale): a shared variance misses the edge
-    of a rare group, free ones let a rare group swallow the tail of a frequent one.
+    Returns the log-likelihood ratio's coefficients (1, d, d^2) and the prior log-odds.
     """
     floor = 1e-3 * values.var() + 1e-12
     for _ in range(STEPS):
@@ -149,18 +182,14 @@ def along(
         one, none = np.average(values, weights=q + 1e-9), np.average(values, weights=1 - q + 1e-9)
         wide = np.average((values - one) ** 2, weights=q + 1e-9) + floor
         thin = np.average((values - none) ** 2, weights=1 - q + 1e-9) + floor
-        common = share * wide + (1 - share) * thin
-        wide, thin = np.sqrt(wide * common), np.sqrt(thin * common)
         ratio = (
-            0.5 * (none**2 / thin - one**2 / wide - np.log(wide / thin)),
-            one / wide - none / thin,
-            0.5 * (1 / thin - 1 / wide),
+            float(0.5 * (none**2 / thin - one**2 / wide - np.log(wide / thin))),
+            float(one / wide - none / thin),
+            float(0.5 * (1 / thin - 1 / wide)),
         )
         prior = float(logit(share))
-        updated = expit(
-            np.clip(ratio[0] + ratio[1] * values + ratio[2] * values**2, -30, 30) + prior
-        )
+        updated = membership(values, ratio, prior)
         moved, q = float(np.abs(updated - q).mean()), updated
         if moved < 1e-6:
             break
-    return (float(ratio[0]), float(ratio[1]), float(ratio[2])), prior
+    return ratio, prior

@@ -125,7 +125,7 @@ class DiscoverSection(Section):
         [0.98, 0.94, 0.88, 0.75, 0.5], description="Noise levels at which images are scored."
     )
     feature_levels: Levels = Field(
-        [0.05, 0.15, 0.3], description="Noise levels at which the model's features are read."
+        [0.05, 0.1, 0.15, 0.3], description="Noise levels at which the model's features are read."
     )
     draws: int = Field(
         2, ge=2, description="Noise draws for each level, shared by all images; at least 2."
