@@ -3,8 +3,9 @@
 The first lines are what the model hub reads; ``template:sd-lora`` gives the page its gallery.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.limits import limits
@@ -30,7 +31,6 @@ UNKNOWN = (
     "The adapter was exported without its run folder: what it was trained on, what was found and "
     "what was measured is not known here."
 )
-ROWS = tuple[str, str, str]
 
 
 def card(
@@ -82,20 +82,19 @@ def _use(facts: Facts) -> str:
 def _loading(
     source: Source, facts: Facts, written: Sequence[str], base: Description, place: str
 ) -> Iterator[str]:
-    name = public_name(source.base) or "the base model it was trained on"
-    if adapter.FILE in written:
-        if base.component == "transformer" and base.denoiser.kind.startswith("PixArt"):
-            load = f'pipe.transformer.load_lora_adapter("{place}", prefix="transformer")'
-        else:
-            load = f'pipe.load_lora_weights("{place}", weight_name="{adapter.FILE}")'
+    named = public_name(source.base) or ""
+    name = named if "/" in named else "path/to/the/base-model"
+    if adapter.FILE in written and not base.pipeline.startswith("PixArt"):  # it has no loader
+        load = f'pipe.load_lora_weights("{place}", weight_name="{adapter.FILE}")'
         yield (
             "With diffusers:\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
             f'pipe = DiffusionPipeline.from_pretrained("{name}")\n{load}\n```'
         )
+    if adapter.FILE in written:
         start, stop = facts.window
         yield (
             "With `invdiff`, for other strengths, windows, and proof that it was applied:\n\n"
-            f"```python\nimport invdiff\n\ninvdiff.attach(pipe, {'folder'!r}, "
+            f'```python\nimport invdiff\n\ninvdiff.attach(pipe, "this-folder", '
             f"strength={facts.strength:g}, window=({start:g}, {stop:g}))\n```"
         )
     if kohya.FILE in written:
@@ -141,7 +140,7 @@ def _found(inputs: Inputs) -> Iterator[str]:
     for prompt, entry in inputs.prompts.items():
         against = Estimate.of(entry["groups"][1], "share") if entry["found"] else None
         share = (
-            f"{percent(against.value)} ({span(against, as_percent=True)})"
+            f"{percent(against.value)} ({span(against, digits=0, as_percent=True)})"
             if against
             else "none stood out"
         )
@@ -156,11 +155,11 @@ def _measured(inputs: Inputs) -> Iterator[str]:
         return
     for scale in inputs.scales:
         before, after = inputs.arm("base", scale) or {}, inputs.arm("guided", scale) or {}
-        rows: list[ROWS] = []
+        rows = []
         shares = [arm.get("shares") or {} for arm in (before, after)]
         for prompt, classes in (shares[0] or shares[1]).items():
             name = max(classes, key=lambda one: classes[one]["share"] or 0.0)
-            cells = [_share(one.get(prompt, {}).get(name)) for one in shares]
+            cells = [_share(one.get(prompt, {}), name) for one in shares]
             rows.append((f"{prompt}: {name}", cells[0], cells[1]))
         bias = [_bias(arm) for arm in (before, after)]
         rows.append(("Bias (0 = even, 1 = one class only)", bias[0], bias[1]))
@@ -187,22 +186,23 @@ def _estimated(inputs: Inputs) -> Iterator[str]:
     )
 
 
-def _share(entry: dict[str, float] | None) -> str:
-    if not entry or entry.get("share") is None:
+def _share(classes: Mapping[str, Mapping[str, float]], name: str) -> str:
+    """The share of one class with its interval, and its count of all images of the prompt."""
+    entry = classes.get(name) or {}
+    if entry.get("share") is None:
         return "not measured"
     estimate = Estimate.of(entry, "share")
-    interval = f" ({span(estimate, as_percent=True)})" if estimate.has_interval else ""
-    return f"{percent(estimate.value)}{interval}, {count(entry.get('count'))} images"
+    interval = f" ({span(estimate, digits=0, as_percent=True)})" if estimate.has_interval else ""
+    images = sum(one["count"] for one in classes.values())
+    return f"{percent(estimate.value)}{interval}, {count(entry['count'])} of {count(images)} images"
 
 
-def _bias(arm: dict[str, object] | object) -> str:
-    entry = arm.get("bias") if isinstance(arm, dict) else None
-    if not entry:
+def _bias(arm: Mapping[str, Any]) -> str:
+    if not arm.get("bias"):
         return "not measured"
-    estimate = Estimate.of(entry)
+    estimate = Estimate.of(arm["bias"])
     interval = f" ({span(estimate)})" if estimate.has_interval else ""
-    images = arm.get("images") if isinstance(arm, dict) else None
-    return f"{number(estimate.value)}{interval}, {count(images)} images"
+    return f"{number(estimate.value)}{interval}, {count(arm['images'])} images"
 
 
 def _files(written: Sequence[str], checks: Sequence[Check]) -> str:

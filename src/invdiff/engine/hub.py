@@ -22,7 +22,9 @@ class Upload:
         kind = "private" if self.private else "public"
         lines = [f"{size:>14,} bytes  {name}" for name, size in self.files]
         total = sum(size for _, size in self.files)
-        return "\n".join([f"to the {kind} model repository {self.repo}:", *lines, f"{total:>14,} bytes"])
+        return "\n".join(
+            [f"to the {kind} model repository {self.repo}:", *lines, f"{total:>14,} bytes"]
+        )
 
 
 def plan(folder: Path, repo: str, private: bool = False) -> Upload:

@@ -78,9 +78,6 @@ def header(facts: Facts, base: Description, weights: Mapping[str, Tensor], rank:
     return found
 
 
-
-
-
 def architecture_of(base: Description) -> tuple[str, str]:
     """ModelSpec's name of the base architecture, and kohya's."""
     denoiser, config = base.denoiser.kind, base.denoiser.config

@@ -22,7 +22,6 @@ from invdiff.model import adapter, comfyui
 from invdiff.model.attach import denoiser_module
 from invdiff.model.lora_file import LoraFile
 
-RELOADED = "exported"
 LIMITS = {torch.float32: 1e-3}
 HALF_PRECISION_LIMIT = 0.1  # rounded weights; a wrong scale shows as several times that
 
@@ -132,17 +131,15 @@ class Verifier:
 
     @contextmanager
     def _reloaded(self, file: Path) -> Iterator[None]:
-        place = {"weight_name": file.name, "adapter_name": RELOADED}
-        stock = hasattr(self.pipe, "load_lora_weights")
+        """The file in the network, put there by the pipeline's loader where it has one."""
+        stock = getattr(self.pipe, "load_lora_weights", None)
         try:
-            if stock:
-                self.pipe.load_lora_weights(str(file.parent), **place)
-            else:  # PixArt: the network has a loader, its pipeline has none
-                self.module.load_lora_adapter(  # type: ignore[operator]
-                    str(file.parent), prefix=self.lora.component, **place
-                )
+            if stock is None:
+                adapter.load(self.module, file.parent)
+            else:
+                stock(str(file.parent), weight_name=file.name, adapter_name=adapter.NAME)
         except Exception as error:  # whatever a loader has against the file
-            reason = next(iter(str(error).strip().splitlines()), "")
+            reason = next(iter(str(error).strip().splitlines()), "no reason given")
             raise ModelError(
                 f"{file.name} cannot be loaded again by {type(self.pipe).__name__} "
                 f"({type(error).__name__}: {reason}); export another --format"
@@ -150,8 +147,8 @@ class Verifier:
         try:
             yield
         finally:
-            if _layers_of(self.module):
-                self.module.unload_lora()  # type: ignore[operator]
+            if adapter.present(self.module):
+                adapter.remove(self.module)
 
     @torch.no_grad()
     def _draw(self, pipe: Any) -> np.ndarray:
@@ -161,8 +158,9 @@ class Verifier:
 
 
 def _layers_of(module: nn.Module) -> set[str]:
+    """Names of the layers in which the file has arrived."""
     return {
         name
         for name, layer in module.named_modules()
-        if isinstance(layer, LoraLayer) and RELOADED in layer.lora_A
+        if isinstance(layer, LoraLayer) and adapter.NAME in layer.lora_A
     }
