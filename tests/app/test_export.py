@@ -1,4 +1,4 @@
-"""`invdiff export`: whole folders or none, files that other tools read, a card that tells it all."""
+"""`invdiff export`: a whole folder or none, files that other tools read, a card that tells all."""
 
 import json
 import re

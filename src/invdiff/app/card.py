@@ -74,8 +74,8 @@ def _use(facts: Facts) -> str:
     if facts.scale:
         text += f", calibrated at guidance scale {facts.scale:g}"
     return text + (
-        ". Strength scales the prediction; a LoRA weight scales the weights. At 1 both are the same, "
-        "elsewhere the weight only approximates the strength."
+        ". Strength scales the prediction; a LoRA weight scales the weights. At 1 both are the "
+        "same, elsewhere the weight only approximates the strength."
     )
 
 
@@ -100,14 +100,14 @@ def _loading(
     if kohya.FILE in written:
         yield (
             f"With ComfyUI: put `{kohya.FILE}` into `models/loras` and add *Load LoRA* with "
-            f"`strength_model` {facts.strength:g}. A window needs *Create Hook LoRA (Model Only)* with "
-            "*Create Hook Keyframe*. With A1111, Forge or SD.Next: put it into `models/Lora` and "
-            f"write `<lora:{Path(kohya.FILE).stem}:{facts.strength:g}>` into the prompt."
+            f"`strength_model` {facts.strength:g}. A window needs *Create Hook LoRA (Model Only)* "
+            "with *Create Hook Keyframe*. With A1111, Forge or SD.Next: put it into `models/Lora` "
+            f"and write `<lora:{Path(kohya.FILE).stem}:{facts.strength:g}>` into the prompt."
         )
     elif adapter.FILE in written and base.component == "transformer":
         yield (
-            f"With ComfyUI: put `{adapter.FILE}` into `models/loras` and add *Load LoRA*, if ComfyUI "
-            "knows the base model."
+            f"With ComfyUI: put `{adapter.FILE}` into `models/loras` and add *Load LoRA*, if "
+            "ComfyUI knows the base model."
         )
     if MERGED in written:
         yield (

@@ -1,6 +1,6 @@
 """How much memory and computation a configuration asks for, before any weight is there.
 
-    memory of a stage = MARGIN (weights + adapter + highest memory of its largest pass)
+    memory of a stage = weights + adapter + MARGIN x highest memory of its largest pass
     weights           = parameters of all components x bytes of model.dtype
     adapter           = 16 bytes a parameter in training (float32 weight, gradient, two moments of
                         AdamW), 4 otherwise
@@ -9,8 +9,10 @@
                         encoding or decoding the pictures of one batch
     computation       = denoiser passes (see `engine.plan`) x operations of one
 
-Passes are traced on the meta device (:mod:`invdiff.model.tracing`), with the configuration's own
-batch and picture size. Operations are those of the denoiser alone.
+Passes are traced on the meta device (:mod:`invdiff.model.tracing`) at the configuration's picture
+size: training with its own batch, the rest with one picture, times the batch. Operations are those
+of the denoiser alone, at that size. A training step keeps what its backward pass
+needs; there is no gradient checkpointing in it.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,6 +38,7 @@ class Estimate:
     source: str
     pipeline: str
     image_size: int
+    dtype: str
     parameters: Mapping[str, int]
     adapter: int
     memory: Mapping[str, int]
@@ -69,31 +72,39 @@ def of_description(base: Description, config: Config) -> Estimate:
     size = config.data.image_size or base.image_size
     one_pass = shapes.guided_in_one_pass(base.denoiser)
 
-    def predict(batch: int) -> Callable[[], Any]:
-        return shapes.call(denoiser, base, batch, size, dtype)
-
-    operations = trace(denoiser, predict(1)).operations
-    sampled = config.sample.batch * (1 if one_pass or max(config.sample.guidance_scales) == 1 else 2)
+    one = trace(denoiser, shapes.call(denoiser, base, 1, size, dtype))
+    drawn = one  # pictures are drawn at the size that the model was made for
+    if size != base.image_size:
+        drawn = trace(denoiser, shapes.call(denoiser, base, 1, base.image_size, dtype))
+    doubled = 1 if one_pass or max(config.sample.guidance_scales) == 1 else 2
     passes = {
-        "discover": trace(denoiser, predict(config.discover.batch)).peak,
-        "sample": trace(denoiser, predict(sampled)).peak,
+        "discover": one.peak * config.discover.batch,
+        "sample": drawn.peak * config.sample.batch * doubled,
     }
-    if "vae" in modules:
-        coded = {
-            "discover": _coding(modules["vae"], base, config.discover.batch, size, dtype, "encode"),
-            "sample": _coding(modules["vae"], base, config.sample.batch, size, dtype, "decode"),
-        }
-        passes = {stage: max(passes[stage], coded[stage]) for stage in passes}
-    lora, passes["train"] = _training(denoiser, config, predict(config.train.batch))
+    if vae := modules.get("vae"):
+        encoding = _coding(vae, base, size, dtype)[0] * config.discover.batch
+        decoding = _coding(vae, base, base.image_size, dtype)[1] * config.sample.batch
+        passes["discover"] = max(passes["discover"], encoding)
+        passes["sample"] = max(passes["sample"], decoding)
+    step = shapes.call(denoiser, base, config.train.batch, size, dtype)
+    lora, passes["train"] = _training(denoiser, config, step)
     weights = sum(sizes.values()) * dtype.itemsize
     held = {"train": TRAINING_BYTES * lora, "sample": RESTING_BYTES * lora}
     memory = {
-        stage: round(MARGIN * (weights + held.get(stage, 0) + passes[stage]))
+        stage: round(weights + held.get(stage, 0) + MARGIN * passes[stage])
         for stage in ("discover", "train", "sample")
     }
     return Estimate(
-        base.source, base.pipeline, size, sizes, lora, memory, operations, one_pass
-    )  # fmt: skip
+        base.source,
+        base.pipeline,
+        size,
+        config.model.dtype,
+        sizes,
+        lora,
+        memory,
+        one.operations,
+        one_pass,
+    )
 
 
 def _training(denoiser: Any, config: Config, call: Callable[[], Any]) -> tuple[int, int]:
@@ -103,12 +114,9 @@ def _training(denoiser: Any, config: Config, call: Callable[[], Any]) -> tuple[i
     return lora, trace(denoiser, call, backward=True).peak - RESTING_BYTES * lora
 
 
-def _coding(
-    vae: Any, base: Description, batch: int, size: int, dtype: torch.dtype, direction: str
-) -> int:
-    """Memory of encoding or decoding a batch of pictures."""
-    side = size // base.latent_pixels
-    channels = base.parts["vae"].config["latent_channels"]
-    shape = (batch, 3, size, size) if direction == "encode" else (batch, channels, side, side)
-    inputs = torch.empty(shape, dtype=dtype, device="meta")
-    return trace(vae, lambda: getattr(vae, direction)(inputs, return_dict=False)[0]).peak
+def _coding(vae: Any, base: Description, size: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Memory of encoding one picture, and of decoding one latent."""
+    side, channels = size // base.latent_pixels, base.parts["vae"].config["latent_channels"]
+    picture = torch.empty(1, 3, size, size, dtype=dtype, device="meta")
+    latent = torch.empty(1, channels, side, side, dtype=dtype, device="meta")
+    return trace(vae, lambda: vae.encode(picture)).peak, trace(vae, lambda: vae.decode(latent)).peak

@@ -1,9 +1,9 @@
 """Which layers of a LoRA file ComfyUI would find, by the names it looks for.
 
-ComfyUI answers a name that it doesn't know with a warning and an unguided picture. It knows a UNet's
-layers as ``lora_unet_<name with underscores>``, or as diffusers named them before PEFT (with
-``processor``), so that a PEFT file of a UNet loses all attention layers there; transformers of SD3,
-Flux and PixArt it knows by diffusers' names (``comfy/lora.py``, ``model_lora_keys_unet``).
+ComfyUI answers a name that it doesn't know with a warning and an unguided picture. It knows the
+layers of a UNet as ``lora_unet_<name with underscores>``, or as diffusers named them before PEFT
+(with ``processor``), so that a PEFT file of a UNet loses all attention layers there; transformers
+of SD3, Flux and PixArt it knows by diffusers' names (``comfy/lora.py``, ``model_lora_keys_unet``).
 """
 
 from collections.abc import Iterable

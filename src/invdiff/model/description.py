@@ -67,7 +67,9 @@ def of_folder(folder: Path, source: str = "") -> Description:
     """The pipeline saved in ``folder`` (diffusers format); ModelError if there is none."""
     index = _json(folder / INDEX)
     named = {k: v for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
-    parts = {name: Part(*entry, _config(folder / name)) for name, entry in named.items()}
+    parts = {
+        name: Part(library, kind, _config(folder / name)) for name, (library, kind) in named.items()
+    }
     return Description(index.get("_class_name", "a pipeline"), parts, source or str(folder))
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from invdiff.errors import ModelError
@@ -32,8 +31,8 @@ def merged(module: nn.Module, lora: LoraFile, strength: float) -> Iterator[None]
     layers = {name: module.get_submodule(name) for name in lora.layers}
     if wrapped := [name for name, layer in layers.items() if hasattr(layer, "base_layer")]:
         raise ModelError(
-            f"the network carries a LoRA already ({wrapped[0]}); call pipe.unload_lora_weights() or "
-            "detach first"
+            f"the network carries a LoRA already ({wrapped[0]}); call pipe.unload_lora_weights() "
+            "or detach first"
         )
     before: dict[str, Tensor] = {}
     try:
@@ -46,7 +45,7 @@ def merged(module: nn.Module, lora: LoraFile, strength: float) -> Iterator[None]
         yield
     finally:
         for name, tensor in before.items():
-            layers[name].weight.data.copy_(tensor)  # type: ignore[union-attr, operator]
+            layers[name].weight.data.copy_(tensor)  # type: ignore[operator]
 
 
 def product(lora: LoraFile, name: str, layer: nn.Module) -> Tensor:

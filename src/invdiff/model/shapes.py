@@ -120,7 +120,9 @@ def _captioned(
     }
 
 
-def _pixart(config: Mapping[str, Any], n: int, side: int, tokens: int, dtype: Any) -> dict[str, Any]:
+def _pixart(
+    config: Mapping[str, Any], n: int, side: int, tokens: int, dtype: Any
+) -> dict[str, Any]:
     size = {"resolution": None, "aspect_ratio": None}
     return _captioned(config, n, side, tokens, dtype) | {"added_cond_kwargs": size}
 

@@ -2,8 +2,8 @@
 
 The forward (and backward) pass runs on tensors without content. Every tensor that it makes is
 counted while something still refers to it, as an allocator would; what autograd keeps for the
-backward pass is kept here too. Attention is counted as the kernels of a GPU do it, which keep query,
-key, value and result and never the attention matrix.
+backward pass is kept here too. Attention is counted as the kernels of a GPU do it, which keep
+query, key, value and result and never the attention matrix.
 
 Not counted: workspaces of kernels, fragmentation, the device's own context. `MARGIN` stands in.
 """
@@ -34,9 +34,7 @@ class Trace:
     operations: float
 
 
-def trace(
-    module: nn.Module, call: Callable[[], Any], backward: bool = False
-) -> Trace:
+def trace(module: nn.Module, call: Callable[[], Any], backward: bool = False) -> Trace:
     """Run ``call``, which passes meta tensors through ``module``, and watch it.
 
     With ``backward`` the mean of the result's first tensor is propagated back, as in training.
@@ -104,7 +102,7 @@ class _Attention(TorchFunctionMode):
         query, key, value = given["query"], given["key"], given["value"]
         pairs = query.shape[:-1].numel() * key.shape[-2]
         self.operations += 2.0 * pairs * (query.shape[-1] + value.shape[-1])
-        return _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
+        return _Fused.apply(query, key, value)
 
 
 class _Fused(torch.autograd.Function):

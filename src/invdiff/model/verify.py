@@ -1,8 +1,8 @@
 """Is what was written what was meant? Every exported file is loaded again and draws pictures.
 
-The reference is the adapter as it was trained, on the same pipeline from the same seeds. A file that
-is read at half its strength, or in which a tool finds only some layers, differs from it by a large
-part of what the adapter changes at all, and that is what the difference is measured in.
+The reference is the adapter as it was trained, on the same pipeline from the same seeds. A file
+that is read at half its strength, or in which a tool finds only some layers, differs from it by a
+large part of what the adapter changes at all, and that is what the difference is measured in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ from invdiff.model import adapter, comfyui
 from invdiff.model.attach import denoiser_module
 from invdiff.model.lora_file import LoraFile
 
-LIMITS = {torch.float32: 1e-3}
-HALF_PRECISION_LIMIT = 0.1  # rounded weights; a wrong scale shows as several times that
+FULL_LIMIT = 1e-3
+HALF_LIMIT = 0.1  # in half precision: rounded weights; a wrong scale shows as several times that
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Check:
         verdict = "ok" if self.ok else "WRONG"
         matched = self.layers - len(self.unmatched)
         text = (
-            f"{self.file}: {verdict}, {matched} of {self.layers} layers matched, pictures differ by "
-            f"{self.difference:.1e} of the adapter's effect (at most {self.limit:g})"
+            f"{self.file}: {verdict}, {matched} of {self.layers} layers matched, pictures differ "
+            f"by {self.difference:.1e} of the adapter's effect (at most {self.limit:g})"
         )
         if self.unmatched:
             text += f"; not matched: {', '.join(self.unmatched[:3])}"
@@ -79,8 +79,8 @@ class Verifier:
         self.pipe, self.module = pipe, denoiser_module(pipe)
         if getattr(self.module, "peft_config", None):
             raise ModelError(
-                "the pipeline carries a LoRA already; call pipe.unload_lora_weights() or detach, or "
-                "leave verification out"
+                "the pipeline carries a LoRA already; call pipe.unload_lora_weights() or detach, "
+                "or leave verification out"
             )
         self.source, self.lora = source, lora
         self.prompts, self.options = list(prompts), dict(options)
@@ -117,7 +117,7 @@ class Verifier:
         effect = float(np.abs(reference - self.base).mean())
         gap = float(np.abs(reference - drawn).mean())
         share = gap / effect if effect else float(gap > 0)
-        limit = LIMITS.get(self.module.dtype, HALF_PRECISION_LIMIT)  # type: ignore[arg-type]
+        limit = FULL_LIMIT if self.module.dtype == torch.float32 else HALF_LIMIT
         return Check(name, len(self.lora.layers), unmatched, comfyui, share, effect, limit)
 
     def _reference(self, weight: float) -> np.ndarray:

@@ -106,15 +106,12 @@ def _doctor(asked: argparse.Namespace) -> None:
     from invdiff.engine.doctor import examine
 
     asked.out = None
-    named = asked.config or asked.preset or asked.overrides
-    found = examine(_resolve(asked) if named else _without_settings(asked))
+    _stop_at(asked.problems)
+    config = _resolve(asked) if asked.config or asked.preset or asked.overrides else None
+    found = examine(config)
     print(json.dumps(found.record(), indent=1) if asked.json else told(found), flush=True)
     if found.problems:
         raise RunError(found.summary())
-
-
-def _without_settings(asked: argparse.Namespace) -> None:
-    _stop_at(asked.problems)
 
 
 def _config(asked: argparse.Namespace) -> None:
