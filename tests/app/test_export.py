@@ -147,6 +147,17 @@ def test_a_card_without_a_classifier_tells_the_estimated_gap(run, tmp_path):
     assert "at strength 1." in text
 
 
+def test_a_merged_pipeline_on_the_hub_is_downloaded_first(bare, tmp_path):
+    for repo, load in {
+        "me/balanced": "`hf download me/balanced --local-dir balanced`, then "
+        '`DiffusionPipeline.from_pretrained("balanced/merged")`',
+        None: '`DiffusionPipeline.from_pretrained("path/to/this/folder/merged")`',
+    }.items():
+        out = tmp_path / (repo or "local")
+        export(bare, out, ["merged"], pipeline=tiny.pipeline(), repo=repo)
+        assert load in (out / "README.md").read_text()
+
+
 def test_a_hub_id_is_named_in_the_card(run, tmp_path, model):
     done = export(run, tmp_path / "out", model="runwayml/sd", pipeline=tiny.pipeline())
     text = (done.folder / "README.md").read_text()

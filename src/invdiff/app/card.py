@@ -49,7 +49,7 @@ def card(
         facts.description,
         _use(facts),
         "## Load it",
-        *_loading(source, facts, written, base, repo or "path/to/this/folder"),
+        *_loading(source, facts, written, base, repo),
         *(_known(inputs) if inputs else [UNKNOWN]),
         "## Files",
         _files(written, checks),
@@ -80,8 +80,9 @@ def _use(facts: Facts) -> str:
 
 
 def _loading(
-    source: Source, facts: Facts, written: Sequence[str], base: Description, place: str
+    source: Source, facts: Facts, written: Sequence[str], base: Description, repo: str | None
 ) -> Iterator[str]:
+    place = repo or "path/to/this/folder"
     named = public_name(source.base) or ""
     name = named if "/" in named else "path/to/the/base-model"
     if adapter.FILE in written and not base.pipeline.startswith("PixArt"):  # it has no loader
@@ -110,9 +111,13 @@ def _loading(
             "ComfyUI knows the base model."
         )
     if MERGED in written:
+        get, folder = "", place
+        if repo:  # stock from_pretrained opens no folder inside a repository
+            folder = repo.split("/")[1]
+            get = f"`hf download {repo} --local-dir {folder}`, then "
         yield (
             f"`{MERGED}/` is the whole pipeline with the adapter in its weights, at weight "
-            f'{facts.strength:g}: `DiffusionPipeline.from_pretrained("{place}/{MERGED}")`.'
+            f'{facts.strength:g}: {get}`DiffusionPipeline.from_pretrained("{folder}/{MERGED}")`.'
         )
 
 

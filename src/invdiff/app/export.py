@@ -86,10 +86,9 @@ def _facts(source: Source, strength: float | None, audit: str) -> Facts:
     base = engine.public_name(source.base)
     return Facts(
         title=title,
-        description="A LoRA with which "
-        + (base or "its base model")
-        + " samples the groups that were inferred within each prompt in more equal shares. It "
-        "mitigates the skew that was found; what was not looked for stays as it was.",
+        description=f"A LoRA for {base or 'its base model'}: the groups that were inferred within "
+        "each prompt are sampled in more equal shares. It mitigates the skew that was found; what "
+        "was not looked for stays as it was.",
         strength=source.strength if strength is None else strength,
         window=source.window,
         scale=source.scale,
