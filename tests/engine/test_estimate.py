@@ -84,6 +84,7 @@ def test_the_global_generator_is_left_alone(model):
 def test_a_model_of_which_nothing_is_known_has_no_estimate():
     assert estimate(settings("somebody/something")) is None
     assert estimate(settings("./no/such/folder")) is None
+    assert published("stabilityai/stable-diffusion-xl-refiner-1.0") is None
 
 
 def test_where_a_configuration_comes_from(model, tmp_path, monkeypatch):

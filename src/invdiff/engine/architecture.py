@@ -14,6 +14,8 @@ from invdiff.engine.sections import EMBEDDED_SETS
 from invdiff.model import description
 from invdiff.model.description import INDEX, Description, Part
 
+VARIANTS = ("refiner", "inpaint")  # other networks under names that begin alike
+
 
 def folder_of(model: str) -> Path | None:
     """The folder that holds ``model`` on this computer; None if it would have to be downloaded."""
@@ -40,7 +42,8 @@ def published(model: str) -> Description | None:
     """What ``model`` is made of by its published configuration, if its name says what it is."""
     for entry in files("invdiff").joinpath("assets", "architectures").iterdir():
         facts = json.loads(entry.read_text(encoding="utf-8"))
-        if any(name in model.lower() for name in facts["match"]):
+        named = any(name in model.lower() for name in facts["match"])
+        if named and not any(variant in model.lower() for variant in VARIANTS):
             parts = {name: Part(**part) for name, part in facts["parts"].items()}
             return Description(facts["pipeline"], parts, facts["source"])
     return None

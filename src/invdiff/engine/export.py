@@ -82,8 +82,8 @@ def require_formats(formats: Sequence[str], base: Description) -> list[str]:
         raise ConfigError(f"there is no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
     if not formats:
         return ["diffusers", *(["kohya"] if kohya.supports(base.denoiser.kind) else [])]
-    if "kohya" in formats and not kohya.supports(base.denoiser.kind):
-        kohya.convert(LoraFile("", {}, {}), base.denoiser.kind)
+    if "kohya" in formats:
+        kohya.require_supported(base.denoiser.kind)
     return list(dict.fromkeys(formats))
 
 

@@ -49,19 +49,24 @@ def convert(lora: LoraFile, denoiser: str) -> dict[str, Tensor]:
     Raises:
         ModelError: the family has no kohya names that diffusers' loader could check.
     """
+    require_supported(denoiser)
     if denoiser == UNET:
         return _floats(convert_state_dict_to_kohya(lora.prefixed()))
-    if denoiser == FLUX:
-        return _flux(lora)
-    raise ModelError(
-        f"a LoRA of {denoiser} has no kohya names that diffusers can read back; export it with "
-        "--format diffusers, which ComfyUI reads for this family, or --format merged"
-    )
+    return _flux(lora)
 
 
 def supports(denoiser: str) -> bool:
     """Whether :func:`convert` knows the names of this network's layers."""
     return denoiser in (UNET, FLUX)
+
+
+def require_supported(denoiser: str) -> None:
+    """ModelError with the other ways, unless :func:`supports`."""
+    if not supports(denoiser):
+        raise ModelError(
+            f"a LoRA of {denoiser} has no kohya names that diffusers can read back; export it with "
+            "--format diffusers, which ComfyUI reads for SD3 and PixArt, or --format merged"
+        )
 
 
 def _floats(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
