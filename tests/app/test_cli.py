@@ -15,7 +15,7 @@ import pytest
 import tiny_world
 from invdiff.app import api
 from invdiff.app.cli import main
-from invdiff.app.cli.parser import UsageError, build, parse
+from invdiff.app.cli.parser import PRESETS, UsageError, build, parse
 from invdiff.app.cli.summary import summary
 from invdiff.engine import config as configuration
 from invdiff.engine.stages import STAGES
@@ -190,6 +190,23 @@ def test_dry_run_starts_nothing(tmp_path, capsys):
     assert all(stage in text for stage in STAGES)
     assert "denoiser passes" in text
     assert not out.exists()
+
+
+def test_dry_run_tells_memory_and_work(tmp_path, capsys):
+    words = ["run", "--preset", "sd15", "--out", str(tmp_path / "run"), "--dry-run"]
+    assert main([*words, "--data.image_size", "64"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"memory: discover [\d.]+ GB, train [\d.]+ GB, sample [\d.]+ GB \(est", text)
+    assert "1,370 million parameters and 15.9 million of the adapter" in text
+    passes = int(re.search(r"to do: ([\d,]+) denoiser passes a prompt", text)[1].replace(",", ""))
+    work, one = (float(n) for n in re.search(r"work: (\S+) PFLOP, (\S+) TFLOP", text).groups())
+    assert work == pytest.approx(passes * one / 1000, rel=0.01)
+    assert main([*words, "--model.path", "me/unheard-of"]) == 0
+    assert "memory: not known, me/unheard-of is not on this" in capsys.readouterr().out
+
+
+def test_help_names_every_preset():
+    assert PRESETS.split(", ") == configuration.preset_names()
 
 
 def test_dry_run_knows_what_is_done(quick_stages, capsys):

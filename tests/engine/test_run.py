@@ -324,3 +324,13 @@ def test_missing_and_damaged_files_name_the_way_out(tmp_path):
             read(tmp_path / name)
         with pytest.raises(RunError, match=r"is missing: .*--redo"):
             read(tmp_path / f"no-{name}")
+
+
+def test_the_base_model_of_a_run_has_a_name_or_none(tmp_path):
+    named = RunFolder.open(tmp_path / "named", configuration.parse({"model": {"path": "me/base"}}))
+    assert named.base_model == "me/base"
+    pipeline = SimpleNamespace(unet=SimpleNamespace(config={}), name_or_path="")
+    assert RunFolder.open(tmp_path / "object", pipeline=pipeline).base_model is None
+    assert RunFolder.read(tmp_path / "object").base_model is None
+    pipeline.name_or_path = "me/other"
+    assert RunFolder.open(tmp_path / "object", pipeline=pipeline).base_model == "me/other"

@@ -28,13 +28,18 @@ def prompts_of(config: Config) -> int | None:
     return known[0] if known else None
 
 
-def plan(config: Config) -> tuple[Work, ...]:
-    """The stages in order, each with its work."""
+def plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
+    """The stages in order, each with its work.
+
+    With ``one_pass`` guidance is an input of the denoiser (Flux), so that a guided step takes one
+    pass instead of two.
+    """
     prompts = prompts_of(config) or 1
+    branches = 1 if one_pass else 2
     return (
         _discover(config, prompts),
-        _train(config, prompts),
-        _sample(config, len(config.sample.prompts) or prompts),
+        _train(config, prompts, branches),
+        _sample(config, len(config.sample.prompts) or prompts, branches),
         Work("evaluate", 0, f"{config.evaluate.resamples} bootstrap resamples of each figure"),
         Work("report", 0, "one HTML file"),
     )
@@ -56,12 +61,14 @@ def _discover(config: Config, prompts: int) -> Work:
     return Work("discover", scoring + features, detail)
 
 
-def _train(config: Config, prompts: int) -> Work:
+def _train(config: Config, prompts: int, branches: int) -> Work:
     asked, calibrate = config.train, config.calibrate
     training = asked.steps * asked.batch * TRAINED
     images = prompts * calibrate.images_per_prompt
-    walks = sum(_walks(strength, calibrate.guidance_scale) for strength in calibrate.strengths)
-    walks += len(asked.feedback) * _walks(1.0, calibrate.guidance_scale)
+    walks = sum(
+        _walks(strength, calibrate.guidance_scale, branches) for strength in calibrate.strengths
+    )
+    walks += len(asked.feedback) * _walks(1.0, calibrate.guidance_scale, branches)
     detail = (
         f"{asked.steps} steps of {asked.batch} images, rank {asked.rank}; at most {images} images "
         f"for each of {len(asked.feedback)} looks back and {len(calibrate.strengths)} strengths"
@@ -69,12 +76,14 @@ def _train(config: Config, prompts: int) -> Work:
     return Work("train", training + images * walks * config.sample.steps, detail)
 
 
-def _sample(config: Config, prompts: int) -> Work:
+def _sample(config: Config, prompts: int, branches: int) -> Work:
     asked = config.sample
     images = prompts * asked.images_per_prompt
     guided = 1.0 if asked.strength == "auto" else asked.strength
     strengths = [0.0 if arm == "base" else guided for arm in asked.arms]
-    walks = sum(_walks(strength, w) for strength in strengths for w in asked.guidance_scales)
+    walks = sum(
+        _walks(strength, w, branches) for strength in strengths for w in asked.guidance_scales
+    )
     detail = (
         f"{images} images x {_counted(asked.arms, 'arm')} x "
         f"{_counted(asked.guidance_scales, 'guidance scale')} x {asked.steps} steps"
@@ -86,6 +95,6 @@ def _counted(items: Sized, noun: str) -> str:
     return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
 
 
-def _walks(strength: float, scale: float) -> int:
+def _walks(strength: float, scale: float, branches: int) -> int:
     """Passes of one denoising step: two for guidance scales above 1, two between the strengths."""
-    return (1 if scale == 1 else 2) * (1 if strength in (0.0, 1.0) else 2)
+    return (1 if scale == 1 else branches) * (1 if strength in (0.0, 1.0) else 2)

@@ -94,6 +94,13 @@ class RunFolder:
         run._create()
         return run
 
+    @property
+    def base_model(self) -> str | None:
+        """Name of the model that the run works on; None for a pipeline object without a name."""
+        if self.pipeline is not None:
+            return getattr(self.pipeline, "name_or_path", None) or None
+        return None if self._recorded_pipeline() else self.config.model.path
+
     def done(self, stage: str) -> bool:
         """Whether ``stage`` and all before it are finished."""
         before = STAGES[: STAGES.index(stage) + 1]

@@ -40,10 +40,20 @@ def train(run: RunFolder) -> None:
     with run.stage("train") as stage:
         record = fit(run)
         found = calibrate(run)
-        adapter.write_settings(run.path / "adapter", recommended_strength=found["strength"])
+        adapter.write_settings(run.path / "adapter", **_how_to_use(run, found))
         write_json(run.path / "adapter" / "calibration.json", found)
         write_json(run.path / "training.json", record)
         stage.facts["steps"] = record["steps"]
+
+
+def _how_to_use(run: RunFolder, found: dict[str, Any]) -> dict[str, Any]:
+    """What the adapter's header tells its users: base model, strength, window and scale."""
+    return {
+        "base_model": run.base_model,
+        "recommended_strength": found["strength"],
+        "window": run.config.sample.window,
+        "guidance_scale": found["guidance_scale"],
+    }
 
 
 def fit(run: RunFolder) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,11 @@ OVERRIDES = (
     "`invdiff config` lists them. "
 )
 RESUME = "The same command goes on where an interrupted one stopped."
+PRESETS = "faces, faces-quick, flux, sd15, sdxl"
+WITHOUT_SETTINGS = {
+    "benchmark": "its table has its own",
+    "export": "the run has its own",
+}
 _SETTING = re.compile(
     r"--(?P<key>seed|processes|[A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(?P<value>.*))?", re.S
 )
@@ -54,8 +60,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     asked, extra = parser.parse_known_args(rest)
     verb = _verbs(parser)[asked.verb]
     problems += [problem for problem in _unknown(extra, verb) if problem]
-    if overrides and asked.verb == "benchmark":
-        problems.append("benchmark takes no settings: its table has its own")
+    if overrides and asked.verb in WITHOUT_SETTINGS:
+        problems.append(f"{asked.verb} takes no settings: {WITHOUT_SETTINGS[asked.verb]}")
     asked.overrides, asked.problems = overrides, problems
     return asked
 
@@ -75,8 +81,10 @@ def build() -> argparse.ArgumentParser:
     _run(verbs)
     for name, words in STAGE_VERBS.items():
         _stage(verbs, name, words)
+    _export(verbs)
     _benchmark(verbs)
     _config(verbs)
+    _doctor(verbs)
     return parser
 
 
@@ -114,6 +122,45 @@ def _stage(verbs: Any, name: str, words: str) -> None:
     )
 
 
+def _export(verbs: Any) -> None:
+    more = "Without --format: diffusers, and kohya where the family has it."
+    parser = _verb(verbs, "export", "write the adapter in the formats of other tools", more)
+    parser.add_argument(
+        "source", type=Path, metavar="RUN_OR_ADAPTER", help="a run folder, or an adapter folder"
+    )
+    parser.add_argument(
+        "--format",
+        action="append",
+        dest="formats",
+        choices=("diffusers", "kohya", "merged"),
+        default=[],
+        help="can be given more than once; kohya is what ComfyUI and A1111 read, merged a whole "
+        "pipeline",
+    )
+    _out(parser, words="new folder for the files")
+    parser.add_argument("--model", metavar="MODEL", help="base model, where it is not known")
+    parser.add_argument(
+        "--strength", type=_strength, metavar="S", help="instead of the calibrated strength"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="load every file again and compare pictures"
+    )
+    parser.add_argument("--audit", metavar="URL", help="address of the audit, for the header")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the model hub")
+    parser.add_argument("--private", action="store_true", help="with --push: a private repository")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --push: list what would be uploaded, no more"
+    )
+
+
+def _doctor(verbs: Any) -> None:
+    more = "Exit code 1 if something that is needed is missing. "
+    words = "check versions, devices, cached models, and what a run would need"
+    parser = _verb(verbs, "doctor", words, more + OVERRIDES)
+    _source(parser)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
 def _benchmark(verbs: Any) -> None:
     parser = _verb(verbs, "benchmark", "run the method and its alternatives side by side")
     actions = parser.add_subparsers(
@@ -136,7 +183,7 @@ def _config(verbs: Any) -> None:
 def _source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
-    source.add_argument("--preset", metavar="NAME", help="settings by name: faces, faces-quick")
+    source.add_argument("--preset", metavar="NAME", help=f"settings by name: {PRESETS}")
 
 
 def _out(
@@ -163,6 +210,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is {text!r}")
     return int(text)
+
+
+def _strength(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, but is {text!r}")
+    return value
 
 
 def _take_settings(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.engine.config import Config
+from invdiff.engine.estimate import Estimate, estimate
 from invdiff.engine.files import read_json
 from invdiff.engine.plan import plan, prompts_of
 from invdiff.engine.run import RunFolder
@@ -15,7 +16,8 @@ Row = tuple[str, str, str]
 def plan_text(out: Path, config: Config) -> str:
     """The stages with their work and whether they are done."""
     run = RunFolder.read(out) if RunFolder.is_run(out) else None
-    works = plan(config)
+    needed = estimate(config)
+    works = plan(config, one_pass=bool(needed and needed.one_pass))
     known = prompts_of(config) is not None
     unit = "denoiser passes" if known else "denoiser passes a prompt"
     lines = [f"plan for {out} (nothing is started)", ""]
@@ -27,7 +29,42 @@ def plan_text(out: Path, config: Config) -> str:
         )
         lines.append(f"{'':9} {work.detail}")
     total = sum(work.passes for work in works if not (run and run.done(work.stage)))
-    return "\n".join([*lines, "", f"to do: {total:,} {unit}"])
+    return "\n".join([*lines, "", f"to do: {total:,} {unit}", "", *needs(config, needed, total)])
+
+
+def needs(config: Config, needed: Estimate | None, passes: int) -> list[str]:
+    """Memory of each stage and the computation of ``passes``, with where the numbers are from."""
+    if needed is None:
+        return [
+            f"memory: not known, {config.model.path} is not on this computer (`invdiff doctor` "
+            "says how to get it)"
+        ]
+    work = passes * needed.operations
+    return [
+        memory_line(needed),
+        model_line(needed),
+        f"work: {work / 1e15:,.3g} PFLOP, {needed.operations / 1e12:,.3g} TFLOP a pass; an hour "
+        f"for each {work / 3600 / 1e12:,.3g} TFLOP/s that the device sustains",
+    ]
+
+
+def memory_line(needed: Estimate) -> str:
+    """The memory of each stage."""
+    stages = ", ".join(f"{stage} {size(amount)}" for stage, amount in needed.memory.items())
+    return f"memory: {stages} (estimated, {needed.dtype}, {needed.image_size} pixels)"
+
+
+def model_line(needed: Estimate) -> str:
+    """The size of the model and where it is known from."""
+    return (
+        f"model: {needed.pipeline}, {sum(needed.parameters.values()) / 1e6:,.0f} million "
+        f"parameters and {needed.adapter / 1e6:,.1f} million of the adapter, from {needed.source}"
+    )
+
+
+def size(amount: int) -> str:
+    """Bytes as people say them."""
+    return f"{amount / 1e9:,.1f} GB" if amount >= 1e8 else f"{amount / 1e6:,.0f} MB"
 
 
 def summary(path: Path) -> str:

@@ -13,7 +13,7 @@ from invdiff.engine.config import Config
 from invdiff.engine.files import write_text
 from invdiff.engine.run import RunFolder
 from invdiff.engine.stages import STAGES
-from invdiff.errors import ConfigError
+from invdiff.errors import ConfigError, RunError
 
 SMOKE = "smoke run: it shows that everything works, its figures show nothing"
 
@@ -80,6 +80,40 @@ def _benchmark(asked: argparse.Namespace) -> None:
     print(f"report: {report}")
 
 
+def _export(asked: argparse.Namespace) -> None:
+    if (asked.dry_run or asked.private) and not asked.push:
+        asked.problems.append("--dry-run and --private belong to --push OWNER/NAME")
+    _stop_at(asked.problems)
+    from invdiff.app.export import export
+    from invdiff.engine import hub
+
+    if asked.push:
+        hub.require_name(asked.push)  # before the work
+    options = {name: getattr(asked, name) for name in ("model", "strength", "verify", "audit")}
+    done = export(asked.source, asked.out, asked.formats, repo=asked.push, **options)
+    for line in done.checks or (f"written: {', '.join(done.written)}",):
+        print(line)
+    print(done.folder)
+    if asked.push:
+        upload = hub.plan(done.folder, asked.push, asked.private)
+        print(f"{'would upload' if asked.dry_run else 'uploading'} {upload}", flush=True)
+        if not asked.dry_run:
+            print(hub.push(upload))
+
+
+def _doctor(asked: argparse.Namespace) -> None:
+    from invdiff.app.cli.checkup import told
+    from invdiff.engine.doctor import examine
+
+    asked.out = None
+    _stop_at(asked.problems)
+    config = _resolve(asked) if asked.config or asked.preset or asked.overrides else None
+    found = examine(config)
+    print(json.dumps(found.record(), indent=1) if asked.json else told(found), flush=True)
+    if found.problems:
+        raise RunError(found.summary())
+
+
 def _config(asked: argparse.Namespace) -> None:
     asked.out = None
     config = _resolve(asked)
@@ -129,7 +163,9 @@ def _stop_at(problems: list[str]) -> None:
 _VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": _demo,
     "run": _all_stages,
+    "export": _export,
     "benchmark": _benchmark,
+    "doctor": _doctor,
     "config": _config,
     **dict.fromkeys(STAGE_VERBS, _one_stage),
 }

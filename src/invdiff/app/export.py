@@ -1,0 +1,103 @@
+"""``invdiff export``: the adapter's files, their check, the card, and the way to the hub."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from invdiff.app import card
+from invdiff.app.report import inputs as report
+from invdiff.engine import export as engine
+from invdiff.engine import hub
+from invdiff.engine.export import Source
+from invdiff.engine.files import new_folder, read_json, write_json, write_text
+from invdiff.model.modelspec import Facts
+from invdiff.model.verify import Check
+
+AUDIT = "report.html"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote: the folder, its LoRA files and folders, and the checks of them."""
+
+    folder: Path
+    written: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    formats: Sequence[str] = (),
+    *,
+    model: str | None = None,
+    pipeline: Any | None = None,
+    strength: float | None = None,
+    verify: bool = False,
+    audit: str | None = None,
+    repo: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write an adapter for other tools into the new folder ``out``, whole or not at all.
+
+    Args:
+        source: a run folder, or an adapter folder.
+        out: the folder to make.
+        formats: of "diffusers", "kohya" and "merged"; by default the LoRA formats of the family.
+        model: the base model, where the run or the adapter's header doesn't name it.
+        pipeline: the base model, loaded; used instead of ``model`` and left as it was.
+        strength: recommended strength, and weight of "merged"; by default the calibrated one.
+        verify: load every file again and compare pictures.
+        audit: address of the audit; by default the run's report.html, which is copied.
+        repo: repository the card is written for, as OWNER/NAME.
+        options: arguments for the pipeline when it draws pictures to verify, as
+            ``{"height": 256, "width": 256}``.
+
+    Raises:
+        ConfigError, ModelError, RunError: nothing can be exported, or a file did not pass.
+    """
+    found = engine.locate(Path(source), model)
+    base = engine.base_of(found, pipeline)
+    chosen = engine.require_formats(formats, base)
+    facts = _facts(found, strength, audit or _audit(found, repo))
+    if pipeline is None and (verify or engine.MERGED in chosen):
+        pipeline = engine.base_pipeline(found)
+    with new_folder(Path(out)) as folder:
+        written = engine.write(found, folder, chosen, base, facts, pipeline)
+        checks: list[Check] = []
+        if verify:
+            checks = engine.verify(found, folder, written, facts.strength, pipeline, options)
+            write_json(folder / "verification.json", [check.record() for check in checks])
+        if found.run and (found.run.path / AUDIT).is_file():
+            shutil.copyfile(found.run.path / AUDIT, folder / AUDIT)
+        known = report.read(found.run) if found.run else None
+        text = card.card(found, known, base, facts, written, checks, repo)
+        write_text(folder / "README.md", text)
+    return Exported(Path(out), tuple(written), tuple(checks))
+
+
+def _facts(source: Source, strength: float | None, audit: str) -> Facts:
+    title, date = "InvDiff adapter", ""
+    if source.run is not None:
+        title = source.run.config.report.title or title
+        date = str(read_json(source.run.path / "stages" / "train.json").get("done", ""))
+    base = engine.public_name(source.base)
+    return Facts(
+        title=title,
+        description=f"A LoRA for {base or 'its base model'}: the groups that were inferred within "
+        "each prompt are sampled in more equal shares. It mitigates the skew that was found; what "
+        "was not looked for stays as it was.",
+        strength=source.strength if strength is None else strength,
+        window=source.window,
+        scale=source.scale,
+        audit=audit,
+        date=date,
+    )
+
+
+def _audit(source: Source, repo: str | None) -> str:
+    if source.run is None or not (source.run.path / AUDIT).is_file():
+        return "none was exported with it"
+    return hub.address(repo, AUDIT) if repo else f"{AUDIT} beside this file"

@@ -1,0 +1,39 @@
+"""A run from discovery to the files that other tools read, and back."""
+
+import json
+
+import numpy as np
+from safetensors import safe_open
+from tests.model import tiny
+from tests.model.test_kohya import draw
+
+import invdiff
+from invdiff.app.cli import main
+from invdiff.engine.files import read_json
+from invdiff.model import adapter, kohya
+
+
+def test_a_finished_run_is_exported_and_draws_the_same(finished, tmp_path, capsys):
+    out = tmp_path / "out"
+    formats = [word for name in ("diffusers", "kohya", "merged") for word in ("--format", name)]
+    assert main(["export", str(finished), "--out", str(out), "--verify", *formats]) == 0
+    assert capsys.readouterr().out.count(": ok, ") == 3
+    ours, stock = tiny.pipeline(), tiny.pipeline()
+    invdiff.attach(ours, finished / "adapter", strength=1.0)
+    stock.load_lora_weights(out / kohya.FILE)
+    assert np.abs(draw(ours) - draw(stock)).max() < 1e-5
+    assert "## Before and after" in (out / "README.md").read_text()
+
+
+def test_the_trained_header_says_how_to_use_the_adapter(finished, world):
+    with safe_open(finished / "adapter" / adapter.FILE, framework="pt") as file:
+        settings = json.loads(file.metadata()["invdiff"])
+    calibration = read_json(finished / "adapter" / "calibration.json")
+    assert settings == {
+        "seed": 0,
+        "rank": 2,
+        "base_model": str(world.model),
+        "recommended_strength": calibration["strength"],
+        "window": [0.0, 1.0],
+        "guidance_scale": 2.5,
+    }
