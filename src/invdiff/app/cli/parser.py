@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import invdiff
+from invdiff.app.cli import data_prepare
 
 STAGE_VERBS = {
     "discover": "infer groups of images that go with or against the model",
@@ -76,6 +77,7 @@ def build() -> argparse.ArgumentParser:
     for name, words in STAGE_VERBS.items():
         _stage(verbs, name, words)
     _benchmark(verbs)
+    _data(verbs)
     _config(verbs)
     return parser
 
@@ -125,6 +127,14 @@ def _benchmark(verbs: Any) -> None:
     _out(run, words="folder for the tables and runs")
 
 
+def _data(verbs: Any) -> None:
+    parser = _verb(verbs, "data", "work on pictures before a run")
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=_Parser
+    )
+    data_prepare.arguments(_verb(actions, "prepare", data_prepare.WORDS, data_prepare.MORE))
+
+
 def _config(verbs: Any) -> None:
     parser = _verb(
         verbs, "config", "print the settings as TOML, each with what it means", OVERRIDES
@@ -136,7 +146,11 @@ def _config(verbs: Any) -> None:
 def _source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
-    source.add_argument("--preset", metavar="NAME", help="settings by name: faces, faces-quick")
+    source.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="settings by name: faces, faces-quick, waterbirds, celeba, fairface",
+    )
 
 
 def _out(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from invdiff.app.api import Run
+from invdiff.app.cli import data_prepare
 from invdiff.app.cli.parser import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
 from invdiff.engine import config as configuration
@@ -80,6 +81,10 @@ def _benchmark(asked: argparse.Namespace) -> None:
     print(f"report: {report}")
 
 
+def _data(asked: argparse.Namespace) -> None:
+    _DATA_ACTIONS[asked.action](asked)
+
+
 def _config(asked: argparse.Namespace) -> None:
     asked.out = None
     config = _resolve(asked)
@@ -126,10 +131,15 @@ def _stop_at(problems: list[str]) -> None:
         raise UsageError(*dict.fromkeys(problems))
 
 
+_DATA_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "prepare": data_prepare.prepare,
+}
+
 _VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": _demo,
     "run": _all_stages,
     "benchmark": _benchmark,
     "config": _config,
+    "data": _data,
     **dict.fromkeys(STAGE_VERBS, _one_stage),
 }
