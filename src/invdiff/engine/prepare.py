@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from invdiff.data.sets import celeba, fairface, waterbirds
 from invdiff.data.sets.archive import TRAIN, Archive, Entry, Published
@@ -70,25 +71,22 @@ def prepare(
             splits[TRAIN] = by_ratio(splits[TRAIN], benchmark.groups, parts, seed)
         for split, entries in splits.items():
             write_split(stage / split, entries, archive.pictures.resolve())
-        write_json(
-            stage / "preparation.json",
-            {
-                "benchmark": name,
-                "source": archive.pictures.resolve(),
-                "ratio": ratio or None,
-                "seed": seed,
-                "checked": archive.checked,
-                "notes": archive.notes,
-                "splits": {name: counts(rows, benchmark.groups) for name, rows in splits.items()},
-            },
-        )
+        facts = {"benchmark": name, "ratio": ratio or None, "seed": seed}
+        write_json(stage / "preparation.json", facts | report(archive, splits, benchmark.groups))
     return out
 
 
-def counts(entries: Sequence[Entry], groups: Sequence[str]) -> dict[str, int]:
-    """Pictures of each group, in the order of a ratio's parts."""
-    found = Counter(entry.group for entry in entries)
-    return {group: found[group] for group in groups}
+def report(
+    archive: Archive, splits: Mapping[str, Sequence[Entry]], groups: Sequence[str]
+) -> dict[str, Any]:
+    """What was checked, and the pictures of each group in the order of a ratio's parts."""
+    counts = {name: Counter(entry.group for entry in splits[name]) for name in splits}
+    return {
+        "source": archive.pictures.resolve(),
+        "checked": archive.checked,
+        "notes": archive.notes,
+        "splits": {name: {group: counts[name][group] for group in groups} for name in splits},
+    }
 
 
 def write_split(folder: Path, entries: Sequence[Entry], pictures: Path) -> None:

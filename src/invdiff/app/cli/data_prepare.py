@@ -1,6 +1,7 @@
 """`invdiff data prepare`: from a benchmark's official archive to folders that a run reads."""
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def prepare(asked: argparse.Namespace) -> None:
     """Do it, and say what there is now."""
     from invdiff.app.cli.parser import UsageError
+    from invdiff.data.sets.archive import TRAIN
     from invdiff.engine import config as configuration
     from invdiff.engine.files import read_json
     from invdiff.engine.prepare import prepare as prepare_archive
@@ -55,7 +57,8 @@ def prepare(asked: argparse.Namespace) -> None:
     seed = configuration.load(None, asked.overrides).seed
     out = prepare_archive(asked.name, asked.source, asked.out, asked.ratio, seed)
     print(table(read_json(out / "preparation.json")))
-    print(f"train on it: invdiff run --preset {asked.name} --data.path {out / 'train'} --out DIR")
+    words = ["invdiff", "run", "--preset", asked.name, "--data.path", str(out / TRAIN)]
+    print("train on it:", shlex.join([*words, "--out", f"runs/{asked.name}"]))
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -82,12 +82,12 @@ def check_md5(path: Path, published: Published) -> None:
         )
 
 
-def check_counts(path: Path, pictures: Iterable[tuple[str, str]], published: Published) -> None:
+def check_counts(path: Path, pictures: Iterable[tuple[str, str]], published: Counts) -> None:
     """DataError when `path` lists other numbers of (split, class) than were published."""
     found = Counter(pictures)
     wanted = {
         (split, name): count
-        for split, classes in published.counts.items()
+        for split, classes in published.items()
         for name, count in classes.items()
     }
     wrong = [key for key in sorted(wanted | found) if found[key] != wanted.get(key, 0)]
@@ -101,13 +101,20 @@ def check_counts(path: Path, pictures: Iterable[tuple[str, str]], published: Pub
         )
 
 
+def check_distinct(path: Path, names: Sequence[str]) -> None:
+    """DataError when `path` lists a picture twice."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise DataError(
+            f"{path} lists {name} {count} times; take it from the official archive again"
+        )
+
+
 def check_pictures(folder: Path, names: Sequence[str], size: tuple[int, int] | None) -> str:
     """Read every picture to its end; returns what was checked, in words.
 
     Raises DataError that names the first picture that is missing or altered.
     """
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{repeated[0]} is listed twice; take the label file again")
     faults = []
     for name in tqdm(names, desc="checking pictures", unit=" pictures", disable=None, leave=False):
         if fault := fault_of(folder / name, size):

@@ -15,6 +15,7 @@ from invdiff.data.sets.archive import (
     Entry,
     Published,
     check_counts,
+    check_distinct,
     check_md5,
     check_pictures,
     locate,
@@ -55,29 +56,16 @@ def read(folder: Path, published: Published) -> Archive:
     for path in (labels, partition):
         check_md5(path, published)
     files, (male, blond, black) = read_attributes(labels)
+    check_distinct(labels, files)
     splits = read_partition(partition, files)
     genders = ["male" if one == "yes" else "female" for one in male]
     counted = [
         f"{gender}, {'blond' if one == 'yes' else 'not blond'}"
         for gender, one in zip(genders, blond, strict=True)
     ]
-    check_counts(labels, zip(splits, counted, strict=True), published)
+    check_counts(labels, zip(splits, counted, strict=True), published.counts)
     readable = check_pictures(pictures, files, published.size)
-    hair = [
-        "" if one == other else "blond" if one == "yes" else "black"
-        for one, other in zip(blond, black, strict=True)
-    ]
-    entries = tuple(
-        Entry(
-            file=file,
-            split=split,
-            caption=f"a photo of a person with {colour} hair",
-            group=f"{gender}, {colour}",
-            attributes={"gender": gender, "hair": colour},
-        )
-        for file, split, gender, colour in zip(files, splits, genders, hair, strict=True)
-        if colour
-    )
+    entries = tuple(describe(files, splits, genders, blond, black))
     left = len(files) - len(entries)
     return Archive(
         pictures=pictures,
@@ -89,6 +77,24 @@ def read(folder: Path, published: Published) -> Archive:
         ),
         notes=(f"{left} of {len(files)} pictures have neither or both hair colours: left out",),
     )
+
+
+def describe(
+    files: list[str], splits: list[str], genders: list[str], blond: list[str], black: list[str]
+) -> Iterator[Entry]:
+    """The pictures with exactly one of the two hair colours."""
+    rows = zip(files, splits, genders, blond, black, strict=True)
+    for file, split, gender, is_blond, is_black in rows:
+        if is_blond == is_black:
+            continue
+        colour = "blond" if is_blond == "yes" else "black"
+        yield Entry(
+            file=file,
+            split=split,
+            caption=f"a photo of a person with {colour} hair",
+            group=f"{gender}, {colour}",
+            attributes={"gender": gender, "hair": colour},
+        )
 
 
 def lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -14,6 +14,7 @@ from invdiff.data.sets.archive import (
     Entry,
     Published,
     check_counts,
+    check_distinct,
     check_md5,
     check_pictures,
     locate,
@@ -38,8 +39,8 @@ RACE4 = {  # the four classes of the paper's setting
 RACES = ("WMELH", "Asian", "Indian", "Black")
 GROUPS = tuple(f"{gender}, {race}" for gender in GENDERS.values() for race in RACES)
 
-PUBLISHED = Published(  # no digests are published
-    counts={TRAIN: {"face": 86744}, VALIDATION: {"face": 10954}}, size=(224, 224)
+PUBLISHED = Published(  # no digests; the two archives differ in the size of the pictures
+    counts={TRAIN: {"face": 86744}, VALIDATION: {"face": 10954}}
 )
 
 
@@ -54,9 +55,8 @@ def read(folder: Path, published: Published) -> Archive:
     for split, path in labels.items():
         check_md5(path, published)
         entries += read_split(path, open_table(path), split)
-        counts = {split: published.counts.get(split, {})}
-        found = ((split, "face") for entry in entries if entry.split == split)
-        check_counts(path, found, Published(counts))
+        found = [(split, "face") for entry in entries if entry.split == split]
+        check_counts(path, found, {split: published.counts[split]})
     readable = check_pictures(pictures, [entry.file for entry in entries], published.size)
     return Archive(
         pictures=pictures,
@@ -69,6 +69,7 @@ def read(folder: Path, published: Published) -> Archive:
 def read_split(path: Path, table: Table, split: str) -> list[Entry]:
     """The pictures of one label file."""
     files = table.text("file")
+    check_distinct(path, files)
     if odd := next((file for file in files if not file.startswith(f"{FOLDERS[split]}/")), None):
         raise DataError(
             f"{path} lists {odd!r}, which is not in {FOLDERS[split]}/; "

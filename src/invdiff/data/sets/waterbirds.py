@@ -16,6 +16,7 @@ from invdiff.data.sets.archive import (
     Entry,
     Published,
     check_counts,
+    check_distinct,
     check_md5,
     check_pictures,
     locate,
@@ -51,32 +52,36 @@ def read(folder: Path, published: Published) -> Archive:
     check_md5(path, published)
     table = open_table(path)
     files = table.text("img_filename")
+    check_distinct(path, files)
+    names = [species(path, file) for file in files]
     birds = named(path, "y", table.text("y"), BIRDS)
     splits = named(path, "split", table.text("split"), SPLITS)
     places = named(path, "place", table.text("place"), PLACES)
     groups = [f"{bird} on {place}" for bird, place in zip(birds, places, strict=True)]
-    check_counts(path, zip(splits, groups, strict=True), published)
+    check_counts(path, zip(splits, groups, strict=True), published.counts)
     readable = check_pictures(path.parent, files, published.size)
-    rows = zip(files, splits, birds, places, groups, table.text("place_filename"), strict=True)
+    rows = zip(files, names, splits, birds, places, table.text("place_filename"), strict=True)
     return Archive(
         pictures=path.parent,
-        entries=tuple(
-            Entry(
-                file=file,
-                split=split,
-                caption=with_article(species(path, file)),
-                group=group,
-                attributes={
-                    "class_caption": f"a {bird}",
-                    "species": species(path, file),
-                    "bird": bird,
-                    "background": place,
-                    "place_filename": place_file,
-                },
-            )
-            for file, split, bird, place, group, place_file in rows
-        ),
+        entries=tuple(describe(*row) for row in rows),
         checked=(f"{path.name}: the number of pictures of each group in each split", readable),
+    )
+
+
+def describe(file: str, name: str, split: str, bird: str, place: str, scene: str) -> Entry:
+    """One picture, with what its row says of it."""
+    return Entry(
+        file=file,
+        split=split,
+        caption=with_article(name),
+        group=f"{bird} on {place}",
+        attributes={
+            "class_caption": f"a {bird}",
+            "species": name,
+            "bird": bird,
+            "background": place,
+            "place_filename": scene,
+        },
     )
 
 
