@@ -146,11 +146,7 @@ def _config(verbs: Any) -> None:
 def _source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
-    source.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="settings by name: faces, faces-quick, waterbirds, celeba, fairface",
-    )
+    source.add_argument("--preset", metavar="NAME", help="settings by name, as in faces")
 
 
 def _out(
