@@ -7,7 +7,7 @@ import pytest
 
 from data.tiny_archives import make
 from invdiff.app.cli import main
-from invdiff.engine.files import read_json
+from invdiff.engine.files import read_json, read_parquet
 from invdiff.engine.prepare import BENCHMARKS
 
 
@@ -39,7 +39,7 @@ def test_groups_and_checks_are_told(archive, capsys):
 
 def test_the_seed_chooses_the_pictures(archive):
     for seed in ("0", "1"):
-        words = [*WORDS[:-1], f"faces{seed}", "--ratio", "1:1:1:1:1:1:1:1", "--seed", seed]
+        words = [*WORDS[:-1], f"faces{seed}", "--ratio", "1:1:1:1:1:1:1:1", "--ratio-seed", seed]
         assert main(words) == 0
         assert read_json(archive.parent / f"faces{seed}" / "preparation.json")["seed"] == int(seed)
     first, second = (
@@ -53,8 +53,9 @@ def test_the_seed_chooses_the_pictures(archive):
     ("more", "code", "said"),
     [
         (["--ratio", "1:2"], 2, "--ratio 1:2: has 2 parts, there are 8 groups"),
-        (["--seed", "x"], 2, "seed: must be a whole number"),
-        (["--train.steps", "3"], 2, "--train.steps=3: data prepare has --seed alone"),
+        (["--ratio-seed", "x"], 2, "--ratio-seed: invalid int value: 'x'"),
+        (["--train.steps", "3"], 2, "data takes no settings"),
+        (["--seed", "3"], 2, "data takes no settings"),
         (["--ratios", "1"], 2, "--ratios: no such option"),
         (["--from", "nowhere"], 1, "nowhere is no folder; give --from the folder"),
         (["--from", "archive/train"], 1, "archive/train has no fairface_label_train.csv"),

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 WORDS = "check a benchmark's official archive and lay it out for a run"
-MORE = (
-    "--seed N chooses the pictures that a ratio keeps (0). No picture is copied: the folders link "
-    "to the archive. docs/benchmarks.md tells where the archives are from and what is checked."
-)
+MORE = "No picture is copied: the folders link to the archive. docs/benchmarks.md tells where the archives are from and what is checked."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,24 +35,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="ratio of the groups in the training split, as in 3:2:1:1:1:1:2:3; all pictures "
         "without it",
     )
+    parser.add_argument(
+        "--ratio-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed that chooses the pictures a ratio keeps (0)",
+    )
 
 
 def prepare(asked: argparse.Namespace) -> None:
     """Do it, and say what there is now."""
-    from invdiff.app.cli.parser import UsageError
     from invdiff.data.sets.archive import TRAIN
-    from invdiff.engine import config as configuration
     from invdiff.engine.files import read_json
     from invdiff.engine.prepare import prepare as prepare_archive
 
-    others = [text for text in asked.overrides if not text.startswith("seed=")]
-    if problems := [
-        *asked.problems,
-        *(f"--{text}: data prepare has --seed alone" for text in others),
-    ]:
-        raise UsageError(*problems)
-    seed = configuration.load(None, asked.overrides).seed
-    out = prepare_archive(asked.name, asked.source, asked.out, asked.ratio, seed)
+    out = prepare_archive(asked.name, asked.source, asked.out, asked.ratio, asked.ratio_seed)
     print(table(read_json(out / "preparation.json")))
     words = ["invdiff", "run", "--preset", asked.name, "--data.path", str(out / TRAIN)]
     print("train on it:", shlex.join([*words, "--out", f"runs/{asked.name}"]))

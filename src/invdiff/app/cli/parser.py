@@ -21,6 +21,10 @@ OVERRIDES = (
     "Every setting can be given here too, as --train.steps 100 or --train.steps=100; "
     "`invdiff config` lists them. "
 )
+WITHOUT_SETTINGS = {
+    "benchmark": "its table has its own",
+    "data": "it looks at pictures, not at a run",
+}
 RESUME = "The same command goes on where an interrupted one stopped."
 _SETTING = re.compile(
     r"--(?P<key>seed|processes|[A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(?P<value>.*))?", re.S
@@ -55,8 +59,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     asked, extra = parser.parse_known_args(rest)
     verb = _verbs(parser)[asked.verb]
     problems += [problem for problem in _unknown(extra, verb) if problem]
-    if overrides and asked.verb == "benchmark":
-        problems.append("benchmark takes no settings: its table has its own")
+    if overrides and asked.verb in WITHOUT_SETTINGS:
+        problems.append(f"{asked.verb} takes no settings: {WITHOUT_SETTINGS[asked.verb]}")
     asked.overrides, asked.problems = overrides, problems
     return asked
 
@@ -76,8 +80,8 @@ def build() -> argparse.ArgumentParser:
     _run(verbs)
     for name, words in STAGE_VERBS.items():
         _stage(verbs, name, words)
-    _benchmark(verbs)
     _data(verbs)
+    _benchmark(verbs)
     _config(verbs)
     return parser
 
@@ -116,6 +120,14 @@ def _stage(verbs: Any, name: str, words: str) -> None:
     )
 
 
+def _data(verbs: Any) -> None:
+    parser = _verb(verbs, "data", "look at pictures and captions before a run")
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=_Parser
+    )
+    data_prepare.arguments(_verb(actions, "prepare", data_prepare.WORDS, data_prepare.MORE))
+
+
 def _benchmark(verbs: Any) -> None:
     parser = _verb(verbs, "benchmark", "run the method and its alternatives side by side")
     actions = parser.add_subparsers(
@@ -125,14 +137,6 @@ def _benchmark(verbs: Any) -> None:
     run.add_argument("name", metavar="NAME", help="name of the benchmark, as in faces")
     run.add_argument("--seeds", type=_count, default=3, metavar="N", help="training seeds (3)")
     _out(run, words="folder for the tables and runs")
-
-
-def _data(verbs: Any) -> None:
-    parser = _verb(verbs, "data", "work on pictures before a run")
-    actions = parser.add_subparsers(
-        dest="action", metavar="ACTION", required=True, parser_class=_Parser
-    )
-    data_prepare.arguments(_verb(actions, "prepare", data_prepare.WORDS, data_prepare.MORE))
 
 
 def _config(verbs: Any) -> None:

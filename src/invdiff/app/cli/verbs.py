@@ -69,6 +69,11 @@ def _one_stage(asked: argparse.Namespace) -> None:
     print(result)
 
 
+def _data(asked: argparse.Namespace) -> None:
+    _stop_at(asked.problems)
+    _DATA_ACTIONS[asked.action](asked)
+
+
 def _benchmark(asked: argparse.Namespace) -> None:
     _stop_at(asked.problems)
     from invdiff.engine.benchmark import OURS, benchmark, folder_of
@@ -79,10 +84,6 @@ def _benchmark(asked: argparse.Namespace) -> None:
     print(table.read_text(encoding="utf-8"))
     print(f"table: {table}")
     print(f"report: {report}")
-
-
-def _data(asked: argparse.Namespace) -> None:
-    _DATA_ACTIONS[asked.action](asked)
 
 
 def _config(asked: argparse.Namespace) -> None:
@@ -138,8 +139,8 @@ _DATA_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
 _VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": _demo,
     "run": _all_stages,
+    "data": _data,
     "benchmark": _benchmark,
     "config": _config,
-    "data": _data,
     **dict.fromkeys(STAGE_VERBS, _one_stage),
 }
