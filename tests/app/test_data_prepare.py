@@ -32,9 +32,16 @@ def test_groups_and_checks_are_told(archive, capsys):
     assert lines[8].split() == ["female,", "Black", "3", "1"]
     assert lines[9].split() == ["all", "14", "7"]
     assert "checked: 49 pictures: all there and readable" in lines
-    assert lines[-1].startswith(
-        "train on it: invdiff run --preset fairface --data.path faces/train"
-    )
+    command = "invdiff run --preset fairface --data.path faces/train --out runs/fairface"
+    assert lines[-1] == f"train on it: {command}"
+
+
+def test_a_relative_folder_is_linked_from_anywhere(archive):
+    assert main(WORDS) == 0
+    split = archive.parent / "faces" / "train"
+    files = read_parquet(split / "metadata.parquet")["file_name"]
+    assert len(files) == 42
+    assert all((split / file).is_file() for file in files)
 
 
 def test_the_seed_chooses_the_pictures(archive):
