@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import invdiff
+from invdiff.app.cli import data_prepare
 
 STAGE_VERBS = {
     "discover": "infer groups of images that go with or against the model",
@@ -22,9 +23,10 @@ OVERRIDES = (
     "`invdiff config` lists them. "
 )
 RESUME = "The same command goes on where an interrupted one stopped."
-PRESETS = "faces, faces-quick, flux, sd15, sdxl"
+PRESETS = "celeba, faces, faces-quick, fairface, flux, sd15, sdxl, waterbirds"
 WITHOUT_SETTINGS = {
     "benchmark": "its table has its own",
+    "data": "it looks at pictures, not at a run",
     "export": "the run has its own",
 }
 _SETTING = re.compile(
@@ -82,6 +84,7 @@ def build() -> argparse.ArgumentParser:
     for name, words in STAGE_VERBS.items():
         _stage(verbs, name, words)
     _export(verbs)
+    _data(verbs)
     _benchmark(verbs)
     _config(verbs)
     _doctor(verbs)
@@ -159,6 +162,14 @@ def _doctor(verbs: Any) -> None:
     parser = _verb(verbs, "doctor", words, more + OVERRIDES)
     _source(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def _data(verbs: Any) -> None:
+    parser = _verb(verbs, "data", "look at pictures and captions before a run")
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=_Parser
+    )
+    data_prepare.arguments(_verb(actions, "prepare", data_prepare.WORDS, data_prepare.MORE))
 
 
 def _benchmark(verbs: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from invdiff.app.api import Run
+from invdiff.app.cli import data_prepare
 from invdiff.app.cli.parser import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
 from invdiff.engine import config as configuration
@@ -66,6 +67,11 @@ def _one_stage(asked: argparse.Namespace) -> None:
         else f"{stage}: done"
     )
     print(result)
+
+
+def _data(asked: argparse.Namespace) -> None:
+    _stop_at(asked.problems)
+    _DATA_ACTIONS[asked.action](asked)
 
 
 def _benchmark(asked: argparse.Namespace) -> None:
@@ -160,10 +166,15 @@ def _stop_at(problems: list[str]) -> None:
         raise UsageError(*dict.fromkeys(problems))
 
 
+_DATA_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "prepare": data_prepare.prepare,
+}
+
 _VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": _demo,
     "run": _all_stages,
     "export": _export,
+    "data": _data,
     "benchmark": _benchmark,
     "doctor": _doctor,
     "config": _config,

@@ -1,1 +1,1 @@
-"""Embedded data sets, one file a set."""
+"""Data sets by name: embedded ones, and readers of benchmarks' official archives."""

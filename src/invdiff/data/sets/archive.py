@@ -1,0 +1,161 @@
+"""What the benchmarks' official archives have in common: finding their files and trusting them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from invdiff.data.pictures import formats, one_line
+from invdiff.errors import DataError
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+PACKED = (".zip", ".tar.gz", ".tgz", ".7z", ".rar")
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Pictures by split and by a class of the set, such as {"train": {"landbird on land": 3498}}."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of the official archive, to hold a copy against.
+
+    `counts` are pictures by split and class; `md5` the digests of label files whose publisher or
+    a widely used loader gives them; `size` the width and height of every picture, where all agree.
+    """
+
+    counts: Counts
+    md5: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of a benchmark: `file` is its path inside the archive's picture folder."""
+
+    file: str
+    split: str
+    caption: str
+    group: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A checked archive; `checked` and `notes` say in words what was checked and what to know."""
+
+    pictures: Path
+    entries: tuple[Entry, ...]
+    checked: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def locate(folder: Path, *candidates: str) -> Path:
+    """The first of `candidates` below `folder`. DataError says what is missing, or still packed."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; give --from the folder of the unpacked archive")
+    for name in candidates:
+        if (folder / name).exists():
+            return folder / name
+    for name in candidates:
+        for place in (folder / name, folder / Path(name).parts[0]):
+            packed = [place.with_name(place.name + suffix) for suffix in PACKED]
+            if found := next((path for path in packed if path.is_file()), None):
+                raise DataError(f"{found} is still packed; unpack it there and try again")
+    wanted = " or ".join(candidates)
+    raise DataError(f"{folder} has no {wanted}; give --from the folder of the unpacked archive")
+
+
+def check_md5(path: Path, published: Published) -> None:
+    """DataError when a label file is not the published one."""
+    if path.name not in published.md5:
+        return
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    if digest.hexdigest() != published.md5[path.name]:
+        raise DataError(
+            f"{path} is not the published file: its MD5 is {digest.hexdigest()}, "
+            f"not {published.md5[path.name]}; take it from the official archive again"
+        )
+
+
+def check_counts(path: Path, pictures: Iterable[tuple[str, str]], published: Counts) -> None:
+    """DataError when `path` lists other numbers of (split, class) than were published."""
+    found = Counter(pictures)
+    wanted = {
+        (split, name): count
+        for split, classes in published.items()
+        for name, count in classes.items()
+    }
+    wrong = [key for key in sorted(wanted | found) if found[key] != wanted.get(key, 0)]
+    if wrong:
+        split, name = wrong[0]
+        more = f" (and {len(wrong) - 1} other numbers differ)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{path} lists {found[wrong[0]]} pictures of {name!r} in the {split} split, the "
+            f"published set has {wanted.get(wrong[0], 0)}{more}; "
+            "take it from the official archive again"
+        )
+
+
+def check_distinct(path: Path, names: Sequence[str]) -> None:
+    """DataError when `path` lists a picture twice."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise DataError(
+            f"{path} lists {name} {count} times; take it from the official archive again"
+        )
+
+
+def check_pictures(folder: Path, names: Sequence[str], size: tuple[int, int] | None) -> str:
+    """Read every picture to its end; returns what was checked, in words.
+
+    Raises DataError that names the first picture that is missing or altered.
+    """
+    faults = []
+    for name in tqdm(names, desc="checking pictures", unit=" pictures", disable=None, leave=False):
+        if fault := fault_of(folder / name, size):
+            faults.append((folder / name, fault))
+    if faults:
+        path, fault = faults[0]
+        raise DataError(
+            f"{path} {fault} ({len(faults)} of {len(names)} pictures are missing or altered); "
+            "unpack the official archive again"
+        )
+    pixels = f", {size[0]} x {size[1]} pixels each" if size else ""
+    return f"{len(names):,} pictures: all there and readable{pixels}"
+
+
+def fault_of(path: Path, size: tuple[int, int] | None) -> str:
+    """What is wrong with a picture file, "" if nothing is."""
+    try:
+        with Image.open(path, formats=formats()) as image:
+            if size and image.size != size:
+                return f"has {image.size[0]} x {image.size[1]} pixels, not {size[0]} x {size[1]}"
+            image.draft("L", (1, 1))  # a JPEG is read to its end, at an eighth of its size
+            image.load()
+    except FileNotFoundError:
+        return "is missing"
+    except Exception as error:  # decoders meet damaged bytes with whatever they run into
+        return f"cannot be read: {one_line(error)}"
+    return ""
+
+
+def named(path: Path, column: str, values: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """Codes of a label file by their names. DataError for a code that has none."""
+    for row, value in enumerate(values, start=1):
+        if value not in names:
+            raise DataError(
+                f"{path}, row {row}: {column} is {value!r}, which is none of {', '.join(names)}; "
+                "take it from the official archive again"
+            )
+    return [names[value] for value in values]
+
+
+def with_article(noun: str) -> str:
+    """`a sparrow`, `an auklet`, `a european goldfinch`."""
+    vowel = noun[0] in "aeiou" and not noun.startswith("eu")
+    return f"{'an' if vowel else 'a'} {noun}"
