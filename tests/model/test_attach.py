@@ -57,10 +57,9 @@ def stock(folder):
 
 def draw(pipe, scale=2.5, **options):
     """Two pictures with classifier-free guidance, in [0, 1]; picture k depends on seed k."""
-    seeds = [torch.Generator().manual_seed(seed) for seed in range(2)]
     prompts = ["a person wearing a hat", "a person"]
     options = {"num_inference_steps": STEPS, "guidance_scale": scale, **options}
-    return pipe(prompts, generator=seeds, output_type="np", **options).images
+    return pipe(prompts, generator=tiny.seeds(2), output_type="np", **options).images
 
 
 def inputs(batch=2):
