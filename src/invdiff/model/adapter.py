@@ -167,6 +167,19 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         )
     for name, layer in _layers(module).items():  # loading has switched the other LoRAs off
         layer.set_adapter([*others.get(name, ()), NAME])
+    _restore_precision(module, folder, prefix)
+
+
+def _restore_precision(module: nn.Module, folder: Path, prefix: str) -> None:
+    """Load again what PEFT rounded to a layer's storage type (layerwise casting, 8 bits).
+
+    The casting covers the layer, not the adapter that came later: nothing would lift it for use.
+    """
+    with opened(folder / FILE) as file:
+        for name, weight in _named(module):
+            if weight.element_size() == 1:
+                exact = file.get_tensor(f"{prefix}.{name}")
+                weight.data = exact.to(weight.device, torch.float32)
 
 
 def enable(module: nn.Module, on: bool) -> None:

@@ -16,6 +16,7 @@ from diffusers.hooks.hooks import StateManager
 from torch import Tensor, nn
 
 from invdiff.core.guidance import (
+    Passes,
     Strength,
     coefficients,
     combine,
@@ -82,11 +83,12 @@ class Guided(ModelHook):
         self.cache_name.reset()
         return module
 
+    # Of a compiled network the passes are compiled, the choice between them is not.
+    @torch.compiler.disable(recursive=False)
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Called instead of the denoiser's `forward`."""
         self.calls += 1
-        coefficient = self._coefficient(module, args, kwargs)
-        passes = passes_needed(coefficient)
+        coefficient, passes = self._plan(module, args, kwargs)
         self.applied += passes != "base"
         announced = self.cache_name.current
 
@@ -97,7 +99,15 @@ class Guided(ModelHook):
         if passes != "both":
             return run(passes == "adapted")
         base, adapted = run(False), run(True)
-        return _replaced(base, combine(_first(base), _first(adapted), coefficient))
+        return _mixed(base, adapted, coefficient)
+
+    @torch.compiler.disable
+    def _plan(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Passes]:
+        """Coefficients of this call and the passes they need."""
+        coefficient = self._coefficient(module, args, kwargs)
+        return coefficient, passes_needed(coefficient)
 
     def _coefficient(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -210,6 +220,12 @@ def _name(announced: Any) -> str | None:
     """The name of a denoiser call that the pipeline announced; older diffusers give it alone."""
     name: str | None = getattr(announced, "name", announced)
     return name
+
+
+@torch.compiler.disable
+def _mixed(base: Any, adapted: Any, coefficient: Tensor) -> Any:
+    """The output between two outputs of the network."""
+    return _replaced(base, combine(_first(base), _first(adapted), coefficient))
 
 
 def _first(output: Any) -> Tensor:
