@@ -1,10 +1,12 @@
 """The guidance together with what else people do to a pipeline: the same pictures, or an error."""
 
+import inspect
+
 import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, FirstBlockCacheConfig
 from PIL import Image
 from tests.model import tiny
 from tests.model import tiny_families as families
@@ -274,7 +276,39 @@ def latent_shape(model):
     return model.encode_images(np.zeros((1, size, size, 3), np.uint8)).shape[1:]
 
 
-# Compiling, casting
+# Compiling, casting, caching
+
+
+def test_attaching_leaves_the_signature_of_the_network(folder):
+    """Pipelines and exporters read it; the hooks of diffusers before 0.40 hid it."""
+    pipe = tiny.pipeline()
+    before = inspect.signature(pipe.unet.forward)
+    attach(pipe, folder)
+    assert inspect.signature(pipe.unet.forward) == before
+
+
+def test_a_whole_cached_flux_is_guided_in_both_branches(tmp_path):
+    """First-block caching through the pipeline's own announcements, against stock LoRA and base."""
+
+    def cached():
+        pipe = families.pipeline("flux", guidance_embeds=False)
+        pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.5))
+        return pipe
+
+    saved(families.pipeline("flux", guidance_embeds=False).transformer, tmp_path, size=0.3)
+    options = from_pipeline(plain := cached()).call_options(2.5) | {"num_inference_steps": 8}
+    stock, pipe, early = cached(), cached(), families.pipeline("flux", guidance_embeds=False)
+    stock.load_lora_weights(tmp_path)
+    attach(pipe, tmp_path, strength=1.0)
+    attach(early, tmp_path, strength=1.0)
+    early.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.5))
+    guided, base = draw(stock, **options), draw(plain, **options)
+    assert different(guided, base)
+    for each in (pipe, early):
+        set_strength(each, 1.0)
+        assert np.array_equal(draw(each, **options), guided)
+        set_strength(each, 0.0)
+        assert np.array_equal(draw(each, **options), base)
 
 
 @pytest.mark.parametrize("first", ["compile", "attach"])

@@ -76,5 +76,4 @@ def from_pipeline(pipeline: Any) -> Denoiser:
             f"{name} needs more than a prompt: discover and train with "
             f"{family.pipeline}.from_pipe(pipe), then attach the adapter to the {name}"
         )
-    denoiser: Denoiser = family.opener()(pipeline)
-    return denoiser
+    return family.opener()(pipeline)

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from invdiff.model.denoiser import Denoiser
+
+Opened = Callable[[Any], Denoiser]
+
 
 @dataclass(frozen=True)
 class Family:
@@ -19,7 +23,7 @@ class Family:
     """
 
     pipeline: str
-    opener: Callable[[], Callable[[Any], Any]]
+    opener: Callable[[], Opened]
     guidance: Literal["batch", "encoder", "announced"]
     variants: frozenset[str]
 
@@ -30,37 +34,37 @@ def family_of(pipeline: Any) -> Family | None:
     return next((f for f in FAMILIES if name == f.pipeline or name in f.variants), None)
 
 
-def _stable_diffusion() -> Callable[[Any], Any]:
+def _stable_diffusion() -> Opened:
     from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
 
     return StableDiffusionDenoiser
 
 
-def _sdxl() -> Callable[[Any], Any]:
+def _sdxl() -> Opened:
     from invdiff.model.families.sdxl import SDXLDenoiser
 
     return SDXLDenoiser
 
 
-def _sd3() -> Callable[[Any], Any]:
+def _sd3() -> Opened:
     from invdiff.model.families.sd3 import SD3Denoiser
 
     return SD3Denoiser
 
 
-def _flux() -> Callable[[Any], Any]:
+def _flux() -> Opened:
     from invdiff.model.families.flux import FluxDenoiser
 
     return FluxDenoiser
 
 
-def _pixart() -> Callable[[Any], Any]:
+def _pixart() -> Opened:
     from invdiff.model.families.pixart import PixArtDenoiser
 
     return PixArtDenoiser
 
 
-def _sana() -> Callable[[Any], Any]:
+def _sana() -> Opened:
     from invdiff.model.families.sana import SanaDenoiser
 
     return SanaDenoiser
