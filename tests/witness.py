@@ -138,11 +138,12 @@ def scores(model, found, seed, at=(0.98, 0.94, 0.88), draws=2):
     """Losses of every image under its own prompt and none, with noise that all images share."""
     owner = torch.Generator().manual_seed(seed)
     tokens = found.tokens
+    both = torch.cat([tokens, NULL.expand_as(tokens)])
     own, null = np.empty((2, len(tokens), len(at), draws))
     for level, fraction in enumerate(at):
         for number in range(draws):
             noise = torch.randn((1, 2), generator=owner)
-            pair = score_batch(model, SCHEDULE, found.latents, tokens, NULL, noise, fraction)
+            pair = score_batch(model, SCHEDULE, found.latents, both, noise, fraction)
             own[:, level, number], null[:, level, number] = (loss.numpy() for loss in pair)
     return Scores(own, null)
 

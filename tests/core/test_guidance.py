@@ -11,6 +11,7 @@ from invdiff.core.guidance import (
     conditional_half,
     noise_level,
     passes_needed,
+    strength_at,
 )
 from invdiff.core.schedule import Schedule
 
@@ -50,15 +51,38 @@ def test_coefficients_include_both_ends_of_the_window():
     assert coefficients(level, 2.0, (0.0, 1.0)).tolist() == [2] * 5
 
 
+def test_a_strength_may_follow_the_level():
+    level = torch.tensor([0.0, 0.25, 1.0])
+    assert strength_at(level, -1.5).tolist() == [-1.5] * 3
+    assert strength_at(level, lambda x: 2 * x).tolist() == [0, 0.5, 2]
+    assert strength_at(level, [1.0, 3.0]).tolist() == [1, 1.5, 3]
+    assert strength_at(level, (0.0, 1.0, 0.0)).tolist() == [0, 0.5, 0]
+    assert coefficients(level, [1.0, 3.0], (0.2, 1.0)).tolist() == [0, 1.5, 3]
+
+
+def test_outside_the_window_the_coefficient_is_zero_whatever_the_strength():
+    level = torch.tensor([0.0, 1.0])
+    assert coefficients(level, lambda x: 1 / x if x else float("inf"), (0.5, 1.0)).tolist() == [
+        0,
+        1,
+    ]
+
+
+def test_below_zero_the_correction_is_mirrored():
+    base, adapted = _pair()
+    mirrored = combine(base, adapted, torch.full((len(base),), -1.0))
+    torch.testing.assert_close(mirrored - base, base - adapted)
+
+
 @given(st.floats(0.01, 1))
 def test_noise_level_inverts_the_schedule(level):
     schedule = Schedule(torch.linspace(0.99, 0.01, 1000), "v")
     timestep = torch.tensor([schedule.timestep(level)])
-    assert abs(float(noise_level(timestep, schedule.timesteps)) - level) <= 0.5 / 999 + 1e-6
+    assert abs(float(noise_level(timestep, schedule.timesteps - 1)) - level) <= 0.5 / 999 + 1e-6
 
 
 def test_noise_level_ends_and_flow_models():
-    assert noise_level(torch.tensor([0, 999, 1000]), 1000).tolist() == [0, 1, 1]
+    assert noise_level(torch.tensor([0, 999, 1000]), 999).tolist() == [0, 1, 1]
     assert noise_level(torch.tensor([0.25, 1.0]), 1.0).tolist() == [0.25, 1.0]
 
 

@@ -5,7 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction, loss_weight
+from invdiff.core.schedule import (
+    Schedule,
+    add_noise,
+    clean_from_prediction,
+    flow_schedule,
+    loss_weight,
+)
 
 KINDS = ("epsilon", "v", "x0")
 SQUARES = torch.linspace(0.999, 0.01, 100)
@@ -96,3 +102,46 @@ def test_epsilon_all_but_ignores_high_noise_and_v_does_not():
     assert fall["epsilon"] < 0.01 * fall["x0"] == 0.01
     assert loss_weight(schedule, "v", high) == pytest.approx(1 / 0.99, rel=1e-4)
     assert loss_weight(schedule, "epsilon", high) == pytest.approx(0.01 / 0.99, rel=1e-4)
+
+
+FLOW = flow_schedule(1000)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=5), SHAPES)
+def test_a_flow_goes_straight_from_the_latent_to_the_noise(steps, shape):
+    clean, noise, timestep = picture(steps, shape)
+    noisy = add_noise(FLOW, clean, noise, timestep)
+    share = (timestep / 1000).view(-1, *[1] * (clean.ndim - 1))
+    torch.testing.assert_close(noisy, (1 - share) * clean + share * noise, atol=2e-6, rtol=1e-5)
+    found = clean_from_prediction(FLOW, noise - clean, noisy, timestep)
+    torch.testing.assert_close(found, clean, atol=2e-6, rtol=1e-5)
+
+
+@given(st.lists(st.integers(20, 990), min_size=1, max_size=5), SHAPES)
+def test_the_loss_of_a_flow_in_v_space_is_that_of_its_velocity(steps, shape):
+    """And in epsilon space that of the noise that the velocity implies."""
+    clean, noise, timestep = picture(steps, shape)
+    velocity = picture(steps, shape, seed=1)[0]
+    noisy = add_noise(FLOW, clean, noise, timestep)
+    found = clean_from_prediction(FLOW, velocity, noisy, timestep)
+    error = (found - clean).square().flatten(1).sum(1)
+    implied = noisy + (1 - timestep / 1000).view(-1, *[1] * (clean.ndim - 1)) * velocity
+    for space, wrong in (("v", velocity - (noise - clean)), ("epsilon", implied - noise)):
+        direct = wrong.square().flatten(1).sum(1)
+        weighted = loss_weight(FLOW, space, timestep) * error
+        torch.testing.assert_close(weighted, direct, rtol=1e-2, atol=1e-3)
+
+
+@given(st.floats(0.001, 1))
+def test_the_level_of_a_flow_is_its_share_of_noise(level):
+    step = torch.tensor([FLOW.timestep(level)])
+    signal, sigma = FLOW.factors(step, torch.zeros(1))
+    assert abs(sigma.item() - level) <= 0.5e-3 + 1e-6
+    assert signal.item() + sigma.item() == pytest.approx(1)
+
+
+def test_nothing_of_a_flow_is_infinite_at_the_ends():
+    clean, noise, timestep = picture([0, 1000], (4,))
+    assert clean_from_prediction(FLOW, noise, clean, timestep).isfinite().all()
+    for space in ("v", "epsilon", "x0"):
+        assert loss_weight(FLOW, space, timestep).isfinite().all()

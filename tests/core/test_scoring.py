@@ -30,7 +30,8 @@ def denoiser(noisy, timestep, tokens):
 
 def score(rows, level=0.8, model=denoiser):
     latents, tokens, null, noise = made_up()
-    return score_batch(model, SCHEDULE, latents[rows], tokens[rows], null, noise, level)
+    both = torch.cat([tokens[rows], null.expand_as(tokens[rows])])
+    return score_batch(model, SCHEDULE, latents[rows], both, noise, level)
 
 
 @given(st.permutations(range(COUNT)), st.integers(1, COUNT))
@@ -81,8 +82,8 @@ def test_both_conditions_go_through_the_model_in_one_pass_without_gradients():
 
 def test_the_excess_is_zero_where_the_prompt_is_the_null_prompt():
     latents, _, null, noise = made_up()
-    same = null.expand(COUNT, -1, -1)
-    own, nobody = score_batch(denoiser, SCHEDULE, latents, same, null, noise, 0.5)
+    same = null.expand(2 * COUNT, -1, -1)
+    own, nobody = score_batch(denoiser, SCHEDULE, latents, same, noise, 0.5)
     excess = Scores(own.numpy()[:, None, None], nobody.numpy()[:, None, None]).excess
     assert not excess.any()
 

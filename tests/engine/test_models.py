@@ -55,8 +55,12 @@ def test_a_pipeline_class_that_does_not_exist(copied):
 def test_a_pipeline_class_that_is_not_supported(copied):
     rewrite(copied / "model_index.json", _class_name="StableDiffusionInpaintPipeline")
     told = refusal(copied)
-    assert "StableDiffusionInpaintPipeline is not supported" in told
-    assert "StableDiffusionPipeline" in told
+    assert "StableDiffusionInpaintPipeline needs more than a prompt" in told
+    assert "train with StableDiffusionPipeline" in told
+    rewrite(copied / "model_index.json", _class_name="StableDiffusionSAGPipeline")
+    told = refusal(copied)
+    assert "StableDiffusionSAGPipeline is not supported" in told
+    assert "one of: StableDiffusionPipeline, StableDiffusionXLPipeline" in told
 
 
 def test_a_scheduler_that_predicts_something_else(copied):

@@ -57,10 +57,9 @@ def stock(folder):
 
 def draw(pipe, scale=2.5, **options):
     """Two pictures with classifier-free guidance, in [0, 1]; picture k depends on seed k."""
-    seeds = [torch.Generator().manual_seed(seed) for seed in range(2)]
     prompts = ["a person wearing a hat", "a person"]
     options = {"num_inference_steps": STEPS, "guidance_scale": scale, **options}
-    return pipe(prompts, generator=seeds, output_type="np", **options).images
+    return pipe(prompts, generator=tiny.seeds(2), output_type="np", **options).images
 
 
 def inputs(batch=2):
@@ -323,7 +322,7 @@ def test_a_cache_does_not_eat_the_guidance():
     assert not torch.allclose(base, adapted, atol=1e-2)
     for strength in (0.5, 0.0, 1.0):
         guided = network(True)
-        add_guidance(guided, strength, num_train_timesteps=1)
+        add_guidance(guided, strength, highest=1)
         expected = base + strength * (adapted - base)
         torch.testing.assert_close(cached_walk(guided), expected, rtol=1e-5, atol=1e-5)
 
@@ -415,8 +414,11 @@ def test_attaching_twice_names_detach(pipe, folder, base):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": -0.1}, "at least 0"),
-        ({"strength": float("nan")}, "at least 0"),
+        ({"strength": float("nan")}, "finite at every noise level"),
+        ({"strength": [1.0]}, "a sequence needs two numbers"),
+        ({"strength": lambda level: 1 / (1 - level)}, "function of the noise level that gives one"),
+        ({"strength": lambda level: None}, "function of the noise level that gives one"),
+        ({"strength": "much"}, "a number, a sequence of numbers, or a function"),
         ({"window": (0.6, 0.5)}, "0 <= start <= stop <= 1"),
         ({"window": (0.0, 1.5)}, "0 <= start <= stop <= 1"),
         ({"apply_to": "uncond"}, "'both' or 'cond'"),

@@ -64,6 +64,11 @@ def pipeline(seed: int = 0) -> StableDiffusionPipeline:
     return pipe
 
 
+def seeds(count: int) -> list[torch.Generator]:
+    """Generators of pictures 0, 1, ..."""
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
 def move(module: torch.nn.Module, seed: int = 7, size: float = 0.05) -> None:
     """Let a fresh adapter do something: noise on every tensor, the zero ones included."""
     generator = torch.Generator().manual_seed(seed)

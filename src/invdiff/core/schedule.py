@@ -4,6 +4,10 @@ A noise level is a fraction of the schedule in (0, 1]: 0 is clean, 1 is pure noi
 same for every model, timesteps do not. With latent z, Gaussian noise n, and schedule (a, s):
 
     z_t = a_t z + s_t n        epsilon = n        x0 = z        v = a_t n - s_t z
+
+Most schedules preserve variance, a_t^2 + s_t^2 = 1. A flow (rectified flow, flow matching) goes
+straight from the latent to the noise, a_t + s_t = 1 with s_t the level, and its denoiser predicts
+the velocity u = n - z.
 """
 
 from dataclasses import dataclass
@@ -13,14 +17,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v", "x0"]
+Space = Literal["epsilon", "v", "x0"]
+Prediction = Literal["epsilon", "v", "x0", "flow"]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A variance-preserving noise schedule and what its denoiser predicts.
+    """A noise schedule and what its denoiser predicts.
 
-    ``alphas_cumprod`` are the squared signal factors a_t^2, one a timestep, falling.
+    ``alphas_cumprod`` are the squared signal factors a_t^2, one a timestep, falling. The noise
+    factors follow from them: sqrt(1 - a_t^2), and 1 - a_t where the prediction is a flow.
     """
 
     alphas_cumprod: Float[Tensor, " timestep"]
@@ -41,7 +47,18 @@ class Schedule:
         """Signal and noise factors (a_t, s_t), shaped so that they multiply ``like``."""
         square = self.alphas_cumprod.to(like.device, torch.float32)[timestep]
         shape = (-1,) + (1,) * (like.ndim - 1)
+        if self.prediction == "flow":
+            return square.sqrt().view(shape), (1 - square.sqrt()).view(shape)
         return square.sqrt().view(shape), (1 - square).sqrt().view(shape)
+
+
+def flow_schedule(timesteps: int) -> Schedule:
+    """The straight path from latent to noise; timestep t of 0..``timesteps`` is t / ``timesteps``.
+
+    Flow models (SD3, Flux, Sana) are trained on every level in [0, 1]; the grid is what the method
+    asks them at. A sampler's shift moves its steps along the path, not the path.
+    """
+    return Schedule(torch.linspace(1, 0, timesteps + 1).square(), "flow")
 
 
 def add_noise(
@@ -67,19 +84,23 @@ def clean_from_prediction(
         return prediction
     if schedule.prediction == "v":
         return signal * noisy_latent - sigma * prediction
+    if schedule.prediction == "flow":
+        return noisy_latent - sigma * prediction
     return (noisy_latent - sigma * prediction) / signal.clamp_min(1e-4)
 
 
 def loss_weight(
-    schedule: Schedule, space: Prediction, timestep: Int[Tensor, " sample"]
+    schedule: Schedule, space: Space, timestep: Int[Tensor, " sample"]
 ) -> Float[Tensor, " sample"]:
     """What a squared error of the *clean latent* weighs when the loss is taken in ``space``.
 
     An error d of x0 is an error (a/s) d of epsilon and d/s of v. The epsilon weighting all but
-    ignores high noise, where a bias is decided; v keeps it (Salimans & Ho 2022, section 4).
+    ignores high noise, where a bias is decided; v keeps it (Salimans & Ho 2022, section 4). On the
+    path of a flow the velocity takes the place of v; its error is d/s as well.
     """
     square = schedule.alphas_cumprod.to(timestep.device, torch.float32)[timestep]
-    noise = (1 - square).clamp_min(1e-4)
+    flow = schedule.prediction == "flow"
+    noise = ((1 - square.sqrt()).square() if flow else 1 - square).clamp_min(1e-4)
     if space == "x0":
         return torch.ones_like(square)
     return 1 / noise if space == "v" else square / noise

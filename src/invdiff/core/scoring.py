@@ -7,6 +7,7 @@ decided the differences between images are far smaller than those between draws 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction, loss_weight
 
-Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+Predict = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,21 @@ def score_batch(
     predict: Predict,
     schedule: Schedule,
     clean_latent: Float[Tensor, "sample ..."],
-    condition: Float[Tensor, "sample token width"],
-    null_condition: Float[Tensor, "one token width"],
+    conditions: Any,
     noise: Float[Tensor, "one ..."],
     level: float,
 ) -> tuple[Float[Tensor, " sample"], Float[Tensor, " sample"]]:
     """Losses (own prompt, null prompt) of a batch at one level, both conditions in one pass.
 
-    ``noise`` is a single draw that every image of the data shares (common random numbers).
+    ``conditions`` are what ``predict`` takes for twice the batch: each image's own prompt, then
+    the null prompt for each. ``noise`` is a single draw that every image of the data shares (common
+    random numbers).
     """
     count = len(clean_latent)
     timestep = torch.full((count,), schedule.timestep(level), device=clean_latent.device)
     noisy = add_noise(schedule, clean_latent, noise.expand_as(clean_latent), timestep)
-    both = torch.cat([condition, null_condition.expand_as(condition)])
     doubled = torch.cat([timestep, timestep])
-    prediction = predict(torch.cat([noisy, noisy]), doubled, both)
+    prediction = predict(torch.cat([noisy, noisy]), doubled, conditions)
     loss = latent_loss(
         schedule,
         prediction,

@@ -12,6 +12,7 @@ from invdiff.engine import order
 from invdiff.engine.config import Config
 from invdiff.engine.mixture import Mixture
 from invdiff.engine.passes import shared_noise
+from invdiff.engine.prompts import encode_known
 from invdiff.model import adapter
 from invdiff.model.denoiser import Denoiser
 
@@ -52,12 +53,11 @@ def _rows(seed: int, mixture: Mixture) -> np.ndarray:
 def _losses(config: Config, denoiser: Denoiser, mixture: Mixture, rows: np.ndarray) -> np.ndarray:
     """Mean v-space loss of each image over the levels, its own prompt, shared noise."""
     device, dtype = denoiser.module.device, denoiser.module.dtype
-    names = sorted(set(mixture.prompt[rows].tolist()))
-    known = dict(zip(names, denoiser.encode_prompts(names), strict=True))
+    known = encode_known(denoiser, mixture.prompt[rows].tolist())
     total = []
     for part in np.array_split(rows, max(1, len(rows) // config.discover.batch)):
         clean = mixture.latents[torch.from_numpy(part)].to(device, dtype)
-        condition = torch.stack([known[name] for name in mixture.prompt[part]])
+        condition = known(mixture.prompt[part].tolist(), device)
         losses = torch.zeros(len(part), device=device)
         for level in LEVELS:
             noise = shared_noise(clean.shape[1:], config.seed, level, 0, device).to(dtype)

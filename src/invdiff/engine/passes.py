@@ -10,6 +10,7 @@ from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction
 from invdiff.core.scoring import score_batch
 from invdiff.engine import order
 from invdiff.engine.models import Source, require_finite, resolve
+from invdiff.engine.prompts import encode_known
 from invdiff.engine.shards import Tensors
 from invdiff.model.denoiser import Denoiser
 
@@ -59,20 +60,19 @@ class Score(Pass):
         latents, prompts = shard
         denoiser = resolve(self.source)
         device, dtype = denoiser.module.device, denoiser.module.dtype
-        names = sorted(set(prompts))
-        known = dict(zip(names, denoiser.encode_prompts(names), strict=True))
-        null = denoiser.encode_prompts([""])
+        known = encode_known(denoiser, prompts)
         shape = (len(latents), len(self.levels), self.draws)
         loss, null_loss = torch.empty(shape), torch.empty(shape)
         for start in range(0, len(latents), self.batch):
             rows = slice(start, start + self.batch)
             clean = latents[rows].to(device, dtype)
-            condition = torch.stack([known[name] for name in prompts[rows]])
+            own = prompts[rows]
+            conditions = known(own + [""] * len(own), device)
             for k, level in enumerate(self.levels):
                 for m in range(self.draws):
                     noise = shared_noise(clean.shape[1:], self.seed, level, m, device).to(dtype)
                     loss[rows, k, m], null_loss[rows, k, m] = score_batch(
-                        denoiser.predict, denoiser.schedule, clean, condition, null, noise, level
+                        denoiser.predict, denoiser.schedule, clean, conditions, noise, level
                     )
         for losses in (loss, null_loss):
             require_finite(losses, "losses of pictures", denoiser)
@@ -96,7 +96,7 @@ class Features(Pass):
         device, dtype = denoiser.module.device, denoiser.module.dtype
         schedule: Schedule = denoiser.schedule
         clean = clean.to(device, dtype)
-        null = denoiser.encode_prompts([""]).expand(len(clean), -1, -1)
+        null = denoiser.encode_prompts([""]).to(device).expand(len(clean))
         with denoiser.bottleneck() as seen:
             for level in self.levels:
                 timestep = torch.full((len(clean),), schedule.timestep(level), device=device)
@@ -123,12 +123,13 @@ class Reference(Pass):
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in owners])
         draws = [torch.randint(schedule.timesteps, (), generator=g) for g in owners]
         timestep = torch.stack(draws)
-        condition = denoiser.encode_prompts(prompts)
+        known = encode_known(denoiser, prompts)
         distance = []
         for rows in torch.arange(len(latents)).split(self.batch):
             clean, level = latents[rows].to(device), timestep[rows].to(device)
             noisy = add_noise(schedule, clean, noise[rows].to(device), level)
-            prediction = denoiser.predict(noisy, level, condition[rows])
+            condition = known([prompts[i] for i in rows.tolist()], device)
+            prediction = denoiser.predict(noisy, level, condition)
             signal, sigma = schedule.factors(level, clean)
             estimate = clean_from_prediction(schedule, prediction, noisy, level)
             epsilon = (noisy - signal * estimate) / sigma.clamp_min(1e-4)

@@ -41,12 +41,14 @@ class Sampler:
 
     def latents(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
         """Scaled latents (n, channels, height, width) on the CPU."""
-        drawn = self._draw(prompts, seeds, "latent").float().cpu()
-        return require_finite(drawn, "generated latents", resolve(self.source))
+        denoiser = resolve(self.source)
+        drawn = denoiser.spatial(self._draw(prompts, seeds, "latent")).float().cpu()
+        return require_finite(drawn, "generated latents", denoiser)
 
     @torch.no_grad()
     def _draw(self, prompts: list[str], seeds: list[int], kind: str) -> Any:
-        pipeline = resolve(self.source).pipeline
+        denoiser = resolve(self.source)
+        pipeline = denoiser.pipeline
         guided = (
             attached(pipeline, self.adapter, strength=self.strength, window=self.window)
             if self.adapter is not None
@@ -57,6 +59,6 @@ class Sampler:
                 prompt=prompts,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=self.steps,
-                guidance_scale=self.scale,
                 output_type=kind,
+                **denoiser.call_options(self.scale),
             ).images

@@ -24,6 +24,7 @@ from invdiff.engine.measure import encode, open_run_samples
 from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_levels
 from invdiff.engine.models import resolve, source_of
 from invdiff.engine.pretrain.loop import cosine
+from invdiff.engine.prompts import encode_known
 from invdiff.engine.run import RunFolder
 from invdiff.errors import ModelError, RunError
 from invdiff.model import adapter
@@ -106,10 +107,7 @@ class Trainer:
     curve: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": []})
 
     def __post_init__(self) -> None:
-        names = sorted(set(self.mixture.prompt.tolist()))
-        embedded = self.denoiser.encode_prompts(names)
-        self.condition = dict(zip(names, embedded, strict=True))
-        self.condition[""] = self.denoiser.encode_prompts([""])[0]
+        self.known = encode_known(self.denoiser, self.mixture.prompt.tolist())
         self.regrets = Regrets(self.mixture.balanced)
         self.aims: dict[str, float] = {}
 
@@ -210,7 +208,7 @@ class Trainer:
         schedule, module = self.denoiser.schedule, self.denoiser.module
         device, dtype = module.device, module.dtype
         names = np.where(dropped.numpy(), "", self.mixture.prompt[chosen.numpy()])
-        condition = torch.stack([self.condition[name] for name in names])
+        condition = self.known(names.tolist(), device)
         noisy, timestep = noisy.to(device), timestep.to(device)
         prediction = self.denoiser.predict(noisy.to(dtype), timestep, condition).float()
         estimate = clean_from_prediction(schedule, prediction, noisy, timestep)

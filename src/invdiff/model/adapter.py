@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.models.modeling_utils import ModelMixin
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
@@ -30,6 +31,8 @@ NAME = "invdiff"
 """The adapter's name inside PEFT; the file on disk does not contain it."""
 FILE = LORA_WEIGHT_NAME_SAFE
 SETTINGS_KEY = "invdiff"
+
+_PLAIN = "_class_without_lora"
 
 # Endings of the layers that carry the adapter. Attention alone is far worse at the same rank: the
 # groups differ in what convolutions draw as much as in what attention reads from the prompt.
@@ -72,6 +75,7 @@ def add_lora(module: nn.Module, rank: int, seed: int) -> None:
     if rank < 1:
         raise ModelError(f"rank is {rank}; it must be a whole number of at least 1")
     _require_free(module)
+    _give_methods(module)
     module.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets(module))
     with torch.random.fork_rng(devices=[]):  # PEFT's own draws must not disturb the caller's stream
@@ -155,6 +159,7 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
     others = _active(module)
+    _give_methods(module)
     with warnings.catch_warnings():  # a second LoRA is what was asked for
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         module.load_lora_adapter(  # type: ignore[operator]
@@ -162,6 +167,19 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         )
     for name, layer in _layers(module).items():  # loading has switched the other LoRAs off
         layer.set_adapter([*others.get(name, ()), NAME])
+    _restore_precision(module, folder, prefix)
+
+
+def _restore_precision(module: nn.Module, folder: Path, prefix: str) -> None:
+    """Load again what PEFT rounded to a layer's storage type (layerwise casting, 8 bits).
+
+    The casting covers the layer, not the adapter that came later: nothing would lift it for use.
+    """
+    with opened(folder / FILE) as file:
+        for name, weight in _named(module):
+            if weight.element_size() == 1:
+                exact = file.get_tensor(f"{prefix}.{name}")
+                weight.data = exact.to(weight.device, torch.float32)
 
 
 def enable(module: nn.Module, on: bool) -> None:
@@ -193,6 +211,7 @@ def remove(module: nn.Module) -> None:
     _layers(module)
     if set(module.peft_config) == {NAME}:  # type: ignore[arg-type]
         module.unload_lora()  # type: ignore[operator]
+        _take_methods(module)
     else:
         module.delete_adapters(NAME)  # type: ignore[operator]
 
@@ -261,10 +280,26 @@ def _switch(layer: LoraLayer, on: bool) -> None:
 
 
 def _require_free(module: nn.Module) -> None:
-    if not isinstance(module, PeftAdapterMixin):
-        raise ModelError(f"{type(module).__name__} cannot carry a LoRA in this diffusers version")
+    if not isinstance(module, ModelMixin):
+        raise ModelError(
+            f"{type(module).__name__} is no network of diffusers; pass pipe.unet or so"
+        )
     if present(module):
         raise ModelError("the network already has an InvDiff adapter; call remove or detach first")
+
+
+def _give_methods(module: nn.Module) -> None:
+    """Let a network carry a LoRA to which diffusers gives no methods for it (PixArt's).
+
+    They are those of all its other networks, mixed into a class of the same name.
+    """
+    if not isinstance(module, PeftAdapterMixin):
+        kind = type(module)
+        module.__class__ = type(kind.__name__, (kind, PeftAdapterMixin), {_PLAIN: kind})
+
+
+def _take_methods(module: nn.Module) -> None:
+    module.__class__ = getattr(type(module), _PLAIN, type(module))
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -4,8 +4,9 @@
     pipe("a person wearing a hat")
     detach(pipe)                        # the pipeline is the base again, bit for bit
 
-The denoiser computes f = f_base + s g(level) (f_adapted - f_base), see `invdiff.core.guidance`.
-This scales the *prediction*; scaling the LoRA's weights (`pipe.set_adapters`) only approximates it.
+The denoiser computes f = f_base + s g(level) (f_adapted - f_base), see `invdiff.core.guidance`:
+s may be negative, which mirrors the guidance, and may follow the noise level. This scales the
+*prediction*; scaling the LoRA's weights (`pipe.set_adapters`) only approximates it.
 Cost: one pass at strength 0, at strength 1 and outside the window, otherwise two.
 
 Attach before `enable_model_cpu_offload`: whatever wraps the denoiser later must wrap this too. A
@@ -13,47 +14,27 @@ pipeline that calls the denoiser past the guidance is stopped with a ModelError;
 also finds the run that never reached it.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
+from invdiff.core.guidance import Strength, strength_at
 from invdiff.errors import ModelError
 from invdiff.model import adapter
+from invdiff.model.calls import guide_conditional_only, highest_timestep, require_branches
 from invdiff.model.hook import Guided, add_guidance, guidance_of, remove_guidance
 
 Window = tuple[float, float]
-
-# Pipelines that denoise [unconditional, conditional] in one batch, in this order.
-CLASSIFIER_FREE_BATCH = (
-    "StableDiffusionPipeline",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionXLPipeline",
-    "StableDiffusionXLImg2ImgPipeline",
-    "SanaPipeline",
-)
-# What a denoiser receives as its timestep: a step of the scheduler, or a level in [0, 1].
-STEP_DENOISERS = (
-    "UNet2DConditionModel",
-    "SD3Transformer2DModel",
-    "PixArtTransformer2DModel",
-    "SanaTransformer2DModel",
-)
-LEVEL_DENOISERS = (
-    "FluxTransformer2DModel",
-    "Flux2Transformer2DModel",
-    "ChromaTransformer2DModel",
-    "QwenImageTransformer2DModel",
-)
 
 
 def attach(
     pipe: Any,
     adapter_folder: str | Path,
-    strength: float | None = None,
+    strength: Strength | None = None,
     window: Window = (0.0, 1.0),
     apply_to: Literal["both", "cond"] = "both",
 ) -> None:
@@ -62,12 +43,14 @@ def attach(
     Args:
         pipe: A pipeline with a `unet` or a `transformer`.
         adapter_folder: Folder with `pytorch_lora_weights.safetensors`.
-        strength: 0 = the base, 1 = as trained, above extrapolates; None = the strength that
-            calibration recommends in the file's header, or 1.
+        strength: 0 = the base, 1 = as trained, above extrapolates, below 0 mirrors; None = the
+            strength that calibration recommends in the file's header, or 1. To follow the noise
+            level: a function of it, or a sequence of strengths at levels evenly spaced from 0
+            (clean) to 1 (pure noise), linear between them.
         window: Noise levels [start, stop] at which the guidance applies, 0 = clean, 1 = pure noise.
         apply_to: "both" guides both branches of classifier-free guidance, as in training; "cond"
-            the conditional half of the batch only. Without classifier-free guidance (scale 1)
-            the whole batch is conditional and the two are the same.
+            the conditional one only. Without classifier-free guidance (scale 1) everything is
+            conditional and the two are the same.
 
     Raises:
         ModelError: The adapter is for another network, one is attached already, or a value is out
@@ -81,10 +64,12 @@ def attach(
         strength = float(adapter.read_settings(folder).get("recommended_strength", 1.0))
     _require_strength(strength)
     _require_window(window)
-    timesteps = _timesteps(pipe, module, window)
-    branches = _branches(pipe, apply_to)
+    highest = highest_timestep(pipe, module, window, strength)
+    _require_apply_to(pipe, apply_to)
     adapter.load(module, folder, pipe)
-    add_guidance(module, strength, window, timesteps, conditional_only=branches)
+    guidance = add_guidance(module, strength, window, highest)
+    if apply_to == "cond":
+        guide_conditional_only(pipe, guidance)
 
 
 def detach(pipe: Any) -> None:
@@ -99,10 +84,13 @@ def detach(pipe: Any) -> None:
     adapter.remove(module)
 
 
-def set_strength(pipe: Any, strength: float) -> None:
+def set_strength(pipe: Any, strength: Strength) -> None:
     """Change the strength, also between the steps of a run (`callback_on_step_end`)."""
     _require_strength(strength)
-    _guidance(denoiser_module(pipe)).strength = strength
+    module = denoiser_module(pipe)
+    guidance = _guidance(module)
+    guidance.highest = highest_timestep(pipe, module, guidance.window, strength)
+    guidance.strength = strength
 
 
 def applied(pipe: Any) -> int:
@@ -125,7 +113,8 @@ def verify_applied(pipe: Any) -> None:
         start, stop = guidance.window
         raise ModelError(
             f"none of the {guidance.calls} denoising steps has a noise level within [{start:g}, "
-            f"{stop:g}], the pictures are the base's; widen the window or take more steps"
+            f"{stop:g}] where the strength is not 0, the pictures are the base's; widen the window "
+            "or take more steps"
         )
 
 
@@ -160,36 +149,27 @@ def _guidance(module: nn.Module) -> Guided:
     return guidance
 
 
-def _branches(pipe: Any, apply_to: str) -> Any:
-    """None for both branches, else a function: is the batch now [unconditional, conditional]?"""
-    if apply_to == "both":
-        return None
-    if apply_to != "cond":
+def _require_strength(strength: Strength) -> None:
+    if isinstance(strength, Sequence) and len(strength) < 2:
+        raise ModelError(
+            f"strength is {strength}; a sequence needs two numbers at least, for level 0 and 1"
+        )
+    try:
+        values = strength_at(torch.tensor([0.0, 0.5, 1.0]), strength)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ModelError(
+            f"strength is {strength!r} ({error}); it must be a number, a sequence of numbers, or a "
+            "function of the noise level that gives one"
+        ) from error
+    if not bool(values.isfinite().all()):
+        raise ModelError(f"strength is {strength}; it must be finite at every noise level")
+
+
+def _require_apply_to(pipe: Any, apply_to: str) -> None:
+    if apply_to not in ("both", "cond"):
         raise ModelError(f"apply_to is {apply_to!r}; it must be 'both' or 'cond'")
-    if type(pipe).__name__ not in CLASSIFIER_FREE_BATCH:
-        raise ModelError(
-            f"apply_to='cond' needs a pipeline that denoises both branches in one batch "
-            f"({', '.join(CLASSIFIER_FREE_BATCH)}); use apply_to='both' with {type(pipe).__name__}"
-        )
-    return lambda: bool(pipe.do_classifier_free_guidance)
-
-
-def _timesteps(pipe: Any, module: nn.Module, window: Window) -> float:
-    """The range of the timesteps that the denoiser receives; 1 if they are noise levels already."""
-    name = type(module).__name__
-    if name in LEVEL_DENOISERS:
-        return 1.0
-    if name not in STEP_DENOISERS and tuple(window) != (0.0, 1.0):
-        raise ModelError(f"the noise level that {name} works at is not known; leave the window out")
-    scale = getattr(getattr(module, "config", None), "timestep_scale", 1.0)
-    return float(pipe.scheduler.config.num_train_timesteps * scale)
-
-
-def _require_strength(strength: float) -> None:
-    if not (math.isfinite(strength) and strength >= 0):
-        raise ModelError(
-            f"strength is {strength}; it must be a number of at least 0 (0 = the base)"
-        )
+    if apply_to == "cond":
+        require_branches(pipe)
 
 
 def _require_window(window: Window) -> None:

@@ -13,13 +13,15 @@ import torch
 
 from invdiff.core.schedule import Schedule
 from invdiff.errors import ModelError
+from invdiff.model.condition import Condition
 
 
 class Denoiser(Protocol):
-    """A frozen pretrained text-to-image model, seen through four doors.
+    """A frozen pretrained text-to-image model.
 
     ``pipeline`` is the stock diffusers pipeline, ``module`` its network (adapters attach there), a
-    torch module that knows its ``device`` and ``dtype``, as those of diffusers do.
+    torch module that knows its ``device`` and ``dtype``, as those of diffusers do. Pictures are
+    ``image_size`` pixels a side.
     """
 
     pipeline: Any
@@ -30,27 +32,48 @@ class Denoiser(Protocol):
     def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
         """Scaled latents (n, channels, height, width) of uint8 pictures (n, size, size, 3)."""
 
-    def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Conditions (n, tokens, width); the empty prompt is the null prompt."""
+    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+        """Conditions as the pipeline's own call makes them.
+
+        The empty prompt is the null prompt: what the pipeline compares with in classifier-free
+        guidance when it is given no negative prompt.
+        """
+
+    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+        """One vector a prompt (n, width), float32: alike for prompts that mean alike."""
 
     def predict(
-        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor
+        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
-        """The prediction of ``module`` at integer timesteps (n,), shaped like the latent."""
+        """The prediction at integer timesteps (n,) of ``schedule``, shaped like the latent."""
 
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """Within it, each prediction appends its pooled bottleneck features (n, width)."""
 
+    def call_options(self, scale: float) -> dict[str, Any]:
+        """Arguments of the pipeline's own call that mean guidance scale ``scale``, size included.
+
+        1 is without guidance.
+        """
+
+    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+        """Latents (n, channels, height, width) of those that the pipeline's own call gives."""
+
 
 def from_pipeline(pipeline: Any) -> Denoiser:
-    """The denoiser of a loaded diffusers pipeline; the error names what is supported."""
-    from invdiff.model.families import FAMILIES
+    """The denoiser of a loaded text-to-image pipeline of diffusers.
 
-    for classes, family in FAMILIES:
-        if type(pipeline).__name__ in classes:
-            return family()(pipeline)
-    supported = sorted(name for classes, _ in FAMILIES for name in classes)
-    raise ModelError(
-        f"{type(pipeline).__name__} is not supported; load the model as one of: "
-        + ", ".join(supported)
-    )
+    Raises ModelError for any other; the error names what is supported.
+    """
+    from invdiff.model.families import FAMILIES, family_of
+
+    name, family = type(pipeline).__name__, family_of(pipeline)
+    if family is None:
+        supported = ", ".join(each.pipeline for each in FAMILIES)
+        raise ModelError(f"{name} is not supported; load the model as one of: {supported}")
+    if name in family.variants:
+        raise ModelError(
+            f"{name} needs more than a prompt: discover and train with "
+            f"{family.pipeline}.from_pipe(pipe), then attach the adapter to the {name}"
+        )
+    return family.opener()(pipeline)

@@ -8,7 +8,7 @@ hook replaces `forward` (diffusers `HookRegistry`); a second, independent one wa
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
@@ -16,6 +16,8 @@ from diffusers.hooks.hooks import StateManager
 from torch import Tensor, nn
 
 from invdiff.core.guidance import (
+    Passes,
+    Strength,
     coefficients,
     combine,
     conditional_half,
@@ -26,6 +28,12 @@ from invdiff.errors import ModelError
 from invdiff.model import adapter
 
 HOOK = "invdiff_guidance"
+FULL = (0.0, 1.0)
+
+Branch = Literal["cond", "uncond", "both"]
+"""What the batch of a denoiser call holds; "both" is [unconditional, conditional] halves."""
+Branches = Callable[[str | None], Branch]
+"""Tells it, from the name that the pipeline announced for the call if it did."""
 
 
 class CacheName(StateManager):
@@ -45,41 +53,42 @@ class CacheName(StateManager):
 
 
 class Guided(ModelHook):
-    """f = f_base + s g(level) (f_adapted - f_base), with the LoRA switched within one network.
+    """f = f_base + s(level) g(level) (f_adapted - f_base), the LoRA switched within one network.
 
-    `strength` may be set at any time. `calls` counts denoiser calls, `applied` those in which the
-    adapter had a part. The whole output is combined, learned variances included, so that it goes
-    over into the base at 0 and into the stock LoRA at 1 without a step.
+    `strength` may be set at any time. With `branches` only conditional pictures are guided.
+    `highest` is the timestep of level 1. `calls` counts denoiser calls, `applied` those in which
+    the adapter had a part. The whole output is combined, learned variances included, so that it
+    goes over into the base at 0 and into the stock LoRA at 1 without a step.
     """
 
     _is_stateful = True
 
     def __init__(
         self,
-        strength: float,
+        strength: Strength,
         window: tuple[float, float],
-        timesteps: float,
-        conditional_only: Callable[[], bool] | None,
+        highest: float,
     ) -> None:
         super().__init__()
-        self.strength, self.timesteps = strength, timesteps
+        self.strength, self.highest = strength, highest
         self.window = (float(window[0]), float(window[1]))
-        self.conditional_only = conditional_only
+        self.branches: Branches | None = None
         self.calls = 0
         self.applied = 0
         self.cache_name = CacheName()
-        self.watch: list[torch.utils.hooks.RemovableHandle] = []
+        self.cleanup: list[Callable[[], None]] = []
 
     def reset_state(self, module: nn.Module) -> nn.Module:
         """Part of diffusers' protocol for hooks that hold a StateManager."""
         self.cache_name.reset()
         return module
 
+    # Of a compiled network the passes are compiled, the choice between them is not.
+    @torch.compiler.disable(recursive=False)
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Called instead of the denoiser's `forward`."""
         self.calls += 1
-        coefficient = self._coefficient(module, args, kwargs)
-        passes = passes_needed(coefficient)
+        coefficient, passes = self._plan(module, args, kwargs)
         self.applied += passes != "base"
         announced = self.cache_name.current
 
@@ -90,47 +99,71 @@ class Guided(ModelHook):
         if passes != "both":
             return run(passes == "adapted")
         base, adapted = run(False), run(True)
-        return _replaced(base, combine(_first(base), _first(adapted), coefficient))
+        return _mixed(base, adapted, coefficient)
+
+    @torch.compiler.disable
+    def _plan(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Passes]:
+        """Coefficients of this call and the passes they need."""
+        coefficient = self._coefficient(module, args, kwargs)
+        return coefficient, passes_needed(coefficient)
 
     def _coefficient(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        """Coefficient s g(level) of each sample, or one for all, on the CPU."""
-
-        def given(*names: str) -> Any:
-            call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
-            return next(call.arguments[name] for name in names if name in call.arguments)
-
-        level = torch.ones(1)  # any level: all are inside
-        if self.window != (0.0, 1.0):
-            timestep = torch.as_tensor(given("timestep")).detach().cpu().reshape(-1)
-            level = noise_level(timestep, self.timesteps)
-        coefficient = coefficients(level, float(self.strength), self.window)
-        if self.conditional_only is None or not self.conditional_only():
+        """Coefficient s(level) g(level) of each sample, or one for all, on the CPU."""
+        given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
+        level = torch.ones(1)  # any level will do: the strength is the same at all of them
+        if self.window != FULL or not isinstance(self.strength, int | float):
+            timestep = torch.as_tensor(given["timestep"]).detach().cpu().reshape(-1)
+            level = noise_level(timestep, self.highest)
+        coefficient = coefficients(level, self.strength, self.window)
+        if not bool(coefficient.isfinite().all()):
+            raise ModelError(
+                f"the strength at noise level {level.tolist()} is {coefficient.tolist()}; "
+                "it must be a finite number at every level in [0, 1]"
+            )
+        if self.branches is None:
             return coefficient
-        return conditional_half(coefficient.expand(len(given("sample", "hidden_states"))))
+        batch = given["sample"] if "sample" in given else given["hidden_states"]
+        return self._conditional(coefficient.expand(len(batch)), batch)
+
+    def _conditional(self, coefficient: Tensor, batch: Tensor) -> Tensor:
+        """The coefficients of the conditional pictures; the others' are 0."""
+        assert self.branches is not None
+        holds = self.branches(_name(self.cache_name.current))
+        if holds == "cond":
+            return coefficient
+        if holds == "uncond":
+            return torch.zeros_like(coefficient)
+        halves = batch.chunk(2)
+        if len(batch) % 2 or not torch.equal(*halves):
+            raise ModelError(
+                f"a batch of {len(batch)} is not [unconditional, conditional] halves of the same "
+                "pictures; use apply_to='both' with this pipeline"
+            )
+        return conditional_half(coefficient)
 
 
 def add_guidance(
     module: nn.Module,
-    strength: float = 1.0,
-    window: tuple[float, float] = (0.0, 1.0),
-    num_train_timesteps: float = 1000,
-    conditional_only: Callable[[], bool] | None = None,
+    strength: Strength = 1.0,
+    window: tuple[float, float] = FULL,
+    highest: float = 999,
 ) -> Guided:
     """Guide a network that carries an adapter already, one in training for instance.
 
-    `num_train_timesteps` is the range of the timesteps the network is called with (1: they are
-    levels). `conditional_only` says at each call whether the batch is [unconditional, conditional]
-    and only its second half is to be guided. Raises ModelError without an adapter or if guided.
+    `highest` is the timestep that the network is called with at pure noise. Raises ModelError
+    without an adapter or if guided.
     """
     if not adapter.present(module):
         raise ModelError("the network carries no adapter; call add_lora or adapter.load first")
     if guidance_of(module) is not None:
         raise ModelError("the network is guided already; call remove_guidance first")
-    guidance = Guided(strength, window, num_train_timesteps, conditional_only)
+    guidance = Guided(strength, window, highest)
     HookRegistry.check_if_exists_or_initialize(module).register_hook(guidance, HOOK)
-    guidance.watch = _watch(module, guidance)
+    guidance.cleanup += [handle.remove for handle in _watch(module, guidance)]
     return guidance
 
 
@@ -139,8 +172,8 @@ def remove_guidance(module: nn.Module) -> None:
     guidance = guidance_of(module)
     if guidance is None:
         raise ModelError("the network is not guided; call add_guidance first")
-    for handle in guidance.watch:
-        handle.remove()
+    for undo in guidance.cleanup:
+        undo()
     module._diffusers_hook.remove_hook(HOOK)  # type: ignore[union-attr, operator]
 
 
@@ -181,6 +214,18 @@ def _own_cache(module: nn.Module, announced: Any, on: bool) -> AbstractContextMa
     name = f"invdiff_{'adapted' if on else 'base'}_{details.pop('name')}"
     context: AbstractContextManager[Any] = module.cache_context(name, **details)  # type: ignore[operator]
     return context
+
+
+def _name(announced: Any) -> str | None:
+    """The name of a denoiser call that the pipeline announced; older diffusers give it alone."""
+    name: str | None = getattr(announced, "name", announced)
+    return name
+
+
+@torch.compiler.disable
+def _mixed(base: Any, adapted: Any, coefficient: Tensor) -> Any:
+    """The output between two outputs of the network."""
+    return _replaced(base, combine(_first(base), _first(adapted), coefficient))
 
 
 def _first(output: Any) -> Tensor:

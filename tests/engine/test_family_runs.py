@@ -1,0 +1,195 @@
+"""The same run on a tiny model of every family: discover, train, sample, and the adapter's file.
+
+Nothing in the settings names a family. The pictures of an adapter are the same whether it is
+attached, loaded by diffusers itself, or merged into the weights.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.model import tiny
+from tests.model import tiny_families as families
+
+import invdiff
+from invdiff import Run
+from invdiff.core.guidance import combine
+from invdiff.engine.config import parse
+from invdiff.engine.files import read_json
+from invdiff.model import adapter
+from invdiff.model.attach import attached
+from invdiff.model.denoiser import from_pipeline
+from tiny_world import COAT, HAT, pictures, table
+
+SCALE, STEPS = 2.5, 2
+SETTINGS = {
+    "data": {"min_images": 12, "label_column": "colour"},
+    "discover": {
+        "estimator": "labels", "images_per_prompt": 12, "levels": [0.9], "feature_levels": [0.3],
+    },
+    "train": {"steps": 3, "batch": 4, "rank": 2, "learning_rate": 1.0, "feedback": [0.5]},
+    "calibrate": {"images_per_prompt": 2, "strengths": [0.0, 1.0], "guidance_scale": SCALE},
+    "sample": {
+        "images_per_prompt": 2, "guidance_scales": [SCALE], "steps": STEPS, "strength": 1.0,
+    },
+    "evaluate": {"resamples": 100},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A pipeline after a run, and the run."""
+
+    name: str
+    pipe: Any
+    run: Path
+
+    def fresh(self) -> Any:
+        return families.pipeline(self.name)
+
+    def draw(self, pipe: Any) -> np.ndarray:
+        """Two pictures in [0, 1] by the pipeline's own call, with classifier-free guidance."""
+        options = from_pipeline(pipe).call_options(SCALE)
+        return pipe(
+            prompt=[HAT, COAT],
+            generator=tiny.seeds(2),
+            num_inference_steps=STEPS,
+            output_type="np",
+            **options,
+        ).images
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return pictures(tmp_path_factory.mktemp("pictures") / "data", share=0.75, count=12)
+
+
+@pytest.fixture(scope="module", params=list(families.BUILDERS))
+def trained(request, data, tmp_path_factory):
+    pipe = families.pipeline(request.param)
+    settings = SETTINGS | {"data": SETTINGS["data"] | {"path": str(data)}}
+    run = Run(tmp_path_factory.mktemp("run") / "run", parse(settings), pipeline=pipe)
+    for stage in (run.discover, run.train, run.sample):
+        stage()
+    return Trained(request.param, pipe, run.path)
+
+
+@pytest.fixture
+def folder(trained):
+    return trained.run / "adapter"
+
+
+@pytest.fixture(scope="module")
+def base(trained):
+    return trained.draw(trained.fresh())
+
+
+@pytest.fixture(scope="module")
+def guided(trained):
+    with attached(pipe := trained.fresh(), trained.run / "adapter", strength=1.0):
+        return trained.draw(pipe)
+
+
+def test_the_run_leaves_the_pipeline_as_it_was(trained, base):
+    assert np.array_equal(trained.draw(trained.pipe), base)
+    assert type(trained.pipe) is type(trained.fresh())
+    network, plain = (from_pipeline(each).module for each in (trained.pipe, trained.fresh()))
+    assert type(network) is type(plain)
+    assert list(network.state_dict()) == list(plain.state_dict())
+
+
+def test_training_was_that_of_three_finite_steps(trained):
+    record = read_json(trained.run / "training.json")
+    assert record["steps"] == 3
+    assert np.isfinite(record["curve"]["loss"]).all()
+    assert set(record["aims"]) == {HAT, COAT}
+    scores = table(trained.run / "scores.parquet")
+    assert np.isfinite(scores["loss"]).all()
+    assert scores["excess"].any()
+
+
+def test_the_adapter_changes_the_pictures(base, guided):
+    assert np.abs(base - guided).max() > 0.005
+
+
+def test_the_samples_are_those_of_the_two_networks(trained):
+    rows = table(trained.run / "samples.parquet")
+    assert len(rows["arm"]) == 2 * 2 * 2
+    seen = [np.asarray(Image.open(trained.run / path)) for path in rows["path"]]
+    size = from_pipeline(trained.pipe).image_size
+    assert {picture.shape for picture in seen} == {(size, size, 3)}
+    of = {arm: np.stack([p for p, a in zip(seen, rows["arm"], strict=True) if a == arm])
+          for arm in ("base", "guided")}  # fmt: skip
+    assert not np.array_equal(of["base"], of["guided"])
+
+
+def test_strength_zero_is_the_base_to_the_bit(trained, folder, base):
+    with attached(pipe := trained.fresh(), folder, strength=0.0):
+        assert np.array_equal(trained.draw(pipe), base)
+    assert np.array_equal(trained.draw(pipe), base)
+
+
+def test_the_stock_loader_gives_the_same_pictures(trained, folder, guided):
+    """PixArt has none in diffusers; every other family is loaded by it."""
+    pipe = trained.fresh()
+    assert hasattr(pipe, "load_lora_weights") == (trained.name != "pixart")
+    if trained.name != "pixart":
+        pipe.load_lora_weights(folder)
+        assert np.array_equal(trained.draw(pipe), guided)
+
+
+def test_merged_weights_give_the_same_pictures(trained, folder, guided):
+    pipe = trained.fresh()
+    module = from_pipeline(pipe).module
+    adapter.load(module, folder)
+    module.fuse_lora()
+    adapter.remove(module)
+    assert np.abs(trained.draw(pipe) - guided).max() < 1e-4
+
+
+@pytest.mark.parametrize("strength", [0.5, -1.0, lambda level: 0.5, [0.5, 0.5]])
+def test_other_strengths_are_the_formula(trained, folder, strength):
+    """f_base + s (f_adapted - f_base) of two networks apart, with the same latent."""
+    number = strength if isinstance(strength, float) else 0.5
+    plain, lora, pipe = (trained.fresh() for _ in range(3))
+    adapter.load(from_pipeline(lora).module, folder)
+    invdiff.attach(pipe, folder, strength=strength)
+    models = [from_pipeline(each) for each in (plain, lora, pipe)]
+    latent = torch.randn(2, *models[0].encode_images(blank(models[0])).shape[1:])
+    with torch.no_grad():
+        base, adapted, found = (
+            model.predict(latent, torch.tensor([900, 100]), model.encode_prompts([HAT, COAT]))
+            for model in models
+        )
+    assert not torch.allclose(base, adapted, atol=1e-3)
+    expected = base + number * (adapted - base)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(combine(base, adapted, torch.tensor([number])), expected)
+
+
+def test_conditional_only_spares_the_null_prompt(trained, folder):
+    """The branches that the pipeline asks for, each compared with the network it should see."""
+    calls: dict[str, list[torch.Tensor]] = {"base": [], "lora": [], "cond": []}
+    for kind, seen in calls.items():
+        options = {"guidance_embeds": False} if trained.name == "flux" else {}
+        pipe = families.pipeline(trained.name, **options)
+        if kind != "base":
+            apply_to = "cond" if kind == "cond" else "both"
+            invdiff.attach(pipe, folder, strength=1.0, apply_to=apply_to)
+        module = from_pipeline(pipe).module
+        module.register_forward_hook(lambda m, a, output, seen=seen: seen.append(output[0]))
+        trained.draw(pipe)
+    first = {kind: torch.cat(seen[: 2 if trained.name == "flux" else 1]) for kind, seen in
+             calls.items()}  # fmt: skip
+    null, own = ([2, 3], [0, 1]) if trained.name == "flux" else ([0, 1], [2, 3])
+    assert torch.equal(first["cond"][null], first["base"][null])
+    assert torch.equal(first["cond"][own], first["lora"][own])
+    assert not torch.allclose(first["base"], first["lora"], atol=1e-4)
+
+
+def blank(model):
+    return np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
