@@ -279,6 +279,7 @@ def _arm(arm: str, scale: float, shares: dict[str, float]) -> dict[str, Any]:
             "training": {"value": 120 - distance, "images": images, "reference_images": 8000},
         },
         "recall": {"value": 0.61, "neighbours": 3, "reference": "balanced"},
+        "coverage": {"value": 0.57, "neighbours": 3, "reference": "balanced"},
         "precision": {"value": 0.83, "neighbours": 3, "reference": "balanced"},
     }
 

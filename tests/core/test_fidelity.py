@@ -56,6 +56,15 @@ def by_hand(points, centres, neighbours):
     return inside / len(points)
 
 
+def covered_by_hand(reference, images, neighbours):
+    """Coverage, with loops."""
+    near = 0
+    for place, centre in enumerate(reference):
+        others = sorted(np.linalg.norm(centre - o) for j, o in enumerate(reference) if j != place)
+        near += min(np.linalg.norm(centre - image) for image in images) <= others[neighbours - 1]
+    return near / len(reference)
+
+
 @pytest.mark.parametrize("rows", [7, 1024])
 def test_manifolds_agree_with_loops_whatever_the_chunk(monkeypatch, rows):
     monkeypatch.setattr(fidelity, "ROWS", rows)
@@ -63,6 +72,7 @@ def test_manifolds_agree_with_loops_whatever_the_chunk(monkeypatch, rows):
     found = fidelity.manifolds(images, reference, neighbours=2)
     assert found.precision == by_hand(images, reference, 2)
     assert found.recall == by_hand(reference, images, 2)
+    assert found.coverage == covered_by_hand(reference, images, 2)
     assert 0 < found.precision < 1
     assert 0 < found.recall < 1
 
@@ -74,6 +84,18 @@ def test_equal_sets_have_precision_and_recall_one_and_distant_ones_zero():
     assert (far.precision, far.recall) == (0, 0)
     one = np.ones((9, 2))  # balls without a width still hold their centres
     assert fidelity.manifolds(one, one).precision == 1
+
+
+def test_a_rare_mode_has_recall_but_little_coverage():
+    """Few images of a mode have wide balls around them, which recall counts as found."""
+    random = np.random.default_rng(0)
+    mode = random.normal(size=(400, 4))
+    reference = np.concatenate([mode, random.normal(size=(400, 4)) + 30])
+    rare = np.concatenate([random.normal(size=(780, 4)), random.normal(size=(20, 4)) + 30])
+    even = random.normal(size=(800, 4)) + np.repeat([0.0, 30.0], 400)[:, None]
+    found, best = fidelity.manifolds(rare, reference), fidelity.manifolds(even, reference)
+    assert found.recall > best.recall - 0.05
+    assert found.coverage < best.coverage - 0.1
 
 
 def test_a_lost_mode_lowers_recall_and_odd_pictures_lower_precision():

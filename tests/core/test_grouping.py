@@ -202,6 +202,7 @@ def test_a_verdict_is_corrected_for_the_number_of_candidates():
 def test_even_groups_need_no_balancing_however_clear_they_are():
     found = verdict(*made(0.5, 5.0))
     assert not found.found
+    assert found.watched
     assert found.note == "nothing to balance: the groups are even already"
     assert found.share == 0.5
 

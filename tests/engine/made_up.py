@@ -20,6 +20,7 @@ def arm(bias, share, strength=1.0, fidelity=0.98, distance=90.0):
         "fidelity": {"value": fidelity, "low": fidelity - 0.01, "high": 1.0},
         "frechet": {"balanced": {"value": distance}, "training": {"value": 7.0}},
         "recall": {"value": 0.5, "neighbours": 3},
+        "coverage": {"value": 0.4, "neighbours": 3},
     }
 
 

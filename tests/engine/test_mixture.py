@@ -36,6 +36,12 @@ def test_before_anything_was_seen_the_groups_are_even():
     assert weights[10:].tolist() == [1.0] * 20, "nothing was found in b"
 
 
+def test_an_aim_counts_where_nothing_had_to_be_balanced():
+    weights = made().weights(Regrets(("a",)), 1.0, {"a": 0.4, "b": 0.6})
+    assert mass(weights, "a", 1) == pytest.approx(0.4)
+    assert mass(weights, "b", 1) == pytest.approx(0.6)
+
+
 def test_the_worse_group_is_drawn_more_often():
     regrets = Regrets(("a", "b"))
     regrets.value[:] = [[0.0, 0.2], [0.1, 0.0]]

@@ -53,6 +53,8 @@ def test_the_headline_is_means_over_seeds(rows):
         "fd_guided": 20.0,
         "recall_base": 0.5,
         "recall_guided": 0.5,
+        "coverage_base": 0.4,
+        "coverage_guided": 0.4,
         "strength": 0.75,
         "hat_found": 1.0,
         "headband_found": 0.5,
@@ -87,7 +89,8 @@ def test_the_page_shows_both_tables(rows, tmp_path):
         "male, plain": "0.75",
         "prompt fidelity": "0.970",
         "Fréchet to balanced": "20.00",
-        "recall": "0.50",
+        "recall": "0.500",
+        "coverage": "0.400",
     }
     found = table_of(text, "prompt")
     assert found["hat"]["groups found"] == "2 of 2 seeds"

@@ -28,10 +28,14 @@ class Frechet:
 
 @dataclass(frozen=True)
 class Manifolds:
-    """Share of images in the reference's manifold (precision) and the reverse (recall), 0..1."""
+    """Share of images in the reference's manifold (precision) and the reverse (recall), 0..1.
+
+    ``coverage`` is the share of the reference near which there is an image.
+    """
 
     precision: float
     recall: float
+    coverage: float
     neighbours: int
     images: int
     reference_images: int
@@ -72,11 +76,14 @@ def manifolds(
     reference: Float[np.ndarray, "other size"],
     neighbours: int = 3,
 ) -> Manifolds:
-    """Precision and recall of Kynkäänniemi et al. 2019 (arXiv 1904.06991, equations 1 and 2).
+    """Precision, recall and coverage.
 
-    A set's manifold is the union of balls around its members, each as wide as the distance to the
+    Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv 1904.06991, equations 1 and
+    2), coverage that of Naeem et al. 2020 (arXiv 2002.09797, equation 4). A set's manifold is the union of balls around its members, each as wide as the distance to the
     member's ``neighbours``-th nearest other member. Lost modes lower the recall, odd pictures the
-    precision. Distances are computed ``ROWS`` rows at a time.
+    precision. The balls of a mode with few images are wide, so a rare mode can have more recall
+    than a frequent one; coverage asks for an image in the balls of the reference and can't be
+    widened that way. Distances are computed ``ROWS`` rows at a time.
 
     Raises:
         InvDiffError: no more than ``neighbours`` images in a set, features that are not finite,
@@ -84,11 +91,13 @@ def manifolds(
     """
     check(images, reference, least=neighbours + 1)
     first, second = torch.from_numpy(images).double(), torch.from_numpy(reference).double()
-    inside_reference = _covered(first, second, _radii(second, neighbours))
+    radii = _radii(second, neighbours)
+    inside_reference = _covered(first, second, radii)
     inside_images = _covered(second, first, _radii(first, neighbours))
     return Manifolds(
         inside_reference.double().mean().item(),
         inside_images.double().mean().item(),
+        _reached(second, radii, first).double().mean().item(),
         neighbours,
         len(images),
         len(reference),
@@ -136,6 +145,16 @@ def _covered(
     """Whether each point lies in the ball of some centre."""
     parts = [(_distances(part, centres) <= radii).any(1) for part in points.split(ROWS)]
     return torch.cat(parts)
+
+
+def _reached(
+    centres: Float[Tensor, "centre feature"],
+    radii: Float[Tensor, " centre"],
+    points: Float[Tensor, "point feature"],
+) -> Bool[Tensor, " centre"]:
+    """Whether there is some point in the ball of each centre."""
+    nearest = [_distances(part, points).min(1).values for part in centres.split(ROWS)]
+    return torch.cat(nearest) <= radii
 
 
 def _distances(

@@ -28,12 +28,15 @@ LEAST_TIE = 0.02
 class Verdict:
     """What the max step says about one prompt.
 
-    ``explained`` is the share of the score's variance within the prompt that the groups explain;
-    ``p_value`` is that of no relation, multiplied by the number of candidates tried; ``share`` is
-    the inferred share of group 1 among all of the prompt's images.
+    ``found``: there is something to balance. ``watched``: the groups mean something here, so that
+    their shares among generated pictures are worth looking at; every found prompt is, and one
+    whose groups are even already. ``explained`` is the share of the score's variance within the
+    prompt that the groups explain; ``p_value`` is that of no relation, multiplied by the number of
+    candidates tried; ``share`` is the inferred share of group 1 among all of the prompt's images.
     """
 
     found: bool
+    watched: bool
     explained: float
     p_value: float
     share: float
@@ -254,16 +257,16 @@ def judge(
     member, values = against[scored][inside], score[inside]
     share = float(against[rows].mean())
     if inside.sum() < 10 or np.ptp(member) < 1e-6 or np.ptp(values) == 0:
-        return Verdict(False, 0.0, 1.0, share, "too few images or no groups to test")
+        return Verdict(False, False, 0.0, 1.0, share, "too few images or no groups to test")
     explained = explained_variance(member, values, min_share)
     p_value = min(1.0, candidates * float(stats.pearsonr(member, values).pvalue))
     if p_value > false_alarm or explained < LEAST_EXPLAINED:
         note = "nothing to balance: the groups do not differ in the score"
-    elif abs(share - 0.5) <= BALANCED_WITHIN:
+        return Verdict(False, False, explained, p_value, share, note)
+    if abs(share - 0.5) <= BALANCED_WITHIN:
         note = "nothing to balance: the groups are even already"
-    else:
-        return Verdict(True, explained, p_value, share, "")
-    return Verdict(False, explained, p_value, share, note)
+        return Verdict(False, True, explained, p_value, share, note)
+    return Verdict(True, True, explained, p_value, share, "")
 
 
 def agreement(

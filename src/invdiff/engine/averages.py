@@ -71,6 +71,7 @@ def figures(line: Line, scale: str) -> dict[str, Any]:
         "fidelity": _mean(entries, "fidelity", "value"),
         "frechet": _mean(entries, "frechet", "balanced", "value"),
         "recall": _mean(entries, "recall", "value"),
+        "coverage": _mean(entries, "coverage", "value"),
     }
 
 

@@ -81,7 +81,8 @@ def _given(evidence: Evidence, against: np.ndarray, name: str) -> Grouping:
         share = float(against[rows].mean())
         uneven = 0 < share < 1 and abs(share - 0.5) > BALANCED_WITHIN
         note = "" if uneven else "nothing to balance: the groups are even already or there are none"
-        verdicts[str(text)] = Verdict(uneven, float("nan"), float("nan"), share, note)
+        nothing = float("nan")
+        verdicts[str(text)] = Verdict(uneven, 0 < share < 1, nothing, nothing, share, note)
         models[str(text)] = GroupModel.supervised(evidence.features[rows], against[rows])
     return Grouping(against, verdicts, models, name, ())
 

@@ -30,7 +30,7 @@ class Protocol:
 
     ``attribute`` is the one whose parity is measured, over ``prompts``; ``claims`` are the
     classifier's classes, accuracy and confusion by attribute; ``references`` the features of real
-    pictures by name, the first being the one for precision and recall.
+    pictures by name, the first being the one for precision, recall and coverage.
     """
 
     attribute: str
@@ -69,9 +69,9 @@ def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
         },
     }
     name, features = next(iter(protocol.references.items()))
-    what = "precision and recall"
+    what = "precision, recall and coverage"
     both = _attempt(notes, what, fidelity.manifolds, seen.features, features, protocol.neighbours)
-    for figure in ("precision", "recall") if both else ():
+    for figure in ("precision", "recall", "coverage") if both else ():
         value = {"value": getattr(both, figure), "neighbours": both.neighbours, "reference": name}
         found[figure] = value | {"images": both.images, "reference_images": both.reference_images}
     return found, notes

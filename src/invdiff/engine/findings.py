@@ -50,6 +50,7 @@ def _prompt(
     verdict = grouping.verdicts[name]
     return {
         "found": verdict.found,
+        "watched": verdict.watched,
         "note": verdict.note,
         "images": int(rows.sum()),
         "scored": int(inside.sum()),

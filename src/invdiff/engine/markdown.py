@@ -37,7 +37,8 @@ def _measured(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
     names = short_names(shares)
     head = ["row", *(f"Bias, scale {float(scale):g}" for scale in (low, *others))]
     head += [f"{share['class']}, {names[prompt]}" for prompt, share in shares.items()]
-    head += ["prompt fidelity", "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet to balanced", "recall"]
+    head += ["prompt fidelity", "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet to balanced"]
+    head += ["recall", "coverage"]
     count = len(seeds(rows))
     return _table(
         head, ([label(line, low, count), *_row(line, low, others, list(shares))] for line in table)
@@ -51,7 +52,8 @@ def _row(line: Line, low: str, others: Sequence[str], prompts: Sequence[str]) ->
         *(_range(found["shares"].get(prompt, {})) for prompt in prompts),
         _number(found["fidelity"], 3),
         _number(found["frechet"]),
-        _number(found["recall"]),
+        _number(found["recall"], 3),
+        _number(found["coverage"], 3),
     ]
 
 
@@ -64,8 +66,9 @@ def _terms(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
     return (
         f"{rows[0]['protocol']['images_per_prompt']} images of each prompt, row, scale and seed; "
         f"{_over_seeds(seeds(rows))} Bias is 0 at parity and 1 with one class only; a balanced "
-        f"sampler would show {chance} with as many images. Shares, fidelity, distance and recall "
-        f"are those of guidance scale {float(low):g}. Attributes are estimated by a classifier. "
+        f"sampler would show {chance} with as many images. Shares, fidelity, distance, recall "
+        f"and coverage are those of guidance scale {float(low):g}. Attributes are estimated by a "
+        f"classifier. "
         f"Strengths, by seed: {used}."
     )
 

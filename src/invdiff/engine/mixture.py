@@ -44,7 +44,8 @@ class Mixture:
     """Training latents with their prompts and groups; ``pool`` says what is balanced within.
 
     ``pool`` is the prompt itself; only the authors' recipe balances over all prompts at once.
-    ``balanced`` are the pools in which something was found.
+    ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
+    looked back at, since training can tilt a prompt that was even.
     """
 
     latents: torch.Tensor
@@ -52,6 +53,7 @@ class Mixture:
     pool: np.ndarray
     against: np.ndarray
     balanced: tuple[str, ...]
+    watched: tuple[str, ...] = ()
 
     def weights(
         self, regrets: Regrets, variance_weight: float, aims: Mapping[str, float] = NO_AIMS
@@ -60,7 +62,7 @@ class Mixture:
 
         ``aims`` are the shares of group 1 where they are not one half (see the feedback).
         """
-        shares = {}
+        shares = {name: np.array([1 - aim, aim]) for name, aim in aims.items()}
         for row, name in enumerate(regrets.prompts):
             known = regrets.value[row]
             tilt = variance_weight if np.isfinite(known).all() else 0.0

@@ -149,13 +149,13 @@ class TrainSection(Section):
     rank: Whole = Field(8, description="Rank of the LoRA.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     prompt_dropout: float = Field(
-        0.25, ge=0, lt=1, description="Share of images trained under the null prompt."
+        0.1, ge=0, lt=1, description="Share of images trained under the null prompt."
     )
     level_focus: float = Field(
         2.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
     )
     variance_weight: float = Field(
-        1.0, ge=0, description="Lambda, the weight of the variance between group risks."
+        0.1, ge=0, description="Lambda, the weight of the variance between group risks."
     )
     variance_warmup: int = Field(
         100, ge=0, description="Steps over which the variance weight rises from 0."

@@ -24,6 +24,12 @@ from invdiff.engine.averages import (
 from invdiff.engine.files import read_json, write_json, write_text
 from invdiff.engine.markdown import page
 
+HEADLINES = {
+    "fidelity": "fidelity",
+    "fd": "frechet",
+    "recall": "recall",
+    "coverage": "coverage",
+}
 ORACLE = "label oracle"
 PLAIN, CFG = "1.0", "2.5"
 
@@ -87,7 +93,7 @@ def headline(rows: Sequence[Mapping[str, Any]], ours: str) -> dict[str, float | 
     bias |= {f"bias_{arm}_cfg": measured["bias"]["value"] for arm, measured in cfg.items()}
     both = {
         f"{key}_{arm}": at[arm][name]
-        for key, name in (("fidelity", "fidelity"), ("fd", "frechet"), ("recall", "recall"))
+        for key, name in HEADLINES.items()
         for arm in ("base", "guided")
     }
     names = short_names(found)

@@ -83,10 +83,11 @@ def load_mixture(run: RunFolder) -> Mixture:
     prompt = np.array(samples.prompt)
     found = read_json(run.path / "discovery.json")["prompts"]
     balanced = tuple(sorted(name for name, entry in found.items() if entry["found"]))
+    watched = tuple(sorted(name for name, entry in found.items() if entry["watched"]))
     pool = prompt
     if run.config.train.objective == "reference":
         pool = np.full_like(prompt, "*")
-        balanced = ("*",) if balanced else ()
+        balanced, watched = ("*",) if balanced else (), ()
     unknown = sum(name not in against_of for name in samples.sample_id)
     if unknown:
         raise RunError(
@@ -94,7 +95,7 @@ def load_mixture(run: RunFolder) -> Mixture:
             "the groups were inferred: run discover again with --redo, or take another --out"
         )
     against = np.array([against_of[name] for name in samples.sample_id])
-    return Mixture(encode(run, samples), prompt, pool, against, balanced)
+    return Mixture(encode(run, samples), prompt, pool, against, balanced, watched)
 
 
 @dataclass
@@ -156,7 +157,7 @@ class Trainer:
         The model of the inferred groups estimates it, at the scale that people sample with.
         """
         models = load_models(run.path / "group_model.safetensors")
-        chosen = {name: models[name] for name in self.mixture.balanced if name in models}
+        chosen = {name: models[name] for name in self.mixture.watched if name in models}
         if not chosen:
             return
         ratios = log_ratios(

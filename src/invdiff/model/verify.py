@@ -23,12 +23,13 @@ from invdiff.model.attach import denoiser_module
 from invdiff.model.lora_file import LoraFile
 
 FULL_LIMIT = 1e-3
+SMALL = 0.01  # a smaller effect counts as this much: rounding is a large share of next to nothing
 HALF_LIMIT = 0.1  # in half precision: rounded weights; a wrong scale shows as several times that
 
 
 @dataclass(frozen=True)
 class Check:
-    """What became of one file: ``difference`` is a share of ``effect``, the adapter's own.
+    """What became of one file: ``difference`` is a share of ``effect`` (or of SMALL).
 
     ``effect`` is the mean absolute difference, in [0, 1], between pictures with the adapter and
     without. ``comfyui`` counts the layers that ComfyUI would find, None where that says nothing.
@@ -116,7 +117,7 @@ class Verifier:
         reference = self._reference(strength)
         effect = float(np.abs(reference - self.base).mean())
         gap = float(np.abs(reference - drawn).mean())
-        share = gap / effect if effect else float(gap > 0)
+        share = gap / max(effect, SMALL)
         limit = FULL_LIMIT if self.module.dtype == torch.float32 else HALF_LIMIT
         return Check(name, len(self.lora.layers), unmatched, comfyui, share, effect, limit)
 

@@ -24,6 +24,7 @@ BIAS = {
     "corrected": "Less chance",
     "error_corrected": "Less errors",
 }
+MANIFOLDS = ("recall", "coverage", "precision")
 BLANK = Cell("\N{EN DASH}")
 NAMES = {"base": "base model", "guided": "guided model"}
 
@@ -73,7 +74,7 @@ def tables(inputs: Inputs) -> Iterator[Table]:
         yield _share_table(inputs)
     elif gap := estimated_gap(inputs):
         yield _gap_table(inputs, gap)
-    if any(_measured(inputs, key) for key in ("fidelity", "frechet", "recall", "precision")):
+    if any(_measured(inputs, key) for key in ("fidelity", "frechet", *MANIFOLDS)):
         yield _quality_table(inputs)
 
 
@@ -163,16 +164,21 @@ def _quality_table(inputs: Inputs) -> Table:
     rows = []
     for name, arm, _ in _arms(inputs):
         fidelity = cell(Estimate.of(arm.get("fidelity")), 3)
-        recall, precision = (
-            Cell(number((arm.get(key) or {}).get("value"))) for key in ("recall", "precision")
-        )
-        rows.append((name, fidelity, *_distances(arm), recall, precision))
-    head = ("", "Prompt fidelity", "Fréchet, balanced", "Fréchet, training", "Recall", "Precision")
+        known = (Cell(number((arm.get(key) or {}).get("value"))) for key in MANIFOLDS)
+        rows.append((name, fidelity, *_distances(arm), *known))
+    head = (
+        "",
+        "Prompt fidelity",
+        "Fréchet, balanced",
+        "Fréchet, training",
+        *map(str.title, MANIFOLDS),
+    )
     note = (
         f"Prompt fidelity: share of images that show what the prompt asks for, with "
         f"{percent(inputs.confidence)} interval. Fréchet: distance to the balanced reference and "
         "to the training set, lower is closer; balancing moves a model away from a training set "
-        f"that is not balanced. Recall and precision: against the {_reference(inputs)} set."
+        f"that is not balanced. Recall, coverage and precision: against the {_reference(inputs)} "
+        "set. Recall is generous where a mode has few images; coverage is not."
     )
     return Table("Quality", head, tuple(rows), note)
 
