@@ -79,8 +79,9 @@ def manifolds(
     """Precision, recall and coverage.
 
     Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv 1904.06991, equations 1 and
-    2), coverage that of Naeem et al. 2020 (arXiv 2002.09797, equation 4). A set's manifold is the union of balls around its members, each as wide as the distance to the
-    member's ``neighbours``-th nearest other member. Lost modes lower the recall, odd pictures the
+    2), coverage that of Naeem et al. 2020 (arXiv 2002.09797, equation 4). A set's manifold is the
+    union of balls around its members, each as wide as the distance to the member's
+    ``neighbours``-th nearest other member. Lost modes lower the recall, odd pictures the
     precision. The balls of a mode with few images are wide, so a rare mode can have more recall
     than a frequent one; coverage asks for an image in the balls of the reference and can't be
     widened that way. Distances are computed ``ROWS`` rows at a time.
