@@ -33,6 +33,9 @@ class Denoiser(Protocol):
     def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Conditions (n, tokens, width); the empty prompt is the null prompt."""
 
+    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+        """One vector a prompt (n, width), float32: alike for prompts that mean alike."""
+
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:

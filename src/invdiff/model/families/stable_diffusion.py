@@ -49,6 +49,20 @@ class StableDiffusionDenoiser:
         )
         return condition
 
+    @torch.no_grad()
+    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+        """The text encoder's state at the end of the prompt."""
+        tokens = self.pipeline.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.pipeline.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        encoder = self.pipeline.text_encoder
+        pooled: torch.Tensor = encoder(tokens.input_ids.to(encoder.device)).pooler_output
+        return pooled.float()
+
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
