@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from invdiff.data.checking import Checked, check, progress, to_samples
@@ -234,11 +235,16 @@ def judge(path: str | Path, checked: Checked, total: int, max_bad_share: float) 
             "Mend or remove them, or raise data.max_bad_share"
         )
     if bad or repeated:
-        logger.warning(
-            "%s: left out %d of %d pictures (%d unusable, %d duplicates): %s",
-            *(path, bad + repeated, total, bad, repeated),
-            first_few(checked.faults + checked.duplicates),
+        warn_once(
+            f"{path}: left out {bad + repeated} of {total} pictures ({bad} unusable, "
+            f"{repeated} duplicates): {first_few(checked.faults + checked.duplicates)}"
         )
+
+
+@cache
+def warn_once(text: str) -> None:
+    """A warning line; every stage opens the data again, and one line is enough."""
+    logger.warning("%s", text)
 
 
 def first_few(entries: Sequence[tuple[str, str]], count: int = 3) -> str:

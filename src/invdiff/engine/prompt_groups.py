@@ -15,8 +15,10 @@ from invdiff.core.prompts import nearest_centre, prompt_groups
 from invdiff.data.samples import Samples
 from invdiff.engine.files import read_json
 from invdiff.engine.measure import meanings
+from invdiff.engine.models import resolve, source_of
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import DataSection
+from invdiff.model.denoiser import Denoiser
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Grouped:
 def group_prompts(run: RunFolder, samples: Samples) -> Grouped:
     """Put the samples into prompt groups as the settings say."""
     section = run.config.data
+    warn_of_long(resolve(source_of(run)), sorted(set(samples.caption)))
     way = way_of(section, samples)
     if way == "caption":
         return Grouped(samples, way, {text: (text,) for text in samples.prompts()}, {})
@@ -72,6 +75,28 @@ def group_prompts(run: RunFolder, samples: Samples) -> Grouped:
             *(len(captions), len(samples), len(lists)),
         )
     return Grouped(grouped, way, {texts[0]: texts for texts in lists}, found.silhouettes)
+
+
+def warn_of_long(denoiser: Denoiser, captions: Sequence[str]) -> int:
+    """Say how many captions the model reads only in part; returns their number.
+
+    A pipeline with several text encoders reads a caption if the one with the longest input does.
+    """
+    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+    known = [getattr(denoiser.pipeline, name, None) for name in names]
+    readers = [tokenizer for tokenizer in known if tokenizer is not None]
+    if not readers:
+        return 0
+    longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)
+    tokens = longest(list(captions), truncation=False, verbose=False).input_ids
+    count = sum(len(one) > longest.model_max_length for one in tokens)
+    if count:
+        logger.warning(
+            "%d of %d captions are longer than the %d tokens that the model's text encoder reads; "
+            "it leaves out their ends",
+            *(count, len(captions), longest.model_max_length),
+        )
+    return count
 
 
 def way_of(section: DataSection, samples: Samples) -> Way:
