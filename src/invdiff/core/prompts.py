@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 COMPONENTS = 32
@@ -67,8 +66,9 @@ def directions(vectors: Float[np.ndarray, "text width"]) -> Float[np.ndarray, "t
     """Leading principal components of the directions; what all texts share is taken out."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.maximum(lengths, 1e-12)
-    count = min(COMPONENTS, *unit.shape)
-    return PCA(count, svd_solver="full").fit_transform(unit.astype(np.float64))
+    centred = (unit - unit.mean(0)).astype(np.float64)
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    return (left * scale)[:, :COMPONENTS]
 
 
 def joined(
