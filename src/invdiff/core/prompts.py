@@ -21,7 +21,7 @@ STARTS = 3
 
 @dataclass(frozen=True)
 class PromptGroups:
-    """Which group each text is in, 0 to ``len(silhouettes)`` or so, and why so many.
+    """Which group each text is in, numbered from 0, and why so many.
 
     ``silhouettes`` has the mean silhouette of each number of clusters that was tried; ``label`` is
     that of the best one, or 0 throughout where none reached ``LEAST_SILHOUETTE``.
@@ -47,7 +47,7 @@ def prompt_groups(
     one group. Deterministic, whatever else has drawn random numbers.
     """
     points = directions(vectors)
-    most = min(int(images.sum()) // least, len(np.unique(points, axis=0)))
+    most = min(int(images.sum()) // least, len(np.unique(points.round(9), axis=0)))
     best = np.zeros(len(points), np.int64)
     silhouettes: dict[int, float] = {}
     for count in (count for count in COUNTS if count <= most):
