@@ -53,13 +53,13 @@ def test_opening_samples_reads_the_prompt_column_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    really_text = Table.text
+    really_read = Table.read
 
-    def record(table: Table, column: str) -> list[str]:
+    def record(table: Table, column: str) -> list[object]:
         asked.append(column)
-        return really_text(table, column)
+        return really_read(table, column)
 
-    monkeypatch.setattr(Table, "text", record)
+    monkeypatch.setattr(Table, "read", record)
     open_samples(tiny.npz(tmp_path / "x.npz"), 8)
     open_samples(tiny.parquet(tmp_path / "x.parquet"), 8)
     open_samples(tiny.folder_with_metadata(tmp_path / "folder"), 8)

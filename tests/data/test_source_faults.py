@@ -68,8 +68,8 @@ def test_folder_without_pictures(tmp_path: Path) -> None:
     text = fault(tmp_path)
     assert "holds no pictures, nor do its subfolders; put pictures there (.avif" in text
     assert 'first line is "file_name,caption"' in text
-    (tmp_path / "part.parquet").write_bytes(b"x")
-    assert fault(tmp_path).endswith(f"no pictures but part.parquet; give {tmp_path}/part.parquet")
+    (tmp_path / "part.npz").write_bytes(b"x")
+    assert fault(tmp_path).endswith(f"no pictures but part.npz; give {tmp_path}/part.npz")
 
 
 def test_folder_without_captions(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ METADATA: dict[str, tuple[str, bytes, str]] = {
     "object": ("jsonl", b"[1, 2]\n", 'line 1 must be an object such as {"file_name"'),
     "nested": (
         "jsonl",
-        b'{"file_name": "a.png", "text": ["x", "y"]}\n',
-        "holds values of type list",
+        b'{"file_name": "a.png", "text": [{"en": "x"}]}\n',
+        "holds values of type dict",
     ),
     "parquet": ("parquet", b"PAR1 not really", "cannot be read as parquet: "),
 }
@@ -267,8 +267,10 @@ def test_truncated_parquet(tmp_path: Path) -> None:
 
 def test_parquet_without_pictures(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    pq.write_table(pa.table({"img": [b"x"], "text": ["x"]}), path)
+    pq.write_table(pa.table({"img": ["x"], "text": ["x"]}), path)
     assert "no column 'image' with pictures; did you mean 'img'? It has: img, text" in fault(path)
+    pq.write_table(pa.table({"before": [b"x"], "after": [b"x"], "text": ["x"]}), path)
+    assert "no column 'image' with pictures; It has: before, after, text" in fault(path)
     pq.write_table(pa.table({"image": ["a.png"], "text": ["x"]}), path)
     assert "column 'image' of" in fault(path)
     assert "has type string; it must hold the bytes of picture files" in fault(path)
@@ -293,6 +295,6 @@ def test_parquet_rows_without_a_picture(tmp_path: Path) -> None:
 
 
 def test_parquet_prompts_must_be_text(tmp_path: Path) -> None:
-    table = pa.table({"image": [b"x"], "text": [["one", "two"]]})
+    table = pa.table({"image": [b"x"], "text": [{"en": "one"}]})
     pq.write_table(table, tmp_path / "x.parquet")
     assert "has none of the columns caption, text, prompt" in fault(tmp_path / "x.parquet")

@@ -46,7 +46,7 @@ def run(tmp_path_factory):
         },
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "open_samples", lambda path, size, *_, **__: few_faces(size))
+        patch.setattr(measure, "open_data", lambda _, size: few_faces(size))
         made = Run(tmp_path_factory.mktemp("faces") / "run", parse(settings))
         for stage in (made.discover, made.train, made.sample):
             stage()

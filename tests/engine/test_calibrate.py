@@ -110,13 +110,17 @@ def test_generated_pictures_are_judged_like_the_data(world, monkeypatch):
     monkeypatch.setattr(generated, "BATCH", 2)
     model = denoiser(world)
     linear = GroupModel(np.ones(2 * 32 * 4) / 50, (0.1, 1.0, 0.0), 0.0)
-    found = log_ratios(config, model, None, 0.0, {HAT: linear}, owner="test", title="")[HAT]
+    found = log_ratios(
+        config, model, None, 0.0, {HAT: linear}, {HAT: [HAT]}, owner="test", title=""
+    )[HAT]
     seeds = [generated.seed_of(config.seed, f"test {HAT}", k) for k in range(3)]
     sampler = Sampler(model, None, 0.0, (0.0, 1.0), config.calibrate.guidance_scale, 2)
     latents = torch.cat([sampler.latents([HAT] * len(s), s) for s in (seeds[:2], seeds[2:])])
     features = Features(model, config.seed, (0.3, 0.6), 1, 32)(latents)["feature"].double().numpy()
     np.testing.assert_allclose(found, linear.log_ratio(features), rtol=1e-4)
-    other = log_ratios(config, model, None, 0.0, {HAT: linear}, owner="another", title="")[HAT]
+    other = log_ratios(
+        config, model, None, 0.0, {HAT: linear}, {HAT: [HAT]}, owner="another", title=""
+    )[HAT]
     assert not np.allclose(found, other)
 
 

@@ -57,7 +57,7 @@ def test_the_default_estimator_never_opens_the_attributes(tmp_path, monkeypatch)
 
     monkeypatch.setattr(faces, "attributes", refused)
     monkeypatch.setattr(discover_stage, "read_labels", refused)
-    monkeypatch.setattr(measure, "open_samples", lambda path, size, *_, **__: few_faces(size))
+    monkeypatch.setattr(measure, "open_data", lambda _, size: few_faces(size))
     settings = {
         "processes": 1,
         "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9], "feature_levels": [0.15]},

@@ -12,7 +12,7 @@ from PIL import Image
 import tiny_world
 from invdiff.engine import config as configuration
 from invdiff.engine import measure
-from invdiff.engine.files import write_json, write_parquet
+from invdiff.engine.files import write_json
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import plan, sample, slug
 from invdiff.engine.sampler import Sampler, seed_of
@@ -21,7 +21,11 @@ from invdiff.errors import ModelError
 
 def run_with(folder, *overrides, skipped=False):
     run = RunFolder.open(folder / "run", configuration.parse({}, overrides))
-    write_parquet(run.path / "groups.parquet", {"prompt": ["a hat", "a coat", "a hat"]})
+    prompts = {
+        name: {"scored": scored, "representatives": [name]}
+        for name, scored in (("a hat", 40), ("a coat", 40), ("rare", 0))
+    }
+    write_json(run.path / "discovery.json", {"prompts": prompts})
     write_json(run.path / "training.json", {"skipped": skipped})
     write_json(run.path / "adapter/calibration.json", {"strength": 0.75})
     return run

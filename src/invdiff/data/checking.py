@@ -1,14 +1,16 @@
 """The one pass over a source that decodes every picture, and what it leaves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
 from invdiff.data.listing import Listing
 from invdiff.data.pictures import BadPicture
-from invdiff.data.samples import Pictures, Samples, sample_id
+from invdiff.data.quarantine import LeftOut
+from invdiff.data.samples import Pictures, Samples, pick, sample_id
 from invdiff.errors import DataError
 
 IN_MEMORY_BYTES = 512 * 1024**2
@@ -20,25 +22,35 @@ class Checked:
 
     rows: list[int] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
+    listed: list[tuple[str, str]] = field(default_factory=list)
     pixels: Pictures | None = None
 
 
-def check(listing: Listing, prompts: list[str], size: int) -> Checked:
-    """Decode every picture once, sort the rows into good, faulty and duplicate."""
+def check(
+    listing: Listing, captions: Sequence[Sequence[str]], size: int, left_out: Mapping[str, LeftOut]
+) -> Checked:
+    """Decode every picture once, sort the rows into good, faulty, duplicate and left out."""
     checked = Checked()
     kept = None
     if len(listing) * size * size * 3 < IN_MEMORY_BYTES:
         kept = np.empty((len(listing), size, size, 3), dtype=np.uint8)
     first: dict[str, str] = {}
     for row in progress(listing, "checking pictures"):
-        name = listing.names[row]
+        name, listed = listing.names[row], left_out.get(listing.names[row])
+        if listed and listed.means(partial(content_of, listing, row)):
+            checked.listed.append((name, listed.reason))
+            continue
         try:
-            identity, picture = check_row(listing, row, prompts[row], size)
+            content = content_of(listing, row)
+            caption = caption_of(listing, row, captions[row], content)
+            picture = listing.decode(content, size)
         except BadPicture as fault:
             checked.faults.append((name, str(fault)))
             continue
+        identity = sample_id(content, caption)
         if identity in first:
             checked.duplicates.append((name, f"duplicate of {first[identity]}"))
             continue
@@ -47,23 +59,35 @@ def check(listing: Listing, prompts: list[str], size: int) -> Checked:
             kept[len(checked.rows)] = picture
         checked.rows.append(row)
         checked.ids.append(identity)
+        checked.captions.append(caption)
     if kept is not None:
         checked.pixels = kept[: len(checked.rows)]
     return checked
 
 
-def check_row(listing: Listing, row: int, prompt: str, size: int) -> tuple[str, Pictures]:
-    """The sample id and the pixels of one row. Raises BadPicture."""
+def content_of(listing: Listing, row: int) -> bytes:
+    """The bytes of the picture in a row. Raises BadPicture."""
+    fault = listing.faults.get(row)
+    if fault is not None and fault.kind == "missing":
+        raise fault
+    return listing.content(row)
+
+
+def caption_of(listing: Listing, row: int, captions: Sequence[str], content: bytes) -> str:
+    """The caption that a row is used with. Raises BadPicture when it has none."""
     if row in listing.faults:
-        raise BadPicture(listing.faults[row])
-    if not prompt:
-        raise BadPicture("its prompt is empty")
-    content = listing.content(row)
-    return sample_id(content, prompt), listing.decode(content, size)
+        raise listing.faults[row]
+    caption = pick(captions, content)
+    if not caption:
+        raise BadPicture("its prompt is empty", "no caption")
+    return caption
 
 
-def to_samples(listing: Listing, prompts: list[str], checked: Checked, size: int) -> Samples:
-    """The good rows; pictures come from memory, or are decoded again when they are too many."""
+def to_samples(listing: Listing, prompts: Sequence[str], checked: Checked, size: int) -> Samples:
+    """The good rows; pictures come from memory, or are decoded again when they are too many.
+
+    `prompts` are those to compare within, one for each good row.
+    """
 
     def from_memory(indices: Sequence[int]) -> Pictures:
         assert checked.pixels is not None
@@ -75,9 +99,10 @@ def to_samples(listing: Listing, prompts: list[str], checked: Checked, size: int
 
     return Samples(
         sample_id=tuple(checked.ids),
-        prompt=tuple(prompts[row] for row in checked.rows),
+        prompt=tuple(prompts),
         pictures=again if checked.pixels is None else from_memory,
-        quarantined=tuple(checked.faults + checked.duplicates),
+        quarantined=tuple(checked.faults + checked.duplicates + checked.listed),
+        caption=tuple(checked.captions),
     )
 
 

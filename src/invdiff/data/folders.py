@@ -1,21 +1,26 @@
-"""A folder of pictures, with a metadata file or with a caption file beside each picture."""
+"""A folder of pictures with a metadata file or caption files, or of files that hold many."""
 
 import os
+import re
 from pathlib import Path
 
+from invdiff.data.columnar import is_saved, open_parquet_pictures, open_saved
 from invdiff.data.listing import Listing, read_content
-from invdiff.data.pictures import SUFFIXES
+from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.tables import Table, hint, open_table
+from invdiff.data.tars import open_tars
 from invdiff.errors import DataError
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 NAME_COLUMN = "file_name"
 CAPTION_COLUMN = "caption"
+SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")  # train-00000-of-00002-0123abcd.parquet
 
 
 def open_folder(folder: Path) -> Listing:
     """List a folder. A metadata file decides; without one, pictures need `name.txt` beside them.
 
+    A folder without pictures may be a saved Hugging Face data set, or hold .tar or .parquet files.
     Raises DataError for a folder without pictures or captions, or with two metadata files.
     """
     metadata = [folder / name for name in METADATA if (folder / name).is_file()]
@@ -24,9 +29,11 @@ def open_folder(folder: Path) -> Listing:
         raise DataError(f"{folder} has {names}; keep the one that should count")
     if metadata:
         return list_metadata(folder, open_table(metadata[0]))
+    if is_saved(folder):
+        return open_saved(folder)
     pictures = find_pictures(folder)
     if not pictures:
-        raise no_pictures(folder)
+        return open_shards(folder)
     if not any((folder / name).with_suffix(".txt").is_file() for name in pictures):
         raise no_captions(folder, pictures)
     return list_captions(folder, pictures)
@@ -45,9 +52,11 @@ def list_metadata(folder: Path, table: Table) -> Listing:
     faults = {}
     for row, name in enumerate(names):
         if not name:
-            faults[row] = f"row {row + 1} of {table.path.name} has no {NAME_COLUMN}"
+            reason = f"row {row + 1} of {table.path.name} has no {NAME_COLUMN}"
+            faults[row] = BadPicture(reason, "missing")
         elif not is_file(folder / name):
-            faults[row] = f"the file is missing, but {table.path.name} lists it"
+            reason = f"the file is missing, but {table.path.name} lists it"
+            faults[row] = BadPicture(reason, "missing")
     return Listing(
         names=[name or f"{table.path.name}, row {row + 1}" for row, name in enumerate(names)],
         table=table,
@@ -62,16 +71,17 @@ def list_captions(folder: Path, pictures: list[str]) -> Listing:
     faults = {}
     for row, name in enumerate(pictures):
         path = (folder / name).with_suffix(".txt")
-        text = ""
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            captions.append(path.read_text(encoding="utf-8-sig"))
+            continue
         except FileNotFoundError:
-            faults[row] = f"no caption file {path.name} beside it"
+            reason = f"no caption file {path.name} beside it"
         except UnicodeDecodeError:
-            faults[row] = f"its caption file {path.name} is not UTF-8 text"
+            reason = f"its caption file {path.name} is not UTF-8 text"
         except OSError as error:
-            faults[row] = f"its caption file {path.name} cannot be read: {error.strerror}"
-        captions.append(text)
+            reason = f"its caption file {path.name} cannot be read: {error.strerror}"
+        captions.append("")
+        faults[row] = BadPicture(reason, "no caption")
     return Listing(
         names=pictures,
         table=Table(folder, (CAPTION_COLUMN,), lambda _: list(captions)),
@@ -100,15 +110,38 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def no_pictures(folder: Path) -> DataError:
-    """The error for a folder that holds none, pointing at a packed file when there is one."""
-    packed = sorted(path for suffix in ("npz", "parquet") for path in folder.glob(f"*.{suffix}"))
+def open_shards(folder: Path) -> Listing:
+    """The .tar or .parquet files of a folder without pictures, also of its subfolder `data`."""
+    for place in (folder, folder / "data"):
+        tars, tables = sorted(place.glob("*.tar")), sorted(place.glob("*.parquet"))
+        if tars and tables:
+            raise DataError(
+                f"{place} has .tar and .parquet files; say which: {place}/*.tar or "
+                f"{place}/*.parquet"
+            )
+        if tars:
+            return open_tars(tars)
+        if tables:
+            return open_parquet_pictures(one_split(tables))
+    packed = sorted(folder.glob("*.npz"))
     if packed:
-        return DataError(f"{folder} holds no pictures but {packed[0].name}; give {packed[0]}")
-    return DataError(
+        raise DataError(f"{folder} holds no pictures but {packed[0].name}; give {packed[0]}")
+    raise DataError(
         f"{folder} holds no pictures, nor do its subfolders; "
         f"put pictures there ({', '.join(SUFFIXES)}) with captions, as in {example()}"
     )
+
+
+def one_split(paths: list[Path]) -> list[Path]:
+    """The files as they are; DataError if their names tell of several splits."""
+    found = {shard["split"] for path in paths if (shard := SHARD.match(path.name))}
+    if len(found) > 1:
+        folder = paths[0].parent
+        raise DataError(
+            f"{folder} has the splits {', '.join(sorted(found))}; give one of them, as in "
+            f"{folder}/{'train' if 'train' in found else min(found)}-*.parquet"
+        )
+    return paths
 
 
 def no_captions(folder: Path, pictures: list[str]) -> DataError:

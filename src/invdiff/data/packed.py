@@ -1,25 +1,21 @@
-"""Many pictures in one file: NumPy's .npz and parquet."""
+"""Many pictures in one file: NumPy's .npz."""
 
 import zipfile
 import zlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from invdiff.data.listing import Listing, read_content
+from invdiff.data.listing import Listing
 from invdiff.data.pictures import BadPicture, check_pixels, fit_array, one_line
 from invdiff.data.samples import Pictures
-from invdiff.data.tables import Table, hint, open_parquet, read_parquet
+from invdiff.data.tables import Table, hint
 from invdiff.errors import DataError
 
 NPZ_PICTURES = "images"
-PARQUET_PICTURES = "image"
 
 
 def open_npz(path: Path) -> Listing:
@@ -35,6 +31,7 @@ def open_npz(path: Path) -> Listing:
         table=Table(path, columns, lambda column: npz_values(path, column, len(images))),
         content=lambda row: images[row].tobytes(),
         decode=lambda content, size: fit_bytes(content, images.shape[1:], size),
+        size_of=lambda _: (images.shape[2], images.shape[1]),
     )
 
 
@@ -98,63 +95,3 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
 def fit_bytes(content: bytes, shape: tuple[int, ...], size: int) -> Pictures:
     """Pixels of the given shape as a square."""
     return fit_array(np.frombuffer(content, dtype=np.uint8).reshape(shape), size)
-
-
-def open_parquet_pictures(path: Path) -> Listing:
-    """Column `image` (file contents, or a structure with `bytes` or `path`) and text columns."""
-    file = open_parquet(path)
-    schema = file.schema_arrow
-    if PARQUET_PICTURES not in schema.names:
-        raise DataError(
-            f"{path} has no column {PARQUET_PICTURES!r} with pictures"
-            f"{hint(PARQUET_PICTURES, schema.names)}"
-        )
-    kind = schema.field(PARQUET_PICTURES).type
-    if not (is_bytes(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)):
-        raise DataError(
-            f"column {PARQUET_PICTURES!r} of {path} has type {kind}; "
-            "it must hold the bytes of picture files"
-        )
-    reader = RowReader(file, path.parent)
-    return Listing(
-        names=[f"{path.name}, row {row}" for row in range(file.metadata.num_rows)],
-        table=read_parquet(path),
-        content=reader.content,
-    )
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    """Whether a parquet type holds bytes."""
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-class RowReader:
-    """Single pictures of a parquet file; the row group read last stays in memory."""
-
-    def __init__(self, file: pq.ParquetFile, folder: Path) -> None:
-        meta = file.metadata
-        sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
-        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
-        self.file = file
-        self.folder = folder
-        self.group = lru_cache(maxsize=1)(self.read_group)
-
-    def read_group(self, group: int) -> pa.ChunkedArray:
-        """The pictures of one row group."""
-        return self.file.read_row_group(group, columns=[PARQUET_PICTURES])[PARQUET_PICTURES]
-
-    def content(self, row: int) -> bytes:
-        """The bytes of the picture file in a row. Raises BadPicture."""
-        group = int(np.searchsorted(self.starts, row, side="right")) - 1
-        try:
-            value = self.group(group)[row - int(self.starts[group])].as_py()
-        except (OSError, pa.ArrowException) as error:
-            raise BadPicture(f"cannot be read: {one_line(error)}") from error
-        if isinstance(value, dict):
-            inside, beside = value.get("bytes"), value.get("path")
-            if inside is None and beside:
-                return read_content((self.folder / beside).read_bytes)
-            value = inside
-        if value is None:
-            raise BadPicture("there is no picture in this row")
-        return value

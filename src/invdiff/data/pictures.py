@@ -3,6 +3,7 @@
 import io
 import warnings
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,15 @@ SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", "
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # MPO is read as JPEG
 
 
+Fault = Literal["missing", "unreadable", "truncated", "oversized", "no caption"]
+
+
 class BadPicture(Exception):
     """One picture cannot be used; the text is the reason, for the quarantine list."""
+
+    def __init__(self, reason: str, kind: Fault = "unreadable") -> None:
+        super().__init__(reason)
+        self.kind: Fault = kind
 
 
 def decode(content: bytes, size: int) -> Pictures:
@@ -38,12 +46,22 @@ def decode(content: bytes, size: int) -> Pictures:
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:
-        raise BadPicture(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
+        raise BadPicture(f"more than {MAX_PIXELS // 1_000_000} megapixels", "oversized") from None
     except UnidentifiedImageError:
         raise BadPicture("not a picture, or of an unknown format") from None
     except Exception as error:
         # Decoders meet damaged bytes with whatever they run into: OSError, SyntaxError, IndexError.
-        raise BadPicture(f"cannot be decoded: {one_line(error)}") from error
+        reason = one_line(error)
+        kind: Fault = "truncated" if "truncated" in reason.lower() else "unreadable"
+        raise BadPicture(f"cannot be decoded: {reason}", kind) from error
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Width and height as the header of a picture file that :func:`decode` accepts tells them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content), formats=formats()) as image:
+            return image.size
 
 
 @cache
@@ -57,7 +75,7 @@ def check_pixels(width: int, height: int) -> None:
     """Raise BadPicture for more than MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         limit = MAX_PIXELS // 1_000_000
-        raise BadPicture(f"{width} x {height} pixels are more than {limit} megapixels")
+        raise BadPicture(f"{width} x {height} pixels are more than {limit} megapixels", "oversized")
 
 
 def rgb(image: Image.Image) -> Image.Image:

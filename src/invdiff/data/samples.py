@@ -14,6 +14,8 @@ Pictures = NDArray[np.uint8]
 class Samples:
     """Captioned pictures that passed the checks, in the order of their source.
 
+    `prompt` is what a picture is compared within, `caption` its own text, which it is scored and
+    trained under; they are the same unless prompts were grouped (`data.prompt_groups`).
     `pictures(indices)` returns RGB pictures of shape (len(indices), size, size, 3), uint8 0..255.
     `quarantined` names what was left out: (where, reason). Attributes are not part of a sample:
     `sources.read_labels` is the only way to them.
@@ -23,9 +25,13 @@ class Samples:
     prompt: tuple[str, ...]
     pictures: Callable[[Sequence[int]], Pictures]
     quarantined: tuple[tuple[str, str], ...] = ()
+    caption: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        assert len(self.sample_id) == len(self.prompt), "one prompt for each sample"
+        if not self.caption:
+            object.__setattr__(self, "caption", self.prompt)
+        counts = {len(self.sample_id), len(self.prompt), len(self.caption)}
+        assert len(counts) == 1, "one prompt and one caption for each sample"
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -43,6 +49,21 @@ def sample_id(content: bytes, prompt: str) -> str:
     """
     picture = hashlib.sha256(content).digest()
     return hashlib.sha256(picture + prompt.encode()).hexdigest()[:16]
+
+
+def picture_id(content: bytes) -> str:
+    """16 hexadecimal digits that name a picture without its prompt."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def pick(captions: Sequence[str], content: bytes) -> str:
+    """The caption of a picture that has several, "" when it has none.
+
+    The picture's own bytes decide, so that the same picture keeps its caption, and with it its
+    id, wherever it is stored and whatever the seed is.
+    """
+    known = [text for text in captions if text]
+    return known[int(picture_id(content), 16) % len(known)] if known else ""
 
 
 def clean_prompt(text: str) -> str:

@@ -3,57 +3,102 @@
 import logging
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from invdiff.data.checking import Checked, check, progress, to_samples
+from invdiff.data.columnar import open_parquet_pictures
 from invdiff.data.folders import METADATA, open_folder
 from invdiff.data.listing import Listing
-from invdiff.data.packed import open_npz, open_parquet_pictures
+from invdiff.data.packed import open_npz
 from invdiff.data.pictures import SUFFIXES, BadPicture
-from invdiff.data.samples import Samples, clean_prompt, sample_id
+from invdiff.data.quarantine import read_quarantine
+from invdiff.data.samples import Samples, clean_prompt, pick, sample_id
 from invdiff.data.sets import faces
 from invdiff.data.tables import Table, hint
+from invdiff.data.tars import open_tars
 from invdiff.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 EMBEDDED = ("faces",)
 PROMPT_COLUMNS = ("caption", "text", "prompt")
-KINDS = 'a folder of pictures, an .npz or .parquet file, or the embedded set "faces"'
+KINDS = (
+    "a folder of pictures, a saved Hugging Face data set, .tar, .parquet or .npz files, "
+    'or the embedded set "faces"'
+)
 
 
 def open_samples(
-    path: str | Path, image_size: int, prompt_column: str = "", max_bad_share: float = 0.05
+    path: str | Path,
+    image_size: int,
+    prompt_column: str = "",
+    max_bad_share: float = 0.05,
+    group_column: str = "",
+    quarantine: str | Path = "",
 ) -> Samples:
     """Open a source and decode every picture once.
 
     Args:
-        path: "faces", an image folder, an .npz or a .parquet file.
+        path: "faces", a folder, a file, or a pattern such as "shards/*.tar".
         image_size: side of the square pictures in pixels.
-        prompt_column: column with the prompts; "" finds caption, text or prompt, in this order.
+        prompt_column: column with the captions; "" finds caption, text or prompt, in this order.
         max_bad_share: more unusable pictures than this share (0..1) are an error.
+        group_column: column whose values are the prompts of the samples; "" takes the captions.
+        quarantine: a list of pictures to leave out, as `invdiff data check` writes it.
 
     Unusable pictures and exact duplicates (same file, same prompt) are left out and listed in
-    `quarantined`; duplicates do not count as unusable. Raises DataError.
+    `quarantined`, with those of `quarantine`; only the first count as unusable. Raises DataError.
     """
     if image_size < 1:
         raise DataError(f"the image size must be at least 1 pixel, got {image_size}")
     if str(path) in EMBEDDED:
-        if prompt_column not in ("", "prompt"):
-            raise DataError(f"{path} has no prompt column {prompt_column!r}; leave it empty")
-        return faces.samples(image_size)
+        return open_embedded(str(path), image_size, prompt_column, group_column, str(quarantine))
+    left_out = read_quarantine(quarantine) if str(quarantine) else {}
     listing = open_listing(path)
-    column = find_prompt_column(listing.table, prompt_column)
-    prompts = [clean_prompt(text) for text in listing.table.text(column)]
-    if not any(prompts):
+    captions = read_captions(path, listing, prompt_column)
+    checked = check(listing, captions, image_size, left_out)
+    judge(path, checked, len(listing), max_bad_share)
+    prompts = checked.captions
+    if group_column:
+        prompts = read_groups(path, listing, group_column, checked)
+    return to_samples(listing, prompts, checked, image_size)
+
+
+def open_embedded(name: str, size: int, prompts: str, groups: str, quarantine: str) -> Samples:
+    """The embedded set; DataError for settings that only other sources have."""
+    if prompts not in ("", "prompt"):
+        raise DataError(f"{name} has no prompt column {prompts!r}; leave it empty")
+    if groups or quarantine:
+        setting = "data.group_column" if groups else "data.quarantine"
+        raise DataError(f"{setting} is for data of your own; leave it empty for {name}")
+    return faces.samples(size)
+
+
+def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple[str, ...]]:
+    """The captions of each row, cleaned; a row may have several. Raises DataError."""
+    column = find_prompt_column(listing.table, column)
+    captions = [tuple(map(clean_prompt, texts)) for texts in listing.table.texts(column)]
+    if not any(map(any, captions)):
         columns = ", ".join(listing.table.columns)
         raise DataError(
             f"every {column} in {path} is empty; fill them in, "
             f"or name another column as data.prompt_column (columns: {columns})"
         )
-    checked = check(listing, prompts, image_size)
-    judge(path, checked, len(listing), max_bad_share)
-    return to_samples(listing, prompts, checked, image_size)
+    return captions
+
+
+def read_groups(path: str | Path, listing: Listing, column: str, checked: Checked) -> list[str]:
+    """The value of a column for each good row. Raises DataError when one has none."""
+    values = listing.table.text(column)
+    groups = [clean_prompt(values[row]) for row in checked.rows]
+    empty = groups.count("")
+    if empty:
+        raise DataError(
+            f"{empty} of {len(groups)} pictures have no value in data.group_column {column!r} of "
+            f"{path}; fill them in, or leave out those pictures"
+        )
+    return groups
 
 
 def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:
@@ -96,12 +141,13 @@ def embedded_labels(column: str) -> dict[str, str]:
 def listed_labels(listing: Listing, column: str) -> dict[str, str]:
     """A column by sample id. The prompt may be in any column, so each of them is tried."""
     labels = listing.table.text(column)
-    texts = []
+    columns = []
     for name in listing.table.columns:
         try:
-            texts.append([clean_prompt(text) for text in listing.table.text(name)])
+            texts = listing.table.texts(name)
         except DataError:
             continue  # not a column of text, so not the prompts
+        columns.append([tuple(map(clean_prompt, row)) for row in texts])
     found: dict[str, str] = {}
     for row in progress(listing, "matching labels"):
         if row in listing.faults:
@@ -110,9 +156,9 @@ def listed_labels(listing: Listing, column: str) -> dict[str, str]:
             content = listing.content(row)
         except BadPicture:
             continue
-        for column_texts in texts:
+        for captions in columns:
             # the first of two equal rows counts, as it does for samples
-            found.setdefault(sample_id(content, column_texts[row]), labels[row])
+            found.setdefault(sample_id(content, pick(captions[row], content)), labels[row])
     return found
 
 
@@ -125,17 +171,20 @@ def open_listing(path: str | Path) -> Listing:
         if place.is_dir():
             return open_folder(place)
         exists, is_file = place.exists(), place.is_file()
+        files = [place] if is_file else sorted(place.parent.glob(place.name or "*"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be opened: {error}; give {KINDS}") from error
-    if not exists:
+    if not exists and not files:
         raise missing(place)
-    suffix = place.suffix.lower()
-    if is_file and suffix == ".npz":
-        return open_npz(place)
-    if is_file and (suffix == ".parquet" and place.name not in METADATA):
-        return open_parquet_pictures(place)
-    if place.name in METADATA or suffix in SUFFIXES:
+    if place.name in METADATA or (is_file and place.suffix.lower() in SUFFIXES):
         raise DataError(f"{place} is a single file of a data set; give its folder, {place.parent}")
+    suffixes = {one.suffix.lower() for one in files}
+    if suffixes == {".npz"} and len(files) == 1:
+        return open_npz(files[0])
+    if suffixes == {".parquet"}:
+        return open_parquet_pictures(files)
+    if suffixes == {".tar"}:
+        return open_tars(files)
     raise DataError(f"{place} is not a kind of data that can be read; give {KINDS}")
 
 
@@ -186,11 +235,16 @@ def judge(path: str | Path, checked: Checked, total: int, max_bad_share: float) 
             "Mend or remove them, or raise data.max_bad_share"
         )
     if bad or repeated:
-        logger.warning(
-            "%s: left out %d of %d pictures (%d unusable, %d duplicates): %s",
-            *(path, bad + repeated, total, bad, repeated),
-            first_few(checked.faults + checked.duplicates),
+        warn_once(
+            f"{path}: left out {bad + repeated} of {total} pictures ({bad} unusable, "
+            f"{repeated} duplicates): {first_few(checked.faults + checked.duplicates)}"
         )
+
+
+@cache
+def warn_once(text: str) -> None:
+    """A warning line; every stage opens the data again, and one line is enough."""
+    logger.warning("%s", text)
 
 
 def first_few(entries: Sequence[tuple[str, str]], count: int = 3) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,11 +22,21 @@ class Table:
     columns: tuple[str, ...]
     values: Callable[[str], list[object]]
 
-    def text(self, column: str) -> list[str]:
-        """A column as text, "" where there is no value. DataError when it is missing or nested."""
+    def read(self, column: str) -> list[object]:
+        """A column as it is stored. DataError when there is none of this name."""
         if column not in self.columns:
             raise DataError(f"{self.path} has no column {column!r}{hint(column, self.columns)}")
-        return [self._as_text(value, column) for value in self.values(column)]
+        return self.values(column)
+
+    def text(self, column: str) -> list[str]:
+        """A column as text, "" where there is no value. DataError when it is missing or nested."""
+        return [self._as_text(value, column) for value in self.read(column)]
+
+    def texts(self, column: str) -> list[tuple[str, ...]]:
+        """A column whose values may be lists of text: all texts of each row, perhaps none."""
+        return [
+            tuple(self._as_text(one, column) for one in items(value)) for value in self.read(column)
+        ]
 
     def _as_text(self, value: object, column: str) -> str:
         if value is None or value != value:  # only NaN differs from itself
@@ -38,6 +48,11 @@ class Table:
             f"column {column!r} of {self.path} holds values of type {kind}; "
             "only text and numbers can be used, one value in each row"
         )
+
+
+def items(value: object) -> Sequence[object]:
+    """The items of a list, as JSON and parquet have them; another value is the only item."""
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def hint(name: str, known: Iterable[str]) -> str:
@@ -109,8 +124,7 @@ def parse_line(path: Path, number: int, line: str) -> dict[str, object]:
 
 def read_parquet(path: Path) -> Table:
     """The columns of a parquet file except those that hold bytes or structures."""
-    schema = open_parquet(path).schema_arrow
-    columns = tuple(field.name for field in schema if not is_nested(field.type))
+    columns = text_columns(open_parquet(path).schema_arrow)
 
     def values(column: str) -> list[object]:
         try:
@@ -131,6 +145,17 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(
             f"{path} cannot be read as parquet: {one_line(error)}; is it complete?"
         ) from error
+
+
+def text_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """The columns that hold text, numbers, or lists of these."""
+    return tuple(field.name for field in schema if not is_nested(items_of(field.type)))
+
+
+def items_of(kind: pa.DataType) -> pa.DataType:
+    """The type of the items of a list, of other types the type itself."""
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return kind.value_type if lists else kind
 
 
 def is_nested(kind: pa.DataType) -> bool:

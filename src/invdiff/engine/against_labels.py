@@ -34,9 +34,11 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     groups = read_parquet(run.path / "groups.parquet")
     weights = dict(zip(groups["sample_id"], groups["q_1"], strict=True))
     against = np.array([weights.get(one, np.nan) for one in data.sample_id])
-    prompt, known = np.asarray(data.prompt), ~np.isnan(against)
+    known = ~np.isnan(against)
+    group_of = dict(zip(groups["sample_id"], groups["prompt"], strict=True))
+    prompt = np.array([group_of.get(one, "") for one in data.sample_id])
     accuracy, area = {}, {}
-    for name in data.prompts():
+    for name in sorted(set(groups["prompt"])):
         rows = (prompt == name) & known
         accuracy[name], area[name] = agreement(labels[rows], against[rows])
     verdicts = read_json(run.path / "discovery.json")["prompts"]

@@ -15,6 +15,7 @@ from invdiff.engine.files import read_json
 from invdiff.engine.generated import load_models, log_ratios
 from invdiff.engine.measure import processes_of
 from invdiff.engine.models import source_of
+from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder
 
 TRAINED = 1.0
@@ -64,6 +65,7 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
         run.path / "adapter" if strength else None,
         strength,
         chosen,
+        captions_drawn(run),
         owner="calibration",
         title=f"calibrating, strength {strength:g}",
         processes=processes_of(run),

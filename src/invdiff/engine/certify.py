@@ -25,7 +25,7 @@ def certify(config: Config, denoiser: Denoiser, mixture: Mixture) -> dict[str, A
     rows = _rows(config.seed, mixture)
     if len(rows) == 0:
         return None
-    prompts = mixture.prompt[rows].tolist()
+    prompts = mixture.pool[rows].tolist()
     q = np.stack([1 - mixture.against[rows], mixture.against[rows]], 1)
     after = _losses(config, denoiser, mixture, rows)
     with adapter.disabled(denoiser.module):

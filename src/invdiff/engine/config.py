@@ -51,11 +51,27 @@ class Config(Section):
                 'data.label_column: discover.estimator = "labels" needs it; name the metadata '
                 "column that holds the labels"
             )
+        self._possible_prompt_groups(embedded)
         if self.evaluate.classifier == "faces" and not embedded:
             raise ValueError(
                 'evaluate.classifier: "faces" knows the embedded faces only; use "auto" or "none"'
             )
         return self
+
+    def _possible_prompt_groups(self, embedded: bool) -> None:
+        way, column = self.data.prompt_groups, self.data.group_column
+        if way == "column" and not column:
+            raise ValueError(
+                'data.group_column: data.prompt_groups = "column" needs it; name the metadata '
+                "column that holds the groups"
+            )
+        if column and way not in ("auto", "column"):
+            raise ValueError(
+                f'data.group_column: data.prompt_groups = "{way}" does not read it; leave one out'
+            )
+        for name in ("group_column", "quarantine"):
+            if embedded and getattr(self.data, name):
+                raise ValueError(f"data.{name}: is for data of your own; leave it out")
 
 
 def fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from invdiff.engine.estimators import Evidence, estimate
 from invdiff.engine.files import write_json, write_parquet, write_with
 from invdiff.engine.findings import findings
 from invdiff.engine.measure import Measured, measure, open_run_samples
+from invdiff.engine.prompt_groups import Grouped, group_prompts
 from invdiff.engine.run import RunFolder
 
 HIGH_NOISE = 0.85
@@ -29,10 +30,10 @@ def discover(run: RunFolder) -> None:
     if run.done("discover"):
         return
     with run.stage("discover") as stage:
-        samples = open_run_samples(run)
-        measured = measure(run, samples)
-        grouping, again = infer(run, samples, measured)
-        write_results(run, samples, measured, grouping, again)
+        grouped = group_prompts(run, open_run_samples(run))
+        measured = measure(run, grouped.samples)
+        grouping, again = infer(run, grouped.samples, measured)
+        write_results(run, grouped, measured, grouping, again)
         found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
         stage.facts["found"] = found
 
@@ -69,13 +70,14 @@ def high_noise_excess(scores: Scores, levels: list[float], draws: slice) -> np.n
 
 def write_results(
     run: RunFolder,
-    samples: Samples,
+    grouped: Grouped,
     measured: Measured,
     grouping: Grouping,
     again: Grouping | None,
 ) -> None:
     """Everything later stages read, each file whole or not at all."""
-    config, prompt = run.config, np.array(samples.prompt)
+    config, samples = run.config, grouped.samples
+    prompt = np.array(samples.prompt)
     shares = {n: np.array([0.5, 0.5]) for n, v in grouping.verdicts.items() if v.found}
     pool = np.zeros_like(prompt) if config.train.objective == "reference" else prompt
     if config.train.objective == "reference":
@@ -86,6 +88,7 @@ def write_results(
         {
             "sample_id": list(samples.sample_id),
             "prompt": list(samples.prompt),
+            "caption": list(samples.caption),
             "group": (against > 0.5).astype(np.int32),
             "q_0": 1 - against,
             "q_1": against,
@@ -106,10 +109,10 @@ def write_results(
             prompt[measured.scored],
         )
     steady = reliability(measured.scores.excess, prompt[measured.scored])
-    write_json(
-        run.path / "discovery.json",
-        findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable),
-    )
+    record = findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable)
+    for name, entry in record["prompts"].items():
+        entry |= grouped.about(name)
+    write_json(run.path / "discovery.json", record | {"prompt_groups": grouped.record()})
 
 
 def write_scores(path: Path, samples: Samples, measured: Measured, levels: list[float]) -> None:

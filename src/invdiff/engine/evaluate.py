@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from invdiff.data.samples import Pictures, Samples
 from invdiff.data.sets import faces
-from invdiff.data.sources import open_samples
 from invdiff.engine import figures, order
 from invdiff.engine.against_labels import groups_against_labels, has_labels
 from invdiff.engine.config import Config
 from invdiff.engine.environment import environment
 from invdiff.engine.figures import Protocol, Seen
 from invdiff.engine.files import read_parquet, write_json
+from invdiff.engine.opening import open_data
 from invdiff.engine.pretrain.classifiers import halves
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import EMBEDDED_SETS
@@ -53,19 +53,13 @@ def evaluate(run: RunFolder) -> None:
         columns = read_parquet(run.path / "samples.parquet")
         samples = {name: np.asarray(values) for name, values in columns.items()}
         path = classifier_path(run.config)
-        data = open_data(run.config) if path or has_labels(run.config) else None
+        data = open_data(run.config.data, SIZE) if path or has_labels(run.config) else None
         if path and data:
             measured = with_classifier(run, samples, data, path)
         else:
             measured = without_classifier(run, samples)
         agreement = groups_against_labels(run, data) if data and has_labels(run.config) else None
         write_json(run.path / "metrics.json", measured | {"groups_vs_labels": agreement})
-
-
-def open_data(config: Config) -> Samples:
-    """The data of the run, as the classifier sees it."""
-    section = config.data
-    return open_samples(section.path, SIZE, section.prompt_column, section.max_bad_share)
 
 
 def classifier_path(config: Config) -> Path | None:

@@ -1,5 +1,6 @@
 """Which inferred group a generated picture belongs to, for calibration and for the feedback."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,10 @@ class Generated:
     sampler: Sampler
     features: Features
 
-    def __call__(self, shard: tuple[str, list[int]]) -> np.ndarray:
-        """A prompt and seeds to features (n, level * width)."""
-        prompt, seeds = shard
-        latents = self.sampler.latents([prompt] * len(seeds), seeds)
+    def __call__(self, shard: tuple[str, list[str], list[int]]) -> np.ndarray:
+        """The name of a prompt group, captions and seeds to features (n, level * width)."""
+        _, captions, seeds = shard
+        latents = self.sampler.latents(captions, seeds)
         return self.features(latents)["feature"].double().numpy()
 
 
@@ -37,6 +38,7 @@ def log_ratios(
     adapter: Path | None,
     strength: float,
     models: dict[str, GroupModel],
+    captions: Mapping[str, Sequence[str]],
     *,
     owner: str,
     title: str,
@@ -44,8 +46,8 @@ def log_ratios(
 ) -> dict[str, np.ndarray]:
     """Log-likelihood ratios of group 1 for fresh pictures of each prompt of ``models``.
 
-    Drawn at the calibration's guidance scale; their seeds belong to ``owner``, so no picture is
-    used twice.
+    Drawn at the calibration's guidance scale with the ``captions`` of each prompt in turn; their
+    seeds belong to ``owner``, so no picture is used twice.
     """
     section = config.calibrate
     window = (config.sample.window[0], config.sample.window[1])
@@ -54,12 +56,16 @@ def log_ratios(
     levels = tuple(config.discover.feature_levels)
     work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch))
     shards = [
-        (name, [seed_of(config.seed, f"{owner} {name}", k) for k in range(start, stop)])
+        (
+            name,
+            [captions[name][k % len(captions[name])] for k in range(start, stop)],
+            [seed_of(config.seed, f"{owner} {name}", k) for k in range(start, stop)],
+        )
         for name in models
         for start, stop in _slices(section.images_per_prompt)
     ]
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    for (name, _), features in run_shards(work, shards, processes=processes, title=title):
+    for (name, *_), features in run_shards(work, shards, processes=processes, title=title):
         found[name].append(models[name].log_ratio(features))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 

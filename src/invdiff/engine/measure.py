@@ -1,6 +1,7 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,11 +10,11 @@ import torch
 
 from invdiff.core.scoring import Scores
 from invdiff.data.samples import Samples
-from invdiff.data.sources import open_samples
 from invdiff.engine import order
 from invdiff.engine.files import write_json
 from invdiff.engine.models import ModelRef, resolve, source_of
-from invdiff.engine.passes import Encode, Features, Reference, Score
+from invdiff.engine.opening import open_data
+from invdiff.engine.passes import Encode, Features, Meaning, Reference, Score
 from invdiff.engine.processes import automatic
 from invdiff.engine.run import RunFolder
 from invdiff.engine.shards import Tensors, cached
@@ -26,9 +27,7 @@ def open_run_samples(run: RunFolder) -> Samples:
     """The run's data at the model's image size; what was left out goes to ``quarantine.json``."""
     section = run.config.data
     size = section.image_size or resolve(source_of(run)).image_size
-    samples = open_samples(
-        section.path, size, section.prompt_column, max_bad_share=section.max_bad_share
-    )
+    samples = open_data(section, size)
     if samples.quarantined:
         write_json(run.path / "quarantine.json", samples.quarantined)
     return samples
@@ -61,7 +60,8 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
     if len(scored) == 0:
         raise DataError(
             f"no prompt has {config.data.min_images} images (data.min_images): groups are inferred "
-            "among images of the same prompt, so give captions that repeat"
+            "among images of one prompt. Give more images, captions that repeat, or set "
+            'data.prompt_groups = "meaning"'
         )
     passes = Passes(run, samples, encode(run, samples))
     every = np.arange(len(samples))
@@ -116,10 +116,11 @@ class Passes:
         }
 
     def _prompts(self, rows: np.ndarray) -> list[str]:
-        return [self.samples.prompt[i] for i in rows]
+        return [self.samples.caption[i] for i in rows]
 
     def _cached(self, work: Any, shards: list[Any], name: str, title: str) -> Tensors:
-        folder = self.run.path / "cache" / _identity(self.run, self.samples)
+        # the prompts say which images are scored
+        folder = self.run.path / "cache" / _identity(self.run, self.samples, *self.samples.prompt)
         return cached(work, shards, folder, name, processes=processes_of(self.run), title=title)
 
 
@@ -134,6 +135,19 @@ def encode(run: RunFolder, samples: Samples) -> torch.Tensor:
         processes=processes_of(run),
         title="encoding pictures",
     )["latent"]
+
+
+def meanings(run: RunFolder, samples: Samples, texts: Sequence[str]) -> np.ndarray:
+    """What each text means to the model's text encoder: (n, width) float32."""
+    shards = [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)]
+    return cached(
+        Meaning(source_of(run), run.config.discover.batch),
+        shards,
+        run.path / "cache" / _identity(run, samples),
+        "meanings",
+        processes=processes_of(run),
+        title="reading captions",
+    )["meaning"].numpy()
 
 
 def processes_of(run: RunFolder) -> int:
@@ -160,10 +174,11 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
 
 
-def _identity(run: RunFolder, samples: Samples) -> str:
+def _identity(run: RunFolder, samples: Samples, *more: str) -> str:
     """A name for the data, the model and everything else that the cached passes depend on."""
     section = _settings(run)
-    text = repr((section, hashlib.sha256("".join(samples.sample_id).encode()).hexdigest()))
+    known = "".join((*samples.sample_id, *more))
+    text = repr((section, hashlib.sha256(known.encode()).hexdigest()))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

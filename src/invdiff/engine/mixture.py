@@ -41,9 +41,10 @@ class Regrets:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Training latents with their prompts and groups; ``pool`` says what is balanced within.
+    """Training latents with their captions and groups; ``pool`` says what is balanced within.
 
-    ``pool`` is the prompt itself; only the authors' recipe balances over all prompts at once.
+    ``prompt`` is the caption that an image is trained under, ``pool`` its prompt group: the caption
+    itself where captions repeat. Only the authors' recipe balances over all prompts at once.
     ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
     looked back at, since training can tilt a prompt that was even.
     """

@@ -43,6 +43,23 @@ class Encode:
         return {"latent": require_finite(torch.cat(parts), "latents of pictures", denoiser)}
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What texts mean to the model's own text encoder."""
+
+    source: Source
+    batch: int
+
+    def __call__(self, texts: list[str]) -> Tensors:
+        """Texts to ``meaning`` (n, width) float32."""
+        denoiser = resolve(self.source)
+        parts = [
+            denoiser.meaning(texts[start : start + self.batch]).float().cpu()
+            for start in range(0, len(texts), self.batch)
+        ]
+        return {"meaning": require_finite(torch.cat(parts), "meanings of captions", denoiser)}
+
+
 def shared_noise(
     shape: Sequence[int], seed: int, level: float, draw: int, device: torch.device
 ) -> torch.Tensor:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invdiff.engine.files import read_json, read_parquet, write_parquet, write_with
+from invdiff.engine.files import read_json, write_parquet, write_with
 from invdiff.engine.measure import processes_of
 from invdiff.engine.models import source_of
 from invdiff.engine.processes import run_shards
+from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sampler import Sampler, seed_of
 
@@ -39,17 +40,22 @@ def sample(run: RunFolder) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """The pictures of one arm, scale and prompt."""
+    """The pictures of one arm, scale and prompt; drawn with its ``captions`` in turn."""
 
     arm: str
     sampler: Sampler
     prompt: str
+    captions: tuple[str, ...]
     seeds: tuple[int, ...]
     folder: Path
 
     def path(self, index: int) -> Path:
         """Where picture ``index`` is."""
         return self.folder / f"{index:05d}-{self.arm}-{self.sampler.scale:g}.png"
+
+    def caption(self, index: int) -> str:
+        """What picture ``index`` is drawn with."""
+        return self.captions[index % len(self.captions)]
 
     def missing(self, batch: int) -> list["Shard"]:
         """What is still to draw, in batches."""
@@ -67,6 +73,7 @@ class Part:
                 "arm": self.arm,
                 "scale": self.sampler.scale,
                 "prompt": self.prompt,
+                "caption": self.caption(index),
                 "index": index,
                 "seed": seed,
                 "path": self.path(index).relative_to(root).as_posix(),
@@ -87,7 +94,7 @@ class Shard:
 def draw(shard: Shard) -> int:
     """Draw and store a batch; returns the number of pictures."""
     part, seeds = shard.part, [shard.part.seeds[i] for i in shard.indices]
-    pictures = part.sampler.pictures([part.prompt] * len(seeds), seeds)
+    pictures = part.sampler.pictures([part.caption(i) for i in shard.indices], seeds)
     for index, picture in zip(shard.indices, pictures, strict=True):
         write_with(part.path(index), Image.fromarray(np.asarray(picture)).save)
     return len(pictures)
@@ -96,7 +103,7 @@ def draw(shard: Shard) -> int:
 def plan(run: RunFolder) -> list[Part]:
     """Every part of the run's samples; without a trained guidance the base arm alone."""
     section, source = run.config.sample, source_of(run)
-    prompts = section.prompts or sorted(set(read_parquet(run.path / "groups.parquet")["prompt"]))
+    captions = {name: (name,) for name in section.prompts} or captions_drawn(run)
     trained = not read_json(run.path / "training.json")["skipped"]
     drawn_by: dict[str, tuple[Path | None, float]] = {"base": (None, 0.0)}
     if trained:
@@ -107,12 +114,13 @@ def plan(run: RunFolder) -> list[Part]:
             arm,
             Sampler(source, *drawn_by[arm], window, scale, section.steps),
             prompt,
+            captions[prompt],
             tuple(seed_of(run.config.seed, prompt, k) for k in range(section.images_per_prompt)),
             run.path / "samples" / slug(prompt),
         )
         for arm in (section.arms if trained else ["base"])
         for scale in section.guidance_scales
-        for prompt in prompts
+        for prompt in section.prompts or sorted(captions)
     ]
 
 

@@ -96,11 +96,19 @@ class DataSection(Section):
     path: str = Field(
         "faces",
         min_length=1,
-        description="An embedded set, a folder of pictures with metadata or caption files, "
-        "or an .npz file with the arrays images and prompt.",
+        description="An embedded set, a folder of pictures with metadata or caption files, a saved "
+        "Hugging Face data set, or .tar, .parquet or .npz files.",
     )
     prompt_column: str = Field(
-        "", description="Metadata column with the prompts; empty finds caption, text or prompt."
+        "", description="Metadata column with the captions; empty finds caption, text or prompt."
+    )
+    prompt_groups: Literal["auto", "caption", "meaning", "column"] = Field(
+        "auto",
+        description="What pictures are compared within: equal captions, captions that mean alike, "
+        "or group_column; auto takes the captions if they repeat.",
+    )
+    group_column: str = Field(
+        "", description="Metadata column whose values are the prompt groups, such as a profession."
     )
     label_column: str = Field(
         "", description="Metadata column with group labels; only the labels estimator reads it."
@@ -108,6 +116,10 @@ class DataSection(Section):
     image_size: int = Field(0, ge=0, description="Pixels a side; 0 is the model's own size.")
     max_bad_share: Share = Field(
         0.05, description="Share of unreadable pictures above which the data is refused."
+    )
+    quarantine: str = Field(
+        "",
+        description="List of pictures to leave out: the file of `data check --quarantine`.",
     )
     min_images: Whole = Field(
         40, description="Prompts with fewer images than this are not searched for groups."

@@ -24,6 +24,7 @@ from invdiff.engine.measure import encode, open_run_samples
 from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_levels
 from invdiff.engine.models import resolve, source_of
 from invdiff.engine.pretrain.loop import cosine
+from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.prompts import encode_known
 from invdiff.engine.run import RunFolder
 from invdiff.errors import ModelError, RunError
@@ -79,23 +80,24 @@ def load_mixture(run: RunFolder) -> Mixture:
     """Latents and groups of the run's data, matched by sample id."""
     samples = open_run_samples(run)
     groups = read_parquet(run.path / "groups.parquet")
-    against_of = dict(zip(groups["sample_id"], groups["q_1"], strict=True))
-    prompt = np.array(samples.prompt)
+    pairs = zip(groups["prompt"], groups["q_1"], strict=True)
+    group_of = dict(zip(groups["sample_id"], pairs, strict=True))
     found = read_json(run.path / "discovery.json")["prompts"]
     balanced = tuple(sorted(name for name, entry in found.items() if entry["found"]))
     watched = tuple(sorted(name for name, entry in found.items() if entry["watched"]))
-    pool = prompt
-    if run.config.train.objective == "reference":
-        pool = np.full_like(prompt, "*")
-        balanced, watched = ("*",) if balanced else (), ()
-    unknown = sum(name not in against_of for name in samples.sample_id)
+    unknown = sum(name not in group_of for name in samples.sample_id)
     if unknown:
         raise RunError(
             f"{unknown} of {len(samples)} pictures of {run.config.data.path} were not there when "
             "the groups were inferred: run discover again with --redo, or take another --out"
         )
-    against = np.array([against_of[name] for name in samples.sample_id])
-    return Mixture(encode(run, samples), prompt, pool, against, balanced, watched)
+    pool = np.array([group_of[name][0] for name in samples.sample_id])
+    against = np.array([group_of[name][1] for name in samples.sample_id])
+    if run.config.train.objective == "reference":
+        pool = np.full_like(pool, "*")
+        balanced, watched = ("*",) if balanced else (), ()
+    captions = np.array(samples.caption)
+    return Mixture(encode(run, samples), captions, pool, against, balanced, watched)
 
 
 @dataclass
@@ -166,6 +168,7 @@ class Trainer:
             None,  # the network carries the adapter already
             1.0,
             chosen,
+            captions_drawn(run),
             owner=f"feedback {step}",
             title=f"looking back at step {step}",
         )

@@ -18,6 +18,9 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (failed), 2 (usage) or 75 (interrupted)."""
     before = signal.signal(signal.SIGTERM, _terminate)
+    # What is worth a word of theirs is said in ours; workers inherit this, unlike a logger's level.
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     try:
         asked = parse(sys.argv[1:] if argv is None else argv)
         from invdiff.app.cli import verbs

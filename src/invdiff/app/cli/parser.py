@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import invdiff
-from invdiff.app.cli import data_prepare
+from invdiff.app.cli import data_check, data_prepare
 
 STAGE_VERBS = {
     "discover": "infer groups of images that go with or against the model",
@@ -169,6 +169,7 @@ def _data(verbs: Any) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, parser_class=_Parser
     )
+    data_check.arguments(_verb(actions, "check", data_check.WORDS, data_check.MORE))
     data_prepare.arguments(_verb(actions, "prepare", data_prepare.WORDS, data_prepare.MORE))
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from invdiff.app.report import changed, closing, found, inputs, limits, summary
 from invdiff.app.report.inputs import Inputs
 from invdiff.data.samples import Samples
-from invdiff.data.sources import open_samples
 from invdiff.engine.files import write_text
+from invdiff.engine.opening import open_data
 from invdiff.engine.run import RunFolder
 from invdiff.errors import DataError
 
@@ -109,12 +109,7 @@ def _training_pictures(known: Inputs) -> tuple[Samples | None, str]:
     data = known.config.data
     size = data.image_size or _generated_size(known) or THUMBNAIL
     try:
-        samples = open_samples(
-            data.path,
-            size,
-            prompt_column=data.prompt_column,
-            max_bad_share=data.max_bad_share,
-        )
+        samples = open_data(data, size)
     except DataError as error:
         return None, str(error)
     return samples, ""
