@@ -101,3 +101,9 @@ def test_constraints_pin_every_dependency():
     pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
     plain = {name.lower().replace("_", "-") for name in pinned}
     assert {re.split(r"[<>=]", line)[0] for line in wanted} <= plain
+
+
+def test_test_files_have_names_of_their_own():
+    """Two of one name end the collection of the second, and with it the whole run."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

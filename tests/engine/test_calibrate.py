@@ -96,8 +96,8 @@ def test_the_stored_models_say_what_the_table_of_groups_says(world, finished):
     run = world.open(finished)
     models = load_models(run.path / "group_model.safetensors")
     assert set(models) == {HAT, COAT}
-    cache = next((run.path / "cache").iterdir())
-    features = tiny_world.tensors(cache / "features-00000.safetensors")["feature"].double().numpy()
+    path = next((run.path / "cache").glob("*/features-00000.safetensors"))
+    features = tiny_world.tensors(path)["feature"].double().numpy()
     groups = tiny_world.table(run.path / "groups.parquet")
     for name, model in models.items():
         rows = groups["prompt"] == name
