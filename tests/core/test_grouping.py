@@ -2,12 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from planted import plant
 
-from invdiff.core import grouping
+from invdiff.core import grouping, verdict
 from invdiff.core.candidates import Candidate
 from invdiff.core.settle import GroupModel
 
@@ -77,7 +74,7 @@ def test_images_that_were_not_scored_get_their_group_from_the_features(planted):
 def test_the_same_images_in_another_order_give_the_same_groups(planted, found):
     order = np.random.default_rng(1).permutation(len(planted.prompt))
     turned = search(type(planted)(*(v[order] for v in vars(planted).values())))
-    assert grouping.agreement(found.against[order], turned.against, planted.prompt[order]) > 0.98
+    assert verdict.agreement(found.against[order], turned.against, planted.prompt[order]) > 0.98
 
 
 def test_in_balanced_data_nothing_is_found():
@@ -110,33 +107,6 @@ def test_a_small_set_is_searched_without_a_fault(count):
 # The objective
 
 
-MEMBERS = st.integers(4, 30).flatmap(
-    lambda n: st.tuples(
-        arrays(np.float64, n, elements=st.floats(0, 1, width=32)),
-        arrays(np.float64, n, elements=st.floats(-100, 100, width=32)),
-    )
-)
-
-
-@given(MEMBERS)
-def test_explained_variance_is_the_share_between_the_groups(pair):
-    q, score = pair
-    found = grouping.explained_variance(q, score, 0.1)
-    if not 0.1 <= q.mean() <= 0.9 or score.var() == 0:
-        assert found == 0
-        return
-    means = [np.average(score, weights=w) for w in (1 - q, q)]
-    between = np.average((np.array(means) - score.mean()) ** 2, weights=[1 - q.mean(), q.mean()])
-    assert found == pytest.approx(between / score.var(), rel=1e-6, abs=1e-9)
-    assert 0 <= found <= 1 + 1e-9
-    assert found == pytest.approx(grouping.explained_variance(1 - q, score, 0.1), abs=1e-9)
-
-
-def test_two_values_are_explained_in_full_by_who_has_which():
-    member = np.array([0.0, 0, 0, 1, 1])
-    assert grouping.explained_variance(member, 3 - 2 * member, 0.02) == pytest.approx(1)
-
-
 def test_the_tie_is_the_mutual_information_of_group_and_prompt():
     prompt = np.repeat(["a", "b"], [10, 40])
     member = np.concatenate([np.arange(10) < 1, np.arange(40) < 36]) * 1.0
@@ -156,13 +126,13 @@ def test_candidates_are_ranked_by_the_objective():
     value = ranked[0][1]
     member = planted.attribute * 1.0
     parts = [
-        grouping.explained_variance(member[rows], planted.score[rows], 0.02)
+        verdict.explained_variance(member[rows], planted.score[rows], 0.02)
         for rows in (planted.prompt == "a", planted.prompt == "b")
     ]
     assert value == pytest.approx(np.mean(parts) * grouping.tie(member, planted.prompt))
 
 
-# Which group is which, and is there anything
+# Which group is which
 
 
 def test_group_1_is_the_one_that_costs_more():
@@ -174,78 +144,3 @@ def test_group_1_is_the_one_that_costs_more():
         assert np.cov(turned(features), score)[0, 1] > 0
     few = grouping.orient({"a": model}, features[:2], -features[:2, 0], prompt[:2])
     assert few["a"] == model
-
-
-def verdict(against, score, candidates=1, **changes):
-    count = len(against)
-    settings = {"min_share": 0.02, "false_alarm": 0.01, "candidates": candidates} | changes
-    return grouping.judge(
-        np.asarray(against, float), score, np.arange(count), np.ones(count, bool), **settings
-    )
-
-
-def made(share, effect, count=200):
-    random = np.random.default_rng(0)
-    against = (np.arange(count) < share * count) * 1.0
-    return against, random.normal(size=count) + effect * against
-
-
-def test_a_verdict_is_corrected_for_the_number_of_candidates():
-    against, score = made(0.2, 0.7)
-    one, many = verdict(against, score), verdict(against, score, candidates=10**6)
-    assert one.found
-    assert not many.found
-    assert many.p_value == pytest.approx(min(1, 10**6 * one.p_value))
-    assert one.explained == many.explained > grouping.LEAST_EXPLAINED
-
-
-def test_even_groups_need_no_balancing_however_clear_they_are():
-    found = verdict(*made(0.5, 5.0))
-    assert not found.found
-    assert found.watched
-    assert found.note == "nothing to balance: the groups are even already"
-    assert found.share == 0.5
-
-
-def test_a_tiny_relation_is_not_a_finding_however_certain():
-    against, score = made(0.2, 0.2, count=20_000)
-    found = verdict(against, score)
-    assert found.p_value < 1e-9
-    assert found.note == "nothing to balance: the groups do not differ in the score"
-
-
-@pytest.mark.parametrize(
-    ("against", "score"),
-    [
-        (np.ones(5), np.arange(5.0)),
-        (np.ones(50), np.arange(50.0)),
-        (np.arange(50) % 2, np.ones(50)),
-    ],
-    ids=["few images", "one group", "one score"],
-)
-def test_without_anything_to_test_nothing_is_found(against, score):
-    found = verdict(against, score)
-    assert not found.found
-    assert found.p_value == 1.0
-    assert found.note == "too few images or no groups to test"
-
-
-def test_the_share_is_that_of_all_images_the_test_of_the_scored_ones():
-    against, score = made(0.2, 3.0)
-    scored = np.arange(0, 100)  # all 40 members are among them
-    found = grouping.judge(
-        against, score[scored], scored, np.ones(200, bool),
-        min_share=0.02, false_alarm=0.01, candidates=1,
-    )  # fmt: skip
-    assert found.share == pytest.approx(0.2)
-    wanted = grouping.explained_variance(against[scored], score[scored], 0.02)
-    assert found.explained == pytest.approx(wanted)
-
-
-@given(arrays(np.float64, 20, elements=st.floats(0, 1)))
-def test_agreement_is_the_share_on_the_same_side(q):
-    prompt = np.repeat(["a", "b"], [5, 15])
-    assert grouping.agreement(q, q, prompt) == 1
-    other = q.copy()
-    other[:5] = np.where(q[:5] > 0.5, 0.0, 1.0)
-    assert grouping.agreement(q, other, prompt) == pytest.approx(0.5)  # prompts count alike

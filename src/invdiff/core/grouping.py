@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 from scipy.special import entr
 
 from invdiff.core.candidates import (
@@ -18,29 +17,11 @@ from invdiff.core.candidates import (
     split_candidates,
 )
 from invdiff.core.settle import GroupModel, refine, settle, shifted
+from invdiff.core.verdict import Verdict, explained_variance, judge
 
 SETTLED = 12
 LEADING = 64  # components that the mixture sees: its covariance needs many images for each
 LEAST_TIE = 0.02
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the max step says about one prompt.
-
-    ``found``: there is something to balance. ``watched``: the groups mean something here, so that
-    their shares among generated pictures are worth looking at; every found prompt is, and one
-    whose groups are even already. ``explained`` is the share of the score's variance within the
-    prompt that the groups explain; ``p_value`` is that of no relation, multiplied by the number of
-    candidates tried; ``share`` is the inferred share of group 1 among all of the prompt's images.
-    """
-
-    found: bool
-    watched: bool
-    explained: float
-    p_value: float
-    share: float
-    note: str
 
 
 @dataclass(frozen=True)
@@ -55,23 +36,6 @@ class Grouping:
     models: dict[str, GroupModel]
     chosen: str
     ranking: tuple[tuple[str, float], ...]
-
-
-def explained_variance(
-    member: Float[np.ndarray, " sample"], score: Float[np.ndarray, " sample"], min_share: float
-) -> float:
-    """The max step's objective as a share: variance between group means over total variance.
-
-    Var_e R_e(q), weighted by group mass, divided by Var_i r_i (design 1.3); 0 when a group holds
-    less than ``min_share`` of the images.
-    """
-    share = float(member.mean())
-    total = float(score.var())
-    if not min_share <= share <= 1 - min_share or total == 0:
-        return 0.0
-    inside = float(member @ score) / member.sum()
-    outside = float((1 - member) @ score) / (1 - member).sum()
-    return share * (1 - share) * (inside - outside) ** 2 / total
 
 
 def rank(
@@ -232,46 +196,3 @@ def orient(
         against = rows.sum() < 3 or np.cov(q, score[rows])[0, 1] >= 0
         turned[name] = model if against else model.flipped()
     return turned
-
-
-BALANCED_WITHIN = 0.05
-LEAST_EXPLAINED = 0.02
-
-
-def judge(
-    against: Float[np.ndarray, " sample"],
-    score: Float[np.ndarray, " scored"],
-    scored: np.ndarray,
-    rows: np.ndarray,
-    *,
-    min_share: float,
-    false_alarm: float,
-    candidates: int,
-) -> Verdict:
-    """Is there anything to balance in this prompt?
-
-    Three things must hold: the groups are related to the score (correlation test, Bonferroni over
-    the candidates), the relation is not tiny, and their shares are not even already.
-    """
-    inside = rows[scored]
-    member, values = against[scored][inside], score[inside]
-    share = float(against[rows].mean())
-    if inside.sum() < 10 or np.ptp(member) < 1e-6 or np.ptp(values) == 0:
-        return Verdict(False, False, 0.0, 1.0, share, "too few images or no groups to test")
-    explained = explained_variance(member, values, min_share)
-    p_value = min(1.0, candidates * float(stats.pearsonr(member, values).pvalue))
-    if p_value > false_alarm or explained < LEAST_EXPLAINED:
-        note = "nothing to balance: the groups do not differ in the score"
-        return Verdict(False, False, explained, p_value, share, note)
-    if abs(share - 0.5) <= BALANCED_WITHIN:
-        note = "nothing to balance: the groups are even already"
-        return Verdict(False, True, explained, p_value, share, note)
-    return Verdict(True, True, explained, p_value, share, "")
-
-
-def agreement(
-    first: Float[np.ndarray, " sample"], second: Float[np.ndarray, " sample"], prompt: np.ndarray
-) -> float:
-    """Share of images in the same group of both groupings, mean over prompts (0.5 = chance)."""
-    same = (first > 0.5) == (second > 0.5)
-    return float(np.mean([same[prompt == name].mean() for name in np.unique(prompt)]))

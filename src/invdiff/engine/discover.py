@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from invdiff.core.grouping import Grouping, agreement
+from invdiff.core.grouping import Grouping
 from invdiff.core.objective import balanced_weights
 from invdiff.core.scoring import Scores, reliability
+from invdiff.core.verdict import agreement
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
 from invdiff.engine.estimators import Evidence, estimate

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from invdiff.core.candidates import exact_split
-from invdiff.core.grouping import BALANCED_WITHIN, Grouping, Verdict, semantic
+from invdiff.core.grouping import Grouping, semantic
 from invdiff.core.settle import GroupModel
+from invdiff.core.verdict import BALANCED_WITHIN, Verdict
 from invdiff.engine import order
 from invdiff.engine.config import Config
 
