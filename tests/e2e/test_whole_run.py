@@ -313,3 +313,16 @@ def test_a_model_that_gives_nan(command, world, tmp_path, capfd):
     line = refused([*command, f"--model.path={broken}"], capfd, 1)
     assert "latents of pictures are not finite numbers" in line
     assert not list((tmp_path / "run" / "cache").rglob("*.safetensors"))
+
+
+def test_a_run_in_half_precision(world, finished, tmp_path):
+    """The presets of real models ask for it; losses are those of full precision, but rounded."""
+    run = Run(tmp_path / "half", world.config("model.dtype='bfloat16'"))
+    run.discover()
+    run.train()
+    half, full = (tiny_world.table(path / "scores.parquet") for path in (run.path, finished))
+    np.testing.assert_allclose(half["loss"], full["loss"], rtol=0.05)
+    assert (half["loss"] != full["loss"]).any()
+    record = read_json(run.path / "training.json")
+    assert record["steps"] > 0
+    assert np.isfinite(record["curve"]["loss"]).all()

@@ -65,6 +65,22 @@ def test_the_prediction_is_that_of_the_pipelines_own_call(name):
     assert not torch.allclose(found[:2], found[2:], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_stays_within_the_network(name):
+    """What is around it counts in float32: it hands over a latent and takes a prediction in it."""
+    full = denoiser(name)
+    latent = torch.randn_like(full.encode_images(pictures(full)), dtype=torch.float32)
+    said = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = from_pipeline(full.pipeline.to(dtype))
+        told = model.encode_prompts(PROMPTS)
+        with torch.no_grad():
+            said.append(model.predict(latent, torch.tensor([300, 300]), told))
+    assert [one.dtype for one in said] == [torch.float32] * 2
+    distance = (said[0] - said[1]).norm() / said[0].norm()
+    assert 0 < distance < 0.1
+
+
 @pytest.mark.parametrize("distilled", [True, False])
 def test_flux_is_told_sigma_and_the_scale_or_compared_with_the_null_prompt(distilled):
     model = denoiser("flux", guidance_embeds=distilled)

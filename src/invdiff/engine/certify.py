@@ -52,15 +52,15 @@ def _rows(seed: int, mixture: Mixture) -> np.ndarray:
 @torch.no_grad()
 def _losses(config: Config, denoiser: Denoiser, mixture: Mixture, rows: np.ndarray) -> np.ndarray:
     """Mean v-space loss of each image over the levels, its own prompt, shared noise."""
-    device, dtype = denoiser.module.device, denoiser.module.dtype
+    device = denoiser.module.device
     known = encode_known(denoiser, mixture.prompt[rows].tolist())
     total = []
     for part in np.array_split(rows, max(1, len(rows) // config.discover.batch)):
-        clean = mixture.latents[torch.from_numpy(part)].to(device, dtype)
+        clean = mixture.latents[torch.from_numpy(part)].to(device)
         condition = known(mixture.prompt[part].tolist(), device)
         losses = torch.zeros(len(part), device=device)
         for level in LEVELS:
-            noise = shared_noise(clean.shape[1:], config.seed, level, 0, device).to(dtype)
+            noise = shared_noise(clean.shape[1:], config.seed, level, 0, device)
             timestep = torch.full((len(part),), denoiser.schedule.timestep(level), device=device)
             noisy = add_noise(denoiser.schedule, clean, noise.expand_as(clean), timestep)
             prediction = denoiser.predict(noisy, timestep, condition)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction
+from invdiff.core.schedule import add_noise, clean_from_prediction
 from invdiff.core.scoring import score_batch
 from invdiff.engine import order
 from invdiff.engine.models import Source, require_finite, resolve
@@ -76,18 +76,18 @@ class Score(Pass):
         """Latents and prompts to ``loss`` and ``null_loss`` (n, level, draw)."""
         latents, prompts = shard
         denoiser = resolve(self.source)
-        device, dtype = denoiser.module.device, denoiser.module.dtype
+        device = denoiser.module.device
         known = encode_known(denoiser, prompts)
         shape = (len(latents), len(self.levels), self.draws)
         loss, null_loss = torch.empty(shape), torch.empty(shape)
         for start in range(0, len(latents), self.batch):
             rows = slice(start, start + self.batch)
-            clean = latents[rows].to(device, dtype)
+            clean = latents[rows].to(device)
             own = prompts[rows]
             conditions = known(own + [""] * len(own), device)
             for k, level in enumerate(self.levels):
                 for m in range(self.draws):
-                    noise = shared_noise(clean.shape[1:], self.seed, level, m, device).to(dtype)
+                    noise = shared_noise(clean.shape[1:], self.seed, level, m, device)
                     loss[rows, k, m], null_loss[rows, k, m] = score_batch(
                         denoiser.predict, denoiser.schedule, clean, conditions, noise, level
                     )
@@ -110,14 +110,13 @@ class Features(Pass):
         return {"feature": require_finite(torch.cat(parts), "bottleneck features", denoiser)}
 
     def _draw(self, denoiser: Denoiser, clean: torch.Tensor, draw: int) -> torch.Tensor:
-        device, dtype = denoiser.module.device, denoiser.module.dtype
-        schedule: Schedule = denoiser.schedule
-        clean = clean.to(device, dtype)
+        device, schedule = denoiser.module.device, denoiser.schedule
+        clean = clean.float().to(device)
         null = denoiser.encode_prompts([""]).to(device).expand(len(clean))
         with denoiser.bottleneck() as seen:
             for level in self.levels:
                 timestep = torch.full((len(clean),), schedule.timestep(level), device=device)
-                noise = shared_noise(clean.shape[1:], self.seed, level, draw, device).to(dtype)
+                noise = shared_noise(clean.shape[1:], self.seed, level, draw, device)
                 noisy = add_noise(schedule, clean, noise.expand_as(clean), timestep)
                 denoiser.predict(noisy, timestep, null)
         return torch.cat(seen, 1).cpu()

@@ -209,12 +209,11 @@ class Trainer:
         target: torch.Tensor,
     ) -> torch.Tensor:
         """Weighted squared errors (n,) of the clean latent that the network predicts."""
-        schedule, module = self.denoiser.schedule, self.denoiser.module
-        device, dtype = module.device, module.dtype
+        schedule, device = self.denoiser.schedule, self.denoiser.module.device
         names = np.where(dropped.numpy(), "", self.mixture.prompt[chosen.numpy()])
         condition = self.known(names.tolist(), device)
         noisy, timestep = noisy.to(device), timestep.to(device)
-        prediction = self.denoiser.predict(noisy.to(dtype), timestep, condition).float()
+        prediction = self.denoiser.predict(noisy, timestep, condition)
         estimate = clean_from_prediction(schedule, prediction, noisy, timestep)
         error = (estimate - target.to(device)).square().flatten(1).mean(1)
         return loss_weight(schedule, self.config.train.loss_space, timestep) * error

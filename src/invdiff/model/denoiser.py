@@ -45,7 +45,10 @@ class Denoiser(Protocol):
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
-        """The prediction at integer timesteps (n,) of ``schedule``, shaped like the latent."""
+        """The prediction at integer timesteps (n,) of ``schedule``, shaped like the latent.
+
+        Takes and gives float32, whatever the precision of ``module``.
+        """
 
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """Within it, each prediction appends its pooled bottleneck features (n, width)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from invdiff.core.schedule import Prediction, Schedule, flow_schedule
 from invdiff.errors import ModelError
+from invdiff.model.condition import Condition
+
+Predict = Callable[[Any, Tensor, Tensor, Condition], Tensor]
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
@@ -30,6 +34,20 @@ def schedule_of(scheduler: Any) -> Schedule:
             f"{', '.join(PREDICTIONS)}, flow_prediction is needed"
         )
     return Schedule(scheduler.alphas_cumprod.float(), PREDICTIONS[kind])
+
+
+def in_network_dtype(predict: Predict) -> Predict:
+    """Give a family's ``predict`` the latent in its network's precision, and float32 back.
+
+    Everything around the network counts in float32: differences between losses are far below the
+    rounding of half precision.
+    """
+
+    @wraps(predict)
+    def cast(self: Any, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        return predict(self, noisy_latent.to(self.module.dtype), timestep, condition).float()
+
+    return cast
 
 
 def require_flow(pipeline: Any) -> Schedule:

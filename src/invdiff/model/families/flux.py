@@ -10,6 +10,7 @@ from torch import nn
 
 from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
+    in_network_dtype,
     middle_of,
     quarters,
     require_flow,
@@ -48,6 +49,7 @@ class FluxDenoiser:
         """What the CLIP says of the whole prompt."""
         return self.encode_prompts(prompts).tensors["pooled"].float()
 
+    @in_network_dtype
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:

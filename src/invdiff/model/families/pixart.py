@@ -9,6 +9,7 @@ import torch
 
 from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
+    in_network_dtype,
     masked_mean,
     middle_of,
     noise_half,
@@ -49,6 +50,7 @@ class PixArtDenoiser:
         condition = self.encode_prompts(prompts).tensors
         return masked_mean(condition["hidden"], condition["mask"])
 
+    @in_network_dtype
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:

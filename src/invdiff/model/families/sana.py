@@ -10,6 +10,7 @@ import torch
 
 from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
+    in_network_dtype,
     masked_mean,
     middle_of,
     noise_half,
@@ -60,6 +61,7 @@ class SanaDenoiser:
         parts = Condition.cat([self._encode(prompt, None) for prompt in prompts]).tensors
         return masked_mean(parts["hidden"], parts["mask"])
 
+    @in_network_dtype
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
+    in_network_dtype,
     middle_of,
     quarters,
     require_flow,
@@ -44,6 +45,7 @@ class SD3Denoiser:
         """What the two CLIPs say of the whole prompt."""
         return self.encode_prompts(prompts).tensors["pooled"].float()
 
+    @in_network_dtype
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:

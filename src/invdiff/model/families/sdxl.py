@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from invdiff.model.condition import Condition
-from invdiff.model.families.common import quarters, scaled_latents, schedule_of
+from invdiff.model.families.common import in_network_dtype, quarters, scaled_latents, schedule_of
 
 
 class SDXLDenoiser:
@@ -43,6 +43,7 @@ class SDXLDenoiser:
         """The second encoder's projection of the whole prompt."""
         return self.encode_prompts(prompts).tensors["pooled"].float()
 
+    @in_network_dtype
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from invdiff.model.condition import Condition
-from invdiff.model.families.common import quarters, scaled_latents, schedule_of
+from invdiff.model.families.common import in_network_dtype, quarters, scaled_latents, schedule_of
 
 
 class StableDiffusionDenoiser:
@@ -49,6 +49,7 @@ class StableDiffusionDenoiser:
         pooled: torch.Tensor = encoder(tokens.input_ids.to(encoder.device)).pooler_output
         return pooled.float()
 
+    @in_network_dtype
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
