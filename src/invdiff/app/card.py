@@ -150,7 +150,7 @@ def _found(inputs: Inputs) -> Iterator[str]:
             else "none stood out"
         )
         rows.append((prompt, count(entry["images"]), share))
-    head = ("prompt", "pictures", f"smaller group, {_confidence(inputs)}")
+    head = ("prompt", "pictures", f"group against the model, {_confidence(inputs)}")
     yield _table(head, rows)
 
 

@@ -78,8 +78,9 @@ class Linear:
         mean, scale = values.mean(0), values.std() + 1e-8
         unit = (values - mean) / scale
         target, share = np.repeat([1, 0], len(member)), np.concatenate([member, 1.0 - member])
+        held = share > 0  # an image with a side of its own is not looked at twice
         model = LogisticRegression(C=0.1, max_iter=1000)
-        model.fit(np.concatenate([unit, unit]), target, sample_weight=share)
+        model.fit(np.concatenate([unit, unit])[held], target[held], sample_weight=share[held])
         weight = model.coef_[0] / scale
         return cls(weight, float(model.intercept_[0] - mean @ weight))
 

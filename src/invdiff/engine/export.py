@@ -24,8 +24,8 @@ from invdiff.model.description import Description
 from invdiff.model.lora_file import LoraFile, read
 from invdiff.model.verify import Check, Verifier
 
-FORMATS = ("diffusers", "kohya", "merged")
 MERGED = "merged"
+FORMATS = ("diffusers", "kohya", MERGED)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 VERIFY_STEPS = 2
 VERIFY_PROMPTS = 2
@@ -121,7 +121,7 @@ def write(
     """
     written = []
     for name in formats:
-        if name == "merged":
+        if name == MERGED:
             with hushed(), without_bars():
                 merge.save_merged(pipeline, source.lora, facts.strength, folder / MERGED)
             written.append(MERGED)

@@ -233,7 +233,7 @@ class EvaluateSection(Section):
         "auto", description="Attribute classifier; auto takes the embedded data's own."
     )
     resamples: int = Field(2000, ge=100, description="Bootstrap resamples of each interval.")
-    neighbours: Whole = Field(3, description="Neighbours in precision and recall.")
+    neighbours: Whole = Field(3, description="Neighbours in precision, recall and coverage.")
 
 
 class ReportSection(Section):
