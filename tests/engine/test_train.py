@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,14 @@ def test_what_was_learnt_by_looking_back_survives_an_interruption(
     assert set(aims) == {name for name, entry in watched.items() if entry["watched"]}
     assert set(aims) >= set(found_prompts(again))
     assert same_adapter(again.path, straight.path)
+
+
+def test_a_prompt_that_was_even_is_looked_back_at(world, finished, trainer):
+    """Training can tilt it; only prompts whose groups mean nothing are left out."""
+    one = trainer("calibrate.images_per_prompt=2")
+    one.mixture = replace(one.mixture, balanced=(HAT,), watched=(HAT, COAT))
+    one.look_back(world.open(finished), step=1)
+    assert set(one.aims) == {HAT, COAT}
 
 
 def test_a_finished_training_is_left_alone(world, finished, tmp_path):
