@@ -51,13 +51,11 @@ class GroupModel:
 
     def log_ratio(self, features: Float[np.ndarray, "sample feature"]) -> np.ndarray:
         """Log of p(features | group 1) / p(features | group 0), held within +-30."""
-        a, b, c = self.ratio
-        d = features @ self.weight
-        return np.clip(a + b * d + c * d**2, -30, 30)
+        return log_ratio_at(features @ self.weight, self.ratio)
 
     def __call__(self, features: Float[np.ndarray, "sample feature"]) -> np.ndarray:
         """q(1) of each image, with the shares of the training images as prior."""
-        return expit(self.log_ratio(features) + self.prior)
+        return membership(features @ self.weight, self.ratio, self.prior)
 
     def share(self, log_ratio: Float[np.ndarray, " sample"], steps: int = 200) -> float:
         """The share of group 1 among other images, whose shares may differ from the training's.
@@ -161,12 +159,19 @@ def refine(
     return direction, {name: along(values[inside], q[inside]) for name, inside in rows.items()}
 
 
+def log_ratio_at(
+    values: Float[np.ndarray, " sample"], ratio: Ratio
+) -> Float[np.ndarray, " sample"]:
+    """Log-likelihood ratio of values along the direction, held within +-30."""
+    a, b, c = ratio
+    return np.clip(a + b * values + c * values**2, -30, 30)
+
+
 def membership(
     values: Float[np.ndarray, " sample"], ratio: Ratio, prior: float
 ) -> Float[np.ndarray, " sample"]:
     """q(1) of values along the direction."""
-    a, b, c = ratio
-    return expit(np.clip(a + b * values + c * values**2, -30, 30) + prior)
+    return expit(log_ratio_at(values, ratio) + prior)
 
 
 def along(
