@@ -133,8 +133,16 @@ def test_raw_risks_overshoot_where_one_group_is_harder_and_regrets_do_not():
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 def test_the_aim_moves_against_what_the_guidance_scale_left(scale):
     """Log-odds 1.0 at scale w are 1.0 / w in the model; three quarters of that come off the aim."""
-    seen = expit(1.0)
-    assert logit(corrected_aim(0.5, seen, scale)) == pytest.approx(-0.75 / scale)
-    assert corrected_aim(0.5, 0.5, scale) == pytest.approx(0.5)
-    assert corrected_aim(0.4, 1 - seen, scale) > 0.4
-    assert 0.15 <= corrected_aim(0.2, 1.0, scale) <= corrected_aim(0.8, 0.0, scale) <= 0.85
+    seen, scales = expit(1.0), [scale]
+    assert logit(corrected_aim(0.5, [seen], scales)) == pytest.approx(-0.75 / scale)
+    assert corrected_aim(0.5, [0.5], scales) == pytest.approx(0.5)
+    assert corrected_aim(0.4, [1 - seen], scales) > 0.4
+    assert 0.15 <= corrected_aim(0.2, [1.0], scales) <= corrected_aim(0.8, [0.0], scales) <= 0.85
+
+
+def test_several_guidance_scales_are_weighed_by_what_they_tell():
+    """One imbalance seen at every scale counts once; those that disagree meet by weight."""
+    seen = [expit(0.2 * 1.0), expit(0.2 * 3.0)]
+    assert logit(corrected_aim(0.5, seen, [1.0, 3.0])) == pytest.approx(-0.75 * 0.2)
+    apart = [expit(0.4), expit(-0.4)]
+    assert corrected_aim(0.5, apart, [1.0, 3.0]) == pytest.approx(0.5)

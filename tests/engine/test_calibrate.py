@@ -105,22 +105,20 @@ def test_the_stored_models_say_what_the_table_of_groups_says(world, finished):
 
 
 def test_generated_pictures_are_judged_like_the_data(world, monkeypatch):
-    """The features of what is drawn, at the guidance scale, steps and seeds of the settings."""
-    config = world.config("calibrate.images_per_prompt=3", "discover.feature_levels=[0.3,0.6]")
+    """The features of what is drawn, at the guidance scale asked for, with its owner's seeds."""
+    settings = ("calibrate.images_per_prompt=3", "discover.feature_levels=[0.3,0.6]")
+    config, scale = world.config(*settings), 1.5
     monkeypatch.setattr(generated, "BATCH", 2)
     model = denoiser(world)
     linear = GroupModel(np.ones(2 * 32 * 4) / 50, (0.1, 1.0, 0.0), 0.0)
-    found = log_ratios(
-        config, model, None, 0.0, {HAT: linear}, {HAT: [HAT]}, owner="test", title=""
-    )[HAT]
+    drawn = (config, model, None, 0.0, {HAT: linear}, {HAT: [HAT]})
+    found = log_ratios(*drawn, scale=scale, owner="test", title="")[HAT]
     seeds = [generated.seed_of(config.seed, f"test {HAT}", k) for k in range(3)]
-    sampler = Sampler(model, None, 0.0, (0.0, 1.0), config.calibrate.guidance_scale, 2)
+    sampler = Sampler(model, None, 0.0, (0.0, 1.0), scale, 2)
     latents = torch.cat([sampler.latents([HAT] * len(s), s) for s in (seeds[:2], seeds[2:])])
     features = Features(model, config.seed, (0.3, 0.6), 1, 32)(latents)["feature"].double().numpy()
     np.testing.assert_allclose(found, linear.log_ratio(features), rtol=1e-4)
-    other = log_ratios(
-        config, model, None, 0.0, {HAT: linear}, {HAT: [HAT]}, owner="another", title=""
-    )[HAT]
+    other = log_ratios(*drawn, scale=scale, owner="another", title="")[HAT]
     assert not np.allclose(found, other)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import tiny_world
 from invdiff.core.schedule import add_noise
+from invdiff.engine import config as configuration
 from invdiff.engine import train as train_stage
 from invdiff.engine.calibrate import found_prompts
 from invdiff.engine.files import read_json, write_json
@@ -125,6 +126,29 @@ def test_a_prompt_that_was_even_is_looked_back_at(world, finished, trainer):
     one.mixture = replace(one.mixture, balanced=(HAT,), watched=(HAT, COAT))
     one.look_back(world.open(finished), step=1)
     assert set(one.aims) == {HAT, COAT}
+
+
+def test_pictures_of_every_scale_correct_the_aims(world, finished, trainer, monkeypatch):
+    """The scales of the settings, each with pictures of its own; the calibration's without any."""
+    asked = []
+
+    def drawn(*_, scale, owner, **__):
+        asked.append((scale, owner))
+        of_group_1 = {1.0: 20, 2.5: 25, 3.0: 45}[scale]
+        return {HAT: np.where(np.arange(50) < of_group_1, 9.0, -9.0)}
+
+    monkeypatch.setattr("invdiff.engine.train.log_ratios", drawn)
+    one, aims = trainer("calibrate.guidance_scale=2.5"), {}
+    one.mixture = replace(one.mixture, watched=(HAT,))
+    for scales in ("[]", "[1.0]", "[3.0]", "[1.0,3.0]"):
+        chosen = [f"train.feedback_scales={scales}"]
+        one.config = configuration.parse(one.config.model_dump(), chosen)
+        one.aims = {}
+        one.look_back(world.open(finished), step=7)
+        aims[scales] = one.aims[HAT]
+    assert [scale for scale, _ in asked] == [2.5, 1.0, 3.0, 1.0, 3.0]
+    assert len({owner for _, owner in asked}) == 3
+    assert aims["[3.0]"] < aims["[1.0,3.0]"] < 0.5 < aims["[1.0]"]
 
 
 def test_a_finished_training_is_left_alone(world, finished, tmp_path):

@@ -6,6 +6,8 @@ balanced *within* a prompt, the variance is taken over regrets, and the regressi
 posterior mean over the training latents instead of the one latent that was noised.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -33,14 +35,17 @@ def balanced_weights(
     return weight
 
 
-def corrected_aim(aim: float, seen: float, scale: float, most: float = 0.85) -> float:
-    """The share to train towards, after ``seen`` was sampled at a guidance scale.
+def corrected_aim(
+    aim: float, seen: Sequence[float], scales: Sequence[float], most: float = 0.85
+) -> float:
+    """The share to train towards, after the shares ``seen`` were sampled at guidance ``scales``.
 
     Guidance at scale w raises the odds of what is left to the power w, so an imbalance of log-odds
-    d in the pictures is one of d / w in the model; the aim moves against three quarters of it,
-    because ``seen`` comes from few pictures. It stays within [1 - most, most].
+    d in the pictures is one of d / w in the model. Several scales are averaged with weights w: the
+    larger the scale, the better its pictures tell a small imbalance. The aim moves against three
+    quarters of it, because the pictures are few. It stays within [1 - most, most].
     """
-    step = 0.75 * logit(np.clip(seen, 0.02, 0.98)) / scale
+    step = 0.75 * logit(np.clip(seen, 0.02, 0.98)).sum() / sum(scales)
     return float(np.clip(expit(logit(aim) - step), 1 - most, most))
 
 

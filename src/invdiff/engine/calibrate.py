@@ -66,6 +66,7 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
         strength,
         chosen,
         captions_drawn(run),
+        scale=run.config.calibrate.guidance_scale,
         owner="calibration",
         title=f"calibrating, strength {strength:g}",
         processes=processes_of(run),

@@ -40,19 +40,19 @@ def log_ratios(
     models: dict[str, GroupModel],
     captions: Mapping[str, Sequence[str]],
     *,
+    scale: float,
     owner: str,
     title: str,
     processes: int = 1,
 ) -> dict[str, np.ndarray]:
     """Log-likelihood ratios of group 1 for fresh pictures of each prompt of ``models``.
 
-    Drawn at the calibration's guidance scale with the ``captions`` of each prompt in turn; their
-    seeds belong to ``owner``, so no picture is used twice.
+    Drawn at guidance ``scale`` with the ``captions`` of each prompt in turn; their seeds belong to
+    ``owner``, so no picture is used twice.
     """
     section = config.calibrate
     window = (config.sample.window[0], config.sample.window[1])
-    scale, steps = section.guidance_scale, config.sample.steps
-    sampler = Sampler(source, adapter, strength, window, scale, steps)
+    sampler = Sampler(source, adapter, strength, window, scale, config.sample.steps)
     levels = tuple(config.discover.feature_levels)
     work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch))
     shards = [

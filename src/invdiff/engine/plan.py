@@ -68,7 +68,8 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     walks = sum(
         _walks(strength, calibrate.guidance_scale, branches) for strength in calibrate.strengths
     )
-    walks += len(asked.feedback) * _walks(1.0, calibrate.guidance_scale, branches)
+    scales = asked.feedback_scales or [calibrate.guidance_scale]
+    walks += len(asked.feedback) * sum(_walks(1.0, scale, branches) for scale in scales)
     detail = (
         f"{asked.steps} steps of {asked.batch} images, rank {asked.rank}; at most {images} images "
         f"for each of {len(asked.feedback)} looks back and {len(calibrate.strengths)} strengths"

@@ -154,7 +154,7 @@ class DiscoverSection(Section):
 class TrainSection(Section):
     """The min step: the guidance, a LoRA on the frozen denoiser."""
 
-    steps: Whole = Field(600, description="Training steps, each of one batch.")
+    steps: Whole = Field(800, description="Training steps, each of one batch.")
     batch: Annotated[int, Field(ge=2), AfterValidator(_odd_one_out)] = Field(
         32, description="Images in one step; even, half for each group."
     )
@@ -187,6 +187,10 @@ class TrainSection(Section):
         [0.4, 0.6, 0.8],
         description="When to look back, as shares of the steps: pictures of the half-trained "
         "model correct the shares that are aimed at; empty for never.",
+    )
+    feedback_scales: list[Annotated[float, Field(ge=1)]] = Field(
+        [],
+        description="Guidance scales of those pictures; empty for the calibration's scale alone.",
     )
     save_every: Whole = Field(200, description="Steps between checkpoints.")
 

@@ -156,27 +156,30 @@ class Trainer:
     def look_back(self, run: RunFolder, step: int) -> None:
         """Aim against the imbalance that pictures of the half-trained model still show.
 
-        The model of the inferred groups estimates it, at the scale that people sample with.
+        The model of the inferred groups estimates it, at the scales that people sample with.
         """
         models = load_models(run.path / "group_model.safetensors")
         chosen = {name: models[name] for name in self.mixture.watched if name in models}
         if not chosen:
             return
-        ratios = log_ratios(
-            self.config,
-            self.denoiser,
-            None,  # the network carries the adapter already
-            1.0,
-            chosen,
-            captions_drawn(run),
-            owner=f"feedback {step}",
-            title=f"looking back at step {step}",
-        )
-        for name, values in ratios.items():
-            seen = models[name].share(values)
-            self.aims[name] = corrected_aim(
-                self.aims.get(name, 0.5), seen, self.config.calibrate.guidance_scale
+        scales = self.config.train.feedback_scales or [self.config.calibrate.guidance_scale]
+        seen: dict[str, list[float]] = {name: [] for name in chosen}
+        for scale in scales:
+            ratios = log_ratios(
+                self.config,
+                self.denoiser,
+                None,  # the network carries the adapter already
+                1.0,
+                chosen,
+                captions_drawn(run),
+                scale=scale,
+                owner=f"feedback {step} {scale:g}",
+                title=f"looking back at step {step}, scale {scale:g}",
             )
+            for name, values in ratios.items():
+                seen[name].append(models[name].share(values))
+        for name, shares in seen.items():
+            self.aims[name] = corrected_aim(self.aims.get(name, 0.5), shares, scales)
 
     def loss(self, step: int) -> torch.Tensor:
         """The loss of one step, in the loss space of the settings, averaged over dimensions."""
