@@ -1,30 +1,34 @@
-"""How evenly a sampler draws the classes of an attribute: shares, Bias and their uncertainty.
+"""How evenly a sampler draws the classes of an attribute: shares, Bias, distance from a target.
 
 Everything starts from a table of counts (prompt, class): how many pictures of a prompt a classifier
 put into each class. A prompt without pictures has shares NaN and takes no part in a mean; it is
 never 0, which would mean parity. Nothing here knows who made the labels: the caller says so.
+Intervals are in :mod:`invdiff.core.intervals`, classifier errors in :mod:`invdiff.core.misread`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, Num
-from scipy import stats
+from scipy import fft, special, stats
 
 from invdiff.errors import InvDiffError
 
-# An inverse of a worse conditioned confusion matrix multiplies the sampling error beyond use.
-WORST_CONDITION = 20.0
+Values = Float[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value with the ends of its confidence interval; NaN where there was nothing to measure."""
+class Measure:
+    """How far the shares of each prompt are from ``centre``; 0 there, larger away from it.
 
-    value: float
-    low: float
-    high: float
+    ``of`` maps counts or shares (..., prompt, class) to a value for each prompt, ``expected`` maps
+    shares (prompt, class) and totals to the mean of that value over tables of counts.
+    """
+
+    centre: Float[np.ndarray, " klass"]
+    of: Callable[[Num[np.ndarray, "*draw prompt klass"]], Values]
+    expected: Callable[[Float[np.ndarray, "prompt klass"], Int[np.ndarray, " prompt"]], Values]
 
 
 def table(
@@ -55,20 +59,6 @@ def shares(counts: Num[np.ndarray, "*draw klass"]) -> Float[np.ndarray, "*draw k
     return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
 
 
-def wilson(
-    count: Int[np.ndarray, "*cell"], total: Int[np.ndarray, "*cell"], confidence: float = 0.95
-) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
-    """Ends of the score interval of a share (Wilson 1927); NaN where ``total`` is 0."""
-    z = stats.norm.ppf(0.5 + confidence / 2)
-    size = np.where(total > 0, total, np.nan)
-    share = count / size
-    scale = 1 + z**2 / size
-    centre = (share + z**2 / (2 * size)) / scale
-    half = z / scale * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
-    low = np.where(count == 0, 0 * share, centre - half)
-    return low, np.where(count == total, 0 * share + 1, centre + half)
-
-
 def prompt_bias(counts: Num[np.ndarray, "*draw klass"]) -> Float[np.ndarray, "*draw"]:
     """sum_{i<j} |n_i - n_j| / N / C(K, 2) of every row: 0 is parity, 2 / K is one class only."""
     first, second = np.triu_indices(counts.shape[-1], 1)
@@ -79,10 +69,10 @@ def prompt_bias(counts: Num[np.ndarray, "*draw klass"]) -> Float[np.ndarray, "*d
 def bias(counts: Num[np.ndarray, "*draw prompt klass"]) -> Float[np.ndarray, "*draw"]:
     """Bias of InvDiff (arXiv 2412.08480, section 5): mean of :func:`prompt_bias` over prompts.
 
-    Prompts without images are left out; NaN if all are empty. Expects an upwards error: see
-    :func:`parity_value` and :func:`corrected_bias`.
+    Prompts without images are left out; NaN if all are empty. Too large on average near parity:
+    see :func:`parity_value` and :func:`invdiff.core.intervals.corrected`.
     """
-    return _mean(prompt_bias(counts))
+    return measured_mean(prompt_bias(counts))
 
 
 def largest_bias(classes: int) -> float:
@@ -93,90 +83,96 @@ def largest_bias(classes: int) -> float:
 def expected_bias(
     share: Float[np.ndarray, "prompt klass"], totals: Int[np.ndarray, " prompt"]
 ) -> Float[np.ndarray, " prompt"]:
-    """Exact expectation of :func:`prompt_bias` when ``totals`` images follow ``share``.
+    """Exact expectation of :func:`prompt_bias` when ``totals`` images follow ``share``."""
+    if share.shape[-1] == 2:
+        return _expected_of_two(share[:, 0], totals)
+    rows = zip(share, totals.tolist(), strict=True)
+    return np.array([_expected_of_many(row, total) for row, total in rows])
+
+
+def _expected_of_two(
+    share: Float[np.ndarray, " prompt"], totals: Int[np.ndarray, " prompt"]
+) -> Float[np.ndarray, " prompt"]:
+    """Mean of |2 X - N| / N for a binomial X.
+
+    With m = N // 2: 2 E[(2 X - N); X > m] - E[2 X - N], where E[X; X > m] is
+    N p P(Bin(N - 1, p) >= m) and the tails are incomplete beta functions.
+    """
+    share, half = share.clip(0, 1), totals // 2
+    size = np.where(totals > 0, totals, np.nan)
+    above = special.betainc(half + 1.0, np.maximum(size - half, 1), share)
+    before = np.where(half > 0, special.betainc(np.maximum(half, 1), size - half, share), 1.0)
+    return 2 * (2 * share * before - above) - (2 * share - 1) + 0 * size
+
+
+def _expected_of_many(share: Float[np.ndarray, " klass"], total: int) -> float:
+    """Mean of :func:`prompt_bias` of ``total`` images, pair by pair of classes.
 
     n_i - n_j is a sum of N independent steps +1, -1 and 0, so that its distribution is the
     inverse Fourier transform of the N-th power of the characteristic function of one step.
     """
-    first, second = np.triu_indices(share.shape[-1], 1)
-    expected = np.full(len(totals), np.nan)
-    for row, total in enumerate(totals.tolist()):
-        if total == 0:
-            continue
-        up, down = share[row, first, None], share[row, second, None]
-        turn = np.exp(2j * np.pi * np.arange(2 * total + 1) / (2 * total + 1))
-        step = up * turn.conj() + down * turn + (1 - up - down)
-        chance = np.fft.ifft(step**total, axis=-1).real
-        distance = np.abs(np.fft.fftfreq(2 * total + 1, 1 / (2 * total + 1)))
-        expected[row] = (chance @ distance).mean() / total
-    return expected
+    if total == 0:
+        return np.nan
+    first, second = np.triu_indices(len(share), 1)
+    up, down = share[first, None], share[second, None]
+    size = fft.next_fast_len(2 * total + 1)
+    turn = np.exp(2j * np.pi * np.arange(size) / size)
+    step = up * turn.conj() + down * turn + (1 - up - down)
+    chance = fft.ifft(step**total, axis=-1).real
+    return float((chance @ np.abs(fft.fftfreq(size, 1 / size))).mean() / total)
 
 
 def parity_value(totals: Int[np.ndarray, " prompt"], classes: int) -> float:
     """The Bias that a perfectly balanced sampler shows on average with so many images."""
     balanced = np.full((len(totals), classes), 1 / classes)
-    return float(_mean(expected_bias(balanced, totals)))
+    return float(measured_mean(expected_bias(balanced, totals)))
 
 
-def corrected_bias(counts: Int[np.ndarray, "prompt klass"]) -> float:
-    """Bias less the expected excess of the plug-in, clipped at 0 (a parametric bootstrap).
-
-    The absolute value makes the plug-in too large near parity. Its excess under the observed
-    shares, E[Bias* | shares] - Bias, is subtracted. This removes the first order only: a balanced
-    sampler still shows about half of :func:`parity_value`.
-    """
-    observed = bias(counts)
-    excess = _mean(expected_bias(shares(counts), counts.sum(-1))) - observed
-    return float(np.maximum(observed - excess, 0.0))
+def imbalance(classes: int) -> Measure:
+    """Bias as a measure: the distance from even shares."""
+    return Measure(np.full(classes, 1 / classes), prompt_bias, expected_bias)
 
 
 def distance(counts: Num[np.ndarray, "prompt klass"], target: Float[np.ndarray, " klass"]) -> float:
     """Total variation between each prompt's shares and ``target``, mean over prompts, in 0..1."""
+    return float(measured_mean(off_target(target).of(counts)))
+
+
+def off_target(target: Float[np.ndarray, " klass"]) -> Measure:
+    """Total variation from a target mix as a measure; InvDiffError unless ``target`` is a mix."""
     if (target < 0).any() or not np.isclose(target.sum(), 1):
         raise InvDiffError(f"a target mix needs shares >= 0 that sum to 1, not {target.tolist()}")
-    return float(_mean(np.abs(shares(counts) - target).sum(-1) / 2))
+
+    def of(counts: Num[np.ndarray, "*draw klass"]) -> Values:
+        return np.abs(shares(counts) - target).sum(-1) / 2
+
+    def expected(
+        share: Float[np.ndarray, "prompt klass"], totals: Int[np.ndarray, " prompt"]
+    ) -> Values:
+        return np.array(
+            [
+                _expected_distance(row, total, target)
+                for row, total in zip(share, totals.tolist(), strict=True)
+            ]
+        )
+
+    return Measure(target, of, expected)
 
 
-def redraw(
-    chances: Float[np.ndarray, "prompt cell"],
-    totals: Int[np.ndarray, " prompt"],
-    resamples: int,
-    seed: int,
-) -> Int[np.ndarray, "draw prompt cell"]:
-    """Tables of counts in which ``totals`` images of each prompt follow ``chances``."""
-    random = np.random.default_rng(seed)
-    pairs = zip(totals, chances, strict=True)
-    return np.stack([random.multinomial(total, row, resamples) for total, row in pairs], axis=1)
+def _expected_distance(
+    share: Float[np.ndarray, " klass"], total: int, target: Float[np.ndarray, " klass"]
+) -> float:
+    """Mean over multinomial counts of half the summed |count / total - target|."""
+    if total == 0:
+        return np.nan
+    count = np.arange(total + 1)[:, None]
+    chance = stats.binom.pmf(count, total, share.clip(0, 1))
+    return float((chance * np.abs(count / total - target)).sum() / 2)
 
 
-def smoothed(counts: Int[np.ndarray, "prompt cell"]) -> Float[np.ndarray, "prompt cell"]:
-    """Shares with half an image added to each row: a class that wasn't seen isn't impossible."""
-    return shares(counts + 0.5 / counts.shape[-1])
-
-
-def bias_interval(
-    counts: Int[np.ndarray, "prompt klass"],
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """Bias with a bootstrap interval over images, redrawn within prompts.
-
-    Plain percentiles never reach 0, since hardly any redrawn table is balanced. The lower end is
-    therefore lowered by twice the excess of the redrawn mean, and is 0 if the value lies within
-    what ``confidence`` of balanced samplers would show.
-    """
-    value, totals = float(bias(counts)), counts.sum(-1)
-    if np.isnan(value):
-        return Interval(np.nan, np.nan, np.nan)
-    lower, upper = 0.5 - confidence / 2, 0.5 + confidence / 2
-    drawn = bias(redraw(smoothed(counts), totals, resamples, seed))
-    low, high = np.quantile(drawn, [lower, upper])
-    level = np.full(counts.shape, 1 / counts.shape[-1])
-    if value <= np.quantile(bias(redraw(level, totals, resamples, seed)), upper):
-        low = 0.0
-    low = max(0.0, low - 2 * max(0.0, float(drawn.mean()) - value))
-    return Interval(value, min(low, value), max(float(high), value))
+def crossed(*attributes: Sequence[str]) -> list[str]:
+    """Intersectional classes: ``"female & glasses"`` from one label of each attribute a picture."""
+    return [" & ".join(labels) for labels in zip(*attributes, strict=True)]
 
 
 def joint_table(
@@ -192,54 +188,7 @@ def joint_table(
     return table(prompt_of, pairs, prompts, known).reshape(len(prompts), len(classes), -1)
 
 
-def bias_reduction(
-    joint: Int[np.ndarray, "prompt before after"],
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """Bias before less Bias after, from pairs of one seed; percentiles over redrawn pairs.
-
-    Positive means less biased. Pairs are redrawn together, so what both share cancels.
-    """
-    prompts, classes, _ = joint.shape
-
-    def reduction(cells: Num[np.ndarray, "*draw prompt cell"]) -> Float[np.ndarray, "*draw"]:
-        pairs = cells.reshape(*cells.shape[:-1], classes, classes)
-        return np.asarray(bias(pairs.sum(-1)) - bias(pairs.sum(-2)))
-
-    cells = joint.reshape(prompts, classes * classes)
-    value = float(reduction(cells))
-    if np.isnan(value):
-        return Interval(np.nan, np.nan, np.nan)
-    drawn = reduction(redraw(smoothed(cells), cells.sum(-1), resamples, seed))
-    low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(value, min(float(low), value), max(float(high), value))
-
-
-def corrected_shares(
-    observed: Float[np.ndarray, "prompt klass"], confusion: Num[np.ndarray, "klass klass"]
-) -> Float[np.ndarray, "prompt klass"]:
-    """Shares corrected for the classifier's measured errors, on the simplex.
-
-    ``confusion`` counts held-out images, row: true class, column: estimated class. The observed
-    shares are true shares times P(estimated | true); that is solved, clipped at 0 and rescaled.
-    It assumes that the classifier errs on these pictures as it does on the held-out ones.
-    """
-    if (confusion.sum(-1) == 0).any():
-        raise InvDiffError("the confusion matrix has a class without held-out images: add some")
-    rates = shares(confusion)
-    condition = np.linalg.cond(rates)
-    if condition > WORST_CONDITION:
-        raise InvDiffError(
-            f"the classifier errs too much to correct for (condition number {condition:.0f}, at "
-            f"most {WORST_CONDITION:.0f}): use a better classifier or leave shares uncorrected"
-        )
-    solved = np.linalg.solve(rates.T, observed.T).T.clip(0)
-    return shares(solved)
-
-
-def _mean(values: Float[np.ndarray, "*draw prompt"]) -> Float[np.ndarray, "*draw"]:
+def measured_mean(values: Float[np.ndarray, "*draw prompt"]) -> Float[np.ndarray, "*draw"]:
     """Mean over prompts that were measured; NaN, without a warning, if none was."""
     measured = ~np.isnan(values)
     count = measured.sum(-1)

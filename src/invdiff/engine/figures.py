@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.core import fidelity, parity
+from invdiff.core import fidelity, intervals, misread, parity
 from invdiff.errors import InvDiffError
 
 CONFIDENCE = 0.95
@@ -46,6 +46,11 @@ class Protocol:
         """The classes of the measured attribute."""
         return list(self.claims[self.attribute]["classes"])
 
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Held-out pictures by true (row) and estimated class of the measured attribute."""
+        return np.asarray(self.claims[self.attribute]["confusion"])
+
 
 def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
     """The figures of one arm, and a sentence for each that could not be measured."""
@@ -59,8 +64,7 @@ def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
         "images": len(seen.prompt),
         "strength": seen.strength,
         "shares": _shares(counts, corrected, sampled, protocol.classes),
-        "bias": _bias(counts[rows], protocol)
-        | {"error_corrected": None if corrected is None else float(parity.bias(corrected[rows]))},
+        "bias": _bias(counts[rows], protocol) | _without_errors(counts[rows], corrected, protocol),
         "fidelity": _prompt_fidelity(seen, protocol, notes),
         "frechet": {
             name: distance
@@ -93,24 +97,59 @@ def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, A
     ]
     prompt_of, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
     joint = parity.joint_table(prompt_of, first, second, protocol.prompts, protocol.classes)
-    reduction = parity.bias_reduction(joint, protocol.resamples, protocol.seed, CONFIDENCE)
+    reduction = intervals.bias_reduction(joint, protocol.resamples, protocol.seed, CONFIDENCE)
     return asdict(reduction) | {"pairs": len(pairs)}
 
 
-def _undo_errors(counts: NDArray[np.int64], protocol: Protocol) -> NDArray[np.floating[Any]]:
-    confusion = np.asarray(protocol.claims[protocol.attribute]["confusion"])
-    return parity.corrected_shares(parity.shares(counts), confusion)
+@dataclass(frozen=True)
+class _Undone:
+    """Shares without the classifier's errors, with the ends of their intervals."""
+
+    share: NDArray[np.floating[Any]]
+    low: NDArray[np.floating[Any]]
+    high: NDArray[np.floating[Any]]
+
+
+def _undo_errors(counts: NDArray[np.int64], protocol: Protocol) -> _Undone:
+    share = misread.corrected_shares(parity.shares(counts), protocol.confusion)
+    settings = protocol.resamples, protocol.seed, CONFIDENCE
+    return _Undone(share, *misread.share_intervals(counts, protocol.confusion, *settings))
+
+
+def _without_errors(
+    counts: NDArray[np.int64], corrected: _Undone | None, protocol: Protocol
+) -> dict[str, Any]:
+    """Bias of the corrected shares; its interval holds the errors of the confusion matrix too."""
+    names = ("error_corrected", "error_corrected_low", "error_corrected_high")
+    if corrected is None:
+        return dict.fromkeys(names)
+    settings = protocol.resamples, protocol.seed, CONFIDENCE
+    found = misread.corrected_bias_interval(counts, protocol.confusion, *settings)
+    return dict(zip(names, (found.value, found.low, found.high), strict=True))
+
+
+def _worst(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any] | None:
+    """The prompt of the largest Bias; its interval allows for having been chosen (Bonferroni)."""
+    seen = np.flatnonzero(counts.sum(1))
+    if not len(seen):
+        return None
+    row = seen[parity.prompt_bias(counts[seen]).argmax()]
+    confidence = 1 - (1 - CONFIDENCE) / len(seen)
+    found = intervals.bias_interval(
+        counts[row : row + 1], protocol.resamples, protocol.seed, confidence
+    )
+    return {"prompt": protocol.prompts[row]} | asdict(found) | {"images": int(counts[row].sum())}
 
 
 def _shares(
     counts: NDArray[np.int64],
-    corrected: NDArray[np.floating[Any]] | None,
+    corrected: _Undone | None,
     prompts: list[str],
     classes: list[str],
 ) -> dict[str, dict[str, Any]]:
     share = parity.shares(counts)
     totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
-    low, high = parity.wilson(counts, totals, CONFIDENCE)
+    low, high = intervals.wilson(counts, totals, CONFIDENCE)
     return {
         prompt: {
             klass: {
@@ -118,7 +157,9 @@ def _shares(
                 "count": counts[p, k],
                 "low": low[p, k],
                 "high": high[p, k],
-                "error_corrected": None if corrected is None else corrected[p, k],
+                "error_corrected": None if corrected is None else corrected.share[p, k],
+                "error_corrected_low": None if corrected is None else corrected.low[p, k],
+                "error_corrected_high": None if corrected is None else corrected.high[p, k],
             }
             for k, klass in enumerate(classes)
         }
@@ -128,10 +169,12 @@ def _shares(
 
 def _bias(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any]:
     classes = counts.shape[1]
-    interval = parity.bias_interval(counts, protocol.resamples, protocol.seed, CONFIDENCE)
+    measure = parity.imbalance(classes)
+    interval = intervals.bias_interval(counts, protocol.resamples, protocol.seed, CONFIDENCE)
     return asdict(interval) | {
         "normalised": interval.value / parity.largest_bias(classes),
-        "corrected": parity.corrected_bias(counts),
+        "corrected": intervals.corrected(counts, measure),
+        "worst_prompt": _worst(counts, protocol),
         "parity_value": parity.parity_value(counts.sum(1), classes),
         "distance": parity.distance(counts, np.full(classes, 1 / classes)),
         "images": int(counts.sum()),
@@ -147,7 +190,7 @@ def _prompt_fidelity(seen: Seen, protocol: Protocol, notes: list[str]) -> dict[s
         return None
     right = np.array([np.sum((seen.estimated["prompt"] == seen.prompt)[known])])
     total = np.array([known.sum()])
-    low, high = parity.wilson(right, total, CONFIDENCE)
+    low, high = intervals.wilson(right, total, CONFIDENCE)
     ends = {"value": right[0] / total[0], "low": low[0], "high": high[0]}
     return ends | {"count": right[0], "images": total[0]}
 
