@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from invdiff.core import intervals, parity
+from invdiff.core import intervals, inversion, parity, paths
 from invdiff.core.parity import imbalance
 
 EVEN = imbalance(2)
@@ -26,7 +26,7 @@ def test_wilson_agrees_with_scipy(count, more):
 def test_the_correction_takes_error_off_on_average(males):
     chances = np.array([[1 - p, p] for p in males])
     truth = float(parity.bias(chances))
-    tables = intervals.redraw(chances, np.full(4, 100), 300, seed=1)
+    tables = inversion.redraw(chances, np.full(4, 100), 300, seed=1)
     plain = parity.bias(tables).mean() - truth
     corrected = np.mean([intervals.corrected(counts, EVEN) for counts in tables]) - truth
     assert plain > 0.001
@@ -50,7 +50,7 @@ def test_the_interval_of_a_class_never_seen_has_a_width():
 
 def test_the_interval_reaches_parity_when_a_balanced_sampler_could_have_shown_it():
     totals = np.full(4, 100)
-    balanced = intervals.redraw(np.full((4, 2), 0.5), totals, 400, seed=9)
+    balanced = inversion.redraw(np.full((4, 2), 0.5), totals, 400, seed=9)
     threshold = np.quantile(parity.bias(balanced), [0.85, 0.999])
     for counts in balanced[parity.bias(balanced) < threshold[0]][:5]:
         assert intervals.bias_interval(counts, 400).low == 0
@@ -132,7 +132,7 @@ def test_sets_without_common_seeds_have_a_wider_interval():
 def test_fitted_tables_have_the_margins_and_odds_they_should(first, second):
     start = np.array([[[0.4, 0.1], [0.2, 0.3]]])
     before, after = np.array([[first, 1 - first]]), np.array([[second, 1 - second]])
-    cells = intervals.fitted(start, before, after)
+    cells = paths.fitted(start, before, after)
     assert cells.sum(2) == pytest.approx(before, abs=2e-3)
     assert cells.sum(1) == pytest.approx(after, abs=2e-3)
     (a, b), (c, d) = cells[0]

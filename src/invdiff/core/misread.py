@@ -9,7 +9,8 @@ assumes that the classifier errs on the pictures at hand as it does on the held-
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from invdiff.core.intervals import NOTHING, Draws, Interval, invert, redraw, seen
+from invdiff.core.intervals import NOTHING, Interval, seen
+from invdiff.core.inversion import Draws, Inversion, redraw
 from invdiff.core.parity import bias, imbalance, shares
 from invdiff.core.paths import paths_through, spread
 from invdiff.errors import InvDiffError
@@ -91,19 +92,31 @@ def corrected_bias_interval(
     counts = seen(counts)
     if not len(counts):
         return NOTHING
+    value = float(bias(corrected_shares(shares(counts), confusion)))
+    tested = bias_hypothesis(counts, confusion, resamples, seed)
+    return Interval(value, *tested.ends(confidence))
+
+
+def bias_hypothesis(
+    counts: Int[np.ndarray, "prompt estimate"],
+    confusion: Int[np.ndarray, "klass estimate"],
+    resamples: int,
+    seed: int,
+) -> Inversion:
+    """Is the Bias of the true shares a given value? Of prompts that all have images."""
     rates, held_out = rates_of(confusion), confusion.sum(-1)
     share = corrected_shares(shares(counts), confusion)
     paths = paths_through(share, counts.sum(-1), imbalance(len(confusion)))
     measured = shares(redraw(shares(confusion + 0.5), held_out, resamples, seed + 1) + SLIVER)
+    upward = np.ones(len(counts))
 
     def simulate(value: float) -> Draws:
-        one = np.ones(len(counts))
-        values = spread(paths.observed, paths.totals, paths.largest, one, value)
+        values = spread(paths.observed, paths.totals, paths.largest, upward, value)
         drawn = shares(redraw(paths.at(values) @ rates, paths.totals, resamples, seed))
         return np.asarray(bias(shares(_solved(drawn, measured).clip(0))))
 
-    value, most = float(bias(share)), float(paths.largest.mean())
-    return Interval(value, *invert(value, simulate, 0.0, most, confidence, bottom=True))
+    most = float(paths.largest.mean())
+    return Inversion(float(bias(share)), simulate, 0.0, most, bounded=True)
 
 
 def _solved(

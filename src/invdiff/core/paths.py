@@ -20,6 +20,8 @@ PLACES = np.concatenate([TO_OBSERVED, TO_CORNER])
 # Keeps an expectation that does not depend on the sampler (one image) increasing.
 RAMP = 1e-12
 
+Mixes = Float[np.ndarray, "prompt klass"]
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -105,6 +107,17 @@ def spread(
     return most * np.tanh(np.maximum(begin + sign * high / totals, 0))
 
 
+def fitted(
+    start: Float[np.ndarray, "prompt before after"], before: Mixes, after: Mixes
+) -> Float[np.ndarray, "prompt before after"]:
+    """The tables with these margins and the odds ratios of ``start`` (iterative scaling)."""
+    cells = start
+    for _ in range(30):
+        cells = cells * _ratio(before, cells.sum(2))[:, :, None]
+        cells = cells * _ratio(after, cells.sum(1))[:, None, :]
+    return cells / cells.sum((1, 2), keepdims=True)
+
+
 def _walk(
     share: Float[np.ndarray, "prompt klass"],
     centre: Float[np.ndarray, " klass"],
@@ -115,3 +128,9 @@ def _walk(
     first, second = place.clip(0, 1)[:, None], (place - 1).clip(0, 1)[:, None]
     reached = centre + first * (share - centre)
     return reached + second * (corner - reached)
+
+
+def _ratio(
+    wanted: Float[np.ndarray, "prompt klass"], present: Float[np.ndarray, "prompt klass"]
+) -> Float[np.ndarray, "prompt klass"]:
+    return np.divide(wanted, present, out=np.zeros_like(wanted), where=present > 0)

@@ -1,0 +1,90 @@
+"""What is tested for each interval: Bias of one set, and the change of Bias between two.
+
+Every test looks at the mean corrected value of the prompts (:meth:`invdiff.core.paths.Paths
+.corrected`) and simulates samplers on the paths through the observed shares.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Int, Num
+
+from invdiff.core.inversion import Draws, Inversion, redraw
+from invdiff.core.parity import Measure, imbalance, shares
+from invdiff.core.paths import Mixes, fitted, paths_of, spread
+
+Tables = tuple[Num[np.ndarray, "..."], Num[np.ndarray, "..."]]
+
+
+def mean_measure(
+    counts: Int[np.ndarray, "prompt klass"], measure: Measure, resamples: int, seed: int
+) -> Inversion:
+    """Is the mean measure of these prompts, all with images, a given value?"""
+    paths = paths_of(counts, measure)
+    upward = np.ones(len(counts))
+
+    def simulate(value: float) -> Draws:
+        values = spread(paths.observed, paths.totals, paths.largest, upward, value)
+        drawn = redraw(paths.at(values), paths.totals, resamples, seed)
+        return paths.corrected(drawn).mean(-1)
+
+    observed = float(paths.corrected(counts).mean())
+    return Inversion(observed, simulate, 0.0, float(paths.largest.mean()), bounded=True)
+
+
+def paired_change(
+    joint: Int[np.ndarray, "prompt before after"], resamples: int, seed: int
+) -> Inversion:
+    """Is Bias before less Bias after a given value, if pairs keep their odds ratios?"""
+    flat, totals = joint.reshape(len(joint), -1), joint.sum((1, 2))
+    # Half an image, spread over the cells: a pair that was not seen is possible.
+    start = shares(flat + 0.5 / flat.shape[1]).reshape(joint.shape)
+
+    def tables(before: Mixes, after: Mixes) -> Tables:
+        cells = fitted(start, before, after).reshape(flat.shape)
+        pairs = redraw(cells, totals, resamples, seed).reshape(resamples, *joint.shape)
+        return pairs.sum(-1), pairs.sum(-2)
+
+    return _change(joint.sum(2), joint.sum(1), tables)
+
+
+def change(
+    before: Int[np.ndarray, "prompt klass"],
+    after: Int[np.ndarray, "prompt klass"],
+    resamples: int,
+    seed: int,
+) -> Inversion:
+    """:func:`paired_change` of two sets that were drawn independently."""
+
+    def tables(one: Mixes, other: Mixes) -> Tables:
+        return (
+            redraw(one, before.sum(-1), resamples, seed),
+            redraw(other, after.sum(-1), resamples, seed + 1),
+        )
+
+    return _change(before, after, tables)
+
+
+def _change(
+    before: Int[np.ndarray, "prompt klass"],
+    after: Int[np.ndarray, "prompt klass"],
+    tables: Callable[[Mixes, Mixes], Tables],
+) -> Inversion:
+    """Bias of ``before`` less that of ``after``; ``tables`` simulates both for given mixes."""
+    measure = imbalance(before.shape[-1])
+    first, second = paths_of(before, measure), paths_of(after, measure)
+    prompts = len(before)
+    start = np.concatenate([first.corrected(before), second.corrected(after)])
+    totals = np.concatenate([first.totals, second.totals])
+    largest = np.concatenate([first.largest, second.largest])
+    start = start * totals / (totals + 1)  # half an image each: what was not seen is possible
+    sign = np.repeat([1.0, -1.0], prompts)
+
+    def simulate(value: float) -> Draws:
+        values = spread(start, totals, largest, sign, value / 2)  # the mean is over both halves
+        one, other = tables(first.at(values[:prompts]), second.at(values[prompts:]))
+        return (first.corrected(one) - second.corrected(other)).mean(-1)
+
+    observed = float((first.corrected(before) - second.corrected(after)).mean())
+    most = float(first.largest.mean())
+    return Inversion(observed, simulate, -most, most, bounded=False)
