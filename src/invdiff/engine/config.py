@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from invdiff.engine.evaluate_section import EvaluateSection, impossible
 from invdiff.engine.sections import (
     EMBEDDED_SETS,
     CalibrateSection,
     DataSection,
     DiscoverSection,
-    EvaluateSection,
     ModelSection,
     ReportSection,
     SampleSection,
@@ -52,10 +52,8 @@ class Config(Section):
                 "column that holds the labels"
             )
         self._possible_prompt_groups(embedded)
-        if self.evaluate.classifier == "faces" and not embedded:
-            raise ValueError(
-                'evaluate.classifier: "faces" knows the embedded faces only; use "auto" or "none"'
-            )
+        if problem := impossible(self.evaluate, embedded):
+            raise ValueError(problem)
         return self
 
     def _possible_prompt_groups(self, embedded: bool) -> None:

@@ -5,16 +5,11 @@ cannot be measured is left out and said in ``not_measured``. Labels of the data,
 opened last and change nothing.
 """
 
-import hashlib
-from collections.abc import Callable
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from tqdm import tqdm
 
 from invdiff.data.samples import Pictures, Samples
 from invdiff.data.sets import faces
@@ -24,15 +19,18 @@ from invdiff.engine.config import Config
 from invdiff.engine.environment import environment
 from invdiff.engine.figures import Protocol, Seen
 from invdiff.engine.files import read_parquet, write_json
+from invdiff.engine.labelling.choose import Chosen, choose
+from invdiff.engine.labelling.claimed import claims_of
+from invdiff.engine.labelling.looking import features_of, look, seen_in, written_labels
+from invdiff.engine.labelling.measured import ABSTAINED, warning
 from invdiff.engine.opening import open_data
 from invdiff.engine.pretrain.classifiers import halves
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import EMBEDDED_SETS
-from invdiff.errors import RunError
-from invdiff.model.features import FEATURES, SIZE, AttributeClassifier
+from invdiff.model.classifying import Classifier
+from invdiff.model.features import SIZE
 
 Columns = dict[str, NDArray[Any]]
-BATCH = 256
 REFERENCE = 2000
 NO_CLASSIFIER = (
     "Shares, Bias, fidelity, Frechet distance, precision and recall were not measured: no "
@@ -52,24 +50,19 @@ def evaluate(run: RunFolder) -> None:
     with run.stage("evaluate"):
         columns = read_parquet(run.path / "samples.parquet")
         samples = {name: np.asarray(values) for name, values in columns.items()}
-        path = classifier_path(run.config)
-        data = open_data(run.config.data, SIZE) if path or has_labels(run.config) else None
-        if path and data:
-            measured = with_classifier(run, samples, data, path)
+        kind, _, column = run.config.evaluate.classifier.partition(":")
+        chosen = choose(run.config)
+        labelled = has_labels(run.config)
+        side = chosen.classifier.side if chosen else SIZE
+        data = open_data(run.config.data, side) if chosen or labelled else None
+        if chosen and data:
+            measured = with_classifier(run, samples, data, chosen)
+        elif kind == "column":
+            measured = with_labels(run, samples, column)
         else:
             measured = without_classifier(run, samples)
-        agreement = groups_against_labels(run, data) if data and has_labels(run.config) else None
+        agreement = groups_against_labels(run, data) if data and labelled else None
         write_json(run.path / "metrics.json", measured | {"groups_vs_labels": agreement})
-
-
-def classifier_path(config: Config) -> Path | None:
-    """The file of the classifier to use; None for none."""
-    name: str = config.evaluate.classifier
-    if name == "auto":
-        name = config.data.path if config.data.path in EMBEDDED_SETS else "none"
-    if name == "none":
-        return None
-    return Path(str(files("invdiff"))) / "assets" / name / "classifier.safetensors"
 
 
 def without_classifier(run: RunFolder, samples: Columns) -> dict[str, Any]:
@@ -87,14 +80,69 @@ def without_classifier(run: RunFolder, samples: Columns) -> dict[str, Any]:
     }
 
 
-def with_classifier(run: RunFolder, samples: Columns, data: Samples, path: Path) -> dict[str, Any]:
-    """Every arm at every scale, and the pairs of arms that share their seeds."""
-    classifier = AttributeClassifier.load(path)
+def with_classifier(
+    run: RunFolder, samples: Columns, data: Samples, chosen: Chosen
+) -> dict[str, Any]:
+    """Every arm at every scale as the classifier sees it."""
+    threshold = run.config.evaluate.abstain_below
     seen = {
-        (arm, scale): look(run.path, samples, rows, classifier)
+        (arm, scale): look(run.path, samples, rows, chosen.classifier, threshold)
         for arm, scale, rows in arms_of(samples)
     }
-    protocol, notes = protocol_of(run.config, samples, data, classifier)
+    protocol, notes = protocol_of(run.config, samples, data, chosen)
+    facts = chosen.classifier.facts
+    names = [name for name in (protocol.attribute, "prompt") if name in protocol.claims]
+    warned = warning(chosen.name, protocol.attribute, protocol.claims[protocol.attribute])
+    return {
+        "protocol": common_facts(run, samples)
+        | {
+            "name": chosen.name,
+            "attribute": protocol.attribute,
+            "abstain_below": threshold,
+            "extractor": chosen.classifier.extractor,
+            "extractor_sha256": chosen.sha256,
+            "references": {name: len(rows) for name, rows in protocol.references.items()},
+        },
+        "classifier": {
+            "name": chosen.name,
+            "trained_on": facts["trained_on"],
+            "attributes": {name: protocol.claims[name] for name in names},
+        }
+        | {key: facts[key] for key in ("texts", "labels", "backbone") if key in facts},
+        "warnings": [warned] if warned else [],
+    } | measured_arms(seen, protocol, notes)
+
+
+def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]:
+    """Every arm at every scale by labels that somebody wrote beside the pictures."""
+    labels = written_labels(run.path, samples, column)
+    seen = {
+        (arm, scale): seen_in(samples, rows, None, {column: labels[rows]})
+        for arm, scale, rows in arms_of(samples)
+    }
+    classes = sorted(set(labels.tolist()) - {ABSTAINED})
+    protocol = Protocol(
+        attribute=column,
+        prompts=tuple(sorted(set(samples["prompt"].tolist()))),
+        claims={column: {"classes": classes}},
+        references={},
+        resamples=run.config.evaluate.resamples,
+        neighbours=run.config.evaluate.neighbours,
+        seed=order.derive(run.config.seed, "evaluate"),
+        abstains=ABSTAINED in labels,
+    )
+    name = f"labels in column {column}"
+    return {
+        "protocol": common_facts(run, samples) | {"name": name, "attribute": column},
+        "classifier": {"name": name, "trained_on": None, "attributes": dict(protocol.claims)},
+        "warnings": [],
+    } | measured_arms(seen, protocol, [])
+
+
+def measured_arms(
+    seen: Mapping[tuple[str, float], Seen], protocol: Protocol, notes: list[str]
+) -> dict[str, Any]:
+    """The figures of each arm, and of the pairs of arms that share their seeds."""
     arms: dict[str, dict[str, Any]] = {}
     paired: dict[str, Any] = {}
     for (arm, scale), pictures in seen.items():
@@ -103,26 +151,7 @@ def with_classifier(run: RunFolder, samples: Columns, data: Samples, path: Path)
         if arm == "guided" and ("base", scale) in seen:
             change = figures.bias_reduction(seen["base", scale], pictures, protocol)
             paired[str(scale)] = {"bias_reduction": change}
-    facts = classifier.facts
-    names = (protocol.attribute, "prompt")
-    return {
-        "protocol": common_facts(run, samples)
-        | {
-            "name": path.parent.name,
-            "attribute": protocol.attribute,
-            "extractor": f"{FEATURES} features of the {path.parent.name} attribute classifier",
-            "extractor_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "references": {name: len(rows) for name, rows in protocol.references.items()},
-        },
-        "classifier": {
-            "name": path.parent.name,
-            "trained_on": facts["trained_on"],
-            "attributes": {name: facts["attributes"][name] for name in names},
-        },
-        "arms": arms,
-        "paired": paired,
-        "not_measured": notes,
-    }
+    return {"arms": arms, "paired": paired, "not_measured": notes}
 
 
 def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
@@ -138,7 +167,7 @@ def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
 
 
 def protocol_of(
-    config: Config, samples: Columns, data: Samples, classifier: AttributeClassifier
+    config: Config, samples: Columns, data: Samples, chosen: Chosen
 ) -> tuple[Protocol, list[str]]:
     """What is measured against what, and a sentence on each prompt that has no part in it."""
     prompts = data.prompts()
@@ -147,37 +176,37 @@ def protocol_of(
     others = [prompt for prompt in sampled if prompt not in prompts]
     notes = [f"Bias leaves out prompts that are not in the data: {', '.join(others)}."]
     protocol = Protocol(
-        attribute=classifier.facts["attribute"],
+        attribute=chosen.attribute,
         prompts=known or tuple(sampled),
-        claims=classifier.facts["attributes"],
-        references=real_pictures(data, classifier, config.seed),
+        claims=claims_of(config, data, chosen, REFERENCE),
+        references=real_pictures(config, data, chosen.classifier),
         resamples=config.evaluate.resamples,
         neighbours=config.evaluate.neighbours,
         seed=order.derive(config.seed, "evaluate"),
+        abstains=config.evaluate.abstain_below > 0,
     )
     return protocol, notes if known and others else []
 
 
 def real_pictures(
-    data: Samples, classifier: AttributeClassifier, seed: int
+    config: Config, data: Samples, classifier: Classifier
 ) -> dict[str, NDArray[np.float32]]:
     """Features of the real pictures to compare with.
 
-    ``balanced`` is the half of the balanced set that the classifier was not trained on,
-    ``training`` a random part of the data of the same size, since figures with references of
-    different sizes don't compare.
+    ``balanced``, for the embedded data, is the half of the balanced set that its classifier was
+    not trained on, ``training`` a random part of the data of the same size, since figures with
+    references of different sizes don't compare.
     """
-    pictures = faces.pictures("balanced")
-    unseen = halves(len(pictures), classifier.facts["split_seed"])[1][:REFERENCE]
-    some = order.epoch_order(len(data), seed, "evaluate reference")[:REFERENCE].tolist()
-    sources: dict[str, Callable[[slice], Pictures]] = {
-        "balanced": lambda part: pictures[unseen[part]],
-        "training": lambda part: data.pictures(some[part]),
-    }
-    counts = {"balanced": len(unseen), "training": len(some)}
+    some = order.epoch_order(len(data), config.seed, "evaluate reference")[:REFERENCE].tolist()
+    sources: dict[str, tuple[Callable[[slice], Pictures], int]] = {}
+    if config.data.path in EMBEDDED_SETS:
+        pictures = faces.pictures("balanced")
+        unseen = halves(len(pictures), classifier.facts.get("split_seed", 0))[1][:REFERENCE]
+        sources["balanced"] = (lambda part: pictures[unseen[part]]), len(unseen)
+    sources["training"] = (lambda part: data.pictures(some[part])), len(some)
     return {
-        name: features_of(classifier, take, counts[name], f"real pictures, {name}")
-        for name, take in sources.items()
+        name: features_of(classifier, take, count, f"real pictures, {name}")
+        for name, (take, count) in sources.items()
     }
 
 
@@ -188,39 +217,3 @@ def arms_of(samples: Columns) -> list[tuple[str, float, NDArray[np.int64]]]:
         (arm, scale, np.flatnonzero((samples["arm"] == arm) & (samples["scale"] == scale)))
         for arm, scale in pairs
     ]
-
-
-def look(
-    folder: Path, samples: Columns, rows: NDArray[np.int64], classifier: AttributeClassifier
-) -> Seen:
-    """Let the classifier see the pictures in ``rows`` of samples.parquet."""
-    paths = [folder / path for path in samples["path"][rows]]
-    title = f"{samples['arm'][rows[0]]}, scale {samples['scale'][rows[0]]:g}"
-
-    def take(part: slice) -> Pictures:
-        return np.stack([read_picture(path) for path in paths[part]])
-
-    features = features_of(classifier, take, len(rows), title)
-    strength = float(samples["strength"][rows][0])
-    estimated = classifier.estimate(features)
-    return Seen(samples["prompt"][rows], samples["seed"][rows], strength, features, estimated)
-
-
-def features_of(
-    classifier: AttributeClassifier, take: Callable[[slice], Pictures], count: int, title: str
-) -> NDArray[np.float32]:
-    """Features of ``count`` pictures, taken in batches under a progress bar."""
-    starts = tqdm(range(0, count, BATCH), desc=f"looking at {title}", unit="batch")
-    return np.concatenate([classifier.features(take(slice(at, at + BATCH))) for at in starts])
-
-
-def read_picture(path: Path) -> Pictures:
-    """One generated picture as RGB; RunError if it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as problem:
-        raise RunError(
-            f"{path} cannot be read ({problem}): make the pictures again with `invdiff sample "
-            "--redo`"
-        ) from problem

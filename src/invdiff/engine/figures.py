@@ -8,19 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core import fidelity, intervals, misread, parity
+from invdiff.engine.labelling.measured import ABSTAINED
 from invdiff.errors import InvDiffError
 
 CONFIDENCE = 0.95
+OUTSIDE = (
+    "The value lies above its interval: counts are never exactly even, and with so few pictures of "
+    "each prompt that alone adds more than the interval is wide. `corrected` leaves it out."
+)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the classifier made of the pictures of one arm: one entry of each array a picture."""
+    """What the classifier made of the pictures of one arm: one entry of each array a picture.
+
+    ``features`` is None where labels are all there is.
+    """
 
     prompt: NDArray[np.str_]
     seed: NDArray[np.int64]
     strength: float
-    features: NDArray[np.floating[Any]]
+    features: NDArray[np.floating[Any]] | None
     estimated: Mapping[str, NDArray[np.str_]]
 
 
@@ -29,8 +37,9 @@ class Protocol:
     """What is the same for all arms.
 
     ``attribute`` is the one whose parity is measured, over ``prompts``; ``claims`` are the
-    classifier's classes, accuracy and confusion by attribute; ``references`` the features of real
-    pictures by name, the first being the one for precision, recall and coverage.
+    classifier's classes and, where they were measured, accuracy and confusion by attribute;
+    ``references`` the features of real pictures by name, the first being the one for precision,
+    recall and coverage. ``abstains`` tells whether a picture can be in no class.
     """
 
     attribute: str
@@ -40,6 +49,7 @@ class Protocol:
     resamples: int
     neighbours: int
     seed: int
+    abstains: bool = False
 
     @property
     def classes(self) -> list[str]:
@@ -49,7 +59,10 @@ class Protocol:
     @property
     def confusion(self) -> NDArray[np.int64]:
         """Held-out pictures by true (row) and estimated class of the measured attribute."""
-        return np.asarray(self.claims[self.attribute]["confusion"])
+        counts = self.claims[self.attribute].get("confusion")
+        if counts is None:
+            raise InvDiffError("how often the classifier is wrong was not measured")
+        return np.asarray(counts)
 
 
 def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
@@ -57,28 +70,46 @@ def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
     notes: list[str] = []
     sampled = sorted(set(seen.prompt.tolist()) | set(protocol.prompts))
     klass = seen.estimated[protocol.attribute].tolist()
-    counts = parity.table(seen.prompt.tolist(), klass, sampled, protocol.classes)
-    corrected = _attempt(notes, "error-corrected shares", _undo_errors, counts, protocol)
+    columns = [*protocol.classes, ABSTAINED] if protocol.abstains else protocol.classes
+    every = parity.table(seen.prompt.tolist(), klass, sampled, columns)
+    counts = every[:, : len(protocol.classes)]
+    corrected = _attempt(notes, "error-corrected shares", _undo_errors, every, protocol)
     rows = [sampled.index(prompt) for prompt in protocol.prompts]
     found = {
         "images": len(seen.prompt),
         "strength": seen.strength,
         "shares": _shares(counts, corrected, sampled, protocol.classes),
-        "bias": _bias(counts[rows], protocol) | _without_errors(counts[rows], corrected, protocol),
+        "bias": _bias(counts[rows], protocol) | _without_errors(every[rows], corrected, protocol),
         "fidelity": _prompt_fidelity(seen, protocol, notes),
+    }
+    if protocol.abstains:
+        unclear = every[:, -1]
+        by_prompt = dict(zip(sampled, unclear.tolist(), strict=True))
+        found["abstained"] = {"count": int(unclear.sum()), "prompts": by_prompt}
+    return found | _distances(seen.features, protocol, notes), notes
+
+
+def _distances(
+    features: NDArray[np.floating[Any]] | None, protocol: Protocol, notes: list[str]
+) -> dict[str, Any]:
+    """How far the pictures are from real ones, in the features of the classifier."""
+    if features is None or not protocol.references:
+        notes.append("Not measured: distances to real pictures (labels have no features).")
+        return {"frechet": {}}
+    found: dict[str, Any] = {
         "frechet": {
             name: distance
-            for name, features in protocol.references.items()
-            if (distance := _attempt(notes, "Frechet distance", _frechet, seen.features, features))
+            for name, real in protocol.references.items()
+            if (distance := _attempt(notes, "Frechet distance", _frechet, features, real))
         },
     }
-    name, features = next(iter(protocol.references.items()))
+    name, real = next(iter(protocol.references.items()))
     what = "precision, recall and coverage"
-    both = _attempt(notes, what, fidelity.manifolds, seen.features, features, protocol.neighbours)
+    both = _attempt(notes, what, fidelity.manifolds, features, real, protocol.neighbours)
     for figure in ("precision", "recall", "coverage") if both else ():
         value = {"value": getattr(both, figure), "neighbours": both.neighbours, "reference": name}
         found[figure] = value | {"images": both.images, "reference_images": both.reference_images}
-    return found, notes
+    return found
 
 
 def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
@@ -93,7 +124,9 @@ def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, A
     pairs = [
         (prompt, classes[prompt, seed], klass)
         for prompt, seed, klass in rows
-        if (prompt, seed) in classes and prompt in protocol.prompts
+        if (prompt, seed) in classes
+        and prompt in protocol.prompts
+        and ABSTAINED not in (classes[prompt, seed], klass)
     ]
     prompt_of, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
     joint = parity.joint_table(prompt_of, first, second, protocol.prompts, protocol.classes)
@@ -171,20 +204,24 @@ def _bias(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any]:
     classes = counts.shape[1]
     measure = parity.imbalance(classes)
     interval = intervals.bias_interval(counts, protocol.resamples, protocol.seed, CONFIDENCE)
-    return asdict(interval) | {
-        "normalised": interval.value / parity.largest_bias(classes),
-        "corrected": intervals.corrected(counts, measure),
-        "worst_prompt": _worst(counts, protocol),
-        "parity_value": parity.parity_value(counts.sum(1), classes),
-        "distance": parity.distance(counts, np.full(classes, 1 / classes)),
-        "images": int(counts.sum()),
-        "prompts": int((counts.sum(1) > 0).sum()),
-    }
+    return (
+        asdict(interval)
+        | {
+            "normalised": interval.value / parity.largest_bias(classes),
+            "corrected": intervals.corrected(counts, measure),
+            "worst_prompt": _worst(counts, protocol),
+            "parity_value": parity.parity_value(counts.sum(1), classes),
+            "distance": parity.distance(counts, np.full(classes, 1 / classes)),
+            "images": int(counts.sum()),
+            "prompts": int((counts.sum(1) > 0).sum()),
+        }
+        | ({"note": OUTSIDE} if interval.value > interval.high else {})
+    )
 
 
 def _prompt_fidelity(seen: Seen, protocol: Protocol, notes: list[str]) -> dict[str, Any] | None:
     """Share of the pictures in which the classifier sees their own prompt."""
-    known = np.isin(seen.prompt, protocol.claims["prompt"]["classes"])
+    known = np.isin(seen.prompt, protocol.claims.get("prompt", {}).get("classes", ()))
     if not known.any():
         notes.append("Fidelity was not measured: the classifier knows none of the prompts.")
         return None

@@ -17,12 +17,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, le=1)]
 
 
-def _rule(holds: Callable[[list[Any]], bool], rule: str) -> AfterValidator:
-    """A check of a whole list; ``rule`` completes "must ..."."""
+def rule(holds: Callable[[list[Any]], bool], words: str) -> AfterValidator:
+    """A check of a whole list; ``words`` completes "must ..."."""
 
     def check(values: list[Any]) -> list[Any]:
         if not holds(values):
-            raise ValueError(rule)
+            raise ValueError(words)
         return values
 
     return AfterValidator(check)
@@ -43,26 +43,26 @@ def _odd_one_out(batch: int) -> int:
 
 
 Levels = Annotated[
-    list[Level], Field(min_length=1), _rule(_distinct, "name each noise level only once")
+    list[Level], Field(min_length=1), rule(_distinct, "name each noise level only once")
 ]
 Scales = Annotated[
     list[Annotated[float, Field(ge=1)]],
     Field(min_length=1),
-    _rule(_distinct, "name each guidance scale only once"),
+    rule(_distinct, "name each guidance scale only once"),
 ]
 Arms = Annotated[
     list[Literal["base", "guided"]],
     Field(min_length=1),
-    _rule(_distinct, "name each arm only once"),
+    rule(_distinct, "name each arm only once"),
 ]
 Strengths = Annotated[
     list[Annotated[float, Field(ge=0)]],
-    _rule(_ascending_with_one, "be ascending and contain 1.0, the trained point"),
+    rule(_ascending_with_one, "be ascending and contain 1.0, the trained point"),
 ]
 Window = Annotated[
     list[Share],
     Field(min_length=2, max_length=2),
-    _rule(lambda w: w[0] < w[1], "be [start, stop] with start < stop"),
+    rule(lambda w: w[0] < w[1], "be [start, stop] with start < stop"),
 ]
 
 
@@ -228,16 +228,6 @@ class SampleSection(Section):
         [0.0, 1.0], description="Noise levels [start, stop] at which the guidance applies."
     )
     batch: Whole = Field(64, description="Images in one pass through the model.")
-
-
-class EvaluateSection(Section):
-    """The figures."""
-
-    classifier: Literal["auto", "faces", "none"] = Field(
-        "auto", description="Attribute classifier; auto takes the embedded data's own."
-    )
-    resamples: int = Field(2000, ge=100, description="Bootstrap resamples of each interval.")
-    neighbours: Whole = Field(3, description="Neighbours in precision, recall and coverage.")
 
 
 class ReportSection(Section):

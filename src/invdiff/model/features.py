@@ -43,6 +43,9 @@ class AttributeClassifier(nn.Module):
     apart than 2 sqrt(64) = 16. ``facts`` is what the file's header says.
     """
 
+    side = SIZE
+    extractor = f"{FEATURES} features of an attribute classifier"
+
     def __init__(self, classes: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.classes = {name: tuple(values) for name, values in classes.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import invdiff
-from invdiff.app.cli import data_check, data_prepare
+from invdiff.app.cli import data_check, data_classifier, data_prepare
 
 STAGE_VERBS = {
     "discover": "infer groups of images that go with or against the model",
@@ -24,6 +24,7 @@ OVERRIDES = (
 )
 RESUME = "The same command goes on where an interrupted one stopped."
 PRESETS = "celeba, faces, faces-quick, fairface, flux, sd15, sdxl, waterbirds"
+DATA_ACTIONS = {"check": data_check, "classifier": data_classifier, "prepare": data_prepare}
 WITHOUT_SETTINGS = {
     "benchmark": "its table has its own",
     "data": "it looks at pictures, not at a run",
@@ -169,8 +170,8 @@ def _data(verbs: Any) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, parser_class=_Parser
     )
-    data_check.arguments(_verb(actions, "check", data_check.WORDS, data_check.MORE))
-    data_prepare.arguments(_verb(actions, "prepare", data_prepare.WORDS, data_prepare.MORE))
+    for name, action in DATA_ACTIONS.items():
+        action.arguments(_verb(actions, name, action.WORDS, action.MORE))
 
 
 def _benchmark(verbs: Any) -> None:

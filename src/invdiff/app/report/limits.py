@@ -68,9 +68,10 @@ def _attribute(inputs: Inputs) -> Iterator[str]:
         "whoever fits none of the classes is counted in one of them."
     )
     known = (classifier.get("attributes") or {}).get(name)
-    if known:
+    if known and known.get("accuracy") is not None:
+        trained = classifier.get("trained_on")
         yield (
-            f"The classifier was trained on {count(classifier.get('trained_on'))} images and is "
+            f"The classifier {f'was trained on {count(trained)} images and ' if trained else ''}is "
             f"right on {percent(known['accuracy'], 1)} of {count(known['held_out'])} held-out real "
             "images. What it gets wrong in generated images was not measured."
         )
@@ -107,6 +108,7 @@ def _scope(inputs: Inputs) -> Iterator[str]:
 
 
 def _figures(inputs: Inputs) -> Iterator[str]:
+    yield from (inputs.metrics or {}).get("warnings") or ()
     yield from (inputs.metrics or {}).get("not_measured") or ()
     protocol = (inputs.metrics or {}).get("protocol") or {}
     if protocol:

@@ -1,0 +1,120 @@
+"""Which classifier ``evaluate.classifier`` means: the only place that knows all of them."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from invdiff.engine.config import Config
+from invdiff.engine.evaluate_section import texts_of
+from invdiff.engine.sections import EMBEDDED_SETS
+from invdiff.errors import ModelError
+from invdiff.model.classifying import Classifier
+from invdiff.model.classifying.backbone import KIND as BACKBONE_KIND
+from invdiff.model.classifying.backbone import BackboneClassifier
+from invdiff.model.classifying.pretrained import PretrainedClassifier
+from invdiff.model.classifying.zero_shot import ZeroShotClassifier
+from invdiff.model.features import FEATURES, AttributeClassifier
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A classifier with its name in the report and the SHA-256 of its file or weights.
+
+    ``attribute`` is the one whose parity is measured.
+    """
+
+    name: str
+    classifier: Classifier
+    sha256: str
+    attribute: str
+
+
+Texts = Mapping[str, list[str]]
+
+
+def _zero_shot(name: str, attribute: str, texts: Texts) -> Chosen:
+    found = ZeroShotClassifier(name, attribute, texts)
+    return Chosen(found.vision.name, found, found.vision.sha256, attribute)
+
+
+def _pretrained(name: str, attribute: str, labels: Texts) -> Chosen:
+    found = PretrainedClassifier(name, attribute, labels)
+    return Chosen(found.vision.name, found, found.vision.sha256, attribute)
+
+
+_OF_OTHERS: dict[str, Callable[[str, str, Texts], Chosen]] = {
+    "clip": _zero_shot,
+    "siglip": _zero_shot,
+    "model": _pretrained,
+}
+
+
+def choose(config: Config) -> Chosen | None:
+    """The classifier of a run; None for none, and for a column of labels, which needs none.
+
+    Raises:
+        ModelError: a file or model that is missing, damaged or of another kind.
+    """
+    name = effective(config)
+    kind, colon, which = name.partition(":")
+    if name == "none" or (colon and kind == "column"):
+        return None
+    if colon and kind in _OF_OTHERS:
+        attribute = attribute_of(config)
+        return _OF_OTHERS[kind](which, attribute, texts_of(config.evaluate.classes))
+    if name in EMBEDDED_SETS:
+        return from_file(embedded_path(name), name, config.evaluate.attribute)
+    path = Path(name).expanduser()
+    return from_file(path, path.stem, config.evaluate.attribute)
+
+
+def effective(config: Config) -> str:
+    """The setting, with "auto" replaced by what it stands for."""
+    name: str = config.evaluate.classifier
+    if name != "auto":
+        return name
+    return config.data.path if config.data.path in EMBEDDED_SETS else "none"
+
+
+def attribute_of(config: Config) -> str:
+    """What to call the attribute of a classifier that does not name it itself."""
+    embedded = "gender" if config.data.path in EMBEDDED_SETS else ""
+    named: str = config.evaluate.attribute or config.data.label_column or embedded
+    return named or "attribute"
+
+
+def embedded_path(name: str) -> Path:
+    """The file of an embedded set's own classifier."""
+    return Path(str(files("invdiff"))) / "assets" / name / "classifier.safetensors"
+
+
+def from_file(path: Path, name: str, attribute: str = "") -> Chosen:
+    """A classifier that was trained here; no ``attribute`` takes the file's first.
+
+    Raises:
+        ModelError: another file, or one that does not know the attribute.
+    """
+    header, tensors = {}, {}
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("kind") == BACKBONE_KIND:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        pass  # AttributeClassifier.load says what is wrong with it
+    if tensors:
+        found: Classifier = BackboneClassifier.build(header, tensors, path)
+    else:
+        found = AttributeClassifier.load(path)
+        found.extractor = f"{FEATURES} features of the {name} attribute classifier"
+    attribute = attribute or str(found.facts["attribute"])
+    if attribute not in found.classes:
+        raise ModelError(
+            f"{path} does not estimate {attribute!r}: set evaluate.attribute to one of "
+            f"{', '.join(found.classes)}"
+        )
+    return Chosen(name, found, hashlib.sha256(path.read_bytes()).hexdigest(), attribute)
