@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.model import tiny, tiny_vision
 from transformers import AutoImageProcessor, CLIPModel, SiglipModel, ViTForImageClassification
 
 from invdiff.errors import ModelError
-from invdiff.model.classifying.backbone import BackboneClassifier
+from invdiff.model.classifying.backbone import BackboneClassifier, features
 from invdiff.model.classifying.pretrained import PretrainedClassifier
 from invdiff.model.classifying.vision import BATCH, VisionModel
 from invdiff.model.classifying.zero_shot import ZeroShotClassifier
-from tests.model import tiny, tiny_vision
 
 TEXTS = {"woman": ["a photo of a woman", "her face"], "man": ["a photo of a man"]}
 
@@ -106,6 +106,14 @@ def test_a_missing_model_says_how_to_get_it(tmp_path):
         PretrainedClassifier(str(tmp_path / "nothing"), "kind", {})
 
 
+def test_weights_that_a_file_lacks_are_never_made_up(folders, pictures):
+    with pytest.raises(ModelError, match="no weights for classifier"):
+        PretrainedClassifier(folders["clip"], "kind", {})
+    once, again = (VisionModel(folders["vit"], "AutoModel") for _ in "ab")
+    assert once.sha256 == again.sha256  # its file has no pooler, and none is drawn
+    assert (features(once, pictures) == features(again, pictures)).all()
+
+
 def head(classes, dims):
     random = torch.Generator().manual_seed(1)
     weight = torch.randn((classes, dims), generator=random)
@@ -120,9 +128,9 @@ def test_a_head_on_a_backbone_comes_back_from_its_file(folders, pictures, tmp_pa
     made.save(tmp_path / "head.safetensors", facts)
     header = {"facts": json.dumps(facts), "classes": json.dumps({"kind": ["a", "b"]})}
     back = BackboneClassifier.build(header, head(2, dims), tmp_path / "head.safetensors")
-    features = made.features(pictures)
-    assert features.shape == (len(pictures), dims)
-    assert (back.classify(back.features(pictures))["kind"] == made.classify(features)["kind"]).all()
+    found = made.features(pictures)
+    assert found.shape == (len(pictures), dims)
+    assert (back.classify(back.features(pictures))["kind"] == made.classify(found)["kind"]).all()
     other = header | {"facts": json.dumps(facts | {"backbone_sha256": "0" * 64})}
     with pytest.raises(ModelError, match="trained on other weights"):
         BackboneClassifier.build(other, head(2, dims), tmp_path / "head.safetensors")

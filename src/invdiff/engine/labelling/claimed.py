@@ -47,7 +47,9 @@ def labelled_pictures(
         known = faces.attributes("balanced").get(chosen.attribute)
         pictures = faces.pictures("balanced")
         split_seed = chosen.classifier.facts.get("split_seed", 0)
-        rows = halves(len(pictures), split_seed)[1][:most]
+        unseen = halves(len(pictures), split_seed)[1]
+        mixed = order.epoch_order(len(unseen), config.seed, "evaluate labelled")
+        rows = unseen[mixed.numpy()[:most]]
         return (pictures[rows], [known[row] for row in rows]) if known else None
     if not config.data.label_column:
         return None

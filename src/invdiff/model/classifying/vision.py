@@ -30,10 +30,7 @@ class VisionModel:
         import transformers
 
         self.name = Path(name).name if Path(name).is_dir() else name
-        self.model = load(
-            name, getattr(transformers, loader), use_safetensors=True, dtype=torch.float32
-        )
-        self.model.requires_grad_(False).eval()
+        self.model = _complete(name, getattr(transformers, loader))
         self.processor = load(name, transformers.AutoImageProcessor, backend="pil")
         size = dict(getattr(self.processor, "crop_size", None) or self.processor.size)
         self.side = int(size.get("height") or size["shortest_edge"])
@@ -63,6 +60,22 @@ class VisionModel:
             images = np.zeros((1, self.side, self.side, 3), np.uint8)
         found: Tensor = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
         return found
+
+
+def _complete(name: str, loader: Any) -> Any:
+    """A model with all its weights: what a file lacks, the library would fill in at random."""
+    model, info = load(
+        name, loader, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    missing = sorted(info["missing_keys"])
+    if missing and all(key.startswith("pooler.") for key in missing):
+        model.pooler = None  # an image classifier's file: the first token stands for the picture
+    elif missing:
+        raise ModelError(
+            f"{name} has no weights for {missing[0]} of {type(model).__name__}: it was saved as a "
+            "model of another kind"
+        )
+    return model.requires_grad_(False).eval()
 
 
 def load(name: str, loader: Any, **settings: Any) -> Any:
