@@ -1,4 +1,4 @@
-"""Classifiers of others, on tiny random models of the real classes: equal to calling them by hand."""
+"""Classifiers of others, on tiny random models of the real classes: as calling them by hand."""
 
 import json
 

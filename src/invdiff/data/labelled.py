@@ -37,7 +37,9 @@ def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
     listing = open_listing(path)
     values = [" ".join(value.split()) for value in listing.table.text(column)]
     label_of: dict[str, str] = {}
-    pictures, faults, repeated = [], [], 0
+    pictures: list[Pictures] = []
+    faults: list[tuple[str, str]] = []
+    repeated = 0
     for row in progress(listing, f"reading {Path(path).name}"):
         if not values[row]:
             continue

@@ -111,9 +111,9 @@ def _bias_table(inputs: Inputs) -> Table:
         f"With {percent(inputs.confidence)} interval. Normalised: 1 = one class only. "
         "At parity: what a balanced sampler would show with as many images, since counts are never "
         "exactly even. Less chance: without the part that so few images add by chance. Less "
-        "errors: with the shares corrected for the classifier's measured confusions. With few images "
-        "of many prompts Bias can lie above its interval, which is about the sampler and leaves "
-        "out what chance adds; the value less chance is always inside."
+        "errors: with the shares corrected for the classifier's measured confusions. With few "
+        "images of many prompts Bias can lie above its interval, which is about the sampler and "
+        "leaves out what chance adds; the value less chance is always inside."
     )
     return Table(title, head, tuple(rows), note)
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from invdiff.engine.config import Config
 from invdiff.engine.evaluate_section import texts_of
@@ -98,7 +99,9 @@ def from_file(path: Path, name: str, attribute: str = "") -> Chosen:
     Raises:
         ModelError: another file, or one that does not know the attribute.
     """
-    header, tensors = {}, {}
+    header: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    found: BackboneClassifier | AttributeClassifier
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -107,7 +110,7 @@ def from_file(path: Path, name: str, attribute: str = "") -> Chosen:
     except (OSError, SafetensorError):
         pass  # AttributeClassifier.load says what is wrong with it
     if tensors:
-        found: Classifier = BackboneClassifier.build(header, tensors, path)
+        found = BackboneClassifier.build(header, tensors, path)
     else:
         found = AttributeClassifier.load(path)
         found.extractor = f"{FEATURES} features of the {name} attribute classifier"

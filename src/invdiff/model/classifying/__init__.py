@@ -5,7 +5,6 @@
 others. Which one a setting means is decided in engine/labelling/choose.py.
 """
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ class Classifier(Protocol):
     measured, ``attributes``: for each attribute accuracy and confusion on held-out pictures.
     """
 
-    classes: Mapping[str, tuple[str, ...]]
+    classes: dict[str, tuple[str, ...]]
     side: int
     extractor: str
     facts: dict[str, Any]
