@@ -41,7 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=_steps, default=1000, metavar="N", help="steps of the small network (1000)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the split and of training (0)"
+        "--split-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the split and of training (0)",
     )
 
 
@@ -52,7 +56,7 @@ def learn(asked: argparse.Namespace) -> None:
     if asked.out.suffix != ".safetensors":
         raise ConfigError(f"--out {asked.out} must end in .safetensors")
     column = asked.label_column
-    facts = train(asked.source, column, asked.out, asked.backbone, asked.steps, asked.seed)
+    facts = train(asked.source, column, asked.out, asked.backbone, asked.steps, asked.split_seed)
     print(table(facts, column))
     print(f"use it: --evaluate.classifier {asked.out}")
 
