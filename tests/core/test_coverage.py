@@ -20,8 +20,8 @@ def test_the_interval_of_bias_holds_the_truth(name):
 @pytest.mark.parametrize("name", ["mended", "near 0 and 1 to less", "near 0 and 1 to even"])
 def test_the_interval_of_the_reduction_holds_the_truth(name):
     before, after = simulated.CHANGES[name]
-    assert LOW <= simulated.change_coverage(before, after, 40, 150, RESAMPLES) <= 1
-    assert LOW <= simulated.unpaired_coverage(before, after, 40, 150, RESAMPLES) <= 1
+    assert LOW <= simulated.change_coverage(before, after, 40, RUNS, RESAMPLES) <= 1
+    assert LOW <= simulated.unpaired_coverage(before, after, 40, RUNS, RESAMPLES) <= 1
 
 
 def test_a_classifier_of_85_percent_is_corrected_for():
