@@ -90,7 +90,7 @@ def test_dependencies_are_what_the_source_imports():
     optional = {
         re.split(r"[<>=]", line)[0] for name in extras if name != "dev" for line in extras[name]
     }
-    called = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    called = {"PIL": "pillow", "sklearn": "scikit-learn", "torch_fidelity": "torch-fidelity"}
     found = {called.get(name, name) for name in imported()}
     assert declared <= found <= declared | optional
 

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invdiff.app.api import Run
+    from invdiff.app.evaluation import evaluate_folders
     from invdiff.app.export import export
     from invdiff.engine.config import Config
     from invdiff.model.attach import attach, detach
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Run", "__version__", "attach", "detach", "export"]
+__all__ = ["Config", "Run", "__version__", "attach", "detach", "evaluate_folders", "export"]
 
 _HOMES = {
     "Config": "invdiff.engine.config",
     "Run": "invdiff.app.api",
     "attach": "invdiff.model.attach",
     "detach": "invdiff.model.attach",
+    "evaluate_folders": "invdiff.app.evaluation",
     "export": "invdiff.app.export",
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from invdiff.errors import InvDiffError
@@ -30,12 +30,15 @@ class Frechet:
 class Manifolds:
     """Share of images in the reference's manifold (precision) and the reverse (recall), 0..1.
 
-    ``coverage`` is the share of the reference near which there is an image.
+    ``coverage`` is the share of the reference near which there is an image. ``density`` is in how
+    many balls of the reference an image lies, over ``neighbours``: 1 on average for equal sets, and
+    more where images crowd in its dense places.
     """
 
     precision: float
     recall: float
     coverage: float
+    density: float
     neighbours: int
     images: int
     reference_images: int
@@ -76,10 +79,11 @@ def manifolds(
     reference: Float[np.ndarray, "other size"],
     neighbours: int = 3,
 ) -> Manifolds:
-    """Precision, recall and coverage.
+    """Precision, recall, coverage and density.
 
     Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv 1904.06991, equations 1 and
-    2), coverage that of Naeem et al. 2020 (arXiv 2002.09797, equation 4). A set's manifold is the
+    2), coverage and density those of Naeem et al. 2020 (arXiv 2002.09797, equations 4 and 3). A
+    set's manifold is the
     union of balls around its members, each as wide as the distance to the member's
     ``neighbours``-th nearest other member. Lost modes lower the recall, odd pictures the
     precision. The balls of a mode with few images are wide, so a rare mode can have more recall
@@ -90,18 +94,44 @@ def manifolds(
         InvDiffError: no more than ``neighbours`` images in a set, features that are not finite,
             or of different length.
     """
-    check(images, reference, least=neighbours + 1)
-    first, second = torch.from_numpy(images).double(), torch.from_numpy(reference).double()
-    radii = _radii(second, neighbours)
-    inside_reference = _covered(first, second, radii)
-    inside_images = _covered(second, first, _radii(first, neighbours))
+    found = membership(images, reference, neighbours)
     return Manifolds(
-        inside_reference.double().mean().item(),
-        inside_images.double().mean().item(),
-        _reached(second, radii, first).double().mean().item(),
+        found.precision.mean().item(),
+        found.recall.mean().item(),
+        found.coverage.mean().item(),
+        found.density.mean().item(),
         neighbours,
         len(images),
         len(reference),
+    )
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What each image or reference image adds to :func:`manifolds`, whose figures are the means."""
+
+    precision: Float[np.ndarray, " image"]
+    density: Float[np.ndarray, " image"]
+    recall: Float[np.ndarray, " other"]
+    coverage: Float[np.ndarray, " other"]
+
+
+def membership(
+    images: Float[np.ndarray, "image feature"],
+    reference: Float[np.ndarray, "other size"],
+    neighbours: int = 3,
+) -> Membership:
+    """The figures of :func:`manifolds` image by image; raises what that raises."""
+    check(images, reference, least=neighbours + 1)
+    first, second = torch.from_numpy(images).double(), torch.from_numpy(reference).double()
+    radii = _radii(second, neighbours)
+    balls = _balls(first, second, radii)
+    recalled = _balls(second, first, _radii(first, neighbours)) > 0
+    return Membership(
+        (balls > 0).double().numpy(),
+        (balls.double() / neighbours).numpy(),
+        recalled.double().numpy(),
+        _reached(second, radii, first).double().numpy(),
     )
 
 
@@ -138,13 +168,13 @@ def _radii(points: Float[Tensor, "point feature"], neighbours: int) -> Float[Ten
     return torch.cat(parts)
 
 
-def _covered(
+def _balls(
     points: Float[Tensor, "point feature"],
     centres: Float[Tensor, "centre feature"],
     radii: Float[Tensor, " centre"],
-) -> Bool[Tensor, " point"]:
-    """Whether each point lies in the ball of some centre."""
-    parts = [(_distances(part, centres) <= radii).any(1) for part in points.split(ROWS)]
+) -> Int[Tensor, " point"]:
+    """In the balls of how many centres each point lies."""
+    parts = [(_distances(part, centres) <= radii).sum(1) for part in points.split(ROWS)]
     return torch.cat(parts)
 
 

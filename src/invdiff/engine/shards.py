@@ -34,7 +34,7 @@ def cached(
         found = _read(_path(folder, name, index))
         if found is not None:
             results[index] = found
-    missing = [(index, shard) for index, shard in enumerate(shards) if index not in results]
+    missing = [(index, shards[index]) for index in range(len(shards)) if index not in results]
     if missing:
         numbered = _Numbered(work)
         for (index, _), tensors in run_shards(

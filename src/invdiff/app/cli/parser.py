@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import invdiff
-from invdiff.app.cli import data_check, data_classifier, data_prepare
+from invdiff.app.cli import data_check, data_classifier, data_prepare, two_folders, weights
 
 STAGE_VERBS = {
     "discover": "infer groups of images that go with or against the model",
     "train": "train and calibrate the guidance on balanced groups",
     "sample": "make pictures before and after from the same seeds",
-    "evaluate": "measure the pictures",
+    "evaluate": "measure the pictures of a run, or any two folders of pictures",
     "report": "write report.html, one file that opens offline",
 }
 OVERRIDES = (
@@ -29,6 +29,7 @@ WITHOUT_SETTINGS = {
     "benchmark": "its table has its own",
     "data": "it looks at pictures, not at a run",
     "export": "the run has its own",
+    "weights": "it looks at files, not at a run",
 }
 _SETTING = re.compile(
     r"--(?P<key>seed|processes|[A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(?P<value>.*))?", re.S
@@ -89,6 +90,7 @@ def build() -> argparse.ArgumentParser:
     _benchmark(verbs)
     _config(verbs)
     _doctor(verbs)
+    weights.arguments(_verb(verbs, "weights", weights.WORDS, weights.MORE))
     return parser
 
 
@@ -118,12 +120,16 @@ def _run(verbs: Any) -> None:
 
 
 def _stage(verbs: Any, name: str, words: str) -> None:
-    parser = _verb(verbs, name, words, OVERRIDES + RESUME)
+    folders = name == "evaluate"
+    more = two_folders.MORE if folders else ""
+    parser = _verb(verbs, name, words, more + OVERRIDES + RESUME)
     _source(parser)
     _out(parser)
     parser.add_argument(
         "--redo", action="store_true", help="do this stage again and forget those that follow it"
     )
+    if folders:
+        two_folders.arguments(parser)
 
 
 def _export(verbs: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from invdiff.app.api import Run
-from invdiff.app.cli import data_check, data_classifier, data_prepare
+from invdiff.app.cli import data_check, data_classifier, data_prepare, two_folders, weights
 from invdiff.app.cli.parser import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
 from invdiff.engine import config as configuration
@@ -67,6 +67,19 @@ def _one_stage(asked: argparse.Namespace) -> None:
         else f"{stage}: done"
     )
     print(result)
+
+
+def _evaluate(asked: argparse.Namespace) -> None:
+    _stop_at(asked.problems + two_folders.problems(asked))
+    if asked.folders:
+        two_folders.evaluate(asked)
+    else:
+        _one_stage(asked)
+
+
+def _weights(asked: argparse.Namespace) -> None:
+    _stop_at(asked.problems + weights.problems(asked))
+    weights.weights(asked)
 
 
 def _data(asked: argparse.Namespace) -> None:
@@ -180,5 +193,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "benchmark": _benchmark,
     "doctor": _doctor,
     "config": _config,
+    "weights": _weights,
     **dict.fromkeys(STAGE_VERBS, _one_stage),
+    "evaluate": _evaluate,
 }

@@ -20,10 +20,16 @@ THUMBNAIL = 64  # pixels a side of training pictures, where nothing says their s
 
 @dataclass(frozen=True)
 class Section:
-    """One entry of the table of contents."""
+    """One entry of the table of contents; its template is ``file``, or named like the anchor."""
 
     anchor: str
     title: str
+    template: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of the template, without its suffix."""
+        return self.template or self.anchor
 
 
 def build(run: RunFolder) -> Path:
@@ -39,7 +45,7 @@ def build(run: RunFolder) -> Path:
 def page(known: Inputs) -> str:
     """The page as HTML text."""
     samples, problem = _training_pictures(known)
-    template = _templates().get_template("template.html.j2")
+    template = templates().get_template("template.html.j2")
     context = {
         "title": known.config.report.title.strip() or "What the model learnt, and what changed",
         "facts": _facts(known),
@@ -60,7 +66,8 @@ def page(known: Inputs) -> str:
     return template.render(context, sections=_sections(context)).rstrip() + "\n"
 
 
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of pages; what is put into them is escaped."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -1,0 +1,1 @@
+"""What is made of a comparison of two folders: tables, prose, one page."""

@@ -1,0 +1,1 @@
+"""Two folders of pictures, measured: `invdiff evaluate A B` and ``invdiff.evaluate_folders``."""
