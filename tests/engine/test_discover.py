@@ -146,7 +146,7 @@ def test_a_damaged_shard_is_computed_again(tmp_path):
         return {"value": torch.full((2,), float(shard))}
 
     def compute():
-        return cached(work, [0, 1, 2], tmp_path, "part", processes=1, title="")["value"]
+        return cached(work, [0, 1, 2], tmp_path, "part", {}, processes=1, title="")["value"]
 
     first = compute()
     (tmp_path / "part-00001.safetensors").write_bytes(b"cut off")

@@ -8,6 +8,7 @@ import torch
 from invdiff.engine.shards import cached
 
 SHARDS = [(0, 3), (3, 4), (4, 9)]
+ABOUT = {"model": "tiny", "levels": [0.5]}
 
 
 def squares(span):
@@ -16,8 +17,9 @@ def squares(span):
     return {"square": numbers**2, "pair": torch.stack([numbers, -numbers], 1)}
 
 
-def run(folder, work=squares, shards=SHARDS, processes=1):
-    return cached(work, shards, folder, "made", processes=processes, title="making")
+def run(folder, work=squares, shards=SHARDS, processes=1, about=ABOUT, load=None):
+    options = {"processes": processes, "title": "making", "load": load}
+    return cached(work, shards, folder, "made", about, **options)
 
 
 def counting(made):

@@ -7,13 +7,15 @@ Picture k of a prompt belongs to its seed alone: base and guided pictures share 
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from invdiff.engine import order
 from invdiff.engine.models import Source, require_finite, resolve
+from invdiff.engine.prompts import encode_known
+from invdiff.engine.resident import drawing
 from invdiff.model.attach import attached
 
 
@@ -46,9 +48,11 @@ class Sampler:
         return require_finite(drawn, "generated latents", denoiser)
 
     @torch.no_grad()
-    def _draw(self, prompts: list[str], seeds: list[int], kind: str) -> Any:
+    def _draw(self, prompts: list[str], seeds: list[int], kind: Literal["np", "latent"]) -> Any:
         denoiser = resolve(self.source)
-        pipeline = denoiser.pipeline
+        known = encode_known(denoiser, prompts)
+        pipeline = drawing(denoiser, decode=kind == "np")
+        own, null = (known(p, pipeline.device) for p in (prompts, [""] * len(prompts)))
         guided = (
             attached(pipeline, self.adapter, strength=self.strength, window=self.window)
             if self.adapter is not None
@@ -56,9 +60,8 @@ class Sampler:
         )
         with guided:
             return pipeline(
-                prompt=prompts,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=self.steps,
                 output_type=kind,
-                **denoiser.call_options(self.scale),
+                **denoiser.told(own, null, self.scale),
             ).images
