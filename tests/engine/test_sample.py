@@ -147,9 +147,10 @@ def test_a_full_disk_loses_no_picture(sampled, finished, monkeypatch):
 
 def test_a_damaged_model_draws_nothing(world, finished, monkeypatch):
     model = tiny_world.denoiser(world)
+    sampler = Sampler(model, None, 0.0, (0.0, 1.0), 1.0, 2)
+    sampler.pictures(["a hat"], [1])  # prompts are encoded without the autoencoder in memory
     weight = next(model.pipeline.vae.decoder.parameters())
     monkeypatch.setattr(weight, "data", torch.full_like(weight, float("nan")))
-    sampler = Sampler(model, None, 0.0, (0.0, 1.0), 1.0, 2)
     with pytest.raises(ModelError, match="generated pictures are not finite"):
         sampler.pictures(["a hat"], [1])
 
