@@ -91,7 +91,7 @@ class OnDisk:
         """Write the conditions of these prompts as one file."""
         names = [_digits(prompt) for prompt in prompts]
         path = self._folder / f"prompts-{_digits(' '.join(names))}.safetensors"
-        tensors = {name: tensor.contiguous() for name, tensor in condition.tensors.items()}
+        tensors = {name: tensor.clone().contiguous() for name, tensor in condition.tensors.items()}
         write_sealed(path, tensors, self._about(names))
         self._note(path, names)
 
