@@ -6,7 +6,7 @@ loop of diffusers' own LoRA example. ``Ours`` is the step of `invdiff train`.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,13 +126,13 @@ def target_of(scheduler: Any, latents: Tensor, noise: Tensor, timestep: Tensor) 
     return noise
 
 
-def finished(optimiser: torch.optim.Optimizer, trained: list[Tensor], loss: Tensor) -> float:
+def finished(optimiser: torch.optim.Optimizer, trained: Sequence[Tensor], loss: Tensor) -> float:
     """Backward pass, clipping at 1 and the optimiser's step; returns the loss."""
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimiser.step()
-    return float(loss)
+    return loss.item()
 
 
 def batches(count: int, batch: int, seed: int = 0) -> Iterator[np.ndarray]:

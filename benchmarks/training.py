@@ -56,6 +56,7 @@ class SmallStep:
         self.rows = batches(pictures, BATCH)
         self.inputs: tuple[torch.Tensor, torch.Tensor]
         self.encoders: Encoders | None = None
+        self.step: Theirs | PlainLora | Ours
         unet = pipeline.unet
         if side == "ours":
             denoiser = from_pipeline(pipeline)

@@ -68,7 +68,7 @@ def exact_cut(chunks: Chunks, min_share: float, summary: Summary | None = None) 
     found = _gather(chunks, edges, wanted)
     cuts: list[tuple[float, float]] = []
     for index in np.flatnonzero(wanted):
-        values = np.sort(found[index])
+        values = np.sort(found[int(index)])
         sizes = before[index] + np.arange(1, len(values) + 1)
         lower = below[index] + np.cumsum(values - summary.mean)
         usable = (sizes >= allowed[0]) & (sizes <= allowed[1]) & (sizes < count)

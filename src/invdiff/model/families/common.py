@@ -137,9 +137,10 @@ def pooled_options(own: Condition, null: Condition) -> dict[str, Tensor]:
     }
 
 
-def masked_options(own: Condition, null: Condition) -> dict[str, Tensor]:
+def masked_options(own: Condition, null: Condition) -> dict[str, Any]:
     """The same for prompts that are hidden states and a mask."""
     return {
+        "negative_prompt": None,  # these pipelines have "" as their default, and take one of both
         "prompt_embeds": own.tensors["hidden"],
         "prompt_attention_mask": own.tensors["mask"],
         "negative_prompt_embeds": null.tensors["hidden"],
