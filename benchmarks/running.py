@@ -22,7 +22,7 @@ from invdiff.model import adapter
 
 PROMPT = "a person wearing a hat"
 LEVELS, DRAWS, BATCH = (0.98, 0.94, 0.88, 0.75, 0.5), 2, 64
-ARMS = {"base": None, "strength 1": 1.0, "strength 0.5": 0.5}
+ARMS = {"base": None, "strength 1": 1.0, "strength 1, fused": 1.0, "strength 0.5": 0.5}
 
 
 def sampling(quick: bool) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def sampling(quick: bool) -> dict[str, Any]:
             for name, timing in timings.items()
         },
         "strength 1 / base": clock.ratio(timings, "strength 1", "base"),
+        "strength 1, fused / base": clock.ratio(timings, "strength 1, fused", "base"),
         "strength 0.5 / base": clock.ratio(timings, "strength 0.5", "base"),
     }
 
