@@ -2,9 +2,8 @@
 
 import json
 
-from tests.model import tiny
-
 from invdiff.app.cli import main
+from tests.model import tiny
 
 
 def test_the_command_line(tmp_path, capsys):

@@ -9,8 +9,6 @@ import pytest
 import torch
 from report_fixture import write_run
 from safetensors import safe_open
-from tests.model import tiny
-from tests.model.test_kohya import draw, trained
 
 import invdiff
 from invdiff.app.cli import main
@@ -19,6 +17,8 @@ from invdiff.engine.files import read_json, write_json
 from invdiff.engine.run import RunFolder
 from invdiff.errors import ConfigError, ModelError, RunError
 from invdiff.model import adapter, kohya
+from tests.model import tiny
+from tests.model.test_kohya import draw, trained
 
 LORAS = {adapter.FILE, kohya.FILE}
 

@@ -144,3 +144,15 @@ def test_group_1_is_the_one_that_costs_more():
         assert np.cov(turned(features), score)[0, 1] > 0
     few = grouping.orient({"a": model}, features[:2], -features[:2, 0], prompt[:2])
     assert few["a"] == model
+
+
+def test_candidates_that_settle_to_the_same_groups_are_refined_once(planted, monkeypatch):
+    truth, other = planted.attribute > 0, np.arange(len(planted.prompt)) % 3 == 0
+    same = [Candidate(name, truth.copy()) for name in ("first", "second", "third")]
+    monkeypatch.setattr(grouping, "cluster_candidates", lambda *_: [*same, Candidate("odd", other)])
+    monkeypatch.setattr(grouping, "split_candidates", lambda *_: [])
+    refined, refine = [], grouping.refine
+    monkeypatch.setattr(grouping, "refine", lambda *given: refined.append(1) or refine(*given))
+    value = dict(search(planted).ranking)
+    assert len(refined) == 2
+    assert value["first"] == value["second"] == value["third"] > value["odd"]

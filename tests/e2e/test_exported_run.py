@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 from safetensors import safe_open
-from tests.model import tiny
-from tests.model.test_kohya import draw
 
 import invdiff
 from invdiff.app.cli import main
 from invdiff.engine.files import read_json
 from invdiff.model import adapter, kohya
+from tests.model import tiny
+from tests.model.test_kohya import draw
 
 
 def test_a_finished_run_is_exported_and_draws_the_same(finished, tmp_path, capsys):

@@ -125,8 +125,8 @@ def test_an_interrupted_discovery_goes_on_and_gives_the_same(
         discover(broken)
     assert not broken.done("discover")
     left = tiny_world.stamps(broken.path / "cache")
-    assert Counter(re.sub(r".*/|-\d+\..*", "", name) for name in left) == {
-        "latents": 3, "scores": 2,
+    assert Counter(re.sub(r".*/|-\w+\..*", "", name) for name in left) == {
+        "latents": 3, "prompts": 2, "scores": 2,
     }  # fmt: skip
 
     again = world.open(tmp_path / "broken")
@@ -146,10 +146,10 @@ def test_a_damaged_shard_is_computed_again(tmp_path):
         return {"value": torch.full((2,), float(shard))}
 
     def compute():
-        return cached(work, [0, 1, 2], tmp_path, "part", processes=1, title="")["value"]
+        return cached(work, [0, 1, 2], tmp_path, "part", {}, processes=1, title="")["value"]
 
     first = compute()
-    (tmp_path / "part-00001.safetensors").write_bytes(b"cut off")
+    next(tmp_path.rglob("part-00001.safetensors")).write_bytes(b"cut off")
     assert torch.equal(compute(), first)
     assert made == [0, 1, 2, 1]
 

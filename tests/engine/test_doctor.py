@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-from tests.model import tiny
 
 from invdiff.engine import config as configuration
 from invdiff.engine import doctor
 from invdiff.errors import ModelError
+from tests.model import tiny
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.model import tiny
 
 from invdiff.engine import config as configuration
 from invdiff.engine import plan
@@ -10,6 +9,7 @@ from invdiff.engine.architecture import describe, folder_of, published
 from invdiff.engine.estimate import TRAINING_BYTES, estimate
 from invdiff.model import adapter
 from invdiff.model.shapes import build, parameters
+from tests.model import tiny
 
 # Numbers of parameters as the models' publishers and other tools state them.
 PUBLISHED = {

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.model import tiny
-from tests.model import tiny_families as families
 
 import invdiff
 from invdiff import Run
@@ -23,6 +21,8 @@ from invdiff.engine.files import read_json
 from invdiff.model import adapter
 from invdiff.model.attach import attached
 from invdiff.model.denoiser import from_pipeline
+from tests.model import tiny
+from tests.model import tiny_families as families
 from tiny_world import COAT, HAT, pictures, table
 
 SCALE, STEPS = 2.5, 2

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,11 +148,33 @@ def test_a_full_disk_loses_no_picture(sampled, finished, monkeypatch):
 
 def test_a_damaged_model_draws_nothing(world, finished, monkeypatch):
     model = tiny_world.denoiser(world)
+    sampler = Sampler(model, None, 0.0, (0.0, 1.0), 1.0, 2)
+    sampler.pictures(["a hat"], [1])  # prompts are encoded without the autoencoder in memory
     weight = next(model.pipeline.vae.decoder.parameters())
     monkeypatch.setattr(weight, "data", torch.full_like(weight, float("nan")))
-    sampler = Sampler(model, None, 0.0, (0.0, 1.0), 1.0, 2)
     with pytest.raises(ModelError, match="generated pictures are not finite"):
         sampler.pictures(["a hat"], [1])
+
+
+def test_fused_pictures_are_those_of_the_adapter_and_the_weights_come_back(world, finished):
+    """Within one step of 255 here; to the bit only without fusing."""
+    model = tiny_world.denoiser(world)
+    sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
+    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+    plain = sampler.pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
+    fused = replace(sampler, fuse=True).pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
+    base = replace(sampler, adapter=None).pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
+    assert abs(plain - fused).max() <= 1
+    assert abs(base - fused).max() > 0
+    assert all(torch.equal(model.module.state_dict()[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("change", [{"strength": 0.5}, {"window": (0.5, 1.0)}])
+def test_only_strength_1_everywhere_is_fused(world, finished, change):
+    model = tiny_world.denoiser(world)
+    sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
+    plain, fused = (replace(sampler, fuse=fuse, **change) for fuse in (False, True))
+    assert np.array_equal(plain.pictures(["a hat"], [1]), fused.pictures(["a hat"], [1]))
 
 
 def test_two_prompts_never_share_a_folder():

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from tests.model import tiny
 from torch import nn
 
 from invdiff.errors import ModelError
 from invdiff.model import adapter
+from tests.model import tiny
 
 
 @pytest.fixture

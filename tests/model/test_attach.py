@@ -7,7 +7,6 @@ import pytest
 import torch
 from diffusers import FirstBlockCacheConfig, FluxTransformer2DModel
 from diffusers.hooks import HookRegistry, ModelHook
-from tests.model import tiny
 from torch import nn
 
 from invdiff.errors import ModelError
@@ -22,6 +21,7 @@ from invdiff.model.attach import (
     verify_applied,
 )
 from invdiff.model.hook import add_guidance, guidance_of, remove_guidance
+from tests.model import tiny
 
 STEPS = 3
 

@@ -8,8 +8,6 @@ import pytest
 import torch
 from diffusers import ControlNetModel, FirstBlockCacheConfig
 from PIL import Image
-from tests.model import tiny
-from tests.model import tiny_families as families
 
 from invdiff.errors import ModelError
 from invdiff.model import adapter
@@ -17,6 +15,8 @@ from invdiff.model.attach import applied, attach, attached, detach, set_strength
 from invdiff.model.denoiser import from_pipeline
 from invdiff.model.families import FAMILIES
 from invdiff.model.hook import guidance_of
+from tests.model import tiny
+from tests.model import tiny_families as families
 
 STEPS = 3
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
-from tests.model import tiny
-from tests.model import tiny_families as families
 
 from invdiff.core.schedule import add_noise
 from invdiff.errors import ModelError
@@ -14,6 +12,8 @@ from invdiff.model.condition import Condition
 from invdiff.model.denoiser import from_pipeline
 from invdiff.model.families.common import token_map
 from invdiff.model.families.flux import unpacked
+from tests.model import tiny
+from tests.model import tiny_families as families
 
 NAMES = list(families.BUILDERS)
 PROMPTS = ["a hat", "a coat, seen from afar"]

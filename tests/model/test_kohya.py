@@ -9,14 +9,14 @@ import torch
 from diffusers import FluxPipeline
 from diffusers.utils import convert_state_dict_to_kohya
 from safetensors.torch import save_file
-from tests.model import tiny
-from tests.model.test_lora_file import write
-from tests.model.tiny_pipelines import DENOISERS, flux, sdxl
 
 from invdiff.errors import ModelError
 from invdiff.model import adapter, comfyui, kohya
 from invdiff.model.attach import attached, denoiser_module
 from invdiff.model.lora_file import LoraFile, read
+from tests.model import tiny
+from tests.model.test_lora_file import write
+from tests.model.tiny_pipelines import DENOISERS, flux, sdxl
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = {"height": 16, "width": 16, "max_sequence_length": 16}

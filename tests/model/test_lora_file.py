@@ -7,11 +7,11 @@ import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from safetensors.torch import save_file
-from tests.model import tiny
 
 from invdiff.errors import ModelError
 from invdiff.model import adapter
 from invdiff.model.lora_file import read
+from tests.model import tiny
 
 LAYERS = ["down_blocks.1.attentions.0.proj_in", "mid_block.resnets.0.conv1"]
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from tests.model import tiny
-from tests.model.test_kohya import draw, random_lora, trained
-from tests.model.tiny_pipelines import DENOISERS
 
 from invdiff.errors import ModelError
 from invdiff.model import adapter
 from invdiff.model.attach import attached
 from invdiff.model.merge import merged, save_merged
+from tests.model import tiny
+from tests.model.test_kohya import draw, random_lora, trained
+from tests.model.tiny_pipelines import DENOISERS
 
 
 def test_the_merged_pipeline_draws_the_pictures_of_strength_one(tmp_path):

@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 import torch
-from tests.model import tiny
-from tests.model.tiny_pipelines import flux, sdxl
 
 from invdiff.model import description
 from invdiff.model.description import Description, Part
 from invdiff.model.modelspec import Facts, architecture_of, content_hash, header
+from tests.model import tiny
+from tests.model.tiny_pipelines import flux, sdxl
 
 
 def facts(**changes):

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from tests.model import tiny
-from tests.model.tiny_pipelines import DENOISERS
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -11,6 +9,8 @@ from invdiff.errors import ModelError
 from invdiff.model import description, shapes
 from invdiff.model.description import Description, Part
 from invdiff.model.tracing import trace
+from tests.model import tiny
+from tests.model.tiny_pipelines import DENOISERS
 
 FLOAT = 4
 

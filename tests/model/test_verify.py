@@ -3,15 +3,15 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.model import tiny
-from tests.model.test_kohya import SMALL, trained
-from tests.model.tiny_pipelines import flux
 
 from invdiff.errors import ModelError
 from invdiff.model import adapter, kohya
 from invdiff.model.lora_file import read
 from invdiff.model.merge import save_merged
 from invdiff.model.verify import Verifier
+from tests.model import tiny
+from tests.model.test_kohya import SMALL, trained
+from tests.model.tiny_pipelines import flux
 
 STEPS = {"num_inference_steps": 2}
 

@@ -21,7 +21,6 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from tests.model import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPTextConfig,
@@ -32,6 +31,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+from tests.model import tiny
 
 LATENT, TEXT = tiny.LATENT, tiny.TEXT
 KL = {

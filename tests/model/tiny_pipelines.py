@@ -14,7 +14,6 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from tests.model import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPTextConfig,
@@ -23,6 +22,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+from tests.model import tiny
 
 HEADS, HEAD = 2, 8
 INNER = HEADS * HEAD

@@ -120,10 +120,14 @@ def semantic(
     candidates += split_candidates(score, own, names, min_share, seed)
     best: tuple[float, str, GroupModels] = (-1.0, "", {})
     ranking = []
+    known: dict[bytes, tuple[GroupModels, float]] = {}
     for candidate, _ in rank(candidates, score, names, min_share)[:SETTLED]:
-        models = settled_models(candidate, components, projection, scored, prompt)
-        member = apply(models, features, prompt)[scored]
-        value = objective(member, score, names, min_share)
+        q = settled(candidate, components, scored, prompt)
+        if q.tobytes() not in known:  # several candidates settle to the same groups
+            models = refined_models(q, components, projection, prompt)
+            member = apply(models, features, prompt)[scored]
+            known[q.tobytes()] = models, objective(member, score, names, min_share)
+        models, value = known[q.tobytes()]
         ranking.append((candidate.name, value))
         if value > best[0]:
             best = (value, candidate.name, models)
@@ -148,14 +152,13 @@ def semantic(
 GroupModels = dict[str, GroupModel]
 
 
-def settled_models(
+def settled(
     candidate: Candidate,
     components: Float[np.ndarray, "sample component"],
-    projection: Projection,
     scored: np.ndarray,
     prompt: np.ndarray,
-) -> GroupModels:
-    """The model of each prompt that a candidate settles to, fitted on all images."""
+) -> Float[np.ndarray, " sample"]:
+    """Memberships of all images in the mixture that a candidate settles to."""
     start = np.full(len(components), candidate.member.mean())
     start[scored] = candidate.member
     unseen = np.setdiff1d(np.arange(len(components)), scored)
@@ -163,6 +166,16 @@ def settled_models(
         carried = Linear.fit(components[scored], candidate.member)
         start[unseen] = carried(components[unseen])
     q, _ = settle(components[:, :LEADING], start, prompt)
+    return q
+
+
+def refined_models(
+    q: Float[np.ndarray, " sample"],
+    components: Float[np.ndarray, "sample component"],
+    projection: Projection,
+    prompt: np.ndarray,
+) -> GroupModels:
+    """The model of each prompt, refined from memberships and fitted on all images."""
     direction, fitted = refine(components, q, prompt)
     weight = projection.axes @ direction
     offset = float(projection.mean @ weight)

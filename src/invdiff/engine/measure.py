@@ -1,8 +1,8 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,19 @@ from invdiff.core.scoring import Scores
 from invdiff.data.samples import Samples
 from invdiff.engine import order
 from invdiff.engine.files import write_json
-from invdiff.engine.models import ModelRef, resolve, source_of
+from invdiff.engine.models import ModelRef, resolve, source_of, weights_of
 from invdiff.engine.opening import open_data
-from invdiff.engine.passes import Encode, Features, Meaning, Reference, Score
-from invdiff.engine.processes import automatic
+from invdiff.engine.passes import Conditions, Encode, Features, Meaning, Reference, Score
+from invdiff.engine.processes import automatic, run_shards
+from invdiff.engine.prompts import BATCH
+from invdiff.engine.resident import Group
 from invdiff.engine.run import RunFolder
-from invdiff.engine.shards import Tensors, cached
+from invdiff.engine.sealed import Tensors
+from invdiff.engine.shards import cached
 from invdiff.errors import DataError
 
 SHARD = 256
+PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
 def open_run_samples(run: RunFolder) -> Samples:
@@ -63,7 +67,9 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
             "among images of one prompt. Give more images, captions that repeat, or set "
             'data.prompt_groups = "meaning"'
         )
-    passes = Passes(run, samples, encode(run, samples))
+    latents = encode(run, samples)
+    encode_captions(run, samples)
+    passes = Passes(run, samples, latents)
     every = np.arange(len(samples))
     scores = passes.scores(scored)
     return Measured(
@@ -89,7 +95,7 @@ class Passes:
         section = self.run.config.discover
         work = Score(levels=tuple(section.levels), draws=section.draws, **self._common())
         shards = [(self.latents[part], self._prompts(part)) for part in _parts(rows)]
-        losses = self._cached(work, shards, "scores", "scoring images")
+        losses = self._cached(work, rows, shards, "scores", "scoring images")
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
@@ -97,15 +103,14 @@ class Passes:
         levels = tuple(self.run.config.discover.feature_levels)
         work = Features(levels=levels, draws=draws, **self._common())
         shards = [self.latents[part] for part in _parts(rows)]
-        return self._cached(work, shards, name, title)["feature"].double().numpy()
+        return self._cached(work, rows, shards, name, title)["feature"].double().numpy()
 
     def reference(self, rows: np.ndarray) -> np.ndarray:
         """The score of the authors' code."""
         work = Reference(levels=(0.0,), draws=1, **self._common())
         shards = [(self.latents[part], self._prompts(part), part) for part in _parts(rows)]
-        return self._cached(work, shards, "reference", "scoring as the authors do")[
-            "distance"
-        ].numpy()
+        title = "scoring as the authors do"
+        return self._cached(work, rows, shards, "reference", title)["distance"].numpy()
 
     def _common(self) -> dict[str, Any]:
         config = self.run.config
@@ -118,33 +123,59 @@ class Passes:
     def _prompts(self, rows: np.ndarray) -> list[str]:
         return [self.samples.caption[i] for i in rows]
 
-    def _cached(self, work: Any, shards: list[Any], name: str, title: str) -> Tensors:
-        # the prompts say which images are scored
-        folder = self.run.path / "cache" / _identity(self.run, self.samples, *self.samples.prompt)
-        return cached(work, shards, folder, name, processes=processes_of(self.run), title=title)
+    def _cached(
+        self,
+        work: Score | Features | Reference,
+        rows: np.ndarray,
+        shards: list[Any],
+        name: str,
+        title: str,
+    ) -> Tensors:
+        about = _about_pictures(self.run, self.samples) | {
+            "model": _weights(self.run, "denoiser", "prompts"),
+            "images": _digest(self.samples.sample_id[i] for i in rows),
+            "captions": _digest(self.samples.caption[i] for i in rows),
+            "seed": work.seed,
+            "levels": list(work.levels),
+            "draws": work.draws,
+        }
+        cache, processes = self.run.path / "cache", processes_of(self.run)
+        return cached(work, shards, cache, name, about, processes=processes, title=title)
 
 
 def encode(run: RunFolder, samples: Samples) -> torch.Tensor:
     """Scaled latents of all samples, from the cache where they are there already."""
-    parts = [samples.pictures(part.tolist()) for part in _parts(np.arange(len(samples)))]
     return cached(
         Encode(source_of(run), run.config.discover.batch),
-        parts,
-        run.path / "cache" / _identity(run, samples),
+        _parts(np.arange(len(samples))),
+        run.path / "cache",
         "latents",
+        _about_pictures(run, samples),
         processes=processes_of(run),
         title="encoding pictures",
+        load=lambda part: samples.pictures(part.tolist()),
     )["latent"]
+
+
+def encode_captions(run: RunFolder, samples: Samples) -> None:
+    """Put the conditions of all captions and the null prompt where every later pass finds them."""
+    source = source_of(run)
+    if isinstance(source, ModelRef):
+        work = Conditions(source)
+        captions = sorted(set(samples.caption) - {""})
+        shards = [*(captions[k : k + BATCH] for k in range(0, len(captions), BATCH)), [""]]
+        for _ in run_shards(work, work.left(shards), processes=1, title="encoding captions"):
+            pass
 
 
 def meanings(run: RunFolder, samples: Samples, texts: Sequence[str]) -> np.ndarray:
     """What each text means to the model's text encoder: (n, width) float32."""
-    shards = [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)]
     return cached(
         Meaning(source_of(run), run.config.discover.batch),
-        shards,
-        run.path / "cache" / _identity(run, samples),
+        [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)],
+        run.path / "cache",
         "meanings",
+        {"model": _weights(run, "prompts"), "texts": _digest(texts)},
         processes=processes_of(run),
         title="reading captions",
     )["meaning"].numpy()
@@ -174,23 +205,26 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
 
 
-def _identity(run: RunFolder, samples: Samples, *more: str) -> str:
-    """A name for the data, the model and everything else that the cached passes depend on."""
-    section = _settings(run)
-    known = "".join((*samples.sample_id, *more))
-    text = repr((section, hashlib.sha256(known.encode()).hexdigest()))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _settings(run: RunFolder) -> dict[str, Any]:
-    """The settings that the passes depend on."""
-    section, source = run.config.discover, source_of(run)
+def _about_pictures(run: RunFolder, samples: Samples) -> dict[str, Any]:
+    """What latents depend on: autoencoder, size, how pictures are prepared, which they are."""
     return {
-        "model": asdict(source) if isinstance(source, ModelRef) else type(source.pipeline).__name__,
-        "seed": run.config.seed,
-        "levels": section.levels,
-        "feature_levels": section.feature_levels,
-        "draws": section.draws,
-        "images": section.images_per_prompt,
-        "size": run.config.data.image_size,
+        "autoencoder": _weights(run, "pictures"),
+        "size": run.config.data.image_size or resolve(source_of(run)).image_size,
+        "preprocessing": PREPROCESSING,
+        "data": _digest(samples.sample_id),
     }
+
+
+def _weights(run: RunFolder, *groups: Group) -> str:
+    source = source_of(run)
+    if isinstance(source, ModelRef):
+        return f"{weights_of(source, *groups)} {source.dtype}"
+    return type(source.pipeline).__name__
+
+
+def _digest(texts: Iterable[str]) -> str:
+    """16 hexadecimal digits of texts in their order."""
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(hashlib.sha256(text.encode()).digest())
+    return found.hexdigest()[:16]

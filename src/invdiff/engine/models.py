@@ -1,21 +1,27 @@
 """Which model a run works on, and how a worker process gets it."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
+from invdiff.engine.fingerprint import fingerprint
+from invdiff.engine.prompt_store import InMemory, OnDisk, Store
+from invdiff.engine.resident import GROUPS, Group, Resident
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import EMBEDDED_SETS
 from invdiff.errors import ModelError
+from invdiff.model import shapes
 from invdiff.model.denoiser import Denoiser, from_pipeline
+from invdiff.model.description import of_folder
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class ModelRef:
     path: str
     device: str
     dtype: str
+    conditions: str = ""
+    """Folder that keeps conditions of prompts; empty keeps them in memory."""
 
 
 WAYS_OUT = (
@@ -51,9 +59,10 @@ def device_of(requested: str) -> str:
 def source_of(run: RunFolder) -> Source:
     """The model of a run: the pipeline it was given, or a reference from its settings."""
     if run.pipeline is not None:
-        return from_pipeline(run.pipeline)
+        return Resident.of(from_pipeline(run.pipeline), InMemory())
     section = run.config.model
-    return ModelRef(section.path, device_of(section.device), section.dtype)
+    kept = str(run.path / "cache" / "prompts")
+    return ModelRef(section.path, device_of(section.device), section.dtype, kept)
 
 
 def resolve(source: Source) -> Denoiser:
@@ -63,11 +72,40 @@ def resolve(source: Source) -> Denoiser:
 
 @lru_cache(maxsize=1)
 def _load(ref: ModelRef) -> Denoiser:
-    return from_pipeline(load_pipeline(ref))
+    return Resident(partial(_load_group, ref), store_of(ref))
 
 
-def load_pipeline(ref: ModelRef) -> Any:
+def store_of(ref: ModelRef) -> Store:
+    """Where conditions of prompts of a model are kept."""
+    if not ref.conditions:
+        return InMemory()
+    return OnDisk(Path(ref.conditions), f"{weights_of(ref, 'prompts')} {ref.dtype}")
+
+
+def _load_group(ref: ModelRef, group: Group | None) -> Denoiser:
+    """The model with the networks of one group; what the others are is known, not their weights."""
+    absent = [name for other in GROUPS if other != group for name in GROUPS[other]]
+    pipeline = load_pipeline(ref, absent)
+    denoiser = from_pipeline(pipeline)
+    for name in absent:
+        if name in pipeline.config:
+            setattr(pipeline, name, None)
+    return denoiser
+
+
+def weights_of(ref: ModelRef, *groups: Group) -> str:
+    """What names the weights of these groups: other weights under the same path are told apart."""
+    from invdiff.engine.architecture import folder_of
+
+    folder = folder_of(ref.path)
+    names = [name for group in groups for name in GROUPS[group]]
+    return fingerprint(folder, names) if folder else ref.path
+
+
+def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
     """The stock pipeline at ``ref.path``: embedded name, local folder or hub id.
+
+    Networks named in ``absent`` are on the meta device: their settings without their weights.
 
     Raises:
         ModelError: nothing loadable there; the message carries the library's reason.
@@ -77,7 +115,7 @@ def load_pipeline(ref: ModelRef) -> Any:
         raise ModelError(f"model.path {ref.path} is no folder: give a diffusers folder or a hub id")
     try:
         with hushed():
-            pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype)
+            pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype, absent)
     except Exception as error:  # whatever the libraries have against a model, the user can mend
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
@@ -86,16 +124,24 @@ def load_pipeline(ref: ModelRef) -> Any:
         way_out = f"did you mean {near[0]!r}?" if near and near[0] != ref.path else WAYS_OUT
         raise ModelError(f"cannot load model.path {ref.path!r} ({reason}): {way_out}") from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(ref.device)
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and name not in absent:
+            part.to(ref.device)
+    return pipeline
 
 
-def _stock(place: str, dtype: str) -> Any:
+def _stock(place: str, dtype: str, absent: Collection[str]) -> Any:
     from diffusers import DiffusionPipeline
 
     if not Path(place).is_dir():
         place = DiffusionPipeline.download(place)  # under the hub's own progress bars
+    parts = of_folder(Path(place)).parts
+    empty = {name: shapes.build(parts[name]) for name in absent if name in parts}
+    for path in sorted(Path(place).rglob("*.safetensors")) if empty else ():
+        with safe_open(path, "pt"):  # one that was cut off is told of now, not after hours of work
+            pass
     with without_bars():
-        return DiffusionPipeline.from_pretrained(place, dtype=getattr(torch, dtype))
+        return DiffusionPipeline.from_pretrained(place, dtype=getattr(torch, dtype), **empty)
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import torch
 from invdiff.core.schedule import add_noise, clean_from_prediction
 from invdiff.core.scoring import score_batch
 from invdiff.engine import order
-from invdiff.engine.models import Source, require_finite, resolve
+from invdiff.engine.models import ModelRef, Source, require_finite, resolve, store_of
 from invdiff.engine.prompts import encode_known
-from invdiff.engine.shards import Tensors
+from invdiff.engine.sealed import Tensors
 from invdiff.model.denoiser import Denoiser
 
 
@@ -41,6 +41,22 @@ class Encode:
             for start in range(0, len(pictures), self.batch)
         ]
         return {"latent": require_finite(torch.cat(parts), "latents of pictures", denoiser)}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of captions, into the store of their model."""
+
+    source: ModelRef
+
+    def left(self, shards: Sequence[list[str]]) -> list[list[str]]:
+        """The shards that are not there yet."""
+        store = store_of(self.source)
+        return [texts for texts in shards if store.missing(texts)]
+
+    def __call__(self, texts: list[str]) -> int:
+        """How many texts there are now."""
+        return len(resolve(self.source).encode_prompts(texts))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from invdiff.data.samples import Samples
 from invdiff.engine.files import read_json
 from invdiff.engine.measure import meanings
 from invdiff.engine.models import resolve, source_of
+from invdiff.engine.resident import tokenizers
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import DataSection
 from invdiff.model.denoiser import Denoiser
@@ -82,9 +83,7 @@ def warn_of_long(denoiser: Denoiser, captions: Sequence[str]) -> int:
 
     A pipeline with several text encoders reads a caption if the one with the longest input does.
     """
-    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
-    known = [getattr(denoiser.pipeline, name, None) for name in names]
-    readers = [tokenizer for tokenizer in known if tokenizer is not None]
+    readers = tokenizers(denoiser)
     if not readers:
         return 0
     longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)

@@ -112,7 +112,7 @@ def plan(run: RunFolder) -> list[Part]:
     return [
         Part(
             arm,
-            Sampler(source, *drawn_by[arm], window, scale, section.steps),
+            Sampler(source, *drawn_by[arm], window, scale, section.steps, section.fuse),
             prompt,
             captions[prompt],
             tuple(seed_of(run.config.seed, prompt, k) for k in range(section.images_per_prompt)),

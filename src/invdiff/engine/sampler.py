@@ -4,17 +4,22 @@ Picture k of a prompt belongs to its seed alone: base and guided pictures share 
 ``pipe(prompt, generator=torch.Generator().manual_seed(seed), ...)`` draws it anywhere else.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from invdiff.engine import order
 from invdiff.engine.models import Source, require_finite, resolve
-from invdiff.model.attach import attached
+from invdiff.engine.prompts import encode_known
+from invdiff.engine.resident import drawing
+from invdiff.model import lora_file
+from invdiff.model.attach import attached, denoiser_module
+from invdiff.model.hook import FULL
+from invdiff.model.merge import merged
 
 
 def seed_of(seed: int, prompt: str, index: int) -> int:
@@ -24,7 +29,12 @@ def seed_of(seed: int, prompt: str, index: int) -> int:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a set of pictures is drawn; without an ``adapter`` folder by the base model."""
+    """How a set of pictures is drawn; without an ``adapter`` folder by the base model.
+
+    At strength 1 without a window, ``fuse`` adds the adapter to the weights for the time of a
+    batch: the layers of a LoRA beside them cost a sixth of a small network's time. Sums are then
+    rounded in another order.
+    """
 
     source: Source
     adapter: Path | None
@@ -32,6 +42,7 @@ class Sampler:
     window: tuple[float, float]
     scale: float
     steps: int
+    fuse: bool = False
 
     def pictures(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
         """uint8 pictures (n, height, width, 3)."""
@@ -46,19 +57,22 @@ class Sampler:
         return require_finite(drawn, "generated latents", denoiser)
 
     @torch.no_grad()
-    def _draw(self, prompts: list[str], seeds: list[int], kind: str) -> Any:
+    def _draw(self, prompts: list[str], seeds: list[int], kind: Literal["np", "latent"]) -> Any:
         denoiser = resolve(self.source)
-        pipeline = denoiser.pipeline
-        guided = (
-            attached(pipeline, self.adapter, strength=self.strength, window=self.window)
-            if self.adapter is not None
-            else nullcontext()
-        )
-        with guided:
+        known = encode_known(denoiser, prompts)
+        pipeline = drawing(denoiser, decode=kind == "np")
+        own, null = (known(p, pipeline.device) for p in (prompts, [""] * len(prompts)))
+        with self._guidance(pipeline):
             return pipeline(
-                prompt=prompts,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=self.steps,
                 output_type=kind,
-                **denoiser.call_options(self.scale),
+                **denoiser.told(own, null, self.scale),
             ).images
+
+    def _guidance(self, pipeline: Any) -> AbstractContextManager[Any]:
+        if self.adapter is None:
+            return nullcontext()
+        if self.fuse and self.strength == 1 and self.window == FULL:
+            return merged(denoiser_module(pipeline), lora_file.read(self.adapter), 1.0)
+        return attached(pipeline, self.adapter, strength=self.strength, window=self.window)

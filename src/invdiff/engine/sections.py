@@ -227,6 +227,11 @@ class SampleSection(Section):
     window: Window = Field(
         [0.0, 1.0], description="Noise levels [start, stop] at which the guidance applies."
     )
+    fuse: bool = Field(
+        False,
+        description="Add the adapter to the weights while drawing at strength 1 without a window: "
+        "as fast as the base; a pixel may differ by a few steps of 255.",
+    )
     batch: Whole = Field(64, description="Images in one pass through the model.")
 
 

@@ -1,48 +1,64 @@
 """Work in shards whose results are kept on the disk, so that an interrupted pass goes on."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from invdiff.engine.files import write_with
 from invdiff.engine.processes import run_shards
-
-Tensors = dict[str, torch.Tensor]
+from invdiff.engine.sealed import About, Tensors, read_sealed, short_name, write_sealed
 
 
 def cached(
     work: Callable[[Any], Tensors],
     shards: Sequence[Any],
-    folder: Path,
+    cache: Path,
     name: str,
+    about: About,
     *,
     processes: int,
     title: str,
+    load: Callable[[Any], Any] | None = None,
 ) -> Tensors:
     """The concatenated results of ``work`` over ``shards``, each kept as ``name-<k>``.
 
-    ``folder`` must be named for everything that the results depend on; a shard file that cannot
-    be read is made again.
+    They are in a folder of ``cache`` that is named for ``about``, which must say everything that
+    the results depend on and stands in each file. A file that is about something else, was altered
+    or cannot be read is made again. ``load`` gives what ``work`` takes for a shard; it is asked
+    for missing ones alone.
     """
-    results: dict[int, Tensors] = {}
+    folder, results = cache / short_name(about), {}
     for index in range(len(shards)):
-        found = _read(_path(folder, name, index))
+        found = read_sealed(_path(folder, name, index), _about(about, name, index))
         if found is not None:
             results[index] = found
-    missing = [(index, shards[index]) for index in range(len(shards)) if index not in results]
-    if missing:
+    left = [index for index in range(len(shards)) if index not in results]
+    missing = _Missing(shards, left, load)
+    if left:
         numbered = _Numbered(work)
         for (index, _), tensors in run_shards(
             numbered, missing, processes=processes, title=title, done=len(results)
         ):
-            write_with(_path(folder, name, index), partial(save_file, tensors))
+            write_sealed(_path(folder, name, index), tensors, _about(about, name, index))
             results[index] = tensors
     return {key: torch.cat([results[i][key] for i in range(len(shards))]) for key in results[0]}
+
+
+class _Missing(Sequence[tuple[int, Any]]):
+    """Shards with their numbers, each loaded when its turn comes."""
+
+    def __init__(
+        self, shards: Sequence[Any], left: list[int], load: Callable[[Any], Any] | None
+    ) -> None:
+        self.shards, self.left, self.load = shards, left, load
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def __getitem__(self, at: Any) -> Any:
+        shard = self.shards[self.left[at]]
+        return self.left[at], shard if self.load is None else self.load(shard)
 
 
 class _Numbered:
@@ -59,10 +75,5 @@ def _path(folder: Path, name: str, index: int) -> Path:
     return folder / f"{name}-{index:05d}.safetensors"
 
 
-def _read(path: Path) -> Tensors | None:
-    if not path.is_file():
-        return None
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError):
-        return None
+def _about(about: About, name: str, index: int) -> About:
+    return {**about, "shard": f"{name} {index}"}

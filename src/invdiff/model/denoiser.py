@@ -24,10 +24,16 @@ class Denoiser(Protocol):
     ``image_size`` pixels a side.
     """
 
-    pipeline: Any
-    module: Any
     schedule: Schedule
     image_size: int
+
+    @property
+    def pipeline(self) -> Any:
+        """The stock pipeline."""
+
+    @property
+    def module(self) -> Any:
+        """Its network."""
 
     def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
         """Scaled latents (n, channels, height, width) of uint8 pictures (n, size, size, 3)."""
@@ -57,6 +63,12 @@ class Denoiser(Protocol):
         """Arguments of the pipeline's own call that mean guidance scale ``scale``, size included.
 
         1 is without guidance.
+        """
+
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """`call_options`, and the prompts of n pictures as conditions instead of texts.
+
+        Conditions are those of :meth:`encode_prompts`; ``null`` is the null prompt, n times.
         """
 
     def spatial(self, drawn: torch.Tensor) -> torch.Tensor:

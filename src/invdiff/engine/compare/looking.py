@@ -87,16 +87,21 @@ class Looker:
         self, name: str, extractor: Extractor, gallery: Gallery, rows: range, title: str
     ) -> Features:
         side = self.side_of(gallery)
-        seen = [gallery.digest[row] for row in rows]
-        known = (extractor.name, extractor.sha256, self.preparation, side, seen)
-        key = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+        seen = "".join(gallery.digest[row] for row in rows)
+        about = {
+            "extractor": f"{extractor.name} {extractor.sha256}",
+            "preparation": repr(self.preparation),
+            "side": str(side),
+            "pictures": hashlib.sha256(seen.encode()).hexdigest(),
+        }
         shards = _Lazy(gallery, rows, side)
         processes = automatic(self.processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
         found = cached(
             Look(name, self.weights, self.preparation),
             shards,
             self.folder,
-            f"{extractor.name.replace('/', '-')}-{key}",
+            "features",
+            about,
             processes=processes,
             title=title,
         )

@@ -125,3 +125,24 @@ def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens (n, token, width) that the mask (n, token) keeps, float32."""
     weight = mask.to(hidden.device, torch.float32)[..., None]
     return (hidden.float() * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+
+def pooled_options(own: Condition, null: Condition) -> dict[str, Tensor]:
+    """Arguments of a pipeline's call for prompts that are hidden states and a pooled embedding."""
+    return {
+        "prompt_embeds": own.tensors["hidden"],
+        "pooled_prompt_embeds": own.tensors["pooled"],
+        "negative_prompt_embeds": null.tensors["hidden"],
+        "negative_pooled_prompt_embeds": null.tensors["pooled"],
+    }
+
+
+def masked_options(own: Condition, null: Condition) -> dict[str, Any]:
+    """The same for prompts that are hidden states and a mask."""
+    return {
+        "negative_prompt": None,  # these pipelines have "" as their default, and take one of both
+        "prompt_embeds": own.tensors["hidden"],
+        "prompt_attention_mask": own.tensors["mask"],
+        "negative_prompt_embeds": null.tensors["hidden"],
+        "negative_prompt_attention_mask": null.tensors["mask"],
+    }

@@ -12,6 +12,7 @@ from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
     in_network_dtype,
     middle_of,
+    pooled_options,
     quarters,
     require_flow,
     scaled_latents,
@@ -31,6 +32,7 @@ class FluxDenoiser:
         self.module: torch.nn.Module = pipeline.transformer
         self.schedule = require_flow(pipeline)
         self.image_size: int = pipeline.default_sample_size * pipeline.vae_scale_factor
+        self._distilled: bool = pipeline.transformer.config.guidance_embeds
         self.grid = (0, 0)  # rows and columns of tokens in the latest pass
 
     def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
@@ -58,7 +60,7 @@ class FluxDenoiser:
         self.grid = (rows // 2, columns // 2)
         hidden = condition.tensors["hidden"]
         device, dtype = noisy_latent.device, noisy_latent.dtype
-        guided = self.pipeline.transformer.config.guidance_embeds
+        guided = self._distilled
         packed = self.module(
             hidden_states=self.pipeline._pack_latents(noisy_latent, count, channels, rows, columns),
             timestep=timestep.to(dtype) / (self.schedule.timesteps - 1),
@@ -80,9 +82,16 @@ class FluxDenoiser:
     def call_options(self, scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is compared with the null prompt."""
         size = {"height": self.image_size, "width": self.image_size}
-        if self.pipeline.transformer.config.guidance_embeds:
+        if self._distilled:
             return size | {"guidance_scale": scale}
         return size | {"true_cfg_scale": scale, "negative_prompt": ""}
+
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """Hidden states and pooled embeddings instead of texts."""
+        options = self.call_options(scale) | pooled_options(own, null)
+        if self._distilled:  # it compares with no other prompt
+            return {name: options[name] for name in options if not name.startswith("negative")}
+        return {name: options[name] for name in options if name != "negative_prompt"}
 
     def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
         """Unpacked; pictures are square."""

@@ -11,6 +11,7 @@ from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
     in_network_dtype,
     masked_mean,
+    masked_options,
     middle_of,
     noise_half,
     quarters,
@@ -76,6 +77,10 @@ class PixArtDenoiser:
     def call_options(self, scale: float) -> dict[str, Any]:
         """The transformer's own size, not a neighbour of it from the pipeline's list."""
         return {"guidance_scale": scale, "use_resolution_binning": False, **AS_IS}
+
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """Hidden states and masks instead of texts."""
+        return self.call_options(scale) | masked_options(own, null)
 
     def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""

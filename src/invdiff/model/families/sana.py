@@ -12,6 +12,7 @@ from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
     in_network_dtype,
     masked_mean,
+    masked_options,
     middle_of,
     noise_half,
     quarters,
@@ -87,6 +88,10 @@ class SanaDenoiser:
         """The transformer's own size; the pipeline's default is 1024 whatever was loaded."""
         size = {"height": self.image_size, "width": self.image_size}
         return size | {"guidance_scale": scale, "use_resolution_binning": False}
+
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """Hidden states and masks instead of texts."""
+        return self.call_options(scale) | masked_options(own, null)
 
     def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""

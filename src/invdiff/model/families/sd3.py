@@ -11,6 +11,7 @@ from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
     in_network_dtype,
     middle_of,
+    pooled_options,
     quarters,
     require_flow,
     scaled_latents,
@@ -69,6 +70,10 @@ class SD3Denoiser:
     def call_options(self, scale: float) -> dict[str, Any]:
         """The pipeline's own size is the transformer's."""
         return {"guidance_scale": scale}
+
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """Hidden states and pooled embeddings instead of texts."""
+        return self.call_options(scale) | pooled_options(own, null)
 
     def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""

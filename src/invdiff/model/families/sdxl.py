@@ -8,7 +8,13 @@ import numpy as np
 import torch
 
 from invdiff.model.condition import Condition
-from invdiff.model.families.common import in_network_dtype, quarters, scaled_latents, schedule_of
+from invdiff.model.families.common import (
+    in_network_dtype,
+    pooled_options,
+    quarters,
+    scaled_latents,
+    schedule_of,
+)
 
 
 class SDXLDenoiser:
@@ -67,6 +73,10 @@ class SDXLDenoiser:
     def call_options(self, scale: float) -> dict[str, Any]:
         """The pipeline's own size is the UNet's."""
         return {"guidance_scale": scale}
+
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """Hidden states and pooled embeddings instead of texts."""
+        return self.call_options(scale) | pooled_options(own, null)
 
     def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""

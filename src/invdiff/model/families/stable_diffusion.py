@@ -69,6 +69,13 @@ class StableDiffusionDenoiser:
         """The pipeline's own size is the UNet's."""
         return {"guidance_scale": scale}
 
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """Hidden states instead of texts."""
+        return self.call_options(scale) | {
+            "prompt_embeds": own.tensors["hidden"],
+            "negative_prompt_embeds": null.tensors["hidden"],
+        }
+
     def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""
         return drawn

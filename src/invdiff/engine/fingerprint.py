@@ -1,0 +1,25 @@
+"""Which weights these are, without reading all of them."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+BLOCK, BLOCKS = 1 << 16, 16
+
+
+def fingerprint(folder: Path, parts: Iterable[str]) -> str:
+    """16 hexadecimal digits of the files below these folders of a model.
+
+    Of each file its name, its size and 16 blocks evenly spread over it: another training of the
+    same network differs in all of them.
+    """
+    found = hashlib.sha256()
+    for part in sorted(parts):
+        for path in sorted(p for p in (folder / part).rglob("*") if p.is_file()):
+            size = path.stat().st_size
+            found.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+            with path.open("rb") as handle:
+                for k in range(min(BLOCKS, -(-size // BLOCK))):
+                    handle.seek(max(0, size - BLOCK) * k // max(1, BLOCKS - 1))
+                    found.update(handle.read(BLOCK))
+    return found.hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""The benchmarks run, keep what they found and say what it is; no time is asserted."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import clock, grouping, job, recipes
+from invdiff.core.schedule import Schedule
+
+
+def test_sides_take_turns_and_warm_rounds_do_not_count():
+    calls = []
+    sides = {name: lambda name=name: calls.append(name) for name in "abc"}
+    timings = clock.interleaved(sides, repeats=3, warm=1)
+    assert "".join(calls) == "abc" + "bca" + "cab" + "abc"
+    assert {timing.repeats for timing in timings.values()} == {3}
+    assert all(t.low <= t.median <= t.high for t in timings.values())
+
+
+def held(count):
+    return float(np.ones(count).sum())
+
+
+def test_a_peak_is_that_of_the_process_of_its_own():
+    large = np.ones(40_000_000)  # 320 MB here must not count there
+    result, small_peak = clock.alone(held, 10)
+    _, large_peak = clock.alone(held, 30_000_000)
+    assert result == 10
+    assert large_peak - small_peak == pytest.approx(8 * 30_000_000, rel=0.1)
+    assert small_peak < clock.peak_bytes() - large.nbytes / 2
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    done = []
+
+    def one(quick):
+        """One part."""
+        done.append("one")
+        timing = {"median": 2.0, "low": 1.0, "high": 3.0, "repeats": 5}
+        return {"sides": {"a": {"seconds": timing}}, "b / a": 1.5}
+
+    def two(quick):
+        """Another part."""
+        done.append("two")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "PARTS", {"one": one, "two": two})
+    return done
+
+
+def test_an_interrupted_run_keeps_what_it_measured(parts, tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            command.main(["--out", str(tmp_path)])
+    assert parts == ["one", "two", "two"]
+    command.main(["--out", str(tmp_path), "--only", "one", "--redo"])
+    assert parts[-1] == "one"
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["parts"]["one"]["found"]["b / a"] == 1.5
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "a, seconds: 2 (1 to 3, 5 repeats)" in page
+    assert "b / a: **1.5**" in page
+    assert "mean nothing" not in page
+    assert found["environment"]["versions"]["torch"]
+
+
+def test_a_quick_run_says_so_and_does_not_stand_for_a_full_one(parts, tmp_path):
+    command.main(["--out", str(tmp_path), "--only", "one", "--quick"])
+    assert "mean nothing" in (tmp_path / "RESULTS.md").read_text()
+    command.main(["--out", str(tmp_path), "--only", "one"])
+    assert parts == ["one", "one"]
+    assert "mean nothing" not in (tmp_path / "RESULTS.md").read_text()
+
+
+def tiny_unet():
+    from tests.model import tiny
+
+    return tiny.unet()
+
+
+@pytest.mark.parametrize("side", ["theirs", "plain lora", "ours"])
+def test_each_recipe_trains_what_it_says_and_nothing_else(side):
+    from diffusers import DDPMScheduler
+
+    torch.manual_seed(0)
+    unet, scheduler = tiny_unet(), DDPMScheduler()
+    config = unet.config
+    latents = torch.randn(4, config.in_channels, 8, 8)
+    hidden = torch.randn(4, 5, config.cross_attention_dim)
+    before = {name: tensor.clone() for name, tensor in unet.named_parameters()}
+    if side == "ours":
+        step = recipes.Ours(unet, Schedule(scheduler.alphas_cumprod, "epsilon"), latents)
+    else:
+        step = (recipes.Theirs if side == "theirs" else recipes.PlainLora)(unet, scheduler)
+    losses = [step(latents, hidden) for _ in range(3)]
+    assert np.isfinite(losses).all()
+    now = {name.replace(".base_layer", ""): tensor for name, tensor in unet.named_parameters()}
+    assert all(torch.equal(now[name], tensor) for name, tensor in before.items())
+    if side == "theirs":
+        moved = [not torch.equal(p, before[name]) for name, p in step.copy.named_parameters()]
+        assert np.mean(moved) > 0.9
+    else:
+        assert any("lora_B" in name and bool(t.abs().max() > 0) for name, t in now.items())
+
+
+def test_grouping_is_measured_on_rows_of_every_prompt(tmp_path):
+    import pyarrow.parquet as pq
+
+    grouping.make(tmp_path / "scores.parquet", 500)
+    assert grouping.group(tmp_path / "scores.parquet", "exact split") > 0
+    found = pq.read_table(tmp_path / "scores.groups.parquet")
+    assert len(found) == 500
+    assert 0 < found["q_1"].to_numpy().mean() < 1
+
+
+def test_the_whole_job_is_counted_from_the_settings():
+    found = job.whole_job(quick=True)
+    assert found["theirs, forward passes an image"] == 10_000 * 64 * 4 / 8000
+    assert found["theirs / ours"] > 1
