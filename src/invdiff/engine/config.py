@@ -52,6 +52,12 @@ class Config(Section):
                 "column that holds the labels"
             )
         self._possible_prompt_groups(embedded)
+        train = self.train
+        if train.processes * train.accumulate > train.batch:
+            raise ValueError(
+                f"train.accumulate: {train.processes} processes in {train.accumulate} parts each "
+                f"leave no image of a batch of {train.batch} for each part; lower one of them"
+            )
         if self.evaluate.classifier == "faces" and not embedded:
             raise ValueError(
                 'evaluate.classifier: "faces" knows the embedded faces only; use "auto" or "none"'
