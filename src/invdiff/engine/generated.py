@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from invdiff.engine.processes import run_shards
 from invdiff.engine.sampler import Sampler, seed_of
 
 BATCH = 32
+HERE = partial(run_shards, processes=1)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def log_ratios(
     scale: float,
     owner: str,
     title: str,
-    spread: Callable[..., Iterator[tuple[Any, np.ndarray]]] = run_shards,
+    spread: Callable[..., Iterator[tuple[Any, np.ndarray]]] = HERE,
 ) -> dict[str, np.ndarray]:
     """Log-likelihood ratios of group 1 for fresh pictures of each prompt of ``models``.
 

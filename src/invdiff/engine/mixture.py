@@ -82,13 +82,14 @@ class Mixture:
         dropped: torch.Tensor,
         weights: torch.Tensor,
         owner: torch.Generator,
-        wanted: torch.Tensor,
+        wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The posterior mean of the clean latent for the noisy ones in rows ``wanted``, in order.
+        """The posterior mean of the clean latent for the noisy ones; with ``wanted`` in those rows.
 
         Each under its own condition: images with a dropped prompt look back on the whole data, the
         others on their prompt. What is drawn is drawn for all rows, whichever are wanted.
         """
+        wanted = torch.arange(len(noisy)) if wanted is None else wanted
         target = torch.empty_like(noisy)
         needed = torch.zeros(len(noisy), dtype=torch.bool).index_fill(0, wanted, True)
         names = np.where(dropped.numpy(), "", self.prompt[chosen.numpy()])

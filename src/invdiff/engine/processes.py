@@ -24,6 +24,8 @@ from invdiff.errors import RunError
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
+START = "spawn"  # a fork would share threads, locks and a GPU's context with its parent
+
 
 def automatic(requested: int, device: str) -> int:
     """How many processes to use: the number asked for, or 2 on a CPU with 2 cores or more."""
@@ -104,7 +106,7 @@ def _results(
     if processes <= 1 and not quiet:
         yield from ((shard, work(shard)) for shard in shards)
         return
-    pool = ProcessPoolExecutor(max(1, processes), get_context("spawn"), start_worker, (quiet,))
+    pool = ProcessPoolExecutor(max(1, processes), get_context(START), start_worker, (quiet,))
     try:
         with held_back(signal.SIGINT):
             futures = {pool.submit(work, shard): shard for shard in shards}

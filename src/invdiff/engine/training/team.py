@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from invdiff.engine import processes
 from invdiff.engine.processes import held_back, one_thread, run_shards, silence, start_worker
 from invdiff.engine.training.stop import Stop
 from invdiff.errors import Interrupted, InvDiffError, RunError
@@ -146,19 +147,19 @@ def _heard() -> Iterator[None]:
 
 
 @contextmanager
-def assembled(processes: int) -> Iterator[Team]:
-    """The team of this process as its leader: the launcher's, or ``processes`` of our own."""
+def assembled(size: int) -> Iterator[Team]:
+    """The team of this process as its leader: the launcher's, or ``size`` processes of our own."""
     if dist.is_initialized():
         yield Team(dist.get_rank(), dist.get_world_size())
-    elif processes == 1:
+    elif size == 1:
         yield Team()
     else:
         with TemporaryDirectory(prefix="invdiff-") as place:
-            yield from _spawned(processes, f"file://{place}/meeting")
+            yield from _spawned(size, f"file://{place}/meeting")
 
 
 def _spawned(size: int, meeting: str) -> Iterator[Team]:
-    context = get_context("spawn")
+    context = get_context(processes.START)
     members, doors = [], []
     try:
         with held_back(signal.SIGINT):
@@ -204,11 +205,6 @@ def _serve(team: Team) -> None:
     with suppress(InvDiffError):
         team.serve()
     leave()
-
-
-def launched() -> bool:
-    """Whether torchrun or `accelerate launch` has started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def together(lead: Callable[[], int]) -> int:
