@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, tra
 from invdiff.engine.training import state
 from invdiff.engine.training.average import Average
 from invdiff.engine.training.log import FILE
-from invdiff.engine.training.loop import Trainer
+from invdiff.engine.training.loop import Trainer, prepared
 from invdiff.engine.training.scaling import Scale
 from invdiff.engine.training.team import Team
 from invdiff.engine.training.validation import is_held
@@ -73,15 +74,14 @@ def lines(run):
 @pytest.fixture
 def trainer(world, finished):
     """A trainer on the tiny model with a fresh adapter, without a run to write to."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
 
-        def make(*overrides, team=None, precise=None):
+        def make(*overrides, precise=None):
+            stack.close()  # one adapter at a time
             run = world.open(finished)
             config = world.config(*STEPS, *overrides)
             model = stack.enter_context(fresh_adapter(precise or denoiser(world), config))
-            return Trainer(config, model, load_mixture(run), load_feedback(run), team)
+            return Trainer(config, model, load_mixture(run), load_feedback(run))
 
         yield make
 
@@ -114,8 +114,6 @@ def test_a_batch_in_parts_is_held_in_parts(trainer, monkeypatch):
 
 
 def test_gradient_checkpointing_keeps_less_for_the_backward_pass(trainer):
-    from invdiff.engine.training.loop import prepared
-
     def kept(*overrides):
         at_work, sizes = trainer(*overrides), {}
 
@@ -129,9 +127,6 @@ def test_gradient_checkpointing_keeps_less_for_the_backward_pass(trainer):
         ):
             objective = at_work.state.objective
             objective.errors(objective.batch(0), 0)
-        adapter.remove(at_work.denoiser.module)
-        adapter.add_lora(at_work.denoiser.module, 2, 0)
-        adapter.remove(at_work.denoiser.module)
         return sum(sizes.values())
 
     whole = kept()
