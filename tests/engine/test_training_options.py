@@ -133,19 +133,21 @@ def test_gradient_checkpointing_keeps_less_for_the_backward_pass(trainer):
     assert kept("train.gradient_checkpointing=true") < 0.8 * whole
 
 
-def test_a_compiled_network_is_the_same_network(discovered, plain, monkeypatch):
-    """With dynamo's own backend: a code generator would take a compiler, and minutes."""
-    made, original = [], torch.compile
+def test_a_compiled_network_is_called_and_taken_back(trainer, monkeypatch):
+    """torch.compile itself would take a compiler, and minutes: here it only counts the calls."""
+    calls = []
 
-    def compiled(call, *args, **kwargs):
-        made.append(call)
-        return original(call, *args, backend="eager", **kwargs)
+    def compiled(call):
+        return lambda *args, **kwargs: calls.append(1) or call(*args, **kwargs)
 
     monkeypatch.setattr(torch, "compile", compiled)
-    run = discovered("compiled", "train.compile=true")
-    train(run)
-    assert len(made) == 1
-    assert distance(weights(run), weights(plain)) < 1e-6
+    at_work = trainer("train.compile=true")
+    module, objective = at_work.denoiser.module, at_work.state.objective
+    with prepared(module, at_work.config):
+        inside = objective.errors(objective.batch(1), 0)
+    assert calls == [1]
+    assert torch.equal(objective.errors(objective.batch(1), 0), inside)
+    assert calls == [1], "the network is as it was"
 
 
 def test_ranks_share_a_batch_as_one_process_would_take_it(trainer):
@@ -190,7 +192,7 @@ def test_other_optimisers_resume_to_the_bit(world, discovered, name, monkeypatch
     settings = (f"train.optimiser='{name}'", f"train.learning_rate={rate}", "train.steps=6")
     straight = discovered("straight", *settings)
     train(straight)
-    assert distance(weights(straight), weights_of_a_fresh_adapter(straight)) > 0
+    assert any(tensor.any() for name, tensor in weights(straight).items() if "lora_B" in name)
     broken = discovered("broken", *settings)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(5))
@@ -199,10 +201,6 @@ def test_other_optimisers_resume_to_the_bit(world, discovered, name, monkeypatch
     again = world.open(broken.path, *STEPS, *settings)
     train(again)
     assert distance(weights(again), weights(straight)) == 0
-
-
-def weights_of_a_fresh_adapter(run):
-    return {name: tensor * 0 for name, tensor in weights(run).items() if "lora_B" in name}
 
 
 def failing_at(number, original=Trainer.step):
@@ -289,7 +287,7 @@ def test_gradients_through_half_precision_are_those_of_full(world, trainer):
 
     full, half = gradients("float32"), gradients("float16")
     assert torch.nn.functional.cosine_similarity(full, half, dim=0) > 0.99
-    assert half.norm() == pytest.approx(full.norm(), rel=0.05)
+    assert half.norm().item() == pytest.approx(full.norm().item(), rel=0.05)
 
 
 # Weightings

@@ -1,7 +1,9 @@
 """Optimisers by name."""
 
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 from typing import Any
 
 import torch
@@ -39,4 +41,5 @@ def make(
         found: Callable[..., torch.optim.Optimizer] = getattr(import_module(library), kind)
     except ImportError:
         raise MissingExtra(library.partition(".")[0], "optimisers") from None
-    return found(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY, **options)
+    with redirect_stdout(StringIO()):  # Prodigy prints a remark
+        return found(parameters, lr=learning_rate, weight_decay=WEIGHT_DECAY, **options)
