@@ -103,7 +103,9 @@ class Harness:
     def kill(self, run: Path, stage: str, peace: Undisturbed) -> bool:
         """Begin ``stage`` and kill it at a random moment; False if it ended before."""
         if self.chance.random() < 0.5:
-            at = self.chance.randint(1, 2 * max(1, peace.operations[stage] // self.size))
+            # what is done stays done: within a third of the stage, so that three kills fit
+            moments = 2 * peace.operations[stage] // (3 * self.size)
+            at = self.chance.randint(1, max(2, moments))
             status = waited(pid := self.start(run, stage, die_at=at))
             how = "while it saved"
         else:

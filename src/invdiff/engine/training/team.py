@@ -7,13 +7,13 @@ the data, and a LoRA's gradients are one short vector. ``accelerate launch`` sta
 well as ``torchrun`` does: both say who is who in the same environment variables.
 """
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -159,7 +159,7 @@ def assembled(size: int) -> Iterator[Team]:
 
 
 def _spawned(size: int, meeting: str) -> Iterator[Team]:
-    context = get_context(processes.START)
+    context: Any = multiprocessing.get_context(processes.START)
     members, doors = [], []
     try:
         with held_back(signal.SIGINT):
