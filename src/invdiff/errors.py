@@ -45,6 +45,10 @@ class Interrupted(InvDiffError):
         super().__init__(message)
 
 
+class InvDiffWarning(UserWarning):
+    """Something was not as it should be, and there was a way to go on."""
+
+
 class MissingExtra(InvDiffError):
     """An optional library is not installed."""
 

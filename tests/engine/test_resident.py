@@ -19,7 +19,9 @@ HAT = "a hat"
 @pytest.fixture
 def resident(world, tmp_path):
     models._load.cache_clear()
-    yield models.resolve(ModelRef(str(world.model), "cpu", "float32", str(tmp_path / "prompts")))
+    yield models.resolve(
+        ModelRef(str(world.model), "cpu", "float32", conditions=str(tmp_path / "prompts"))
+    )
     models._load.cache_clear()
 
 

@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 import tiny_world
 from invdiff.core.schedule import add_noise
 from invdiff.engine import config as configuration
-from invdiff.engine import train as train_stage
 from invdiff.engine.calibrate import found_prompts
 from invdiff.engine.files import read_json, write_json
 from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_levels
-from invdiff.engine.train import Trainer, load_mixture, train
+from invdiff.engine.models import resolve, source_of
+from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, train
+from invdiff.engine.training.loop import Trainer
+from invdiff.engine.training.objective import Objective
 from invdiff.errors import ModelError, RunError
 from invdiff.model import adapter
 from tiny_world import COAT, HAT, contents, copy_of, denoiser, stamps
@@ -59,14 +61,14 @@ def interrupt(monkeypatch):
     """Let Ctrl-C come in the middle of a training step."""
 
     def at(number):
-        original = Trainer.loss
+        original = Objective.batch
 
-        def loss(self, step):
+        def batch(self, step):
             if step == number:
                 raise KeyboardInterrupt
             return original(self, step)
 
-        monkeypatch.setattr(Trainer, "loss", loss)
+        monkeypatch.setattr(Objective, "batch", batch)
 
     return at
 
@@ -85,8 +87,8 @@ def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkey
     assert not adapter.present(denoiser(world).module), "an interrupted training leaves no adapter"
     monkeypatch.undo()
     did = Counter()
-    original = Trainer.loss
-    monkeypatch.setattr(Trainer, "loss", lambda self, k: did.update([k]) or original(self, k))
+    original = Objective.batch
+    monkeypatch.setattr(Objective, "batch", lambda self, k: did.update([k]) or original(self, k))
 
     again = world.open(broken.path, *TEN_STEPS)
     train(again)
@@ -120,15 +122,15 @@ def test_what_was_learnt_by_looking_back_survives_an_interruption(
     assert same_adapter(again.path, straight.path)
 
 
-def test_a_prompt_that_was_even_is_looked_back_at(world, finished, trainer):
+def test_a_prompt_that_was_even_is_looked_back_at(world, finished, objective):
     """Training can tilt it; only prompts whose groups mean nothing are left out."""
-    one = trainer("calibrate.images_per_prompt=2")
+    one = objective("calibrate.images_per_prompt=2")
     one.mixture = replace(one.mixture, balanced=(HAT,), watched=(HAT, COAT))
-    one.look_back(world.open(finished), step=1)
+    one.look_back(load_feedback(world.open(finished)), step=1)
     assert set(one.aims) == {HAT, COAT}
 
 
-def test_pictures_of_every_scale_correct_the_aims(world, finished, trainer, monkeypatch):
+def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, monkeypatch):
     """The scales of the settings, each with pictures of its own; the calibration's without any."""
     asked = []
 
@@ -137,14 +139,14 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, trainer, monk
         of_group_1 = {1.0: 20, 2.5: 25, 3.0: 45}[scale]
         return {HAT: np.where(np.arange(50) < of_group_1, 9.0, -9.0)}
 
-    monkeypatch.setattr("invdiff.engine.train.log_ratios", drawn)
-    one, aims = trainer("calibrate.guidance_scale=2.5"), {}
+    monkeypatch.setattr("invdiff.engine.training.objective.log_ratios", drawn)
+    one, aims = objective("calibrate.guidance_scale=2.5"), {}
     one.mixture = replace(one.mixture, watched=(HAT,))
     for scales in ("[]", "[1.0]", "[3.0]", "[1.0,3.0]"):
         chosen = [f"train.feedback_scales={scales}"]
         one.config = configuration.parse(one.config.model_dump(), chosen)
         one.aims = {}
-        one.look_back(world.open(finished), step=7)
+        one.look_back(load_feedback(world.open(finished)), step=7)
         aims[scales] = one.aims[HAT]
     assert [scale for scale, _ in asked] == [2.5, 1.0, 3.0, 1.0, 3.0]
     assert len({owner for _, owner in asked}) == 3
@@ -162,8 +164,8 @@ def test_a_finished_training_is_left_alone(world, finished, tmp_path):
 
 
 @pytest.fixture
-def trainer(world, finished):
-    """A trainer at work on the tiny model; the adapter is taken out again."""
+def objective(world, finished):
+    """The objective of the tiny model with a fresh adapter, which is taken out again."""
     made = []
 
     def make(*overrides):
@@ -172,17 +174,21 @@ def trainer(world, finished):
         adapter.add_lora(model.module, 2, seed=1)
         made.append(model.module)
         config = world.config("train.variance_warmup=0", *overrides)
-        return Trainer(config, model, load_mixture(run))
+        return Objective(config, model, load_mixture(run))
 
     yield make
     for module in made:
         adapter.remove(module)
 
 
-def test_only_the_adapter_gets_gradients(trainer):
-    at_work = trainer()
+def loss(at_work, step):
+    return at_work.errors(at_work.batch(step), 0).mean()
+
+
+def test_only_the_adapter_gets_gradients(objective):
+    at_work = objective()
     module = at_work.denoiser.module
-    at_work.loss(0).backward()
+    loss(at_work, 0).backward()
     own = {id(tensor) for tensor in adapter.parameters(module)}
     with_gradient = {id(t) for t in module.parameters() if t.grad is not None}
     assert with_gradient == own
@@ -190,9 +196,9 @@ def test_only_the_adapter_gets_gradients(trainer):
 
 
 @pytest.mark.parametrize("space", ["v", "epsilon", "x0"])
-def test_the_loss_is_the_plain_denoising_loss_with_a_sampled_target(trainer, space):
+def test_the_loss_is_the_plain_denoising_loss_with_a_sampled_target(objective, space):
     """An independent witness: the squared error of what is predicted, in each space."""
-    at_work = trainer(
+    at_work = objective(
         "train.target='sample'", "train.objective='mean'", f"train.loss_space='{space}'",
         "train.batch=6",
     )  # fmt: skip
@@ -218,34 +224,34 @@ def test_the_loss_is_the_plain_denoising_loss_with_a_sampled_target(trainer, spa
         "x0": (a * noisy - s * v) - clean,
     }[space]
     expected = error.square().mean()
-    torch.testing.assert_close(at_work.loss(3).detach(), expected, rtol=2e-3, atol=1e-6)
+    torch.testing.assert_close(loss(at_work, 3).detach(), expected, rtol=2e-3, atol=1e-6)
 
 
-def test_step_n_draws_what_belongs_to_step_n(trainer):
-    at_work = trainer("train.objective='mean'")
-    first = at_work.loss(4).item()
-    at_work.loss(0)
-    assert at_work.loss(4).item() == first
-    assert at_work.loss(5).item() != first
+def test_step_n_draws_what_belongs_to_step_n(objective):
+    at_work = objective("train.objective='mean'")
+    first = loss(at_work, 4).item()
+    loss(at_work, 0)
+    assert loss(at_work, 4).item() == first
+    assert loss(at_work, 5).item() != first
 
 
-def test_the_regret_of_a_fresh_adapter_is_zero(trainer):
-    at_work = trainer("train.prompt_dropout=0.0")
-    at_work.loss(0)
+def test_the_regret_of_a_fresh_adapter_is_zero(objective):
+    at_work = objective("train.prompt_dropout=0.0")
+    at_work.look(at_work.batch(0), 0)
     seen = at_work.regrets.value[np.isfinite(at_work.regrets.value)]
     assert len(seen) > 0
     assert (seen == 0).all()
 
 
-def test_plain_risks_are_not_regrets(trainer):
-    at_work = trainer("train.objective='plain'")
-    at_work.loss(0)
+def test_plain_risks_are_not_regrets(objective):
+    at_work = objective("train.objective='plain'")
+    at_work.look(at_work.batch(0), 0)
     seen = at_work.regrets.value[np.isfinite(at_work.regrets.value)]
     assert (seen > 0).all()
 
 
-def test_groups_are_drawn_evenly_within_a_balanced_prompt(trainer, finished):
-    at_work = trainer()
+def test_groups_are_drawn_evenly_within_a_balanced_prompt(objective, finished):
+    at_work = objective()
     mixture = at_work.mixture
     weights = mixture.weights(at_work.regrets, 1.0, {}).numpy()
     for name in mixture.balanced:
@@ -265,7 +271,7 @@ def test_with_nothing_to_balance_nothing_is_trained(discovered, monkeypatch):
     for entry in record["prompts"].values():
         entry["found"] = False
     write_json(run.path / "discovery.json", record)
-    monkeypatch.setattr(Trainer, "loss", lambda *_: pytest.fail("a step was made"))
+    monkeypatch.setattr(Objective, "batch", lambda *_: pytest.fail("a step was made"))
     train(run)
     told = read_json(run.path / "training.json")
     assert told["skipped"] is True
@@ -286,32 +292,76 @@ def test_a_comparison_without_groups_is_trained_all_the_same(discovered):
         update={"discover": run.config.discover.model_copy(update={"estimator": "none"})}
     )
     mixture = load_mixture(run)
-    assert Trainer(config, denoiser_of(run), mixture).steps == run.config.train.steps
+    with fresh_adapter(denoiser_of(run), config) as model:
+        assert Trainer(config, model, mixture).steps == run.config.train.steps
 
 
 def denoiser_of(run):
-    return train_stage.resolve(train_stage.source_of(run))
+    return resolve(source_of(run))
 
 
-def test_a_training_without_finite_gradients_is_stopped(discovered, monkeypatch):
-    run = discovered("run")
-    original = Trainer.loss
-    monkeypatch.setattr(Trainer, "loss", lambda self, k: original(self, k) * float("nan"))
-    with pytest.raises(ModelError, match=r"last 4 training steps.*train\.learning_rate"):
+@pytest.fixture
+def spoil(monkeypatch):
+    """Let a picture of the batch have no finite loss, in chosen steps."""
+
+    def at(steps, value=float("nan")):
+        original, now = Objective.batch, []
+
+        def batch(self, step):
+            now[:] = [step]
+            return original(self, step)
+
+        errors = Objective.errors
+
+        def spoilt(self, batch, part):
+            found = errors(self, batch, part)
+            factor = torch.ones(len(found))
+            factor[0] = value if now[0] in steps else 1
+            return found * factor
+
+        monkeypatch.setattr(Objective, "batch", batch)
+        monkeypatch.setattr(Objective, "errors", spoilt)
+
+    return at
+
+
+def test_a_training_without_finite_gradients_ends_and_names_the_samples(discovered, spoil):
+    run = discovered("run", "train.steps=10", "train.max_bad_steps=3")
+    spoil(range(2, 10))
+    words = r"last 3 training steps.*train\.max_bad_steps.*train\.learning_rate"
+    with pytest.raises(ModelError, match=words) as caught:
         train(run)
     assert not (run.path / "adapter").exists()
+    known = set(tiny_world.table(run.path / "groups.parquet")["sample_id"])
+    named = {word.strip(",.") for word in str(caught.value).split()} & known
+    assert 1 <= len(named) <= 3
 
 
-def test_a_step_that_overflows_is_left_out(discovered, monkeypatch):
-    run = discovered("run")
-    original = Trainer.loss
-
-    def loss(self, step):
-        return original(self, step) * (float("inf") if step == 2 else 1)
-
-    monkeypatch.setattr(Trainer, "loss", loss)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_without_a_finite_gradient_is_left_out_and_counted(discovered, spoil, value):
+    run = discovered("run", "train.steps=6", "train.max_bad_steps=2")
+    spoil((1, 3), value)
     train(run)
     assert all(torch.isfinite(tensor).all() for tensor in trained(run.path).values())
+    told = read_json(run.path / "training.json")["bad_steps"]
+    assert [entry["step"] for entry in told] == [1, 3]
+    assert all(len(entry["sample_ids"]) == 1 for entry in told)
+
+
+def test_bad_steps_in_a_row_are_counted_over_an_interruption(
+    world, discovered, spoil, interrupt, monkeypatch
+):
+    settings = ("train.steps=10", "train.save_every=2", "train.max_bad_steps=3")
+    run = discovered("run", *settings)
+    spoil((2, 3, 4))
+    with monkeypatch.context():
+        interrupt(4)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    monkeypatch.undo()
+    spoil((2, 3, 4))
+    with pytest.raises(ModelError, match="last 3 training steps"):
+        train(world.open(run.path, *settings))
 
 
 def test_pictures_that_came_after_discovery_are_named(world, discovered, tmp_path):
@@ -347,10 +397,10 @@ def test_what_the_record_says(finished, world):
     )
 
 
-def test_the_certificate_of_a_fresh_adapter_is_the_same_before_and_after(trainer):
+def test_the_certificate_of_a_fresh_adapter_is_the_same_before_and_after(objective):
     from invdiff.engine.certify import certify
 
-    at_work = trainer()
+    at_work = objective()
     found = certify(at_work.config, at_work.denoiser, at_work.mixture)
     assert found["before"] == found["after"]
 

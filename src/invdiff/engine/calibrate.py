@@ -5,6 +5,7 @@ group it belongs to. It is asked at the guidance scale that people sample with, 
 classifier-free guidance raises the odds of any imbalance that is left to the power of the scale.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from invdiff.engine.files import read_json
 from invdiff.engine.generated import load_models, log_ratios
 from invdiff.engine.measure import processes_of
 from invdiff.engine.models import source_of
+from invdiff.engine.processes import run_shards
 from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder
 
@@ -69,7 +71,7 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
         scale=run.config.calibrate.guidance_scale,
         owner="calibration",
         title=f"calibrating, strength {strength:g}",
-        processes=processes_of(run),
+        spread=partial(run_shards, processes=processes_of(run)),
     )
     return {"strength": strength, **summary(ratios, models)}
 

@@ -27,9 +27,9 @@ def certify(config: Config, denoiser: Denoiser, mixture: Mixture) -> dict[str, A
         return None
     prompts = mixture.pool[rows].tolist()
     q = np.stack([1 - mixture.against[rows], mixture.against[rows]], 1)
-    after = _losses(config, denoiser, mixture, rows)
+    after = fixed_losses(config, denoiser, mixture, rows)
     with adapter.disabled(denoiser.module):
-        before = _losses(config, denoiser, mixture, rows)
+        before = fixed_losses(config, denoiser, mixture, rows)
     return {
         "levels": list(LEVELS),
         "before": certificate(before, prompts, q),
@@ -50,7 +50,9 @@ def _rows(seed: int, mixture: Mixture) -> np.ndarray:
 
 
 @torch.no_grad()
-def _losses(config: Config, denoiser: Denoiser, mixture: Mixture, rows: np.ndarray) -> np.ndarray:
+def fixed_losses(
+    config: Config, denoiser: Denoiser, mixture: Mixture, rows: np.ndarray
+) -> np.ndarray:
     """Mean v-space loss of each image over the levels, its own prompt, shared noise."""
     device = denoiser.module.device
     known = encode_known(denoiser, mixture.prompt[rows].tolist())

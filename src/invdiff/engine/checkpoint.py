@@ -1,14 +1,16 @@
 """Checkpoints that survive a kill at any moment.
 
 A checkpoint is staged in a hidden folder, sealed with a manifest that is written last, flushed to
-the disk and renamed into place; older ones are pruned only after that. Tensors are safetensors,
-numbers JSON: nothing is pickled. :func:`newest` believes a folder only if its manifest matches.
+the disk and renamed into place; older ones are pruned only after that. Two are kept, so that damage
+to the newest costs one interval. Tensors are safetensors, numbers JSON: nothing is pickled.
+:func:`newest` believes a folder only if its manifest matches.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from invdiff.errors import InvDiffWarning
+
 MANIFEST = "manifest.json"
+GROUP, NUMBER = "group", ":number"
 
 
 def _digest(path: Path) -> str:
@@ -38,11 +43,13 @@ def save(
     step: int,
     tensors: Mapping[str, torch.Tensor],
     facts: Mapping[str, Any],
-    keep: int = 1,
+    keep: int = 2,
 ) -> Path:
     """Write checkpoint ``step`` below ``folder`` and keep the newest ``keep`` of them."""
     final = folder / f"step-{step:07d}"
     stage = folder / f".stage-{step:07d}-{os.getpid()}"
+    for left in folder.glob(".stage-*"):  # of a process that was killed while it saved
+        shutil.rmtree(left, ignore_errors=True)
     stage.mkdir(parents=True)
     try:
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -77,23 +84,43 @@ def is_valid(checkpoint: Path) -> bool:
 
 
 def newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Tensors and facts of the newest valid checkpoint below ``folder``, or None."""
+    """Tensors and facts of the newest valid checkpoint below ``folder``, or None.
+
+    Says with a warning which newer ones it had to pass over.
+    """
+    damaged: list[Path] = []
     for checkpoint in sorted(folder.glob("step-*"), reverse=True):
         if is_valid(checkpoint):
+            _warn(damaged, f"going on from {checkpoint.name}")
             facts = json.loads((checkpoint / "facts.json").read_text())
             return load_file(checkpoint / "tensors.safetensors"), facts
+        damaged.append(checkpoint)
+    _warn(damaged, "beginning again")
     return None
 
 
+def _warn(damaged: list[Path], what_now: str) -> None:
+    if damaged:
+        names = ", ".join(str(path) for path in damaged)
+        warnings.warn(f"damaged: {names}; {what_now}", InvDiffWarning, stacklevel=3)
+
+
 def pack(**parts: torch.nn.Module | torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The tensors of modules and optimisers, each under the name of its part."""
+    """The tensors of modules and optimisers, each under the name of its part.
+
+    What an optimiser keeps as a number, for a parameter or for all of them (Prodigy's estimate of
+    the distance), is stored as a tensor of 64 bits and comes back as the number that it was.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for part, holder in parts.items():
         if isinstance(holder, torch.nn.Module):
             tensors |= {f"{part}/{k}": v.clone() for k, v in holder.state_dict().items()}
             continue
-        for index, state in holder.state_dict()["state"].items():
-            tensors |= {f"{part}/{index}/{k}": torch.as_tensor(v).clone() for k, v in state.items()}
+        held = holder.state_dict()
+        tensors |= _leaves(held["state"], f"{part}/")
+        for index, group in enumerate(held["param_groups"]):
+            numbers = {k: v for k, v in group.items() if k != "params"}
+            tensors |= _leaves(numbers, f"{part}/{GROUP}/{index}/")
     return tensors
 
 
@@ -108,8 +135,37 @@ def unpack(
         if isinstance(holder, torch.nn.Module):
             holder.load_state_dict(own)
             continue
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in own.items():
-            index, _, key = name.partition("/")
-            state.setdefault(int(index), {})[key] = value
-        holder.load_state_dict({**holder.state_dict(), "state": state})
+        tree = _tree(own)
+        groups = tree.pop(GROUP, {})
+        held = holder.state_dict()
+        for index, group in enumerate(held["param_groups"]):
+            group |= groups.get(str(index), {})
+        state = {int(index): entry for index, entry in tree.items()}
+        holder.load_state_dict({"param_groups": held["param_groups"], "state": state})
+
+
+def _leaves(tree: Mapping[Any, Any], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors and numbers of nested mappings, by their path."""
+    found: dict[str, torch.Tensor] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _leaves(value, f"{prefix}{key}/")
+        elif isinstance(value, torch.Tensor):
+            found[f"{prefix}{key}"] = value.clone()
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            kind = torch.int64 if isinstance(value, int) else torch.float64
+            found[f"{prefix}{key}{NUMBER}"] = torch.tensor(value, dtype=kind)
+    return found
+
+
+def _tree(leaves: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """The nested mappings that :func:`_leaves` took apart."""
+    tree: dict[str, Any] = {}
+    for path, value in leaves.items():
+        *branches, key = path.split("/")
+        holder = tree
+        for branch in branches:
+            holder = holder.setdefault(branch, {})
+        number = key.endswith(NUMBER)
+        holder[key.removesuffix(NUMBER)] = value.item() if number else value
+    return tree

@@ -54,6 +54,12 @@ class Config(Section):
         self._possible_prompt_groups(embedded)
         if problem := impossible(self.evaluate, embedded):
             raise ValueError(problem)
+        train = self.train
+        if train.processes * train.accumulate > train.batch:
+            raise ValueError(
+                f"train.accumulate: {train.processes} processes in {train.accumulate} parts each "
+                f"leave no image of a batch of {train.batch} for each part; lower one of them"
+            )
         return self
 
     def _possible_prompt_groups(self, embedded: bool) -> None:

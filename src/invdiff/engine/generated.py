@@ -1,8 +1,10 @@
 """Which inferred group a generated picture belongs to, for calibration and for the feedback."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from invdiff.engine.processes import run_shards
 from invdiff.engine.sampler import Sampler, seed_of
 
 BATCH = 32
+HERE = partial(run_shards, processes=1)
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,13 @@ def log_ratios(
     scale: float,
     owner: str,
     title: str,
-    processes: int = 1,
+    spread: Callable[..., Iterator[tuple[Any, np.ndarray]]] = HERE,
 ) -> dict[str, np.ndarray]:
     """Log-likelihood ratios of group 1 for fresh pictures of each prompt of ``models``.
 
     Drawn at guidance ``scale`` with the ``captions`` of each prompt in turn; their seeds belong to
-    ``owner``, so no picture is used twice.
+    ``owner``, so no picture is used twice. ``spread`` does the work, as
+    :func:`~invdiff.engine.processes.run_shards` does.
     """
     section = config.calibrate
     window = (config.sample.window[0], config.sample.window[1])
@@ -65,7 +69,7 @@ def log_ratios(
         for start, stop in _slices(section.images_per_prompt)
     ]
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    for (name, *_), features in run_shards(work, shards, processes=processes, title=title):
+    for (name, *_), features in spread(work, shards, title=title):
         found[name].append(models[name].log_ratio(features))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 

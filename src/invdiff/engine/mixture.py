@@ -1,15 +1,16 @@
 """The mixture of groups that the guidance is trained on: who is drawn, and towards what."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from invdiff.core.objective import balanced_weights, mixture_shares, stable_target
-from invdiff.core.schedule import Schedule
+from invdiff.core.schedule import Schedule, logit_normal
 from invdiff.engine import order
+from invdiff.engine.sections import TrainSection
 
 REFERENCES = 8192
 NO_AIMS: Mapping[str, float] = MappingProxyType({})
@@ -55,6 +56,7 @@ class Mixture:
     against: np.ndarray
     balanced: tuple[str, ...]
     watched: tuple[str, ...] = ()
+    sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
 
     def weights(
         self, regrets: Regrets, variance_weight: float, aims: Mapping[str, float] = NO_AIMS
@@ -80,12 +82,16 @@ class Mixture:
         dropped: torch.Tensor,
         weights: torch.Tensor,
         owner: torch.Generator,
+        wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The posterior mean of the clean latent for each noisy one, under its own condition.
+        """The posterior mean of the clean latent for the noisy ones; with ``wanted`` in those rows.
 
-        Images with a dropped prompt look back on the whole data, the others on their prompt.
+        Each under its own condition: images with a dropped prompt look back on the whole data, the
+        others on their prompt. What is drawn is drawn for all rows, whichever are wanted.
         """
+        wanted = torch.arange(len(noisy)) if wanted is None else wanted
         target = torch.empty_like(noisy)
+        needed = torch.zeros(len(noisy), dtype=torch.bool).index_fill(0, wanted, True)
         names = np.where(dropped.numpy(), "", self.prompt[chosen.numpy()])
         for name in np.unique(names):
             rows = torch.from_numpy(np.flatnonzero(names == name))
@@ -93,6 +99,9 @@ class Mixture:
                 np.arange(len(self.prompt)) if name == "" else np.flatnonzero(self.prompt == name)
             )
             references = _limited(torch.from_numpy(known), chosen[rows], owner)
+            rows = rows[needed[rows]]
+            if len(rows) == 0:
+                continue
             target[rows] = stable_target(
                 schedule,
                 noisy[rows],
@@ -100,7 +109,18 @@ class Mixture:
                 self.latents[references].to(noisy.device),
                 weights[references].clamp_min(1e-12).log().to(noisy.device),
             )
-        return target
+        return target[wanted]
+
+    def subset(self, rows: np.ndarray) -> "Mixture":
+        """The images in ``rows`` alone."""
+        return replace(
+            self,
+            latents=self.latents[torch.from_numpy(rows)],
+            prompt=self.prompt[rows],
+            pool=self.pool[rows],
+            against=self.against[rows],
+            sample_id=self.sample_id[rows],
+        )
 
 
 def _limited(known: torch.Tensor, own: torch.Tensor, owner: torch.Generator) -> torch.Tensor:
@@ -112,6 +132,14 @@ def _limited(known: torch.Tensor, own: torch.Tensor, owner: torch.Generator) -> 
         return known
     drawn = known[torch.randperm(len(known), generator=owner)[: REFERENCES - len(own)]]
     return torch.cat([drawn, own]).unique()
+
+
+def levels_of(section: TrainSection, owner: torch.Generator) -> torch.Tensor:
+    """The noise levels of one batch, distributed as the settings say."""
+    if section.level_density == "logit_normal":
+        quantiles = stratified_levels(section.batch, 1.0, owner)
+        return logit_normal(quantiles, section.logit_mean, section.logit_std)
+    return stratified_levels(section.batch, section.level_focus, owner)
 
 
 def stratified_levels(count: int, focus: float, owner: torch.Generator) -> torch.Tensor:

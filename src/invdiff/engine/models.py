@@ -31,6 +31,7 @@ class ModelRef:
     path: str
     device: str
     dtype: str
+    attention: str = "auto"
     conditions: str = ""
     """Folder that keeps conditions of prompts; empty keeps them in memory."""
 
@@ -61,8 +62,13 @@ def source_of(run: RunFolder) -> Source:
     if run.pipeline is not None:
         return Resident.of(from_pipeline(run.pipeline), InMemory())
     section = run.config.model
-    kept = str(run.path / "cache" / "prompts")
-    return ModelRef(section.path, device_of(section.device), section.dtype, kept)
+    return ModelRef(
+        section.path,
+        device_of(section.device),
+        section.dtype,
+        section.attention,
+        str(run.path / "cache" / "prompts"),
+    )
 
 
 def resolve(source: Source) -> Denoiser:
@@ -124,10 +130,33 @@ def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
         way_out = f"did you mean {near[0]!r}?" if near and near[0] != ref.path else WAYS_OUT
         raise ModelError(f"cannot load model.path {ref.path!r} ({reason}): {way_out}") from error
     pipeline.set_progress_bar_config(disable=True)
+    if not set(GROUPS["denoiser"]) & set(absent):
+        _set_attention(pipeline, ref.attention)
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module) and name not in absent:
             part.to(ref.device)
     return pipeline
+
+
+def _set_attention(pipeline: Any, name: str) -> None:
+    """Let the denoiser compute attention in the way ``name``; "auto" leaves it as it is.
+
+    Raises:
+        ModelError: the library behind it is not installed, or the network does not take it.
+    """
+    if name == "auto":
+        return
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    try:
+        with hushed():
+            denoiser.set_attention_backend(name)  # refuses what is not installed
+        if name != "native" and not _takes_backends(denoiser):
+            getattr(denoiser, f"enable_{name}_memory_efficient_attention")()
+    except Exception as error:  # whatever the library has against it
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(
+            f'model.attention = "{name}" does not work here ({reason}): use "auto"'
+        ) from error
 
 
 def _stock(place: str, dtype: str, absent: Collection[str]) -> Any:
@@ -142,6 +171,12 @@ def _stock(place: str, dtype: str, absent: Collection[str]) -> Any:
             pass
     with without_bars():
         return DiffusionPipeline.from_pretrained(place, dtype=getattr(torch, dtype), **empty)
+
+
+def _takes_backends(denoiser: Any) -> bool:
+    """Whether the attention layers read what they are set to; those of a UNet don't."""
+    processors = [getattr(module, "processor", None) for module in denoiser.modules()]
+    return any(hasattr(processor, "_attention_backend") for processor in processors)
 
 
 @contextmanager

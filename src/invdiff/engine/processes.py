@@ -24,6 +24,8 @@ from invdiff.errors import RunError
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
+START = "spawn"  # a fork would share threads, locks and a GPU's context with its parent
+
 
 def automatic(requested: int, device: str) -> int:
     """How many processes to use: the number asked for, or 2 on a CPU with 2 cores or more."""
@@ -37,13 +39,19 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _start_worker(quiet: bool) -> None:
+def start_worker(quiet: bool) -> None:
+    """Make a new process ours: it ends with its parent and leaves Ctrl-C to it."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_follow_parent, daemon=True).start()
     one_thread()
-    if quiet:  # TQDM_DISABLE would come too late: tqdm reads it when it is imported
-        tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+    if quiet:
+        silence()
+
+
+def silence() -> None:
+    """No progress bars in this process; tqdm reads TQDM_DISABLE when it is imported, too early."""
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
 
 
 def _follow_parent() -> None:
@@ -55,7 +63,7 @@ def _follow_parent() -> None:
 
 
 @contextmanager
-def _held_back(number: signal.Signals) -> Iterator[None]:
+def held_back(number: signal.Signals) -> Iterator[None]:
     """Take a signal only afterwards; processes that are started meanwhile never take it.
 
     A new worker imports for seconds before it can ignore Ctrl-C, and would end with a traceback.
@@ -98,9 +106,9 @@ def _results(
     if processes <= 1 and not quiet:
         yield from ((shard, work(shard)) for shard in shards)
         return
-    pool = ProcessPoolExecutor(max(1, processes), get_context("spawn"), _start_worker, (quiet,))
+    pool = ProcessPoolExecutor(max(1, processes), get_context(START), start_worker, (quiet,))
     try:
-        with _held_back(signal.SIGINT):
+        with held_back(signal.SIGINT):
             futures = {pool.submit(work, shard): shard for shard in shards}
         for future in as_completed(futures):
             yield futures[future], future.result()

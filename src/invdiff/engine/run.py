@@ -203,7 +203,7 @@ class RunFolder:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _create(self) -> None:
-        if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
+        if self.path.is_dir() and not all(map(_of_making, self.path.iterdir())):
             raise RunError(
                 f"{self.path} is not empty and is not a run folder: give --out a new folder"
             )
@@ -277,6 +277,12 @@ class RunFolder:
                 f"{self.path} was made with a pipeline object ({recorded}), which {stage} needs "
                 f'again: invdiff.Run("{self.path}", pipeline=...)'
             )
+
+
+def _of_making(path: Path) -> bool:
+    """Whether ``path`` is what a process leaves that was killed while it made a run folder."""
+    ours = (".lock", "environment.json")
+    return path.name in ours or path.name.startswith((".environment-", ".config-"))
 
 
 def _shown(value: Any) -> str:

@@ -59,6 +59,10 @@ Strengths = Annotated[
     list[Annotated[float, Field(ge=0)]],
     rule(_ascending_with_one, "be ascending and contain 1.0, the trained point"),
 ]
+Trackers = Annotated[
+    list[Literal["tensorboard", "wandb"]],
+    _rule(_distinct, "name each tracker only once"),
+]
 Window = Annotated[
     list[Share],
     Field(min_length=2, max_length=2),
@@ -87,6 +91,9 @@ class ModelSection(Section):
     )
     dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="Number format of the frozen model; the adapter is float32."
+    )
+    attention: Literal["auto", "native", "flash", "xformers"] = Field(
+        "auto", description="How attention is computed; auto leaves it to the libraries."
     )
 
 
@@ -159,12 +166,33 @@ class TrainSection(Section):
         32, description="Images in one step; even, half for each group."
     )
     rank: Whole = Field(8, description="Rank of the LoRA.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="Peak learning rate; 1 for prodigy, which finds its own."
+    )
+    optimiser: Literal["adamw", "adamw8bit", "prodigy", "adafactor"] = Field(
+        "adamw", description="What takes the steps; all but adamw need the extra optimisers."
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the average of the adapter's weights that is kept instead of the "
+        "last weights; 0 keeps the last.",
+    )
     prompt_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of images trained under the null prompt."
     )
     level_focus: float = Field(
         2.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
+    )
+    level_density: Literal["focus", "logit_normal"] = Field(
+        "focus", description="How noise levels are drawn: by level_focus, or logit-normal."
+    )
+    logit_mean: float = Field(
+        0.0, description="Mean log-odds of a logit-normal noise level; above 0 is more noise."
+    )
+    logit_std: float = Field(
+        1.0, gt=0, description="Standard deviation of the log-odds of logit-normal noise levels."
     )
     variance_weight: float = Field(
         0.1, ge=0, description="Lambda, the weight of the variance between group risks."
@@ -180,8 +208,13 @@ class TrainSection(Section):
     target: Literal["stable", "sample"] = Field(
         "stable", description="What the denoiser is trained towards."
     )
-    loss_space: Literal["v", "epsilon", "x0"] = Field(
-        "v", description="Space of the loss, whatever the model predicts."
+    loss_space: Literal["v", "epsilon", "x0", "min_snr"] = Field(
+        "v",
+        description="Space of the loss, whatever the model predicts; min_snr is epsilon with the "
+        "low noise levels held down.",
+    )
+    min_snr_gamma: float = Field(
+        5.0, gt=0, description="Largest signal-to-noise ratio that counts in the space min_snr."
     )
     feedback: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.4, 0.6, 0.8],
@@ -192,7 +225,37 @@ class TrainSection(Section):
         [],
         description="Guidance scales of those pictures; empty for the calibration's scale alone.",
     )
+    processes: Whole = Field(
+        1, le=256, description="Processes that share each batch; torchrun sets its own number."
+    )
+    accumulate: Whole = Field(
+        1, description="Parts in which a process takes its share of a batch: less memory, slower."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, slower."
+    )
+    compile: bool = Field(False, description="Compile the network with torch.compile.")
+    max_bad_steps: Whole = Field(
+        20, description="Steps in a row without a finite gradient that end the training."
+    )
     save_every: Whole = Field(200, description="Steps between checkpoints.")
+    keep: int = Field(
+        2, ge=2, description="Checkpoints that are kept; 2 survive damage to the newest."
+    )
+    validate_every: int = Field(
+        0,
+        ge=0,
+        description="Steps between losses of a held part at fixed noise and levels; 0 is never.",
+    )
+    held_share: float = Field(
+        0.05, gt=0, lt=0.5, description="Share of the images held out if there is validation."
+    )
+    preview_every: int = Field(
+        0, ge=0, description="Steps between grids of base and guided pictures; 0 is never."
+    )
+    trackers: Trackers = Field(
+        [], description="Where the log goes besides training-log.jsonl; each needs its extra."
+    )
 
 
 class CalibrateSection(Section):

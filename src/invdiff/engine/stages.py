@@ -21,9 +21,24 @@ TOUCHES = {
     "report": "report",
 }
 
-# How the work is cut up and where it is done changes no result: every random draw has an owner.
+# How the work is cut up and where it is done changes no result but by rounding, because every
+# random draw has an owner; nor does what is only told or kept.
 TOUCHES_NOTHING = frozenset(
-    {"processes", "model.device", "discover.batch", "sample.batch", "train.save_every"}
+    {
+        "processes",
+        "model.device",
+        "discover.batch",
+        "sample.batch",
+        "train.accumulate",
+        "train.compile",
+        "train.gradient_checkpointing",
+        "train.keep",
+        "train.max_bad_steps",
+        "train.preview_every",
+        "train.processes",
+        "train.save_every",
+        "train.trackers",
+    }
 )
 
 FILES = {
@@ -35,7 +50,15 @@ FILES = {
         "group_model.safetensors",
         "discovery.json",
     ),
-    "train": ("adapter", "checkpoints", "training.json"),
+    "train": (
+        "adapter",
+        "checkpoints",
+        "previews",
+        "tensorboard",
+        "training-log.jsonl",
+        "training.json",
+        "wandb",
+    ),
     "sample": ("samples", "samples.parquet"),
     "evaluate": ("metrics.json",),
     "report": ("report.html",),

@@ -5,22 +5,38 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from invdiff.app.cli.parser import UsageError, parse
-from invdiff.errors import ConfigError, Interrupted, InvDiffError
+from invdiff.errors import ConfigError, Interrupted, InvDiffError, InvDiffWarning
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 1 (failed), 2 (usage) or 75 (interrupted)."""
+    """Run one command; the exit code is 0, 1 (failed), 2 (usage) or 75 (interrupted).
+
+    Of several processes that torchrun or `accelerate launch` has started, the first runs it and the
+    others help with its training.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from invdiff.engine.training.team import together
+
+        return together(lambda: _run(argv))
+    return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     before = signal.signal(signal.SIGTERM, _terminate)
     # What is worth a word of theirs is said in ours; workers inherit this, unlike a logger's level.
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    shown = warnings.showwarning
+    warnings.showwarning = partial(_warn, shown)
     try:
         asked = parse(sys.argv[1:] if argv is None else argv)
         from invdiff.app.cli import verbs
@@ -45,12 +61,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(FAILED, told)
     finally:
         signal.signal(signal.SIGTERM, before)
+        warnings.showwarning = shown
     return OK
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """SIGTERM ends a run the way Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def _warn(others: Callable[..., None], message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning of ours is one line, as an error is."""
+    if not isinstance(message, InvDiffWarning):
+        others(message, *where, **more)
+        return
+    print(f"invdiff: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _say(code: int, *problems: str) -> int:

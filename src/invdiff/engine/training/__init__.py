@@ -1,0 +1,1 @@
+"""The min step from inside: the loop, its objective, its state, and what it tells meanwhile."""

@@ -1,0 +1,163 @@
+"""What one training step draws, and the loss of it.
+
+Step n draws its whole batch from the generator that belongs to n, whoever computes it: a process
+takes its rows of the batch, so neither their number nor an interruption changes a draw.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from invdiff.core.objective import corrected_aim
+from invdiff.core.schedule import add_noise, clean_from_prediction, loss_weight
+from invdiff.core.settle import GroupModel
+from invdiff.engine.config import Config
+from invdiff.engine.generated import log_ratios
+from invdiff.engine.mixture import Mixture, Regrets, levels_of, step_owner
+from invdiff.engine.prompts import encode_known
+from invdiff.engine.training.team import Team
+from invdiff.model import adapter
+from invdiff.model.denoiser import Denoiser
+
+REGRET_EVERY = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one step (n,), noised; ``parts`` are the rows of each pass of this process.
+
+    ``target`` holds the rows of this process only, in the order of ``rows``.
+    """
+
+    chosen: torch.Tensor
+    timestep: torch.Tensor
+    dropped: torch.Tensor
+    clean: torch.Tensor
+    noisy: torch.Tensor
+    target: torch.Tensor
+    parts: tuple[torch.Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """The rows of this process."""
+        return torch.cat(self.parts)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What looking back needs: the model of each prompt's groups, and captions to draw with."""
+
+    models: Mapping[str, GroupModel]
+    captions: Mapping[str, Sequence[str]]
+
+
+class Objective:
+    """The loss of each step, with the running risks and the aims that it follows."""
+
+    def __init__(
+        self, config: Config, denoiser: Denoiser, mixture: Mixture, team: Team | None = None
+    ) -> None:
+        self.config, self.denoiser, self.mixture = config, denoiser, mixture
+        self.team = team or Team()
+        self.known = encode_known(denoiser, mixture.prompt.tolist())
+        self.regrets = Regrets(mixture.balanced)
+        self.aims: dict[str, float] = {}
+
+    def batch(self, step: int) -> Batch:
+        """Everything that ``step`` draws."""
+        section, schedule = self.config.train, self.denoiser.schedule
+        owner = step_owner(self.config.seed, step)
+        rise = min(1.0, step / section.variance_warmup) if section.variance_warmup else 1.0
+        tilt = 0.0 if section.objective == "mean" else rise * section.variance_weight
+        weights = self.mixture.weights(self.regrets, tilt, self.aims)
+        chosen = torch.multinomial(weights, section.batch, replacement=True, generator=owner)
+        levels = levels_of(section, owner)
+        timestep = (levels * (schedule.timesteps - 1)).round().long()
+        dropped = torch.rand(section.batch, generator=owner) < section.prompt_dropout
+        clean = self.mixture.latents[chosen]
+        noise = torch.randn(clean.shape, generator=owner)
+        noisy = add_noise(schedule, clean, noise, timestep)
+        parts = self.team.parts(section.batch, section.accumulate)
+        rows = torch.cat(parts)
+        target = clean[rows]
+        if section.target == "stable":
+            target = self.mixture.target(
+                schedule, noisy, timestep, chosen, dropped, weights, owner, rows
+            )
+        return Batch(chosen, timestep, dropped, clean, noisy, target, parts)
+
+    def errors(self, batch: Batch, part: int) -> torch.Tensor:
+        """Weighted squared errors (n,) of one part, with a graph for its gradient."""
+        start = sum(len(rows) for rows in batch.parts[:part])
+        rows = batch.parts[part]
+        return self._errors(batch, rows, batch.target[start : start + len(rows)])
+
+    @torch.no_grad()
+    def look(self, batch: Batch, step: int) -> None:
+        """Update the running group risks now and then; the frozen base sees the same noise."""
+        objective = self.config.train.objective
+        if objective == "mean" or step % REGRET_EVERY:
+            return
+        risk = torch.zeros(len(batch))
+        for rows in batch.parts:
+            risk[rows] = self._risk(batch, rows, relative=objective == "regret").cpu()
+        risk = self.team.sum(risk)
+        finite = torch.isfinite(risk).numpy()
+        images = batch.chosen.numpy()[finite]
+        pool, against = self.mixture.pool[images], self.mixture.against[images]
+        self.regrets.update(risk.numpy()[finite], pool, against)
+
+    def look_back(self, feedback: Feedback, step: int) -> None:
+        """Aim against the imbalance that pictures of the half-trained model still show.
+
+        The model of the inferred groups estimates it, at the scales that people sample with.
+        """
+        models = feedback.models
+        chosen = {name: models[name] for name in self.mixture.watched if name in models}
+        if not chosen:
+            return
+        scales = self.config.train.feedback_scales or [self.config.calibrate.guidance_scale]
+        seen: dict[str, list[float]] = {name: [] for name in chosen}
+        for scale in scales:
+            ratios = log_ratios(
+                self.config,
+                self.denoiser,
+                None,  # the network carries the adapter already
+                1.0,
+                chosen,
+                feedback.captions,
+                scale=scale,
+                owner=f"feedback {step} {scale:g}",
+                title=f"looking back at step {step}, scale {scale:g}",
+                spread=self.team.map,
+            )
+            for name, values in ratios.items():
+                seen[name].append(models[name].share(values))
+        for name, shares in seen.items():
+            self.aims[name] = corrected_aim(self.aims.get(name, 0.5), shares, scales)
+
+    def _risk(self, batch: Batch, rows: torch.Tensor, relative: bool) -> torch.Tensor:
+        risk = self._errors(batch, rows, batch.clean[rows])
+        if not relative:
+            return risk
+        with adapter.disabled(self.denoiser.module):
+            return risk - self._errors(batch, rows, batch.clean[rows])
+
+    def _errors(self, batch: Batch, rows: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Weighted squared errors (n,) of the clean latent that the network predicts."""
+        section = self.config.train
+        schedule, device = self.denoiser.schedule, self.denoiser.module.device
+        prompts = self.mixture.prompt[batch.chosen[rows].numpy()]
+        names = np.where(batch.dropped[rows].numpy(), "", prompts)
+        condition = self.known(names.tolist(), device)
+        noisy, timestep = batch.noisy[rows].to(device), batch.timestep[rows].to(device)
+        prediction = self.denoiser.predict(noisy, timestep, condition)
+        estimate = clean_from_prediction(schedule, prediction, noisy, timestep)
+        error = (estimate - target.to(device)).square().flatten(1).mean(1)
+        weight = loss_weight(schedule, section.loss_space, timestep, section.min_snr_gamma)
+        return weight * error

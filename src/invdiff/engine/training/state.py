@@ -1,0 +1,104 @@
+"""What a training must remember to go on to the same weights, bit for bit."""
+
+import math
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from invdiff.engine import checkpoint
+from invdiff.engine.training.average import Average
+from invdiff.engine.training.objective import Objective
+from invdiff.engine.training.scaling import Scale
+from invdiff.engine.training.team import Team
+from invdiff.errors import RunError
+from invdiff.model import adapter
+
+ADAPTER, AVERAGE = "adapter/", "average/"
+
+
+@dataclass
+class Memory:
+    """The numbers of a training: its loss curve, and the steps that were left out.
+
+    ``bad`` has those without a finite gradient and the samples in them; the last ``in_a_row`` of
+    them came one after the other.
+    """
+
+    curve: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": []})
+    validation: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": []})
+    bad: list[dict[str, Any]] = field(default_factory=list)
+    in_a_row: int = 0
+
+
+@dataclass
+class State:
+    """Everything that changes from step to step."""
+
+    objective: Objective
+    optimiser: torch.optim.Optimizer
+    average: Average
+    scale: Scale
+    memory: Memory
+
+    def save(self, folder: Path, step: int, keep: int) -> None:
+        """Write the checkpoint of ``step`` finished steps."""
+        held = {ADAPTER: adapter.state(self.objective.denoiser.module)}
+        held[AVERAGE] = self.average.state()
+        tensors = {prefix + k: v for prefix, part in held.items() for k, v in part.items()}
+        tensors |= checkpoint.pack(optimiser=self.optimiser)
+        checkpoint.save(folder, step, tensors, self._facts(), keep)
+
+    def resume(self, folder: Path | None, team: Team) -> int:
+        """Take up the newest valid checkpoint below the leader's ``folder``; its step, or 0."""
+        found = team.share(checkpoint.newest(folder) if folder else None)
+        if found is None:
+            return 0
+        tensors, facts = found
+        adapter.load_state(self.objective.denoiser.module, _part(tensors, ADAPTER))
+        self.average.load_state(_part(tensors, AVERAGE))
+        checkpoint.unpack(tensors, optimiser=self.optimiser)
+        self.objective.aims = facts["aims"]
+        self.objective.regrets.value = np.array(facts["regrets"], dtype=float).reshape(-1, 2)
+        self.scale.value, self.scale.good = facts["scale"], facts["good"]
+        for name in vars(self.memory):
+            setattr(self.memory, name, facts[name])
+        return int(facts["step"])
+
+    def require_room(self, folder: Path, keep: int) -> None:
+        """RunError if there is no room for the checkpoints, one more than are kept, and the result.
+
+        Assumes two moments for each weight: no optimiser here has more.
+        """
+        weights = sum(p.numel() * p.element_size() for p in self._parameters())
+        needed = weights * ((3 + bool(self.average.values)) * (keep + 1) + 1)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise RunError(
+                f"training needs about {_size(needed)} in {folder} for {keep} checkpoints and the "
+                f"adapter, and {_size(free)} are free: make room, or take another --out"
+            )
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def _facts(self) -> dict[str, Any]:
+        objective = self.objective
+        return {
+            "regrets": objective.regrets.value.tolist(),
+            "aims": objective.aims,
+            "scale": self.scale.value,
+            "good": self.scale.good,
+            **vars(self.memory),
+        }
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _size(count: int) -> str:
+    return f"{math.ceil(count / 2**20):,} MB"
