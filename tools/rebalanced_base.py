@@ -4,8 +4,8 @@
 
 Draws pictures of the base at guidance scale 1 until each prompt has as many of every estimated
 gender as a balanced sampler would show, and compares two sets of one size: the first pictures as
-they came, and the first ones of each gender. A guidance that changed nothing but the shares would do
-as well as the second set; the README quotes it. About five minutes a seed on one core.
+they came, and the first ones of each gender. A guidance that changed nothing but the shares would
+do as well as the second set; the README quotes it. About five minutes a seed on one core.
 """
 
 import argparse

@@ -10,11 +10,11 @@ import pytest
 import torch
 from fairlearn.metrics import MetricFrame, selection_rate
 from prdc import compute_prdc
-from tests.core.clouds import waves
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from invdiff.core import fidelity, kernel, parity
+from tests.core.clouds import waves
 
 FEW, OTHERS = waves(60, 8, 0.1), 1.2 * waves(60, 8, 0.9)
 MANY, MORE = waves(150, 6, 0.2), waves(170, 6, 1.7) + 0.4

@@ -5,6 +5,7 @@ Fewer runs than in docs/evaluation.md, with a tolerance that a broken interval f
 """
 
 import pytest
+
 from tests.core import simulated
 
 RUNS, RESAMPLES = 300, 200

@@ -4,7 +4,6 @@ import csv
 
 import numpy as np
 import pytest
-from tests.model import tiny_vision
 
 from engine.labelled_faces import export
 from engine.test_evaluate import HAT, PLAIN, small_run, write_groups
@@ -20,6 +19,7 @@ from invdiff.engine.labelling import measured
 from invdiff.engine.labelling.choose import choose, from_file
 from invdiff.engine.labelling.learn import learn, split
 from invdiff.errors import ConfigError, DataError, ModelError
+from tests.model import tiny_vision
 
 CLIP_CLASSES = 'evaluate.classes=["female = a photo of a woman", "male = a photo of a man"]'
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.model import tiny, tiny_vision
 from transformers import AutoImageProcessor, CLIPModel, SiglipModel, ViTForImageClassification
 
 from invdiff.errors import ModelError
@@ -14,6 +13,7 @@ from invdiff.model.classifying.backbone import BackboneClassifier, features
 from invdiff.model.classifying.pretrained import PretrainedClassifier
 from invdiff.model.classifying.vision import BATCH, VisionModel
 from invdiff.model.classifying.zero_shot import ZeroShotClassifier
+from tests.model import tiny, tiny_vision
 
 TEXTS = {"woman": ["a photo of a woman", "her face"], "man": ["a photo of a man"]}
 

@@ -5,8 +5,6 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from tests.core.clouds import waves
-from tests.model import tiny
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -20,6 +18,8 @@ from invdiff.errors import InvDiffError, MissingExtra, ModelError
 from invdiff.model import extractors
 from invdiff.model.extractors import common, inception, lite, towers, vgg
 from invdiff.model.extractors.common import PLAIN, Extractor, Preparation
+from tests.core.clouds import waves
+from tests.model import tiny
 
 
 def pictures(count=3, side=32, seed=0):

@@ -1,7 +1,6 @@
 """Tiny random vision models of the real transformers classes, saved as their authors would."""
 
 import torch
-from tests.model import tiny
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -14,6 +13,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from tests.model import tiny
 
 SIDE = 16
 TOWER = {

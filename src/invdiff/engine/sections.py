@@ -61,7 +61,7 @@ Strengths = Annotated[
 ]
 Trackers = Annotated[
     list[Literal["tensorboard", "wandb"]],
-    _rule(_distinct, "name each tracker only once"),
+    rule(_distinct, "name each tracker only once"),
 ]
 Window = Annotated[
     list[Share],

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from invdiff.data.plain import Gallery
 from invdiff.data.samples import Pictures
 from invdiff.engine.processes import automatic
-from invdiff.engine.shards import Tensors, cached
+from invdiff.engine.sealed import Tensors
+from invdiff.engine.shards import cached
 from invdiff.model import extractors
 from invdiff.model.extractors import Extractor, Preparation
 
