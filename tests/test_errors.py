@@ -64,7 +64,8 @@ def test_help_loads_nothing_heavy():
 
 def test_public_names():
     assert invdiff.__version__ == "0.1.0"
-    assert set(dir(invdiff)) == {"Config", "Run", "__version__", "attach", "detach", "export"}
+    names = {"Config", "Run", "__version__", "attach", "detach", "evaluate_folders", "export"}
+    assert set(dir(invdiff)) == names
     assert invdiff.Config().train.steps > 0
     with pytest.raises(AttributeError, match="no attribute 'Rum'"):
         _ = invdiff.Rum

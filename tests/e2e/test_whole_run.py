@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 import tiny_world
 from invdiff import Run
 from invdiff.app.cli import main
-from invdiff.engine import checkpoint, models, shards
+from invdiff.engine import checkpoint, models, sealed
 from invdiff.engine.config import dump
 from invdiff.engine.files import read_json
 from invdiff.engine.stages import STAGES
@@ -82,6 +82,8 @@ def test_every_file_of_the_documents_is_there(finished):
     for name in names:
         if name == "quarantine.json":
             assert not (finished / name).exists()  # nothing was left out
+        elif name == "previews/":
+            assert not (finished / name).exists()  # nobody asked for any
         elif name == "stages/<stage>.json":
             assert sorted(p.stem for p in (finished / "stages").iterdir()) == sorted(STAGES)
         elif name.endswith("/"):
@@ -288,7 +290,7 @@ def test_a_full_disk_while_sampling(command, finished, tmp_path, capfd, monkeypa
     assert (run / "report.html").is_file()
 
 
-@pytest.mark.parametrize("module", [shards, checkpoint])
+@pytest.mark.parametrize("module", [sealed, checkpoint])
 def test_a_full_disk_as_safetensors_tells_it(command, tmp_path, capfd, monkeypatch, module):
     """Its exception is no OSError."""
 

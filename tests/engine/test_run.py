@@ -15,6 +15,7 @@ from invdiff.engine import config as configuration
 from invdiff.engine import files, stages
 from invdiff.engine.run import STAGES, RunFolder
 from invdiff.engine.stages import FILES, TOUCHES, touched
+from invdiff.engine.training import log
 from invdiff.errors import RunError
 
 
@@ -203,6 +204,8 @@ def test_every_file_that_a_stage_touches_belongs_to_a_stage():
         for stage in ("discover", "measure", "train", "calibrate", "sample", "evaluate")
         for name in re.findall(r'run\.path / "([^"]+)"', (sources / f"{stage}.py").read_text())
     }
+    rooms = "".join(path.read_text() for path in sorted((sources / "training").glob("*.py")))
+    names |= set(re.findall(r'\brun / "([^"]+)"', rooms)) | {log.FILE, *log.TRACKERS}
     assert len(names) >= 10
     assert names == {name for files in FILES.values() for name in files} - {"report.html"}
 

@@ -433,10 +433,13 @@ def test_the_second_signal_ends_it_at_once(discovered, monkeypatch):
         pytest.fail("it went on")
 
     monkeypatch.setattr(Trainer, "step", step)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(run)
-    assert signal.getsignal(signal.SIGINT) == before
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not (run.path / "checkpoints").exists()
 
 

@@ -1,6 +1,7 @@
 """Tensors on the disk that say what they were made from and whether they are what was written.
 
-The header of each file holds ``about`` (JSON: model, settings, data) and a SHA-256 of the tensors.
+The header of each file holds ``about`` (model, settings, data) and a SHA-256 of the tensors, as one
+JSON value: safetensors writes several in any order, and equal contents are to be equal bytes.
 A file that was altered, or that is about something else, is as good as none: it is made again.
 """
 
@@ -19,11 +20,12 @@ from invdiff.engine.files import write_with
 
 Tensors = dict[str, torch.Tensor]
 About = Mapping[str, Any]
+SEAL = "invdiff"
 
 
 def write_sealed(path: Path, tensors: Tensors, about: About) -> None:
     """Write the file whole or not at all."""
-    header = {"about": canonical(about), "sha256": digest(tensors)}
+    header = {SEAL: canonical({"about": about, "sha256": digest(tensors)})}
     write_with(path, partial(save_file, tensors, metadata=header))
 
 
@@ -31,20 +33,20 @@ def read_sealed(path: Path, about: About) -> Tensors | None:
     """The tensors, or None: there is no file, it is damaged, altered, or about something else."""
     try:
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            if header.get("about") != canonical(about):
+            seal = json.loads((file.metadata() or {}).get(SEAL, "{}"))
+            if canonical(seal.get("about", {})) != canonical(about):
                 return None
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, ValueError):
         return None
-    return tensors if header.get("sha256") == digest(tensors) else None
+    return tensors if seal.get("sha256") == digest(tensors) else None
 
 
 def read_about(path: Path) -> dict[str, Any] | None:
     """What a file says it is about; None if it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})["about"])
+            about: dict[str, Any] = json.loads((file.metadata() or {})[SEAL])["about"]
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
     return about
