@@ -31,7 +31,10 @@ KINDS = ["two hills", "one hill", "long tail", "few values", "far from zero", "s
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("min_share", [0.0, 0.02, 0.3])
-def test_the_cut_is_that_of_the_exact_split(kind, min_share):
+@pytest.mark.parametrize("bins", [4, 4096])
+def test_the_cut_is_that_of_the_exact_split(kind, min_share, bins, monkeypatch):
+    """Few bins: the best cut is then inside one, not at its edge."""
+    monkeypatch.setattr(streams, "BINS", bins)
     for seed in range(4):
         values = scores(kind, seed=seed)
         cut = exact_cut(in_chunks(values, 700), min_share)
