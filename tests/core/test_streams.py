@@ -41,6 +41,20 @@ def test_the_cut_is_that_of_the_exact_split(kind, min_share, bins, monkeypatch):
         assert np.array_equal(values > cut, exact_split(values, min_share)), (kind, seed)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_cut_inside_a_bin_beats_its_bound(kind):
+    values = np.sort(scores(kind))
+    count, edges = len(values), np.unique(np.quantile(values, np.linspace(0, 1, 9)[1:-1]))
+    counts, sums, low, high = streams._bins(in_chunks(values, 700), edges, values.mean())
+    before, below = streams._starts(counts), streams._starts(sums)
+    bound = streams._bound(before, below, counts, sums, low, high, count)
+    sizes = np.arange(1, count + 1)
+    between = streams._between(sizes, np.cumsum(values - values.mean()), count)
+    for k in np.flatnonzero(counts):
+        inside = between[before[k] : before[k + 1]].max()
+        assert inside <= bound[k] * (1 + 1e-9) + 1e-12, k
+
+
 def test_few_bins_are_looked_into(monkeypatch):
     """Else memory grows with the scores."""
     looked, gather = [], streams._gather
