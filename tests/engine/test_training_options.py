@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from invdiff.app import cli
+from invdiff.engine import checkpoint
 from invdiff.engine.files import read_json
 from invdiff.engine.mixture import levels_of, step_owner
 from invdiff.engine.models import ModelRef, _load, load_pipeline
@@ -481,6 +485,8 @@ def test_interruptions_at_a_save_twice_between_saves_and_at_the_end(
             with pytest.raises(KeyboardInterrupt):
                 train(world.open(run.path, *STEPS))
     again = world.open(run.path, *STEPS)
+    if moments == (4,):
+        monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made again"))
     train(again)
     assert distance(weights(again), weights(plain)) == 0
     assert record(again) == record(plain)
@@ -513,3 +519,42 @@ def test_a_disk_without_room_is_refused_before_the_work(discovered, monkeypatch)
     monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made"))
     with pytest.raises(RunError, match=r"needs about 1 MB .* 1 MB are free: make room"):
         train(run)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MB, where this user may mount one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    world, finished, plain, small_disk, monkeypatch, capfd
+):
+    run = world.open(copy_of(finished, small_disk / "run", "train"), *STEPS, "train.save_every=1")
+    filler, original = small_disk / "filler", Trainer.step
+
+    def step(self, number):
+        if number == 2:
+            with suppress(OSError), filler.open("wb", buffering=0) as handle:
+                while True:
+                    handle.write(bytes(2**12))
+        return original(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", step)
+        assert cli.main(["train", "--out", str(run.path)]) == 1
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("invdiff:")]
+    assert len(said) == 1
+    assert "the disk is full" in said[0]
+    kept = sorted((run.path / "checkpoints").iterdir())
+    assert [path.name for path in kept] == ["step-0000001", "step-0000002"]
+    assert all(map(checkpoint.is_valid, kept))
+    filler.unlink()
+    assert cli.main(["train", "--out", str(run.path)]) == 0
+    assert distance(weights(run), weights(plain)) == 0
