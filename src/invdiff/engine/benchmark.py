@@ -95,11 +95,9 @@ def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -
 
 
 def settings(name: str, row: str, seed: int, processes: int = 1) -> Config:
-    """The settings of one row and seed."""
-    return configuration.preset(
-        name,
-        [f"seed={seed}", f"processes={processes}", IMAGES, *ROWS[row], "report.title='Benchmark'"],
-    )
+    """The settings of one row and seed; rows run beside each other, so each trains alone."""
+    alone = [f"seed={seed}", f"processes={processes}", "train.processes=1"]
+    return configuration.preset(name, [*alone, IMAGES, *ROWS[row], "report.title='Benchmark'"])
 
 
 def folder_of(out: Path, row: str, seed: int) -> Path:
