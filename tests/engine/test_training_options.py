@@ -19,7 +19,7 @@ from invdiff.engine import checkpoint
 from invdiff.engine.files import read_json
 from invdiff.engine.mixture import levels_of, step_owner
 from invdiff.engine.models import ModelRef, _load, load_pipeline
-from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, train
+from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, team_size, train
 from invdiff.engine.training import state
 from invdiff.engine.training.average import Average
 from invdiff.engine.training.log import FILE
@@ -185,6 +185,17 @@ def test_a_pipeline_object_stays_in_its_process(discovered, world):
     run.pipeline = denoiser(world).pipeline
     with pytest.raises(RunError, match=r"pipeline object.*train\.processes = 1"):
         train(run)
+
+
+def test_an_automatic_number_of_processes_is_one_that_is_possible(world, monkeypatch):
+    here = ModelRef("faces", "cpu", "float32")
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert team_size(world.config("train.processes=0"), here) == 2
+    assert team_size(world.config("train.processes=0", "train.accumulate=3"), here) == 1
+    assert team_size(world.config("train.processes=0"), denoiser(world).pipeline) == 1
+    assert team_size(world.config("train.processes=3"), here) == 3
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert team_size(world.config("train.processes=0"), here) == 1
 
 
 # Optimisers

@@ -55,9 +55,10 @@ class Config(Section):
         if problem := impossible(self.evaluate, embedded):
             raise ValueError(problem)
         train = self.train
-        if train.processes * train.accumulate > train.batch:
+        processes = max(1, train.processes)
+        if processes * train.accumulate > train.batch:
             raise ValueError(
-                f"train.accumulate: {train.processes} processes in {train.accumulate} parts each "
+                f"train.accumulate: {processes} processes in {train.accumulate} parts each "
                 f"leave no image of a batch of {train.batch} for each part; lower one of them"
             )
         return self

@@ -225,8 +225,12 @@ class TrainSection(Section):
         [],
         description="Guidance scales of those pictures; empty for the calibration's scale alone.",
     )
-    processes: Whole = Field(
-        1, le=256, description="Processes that share each batch; torchrun sets its own number."
+    processes: int = Field(
+        1,
+        ge=0,
+        le=256,
+        description="Processes that share each batch; 0 is 2 on a CPU of several cores, else 1. "
+        "torchrun sets its own number.",
     )
     accumulate: Whole = Field(
         1, description="Parts in which a process takes its share of a batch: less memory, slower."

@@ -24,6 +24,7 @@ from invdiff.engine.generated import load_models
 from invdiff.engine.measure import encode, open_run_samples
 from invdiff.engine.mixture import Mixture
 from invdiff.engine.models import ModelRef, Source, resolve, source_of
+from invdiff.engine.processes import automatic
 from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder
 from invdiff.engine.training.loop import Trainer
@@ -64,7 +65,7 @@ def fit(run: RunFolder) -> dict[str, Any]:
     config, source = run.config, source_of(run)
     mixture, held = split(config, load_mixture(run))
     feedback = load_feedback(run)
-    with assembled(config.train.processes) as team:
+    with assembled(team_size(config, source)) as team:
         if team.size > 1:
             _require_reference(source)
             team.ask(help_train, config, source)
@@ -77,6 +78,17 @@ def fit(run: RunFolder) -> dict[str, Any]:
             adapter.save(denoiser.module, run.path / "adapter", settings)
     record["seconds"] = round(time.monotonic() - started, 1)
     return record
+
+
+def team_size(config: Config, source: Source) -> int:
+    """How many processes train: as many as asked for, and what fits where that is automatic.
+
+    A pipeline object stays in the process that made it.
+    """
+    section = config.train
+    if section.processes or not isinstance(source, ModelRef):
+        return section.processes or 1
+    return min(automatic(0, source.device), section.batch // section.accumulate)
 
 
 def help_train(team: Team, config: Config, source: ModelRef) -> None:
