@@ -39,6 +39,30 @@ def test_workers_do_every_shard_once(capfd, quiet):
     assert titles(capfd.readouterr().err) == ({"outer"} if quiet else {"inner", "outer"})
 
 
+def workers_of(count, *, wait=0.1):
+    done = processes.run_shards(work, [wait] * count, processes=2, title="outer")
+    return {pid for _, (_, pid) in done}
+
+
+def test_kept_workers_do_the_next_pass_as_well():
+    assert not workers_of(2) & workers_of(2)
+    with processes.kept_workers():
+        with processes.kept_workers():
+            first = workers_of(2)
+        again = workers_of(4)
+        assert again
+        assert again <= first
+    assert not workers_of(2) & first
+
+
+def test_workers_are_not_kept_after_a_failure():
+    with processes.kept_workers():
+        first = workers_of(2)
+        with pytest.raises(ValueError, match="no time"):
+            list(processes.run_shards(fail_or_sleep, [0, 600], processes=2, title="outer"))
+        assert not workers_of(2) & first
+
+
 def fail_or_sleep(seconds):
     if not seconds:
         raise ValueError("no time")

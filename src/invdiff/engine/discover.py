@@ -20,6 +20,7 @@ from invdiff.engine.estimators import Evidence, estimate
 from invdiff.engine.files import write_json, write_parquet, write_with
 from invdiff.engine.findings import findings
 from invdiff.engine.measure import Measured, measure, open_run_samples
+from invdiff.engine.processes import kept_workers
 from invdiff.engine.prompt_groups import Grouped, group_prompts
 from invdiff.engine.run import RunFolder
 
@@ -32,7 +33,8 @@ def discover(run: RunFolder) -> None:
         return
     with run.stage("discover") as stage:
         grouped = group_prompts(run, open_run_samples(run))
-        measured = measure(run, grouped.samples)
+        with kept_workers():
+            measured = measure(run, grouped.samples)
         grouping, again = infer(run, grouped.samples, measured)
         write_results(run, grouped, measured, grouping, again)
         found = [name for name, verdict in grouping.verdicts.items() if verdict.found]

@@ -2,7 +2,8 @@
 
 A shard's result depends on the shard alone, so the number of processes changes the time and
 nothing else. Workers run torch on one thread: two OpenMP threads on a shared core are slower than
-one. Ctrl-C reaches the parent only; what workers have written by then stays.
+one. Ctrl-C reaches the parent only; what workers have written by then stays. A worker imports
+libraries and loads the model for seconds, so within :func:`kept_workers` it stays for more passes.
 """
 
 import os
@@ -25,6 +26,9 @@ Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
 START = "spawn"  # a fork would share threads, locks and a GPU's context with its parent
+
+_kept: dict[tuple[int, bool], ProcessPoolExecutor] | None = None
+"""Pools that wait for the next pass, by what they were made with; None: no pool stays."""
 
 
 def automatic(requested: int, device: str) -> int:
@@ -106,22 +110,59 @@ def _results(
     if processes <= 1 and not quiet:
         yield from ((shard, work(shard)) for shard in shards)
         return
-    pool = ProcessPoolExecutor(max(1, processes), get_context(START), start_worker, (quiet,))
+    pool = _pool(max(1, processes), quiet)
     try:
         with held_back(signal.SIGINT):
             futures = {pool.submit(work, shard): shard for shard in shards}
         for future in as_completed(futures):
             yield futures[future], future.result()
-        pool.shutdown()
+        if _kept is None:
+            pool.shutdown()
     except BrokenProcessPool:
+        _forget(pool)
         pool.shutdown(wait=False, cancel_futures=True)
         raise RunError(
             "a worker process was killed, perhaps because memory ran out: run the same command "
             "again to go on, with fewer processes or smaller batches"
         ) from None
     except BaseException:
-        # Nobody waits for shards that may take minutes: after Ctrl-C the next run does them.
-        for worker in (pool._processes or {}).values():
-            worker.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
+        _forget(pool)
+        _dismiss(pool)
         raise
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """Workers that a pass has started stay for the next ones; all end together."""
+    global _kept
+    if _kept is not None:
+        yield
+        return
+    _kept = {}
+    try:
+        yield
+    finally:
+        pools, _kept = list(_kept.values()), None
+        for pool in pools:
+            pool.shutdown()
+
+
+def _pool(processes: int, quiet: bool) -> ProcessPoolExecutor:
+    known = {} if _kept is None else _kept
+    if (processes, quiet) not in known:
+        context = get_context(START)
+        known[processes, quiet] = ProcessPoolExecutor(processes, context, start_worker, (quiet,))
+    return known[processes, quiet]
+
+
+def _forget(pool: ProcessPoolExecutor) -> None:
+    """No pass gets this pool again."""
+    for key in [key for key, kept in (_kept or {}).items() if kept is pool]:
+        del (_kept or {})[key]
+
+
+def _dismiss(pool: ProcessPoolExecutor) -> None:
+    """Nobody waits for shards that may take minutes: after Ctrl-C the next run does them."""
+    for worker in (pool._processes or {}).values():
+        worker.terminate()
+    pool.shutdown(wait=False, cancel_futures=True)

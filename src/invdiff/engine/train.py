@@ -24,7 +24,7 @@ from invdiff.engine.generated import load_models
 from invdiff.engine.measure import encode, open_run_samples
 from invdiff.engine.mixture import Mixture
 from invdiff.engine.models import ModelRef, Source, resolve, source_of
-from invdiff.engine.processes import automatic
+from invdiff.engine.processes import automatic, kept_workers
 from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder
 from invdiff.engine.training.loop import Trainer
@@ -42,7 +42,8 @@ def train(run: RunFolder) -> None:
         return
     with run.stage("train") as stage:
         record = fit(run)
-        found = calibrate(run)
+        with kept_workers():
+            found = calibrate(run)
         adapter.write_settings(run.path / "adapter", **_how_to_use(run, found))
         write_json(run.path / "adapter" / "calibration.json", found)
         write_json(run.path / "training.json", record)
