@@ -8,6 +8,7 @@ from report_fixture import write_run
 from invdiff.app.cli import main
 from invdiff.engine import benchmark as bench
 from invdiff.engine.files import write_json, write_text
+from invdiff.engine.suites import OURS
 
 NOTE = "Means over 2 seeds."
 
@@ -18,13 +19,13 @@ def out(tmp_path, monkeypatch):
     out = tmp_path / "out"
     run = write_run(tmp_path, per_prompt=8)
     for seed in range(2):
-        shutil.copytree(run.path, bench.folder_of(out, bench.OURS, seed))
+        shutil.copytree(run.path, bench.folder_of(out, OURS, seed))
 
-    def benchmark(name, seeds, out):
+    def benchmark(name, seeds, out, suite):
         bias = {"value": 0.08, "low": 0.05, "high": 0.11}
         for seed in range(seeds):
             rows = [{"name": f"row beside seed {seed}", "scale": 1.0, "bias": bias}]
-            folder = bench.folder_of(out, bench.OURS, seed)
+            folder = bench.folder_of(out, OURS, seed)
             write_json(folder / "comparison.json", {"rows": rows, "note": NOTE})
         return write_text(out / "table.md", f"| {name} |\n")
 
@@ -40,7 +41,7 @@ def test_the_reports_show_the_other_rows(out, capsys):
         assert told.splitlines()[0] == "| faces |"
         assert f"table: {out / 'table.md'}" in told
         assert f"report: {out / 'report.html'}" in told
-        reports = [bench.folder_of(out, bench.OURS, seed) / "report.html" for seed in range(2)]
+        reports = [bench.folder_of(out, OURS, seed) / "report.html" for seed in range(2)]
         text = (out / "report.html").read_text()
         assert text == reports[0].read_text()
         for seed, report in enumerate(reports):

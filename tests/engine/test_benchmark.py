@@ -1,25 +1,33 @@
 """The benchmark around its runs: what it refuses, skips, shares and keeps."""
 
 import os
+import re
 
 import pytest
 from made_up import arm, ours, write_run
 
 from invdiff.engine import benchmark as bench
+from invdiff.engine import config as configuration
 from invdiff.engine.files import read_json, write_json
 from invdiff.engine.run import STAGES, RunFolder
+from invdiff.engine.suites import ORACLE, OURS, ROWS, SUFFIX, SUITES
 from invdiff.errors import ConfigError, RunError
 
+CONTROLS = SUITES["controls"]
+TABLES = ("table.md", "table.csv", "summary.json")
+READ = {"text": ", diverse", "words": 1, "known": 0, "prompts": 4, "cut": 0}
 
-def finish(out, seeds, stages=STAGES[:-1]):
+
+def finish(out, seeds, stages=STAGES[:-1], rows=CONTROLS):
     """Every run of the benchmark, as if it had been done."""
-    for row in bench.ROWS:
+    for row in rows:
         for seed in range(seeds):
             run = bench.open_run((str(out), "faces", row, seed))
-            guided = {"guided": {"1.0": arm(0.3, 0.7), "2.5": arm(0.4, 0.8)}}
-            write_run(run.path, ours() if row == bench.OURS else guided)
+            drawn = {ROWS[row].arm: {"1.0": arm(0.3, 0.7), "2.5": arm(0.4, 0.8)}}
+            write_run(run.path, ours() if row == OURS else drawn)
             for stage in stages:
-                write_json(run.path / "stages" / f"{stage}.json", {"stage": stage})
+                facts = {"stage": stage} | ({"prompt_suffix": READ} if row == SUFFIX else {})
+                write_json(run.path / "stages" / f"{stage}.json", facts)
 
 
 def test_unknown_names_are_answered_with_the_known(tmp_path):
@@ -36,7 +44,7 @@ def test_at_least_one_seed(tmp_path, seeds):
 
 def test_only_the_estimator_tells_the_oracle_from_the_method():
     method, oracle = (
-        bench.settings("faces", row, 3).model_dump() for row in (bench.OURS, "label oracle")
+        bench.settings("faces", row, 3).model_dump() for row in (OURS, "label oracle")
     )
     assert method["seed"] == 3
     changed = {(s, k) for s in method if isinstance(method[s], dict) for k in method[s]}
@@ -45,8 +53,8 @@ def test_only_the_estimator_tells_the_oracle_from_the_method():
 
 
 def test_rows_have_folders_of_their_own(tmp_path):
-    folders = {bench.folder_of(tmp_path, row, seed) for row in bench.ROWS for seed in range(3)}
-    assert len(folders) == len(bench.ROWS) * 3
+    folders = {bench.folder_of(tmp_path, row, seed) for row in ROWS for seed in range(3)}
+    assert len(folders) == len(ROWS) * 3
     assert all(" " not in folder.name for folder in folders)
 
 
@@ -59,10 +67,10 @@ def test_what_is_done_is_only_written_up(tmp_path, capfd):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert not (tmp_path / "benchmark.json").exists()
     names = {row["name"] for row in read_json(tmp_path / "summary.json")["rows"]}
-    assert names == {"base", *bench.ROWS}
+    assert names == {"base", *CONTROLS}
     for seed in range(2):
-        beside = read_json(bench.folder_of(tmp_path, bench.OURS, seed) / "comparison.json")
-        assert len(beside["rows"]) == 2 * (1 + len(bench.ROWS))
+        beside = read_json(bench.folder_of(tmp_path, OURS, seed) / "comparison.json")
+        assert len(beside["rows"]) == 2 * (1 + len(CONTROLS))
 
 
 def test_only_what_is_left_is_run(tmp_path, monkeypatch):
@@ -82,8 +90,8 @@ def test_only_what_is_left_is_run(tmp_path, monkeypatch):
 
 
 def test_a_run_with_other_settings_is_refused(tmp_path):
-    folder = bench.folder_of(tmp_path, bench.OURS, 0)
-    other = bench.settings("faces", bench.OURS, seed=5)
+    folder = bench.folder_of(tmp_path, OURS, 0)
+    other = bench.settings("faces", OURS, seed=5)
     with RunFolder.open(folder, other).stage("discover"):
         pass
     with pytest.raises(RunError, match=r"with other settings: seed \(5 -> 0\)"):
@@ -135,3 +143,80 @@ def test_time_adds_up_over_sessions_and_survives_an_interruption(tmp_path, monke
     with bench.timed(path):
         pass
     assert read_json(path)["wall_seconds"] == 42
+
+
+# Suites
+
+
+def changed(first, second):
+    """The settings in which two rows differ."""
+    one, other = (configuration.flatten(bench.settings("faces", row, 0)) for row in (first, second))
+    return {key for key in one if one[key] != other[key]}
+
+
+def test_unknown_suites_are_answered_with_the_known(tmp_path):
+    with pytest.raises(ConfigError, match="no suite 'all': one of controls, baselines"):
+        bench.benchmark("faces", 1, tmp_path / "out", "all")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_suite_has_the_method_to_compare_with(suite):
+    assert OURS in SUITES[suite]
+    assert set(SUITES[suite]) <= set(ROWS)
+
+
+def test_the_balanced_fine_tune_is_the_oracle_under_the_plain_mean_loss():
+    assert changed("balanced fine-tune", ORACLE) == {
+        "calibrate.strengths",
+        "sample.strength",
+        "train.feedback",
+        "train.objective",
+        "train.target",
+    }
+    train = bench.settings("faces", "balanced fine-tune", 0).train
+    assert (train.objective, train.target, train.feedback) == ("mean", "sample", [])
+
+
+@pytest.mark.parametrize("name", ["faces", "faces-quick"])
+def test_the_suffix_is_the_one_of_the_preset(name):
+    asked = configuration.preset(name).baselines.prompt_suffix
+    suffixed = bench.settings(name, SUFFIX, 0)
+    assert (suffixed.sample.prompt_suffix, suffixed.sample.arms) == (asked, ["base"])
+    assert suffixed.train.steps == 0
+    others = {bench.settings(name, row, 0).sample.prompt_suffix for row in set(ROWS) - {SUFFIX}}
+    assert others == {""}
+
+
+def test_a_second_suite_takes_the_rows_that_are_there(tmp_path, monkeypatch):
+    finish(tmp_path, 2)
+    bench.benchmark("faces", 2, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in TABLES}
+    asked = []
+
+    def run_rows(left, jobs, after_each):
+        after_each()
+        asked.extend(left)
+        finish(tmp_path, 2, rows={row for _, _, row, _ in left})
+
+    monkeypatch.setattr(bench, "run_rows", run_rows)
+    table = bench.benchmark("faces", 2, tmp_path, "baselines")
+    new = set(SUITES["baselines"]) - set(CONTROLS)
+    assert {(row, seed) for _, _, row, seed in asked} == {(r, s) for r in new for s in (0, 1)}
+    assert table == tmp_path / "baselines" / "table.md"
+    assert {name: (tmp_path / name).read_bytes() for name in TABLES} == before
+    assert not (tmp_path / "benchmark.json").exists()
+    rows = {row["name"] for row in read_json(table.with_name("summary.json"))["rows"]}
+    assert rows == {"base", *SUITES["baselines"]}
+
+
+def test_older_runs_without_the_new_settings_are_taken(tmp_path):
+    run = bench.open_run((str(tmp_path), "faces", OURS, 0))
+    with run.stage("discover"):
+        pass
+    text = (run.path / "config.toml").read_text()
+    old = re.sub(r'\n\[baselines\]\nprompt_suffix = .*\n|prompt_suffix = ""\n', "", text)
+    assert "prompt_suffix" not in old
+    (run.path / "config.toml").write_text(old)
+    again = bench.open_run((str(tmp_path), "faces", OURS, 0))
+    assert again.done("discover")

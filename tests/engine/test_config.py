@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import invdiff
 from data.tiny_archives import make
 from invdiff.engine import config as configuration
-from invdiff.engine.benchmark import ROWS
 from invdiff.engine.files import read_parquet
 from invdiff.engine.plan import plan
 from invdiff.engine.prepare import BENCHMARKS, prepare
 from invdiff.engine.sections import EMBEDDED_SETS
+from invdiff.engine.suites import ROWS
 from invdiff.errors import ConfigError
 
 PACKAGE = Path(invdiff.__file__).parent
@@ -132,7 +132,7 @@ def test_presets_of_benchmarks_are_as_published(name):
     assert train.variance_weight == 1
     assert (sample.images_per_prompt, sample.steps) == (512, 50)
     assert config.calibrate.guidance_scale == max(sample.guidance_scales) == 7.5
-    beside = configuration.preset(name, ROWS["reference recipe"])
+    beside = configuration.preset(name, ROWS["reference recipe"].changes)
     assert beside.discover.estimator == beside.train.objective == "reference"
 
 
@@ -182,7 +182,8 @@ def test_override_values(text, value):
         ("train.steps", "100", "must be a whole number"),
         ("train.steps", 1.0, "must be a whole number"),
         ("train.steps", True, "must be a whole number"),
-        ("train.steps", 0, "must be at least 1"),
+        ("train.steps", -1, "must be at least 0"),
+        ("train.rank", 0, "must be at least 1"),
         ("train.batch", 3, "must be even"),
         ("train.learning_rate", float("nan"), "must be a finite number"),
         ("train.learning_rate", 0, "must be greater than 0"),
@@ -301,7 +302,7 @@ def test_settings_cannot_be_changed_in_place():
 
 def test_the_schema_knows_ranges():
     steps = configuration.schema()["$defs"]["TrainSection"]["properties"]["steps"]
-    assert steps["minimum"] == 1
+    assert steps["minimum"] == 0
     assert steps["description"]
 
 

@@ -9,9 +9,9 @@ from made_up import ANYBODY, BAND, HAT, arm, ours, write_run
 
 from invdiff.engine import averages, tables
 from invdiff.engine.files import read_json, write_json
+from invdiff.engine.suites import ORACLE, OURS
 from invdiff.errors import RunError
 
-OURS = "inferred groups"
 DASH = "\N{EN DASH}"
 
 
@@ -26,7 +26,7 @@ def rows(tmp_path):
     write_run(tmp_path / "a1", ours(0.1, 0.5), (True, True, False), (0.7, None, 0.6), 0.5)
     write_run(tmp_path / "b", oracle())
     found = [tables.read(tmp_path / f"a{seed}", OURS, seed) for seed in (0, 1)]
-    return found + [tables.read(tmp_path / "b", tables.ORACLE, seed) for seed in (0, 1)]
+    return found + [tables.read(tmp_path / "b", ORACLE, seed) for seed in (0, 1)]
 
 
 def table_of(text, first):
@@ -65,7 +65,7 @@ def test_the_headline_is_means_over_seeds(rows):
 
 def test_the_comparison_has_every_row_at_every_scale(rows):
     found = tables.comparison(rows, OURS)
-    names = ["base", OURS, tables.ORACLE]
+    names = ["base", OURS, ORACLE]
     expected = [(name, scale) for scale in (1.0, 2.5) for name in names]
     assert [(entry["name"], entry["scale"]) for entry in found["rows"]] == expected
     guided = found["rows"][1]
@@ -79,7 +79,7 @@ def test_the_page_shows_both_tables(rows, tmp_path):
     write_json(tmp_path / "benchmark.json", {"wall_seconds": 600.4})
     text = tables.write(tmp_path, rows, OURS).read_text()
     shown = table_of(text, "row")
-    assert list(shown) == ["base", OURS, tables.ORACLE]
+    assert list(shown) == ["base", OURS, ORACLE]
     assert shown[OURS] == {
         "row": OURS,
         "Bias, scale 1": "0.15 [0.11, 0.17]",
@@ -136,7 +136,7 @@ def test_the_csv_has_a_line_for_each_row_seed_and_scale(rows, tmp_path):
     with (tmp_path / "table.csv").open(newline="") as handle:
         lines = list(csv.DictReader(handle))
     keys = [(line["row"], line["seed"], line["scale"]) for line in lines]
-    names = ("base", OURS, tables.ORACLE)
+    names = ("base", OURS, ORACLE)
     assert keys == [(n, s, w) for n in names for s in ("0", "1") for w in ("1.0", "2.5")]
     guided = lines[keys.index((OURS, "1", "1.0"))]
     assert float(guided["bias.value"]) == pytest.approx(0.2)
@@ -164,7 +164,7 @@ def test_a_seed_without_guided_pictures_is_said_and_no_zero(tmp_path):
 
 def test_a_row_with_fewer_seeds_says_so(rows, tmp_path):
     some = rows[:3]
-    expected = ["base", OURS, f"{tables.ORACLE} (1 of 2 seeds)"]
+    expected = ["base", OURS, f"{ORACLE} (1 of 2 seeds)"]
     assert [row["name"] for row in tables.comparison(some, OURS)["rows"]] == expected * 2
     assert list(table_of(tables.write(tmp_path, some, OURS).read_text(), "row")) == expected
     assert tables.headline(some, OURS)["bias_oracle"] == pytest.approx(0.05)

@@ -23,11 +23,11 @@ class Line:
 
 
 def lines(rows: Sequence[Run], ours: str) -> list[Line]:
-    """The base model as the runs ``ours`` drew it, then the guided model of each row."""
-    names = dict.fromkeys(run["row"] for run in rows)
+    """The base model as the runs ``ours`` drew it, then each row's own arm."""
+    names = {run["row"]: run["arm"] for run in rows}
     return [
         _line(rows, ours, "base", called=BASE),
-        *(_line(rows, name, "guided", called=name) for name in names),
+        *(_line(rows, name, arm, called=name) for name, arm in names.items()),
     ]
 
 
@@ -72,6 +72,25 @@ def figures(line: Line, scale: str) -> dict[str, Any]:
         "frechet": _mean(entries, "frechet", "balanced", "value"),
         "recall": _mean(entries, "recall", "value"),
         "coverage": _mean(entries, "coverage", "value"),
+    }
+
+
+def ends(line: Line, scale: str) -> dict[str, dict[str, float | None]]:
+    """What stands beside the means of :func:`figures`, Bias aside, as ``low`` and ``high``.
+
+    Fidelity has the mean of the seeds' own intervals. The distance to the balanced set, recall and
+    coverage have none of their own: theirs are the lowest and the highest seed.
+    """
+    entries = [arm.get(scale, {}) for arm in line.arms]
+    own = {key: _mean(entries, "fidelity", key) for key in ("low", "high")}
+    over = {
+        "frechet": list(at(entries, "frechet", "balanced", "value")),
+        "recall": list(at(entries, "recall", "value")),
+        "coverage": list(at(entries, "coverage", "value")),
+    }
+    return {"fidelity": own} | {
+        name: {"low": min(known, default=None), "high": max(known, default=None)}
+        for name, known in over.items()
     }
 
 

@@ -1,9 +1,10 @@
-"""The benchmark: the default recipe beside the label oracle and the rows that must do nothing.
+"""The benchmark: the default recipe beside the other rows of a suite.
 
 ``benchmark("faces", seeds, out)`` makes one run folder for each row and seed below ``out``, all of
-them resumable, and writes ``table.md``, ``table.csv`` and ``summary.json``.
+them resumable, and writes ``table.md``, ``table.csv`` and ``summary.json``. Suites share the runs.
 """
 
+import json
 import os
 import shutil
 import time
@@ -12,8 +13,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from invdiff.engine import alternatives, tables
 from invdiff.engine import config as configuration
-from invdiff.engine import tables
 from invdiff.engine.config import Config
 from invdiff.engine.discover import discover
 from invdiff.engine.evaluate import evaluate
@@ -23,39 +24,24 @@ from invdiff.engine.processes import automatic, run_shards
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import sample
 from invdiff.engine.sections import EMBEDDED_SETS
+from invdiff.engine.suites import OURS, ROWS, SUFFIX, SUITES
 from invdiff.engine.train import train
 from invdiff.errors import ConfigError
 
-OURS = "inferred groups"
-FIXED = ["sample.strength=1.0", "calibrate.strengths=[1.0]", "train.feedback=[]"]
 IMAGES = "sample.images_per_prompt=400"
-GUIDED = ["sample.arms=['guided']"]
-ROWS: dict[str, list[str]] = {
-    OURS: [],
-    tables.ORACLE: ["discover.estimator='labels'", *GUIDED],
-    "no groups": ["discover.estimator='none'", *FIXED, *GUIDED],
-    "random groups": ["discover.estimator='random'", *FIXED, *GUIDED],
-    "reference recipe": [
-        "discover.estimator='reference'",
-        "train.objective='reference'",
-        "train.loss_space='epsilon'",
-        "train.target='sample'",
-        *FIXED,
-        *GUIDED,
-    ],
-}
+CONTROLS = next(iter(SUITES))
 
 Job = tuple[str, str, str, int]
 """Root folder, name of the benchmark, row and seed."""
 
 
-def benchmark(name: str, seeds: int, out: Path) -> Path:
-    """Run every row with seeds 0..seeds-1 and write the tables; returns ``out/table.md``.
+def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
+    """Run every row of a suite with seeds 0..seeds-1; returns the ``table.md`` that it wrote.
 
-    What an earlier call has done is skipped.
+    What an earlier call has done is skipped, whichever suite it was for.
 
     Raises:
-        ConfigError: there is no such benchmark, or fewer than one seed.
+        ConfigError: there is no such benchmark or suite, or fewer than one seed.
         RunError: a run folder below ``out`` was made with other settings.
     """
     if name not in EMBEDDED_SETS:
@@ -64,16 +50,23 @@ def benchmark(name: str, seeds: int, out: Path) -> Path:
         )
     if seeds < 1:
         raise ConfigError(f"--seeds is {seeds}: at least 1 is needed")
-    jobs: list[Job] = [(str(out), name, row, seed) for row in ROWS for seed in range(seeds)]
+    if suite not in SUITES:
+        raise ConfigError(f"there is no suite {suite!r}: one of {', '.join(SUITES)}")
+    jobs: list[Job] = [
+        (str(out), name, row, seed) for row in SUITES[suite] for seed in range(seeds)
+    ]
     left = [job for job in jobs if not open_run(job).done("evaluate")]
+    place = out if suite == CONTROLS else out / suite
     if left:
-        with timed(out / "benchmark.json") as keep_time:
+        with timed(place / "benchmark.json") as keep_time:
             run_rows(left, jobs, keep_time)
     found = [tables.read(folder_of(out, row, seed), row, seed) for _, _, row, seed in jobs]
     comparison = tables.comparison(found, OURS)
     for seed in range(seeds):
         write_json(folder_of(out, OURS, seed) / "comparison.json", comparison)
-    return tables.write(out, found, OURS)
+    if suite == CONTROLS:
+        return tables.write(place, found, OURS)
+    return alternatives.write(place, found, suite)
 
 
 def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -> None:
@@ -96,8 +89,11 @@ def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -
 
 def settings(name: str, row: str, seed: int, processes: int = 1) -> Config:
     """The settings of one row and seed; rows run beside each other, so each trains alone."""
-    alone = [f"seed={seed}", f"processes={processes}", "train.processes=1"]
-    return configuration.preset(name, [*alone, IMAGES, *ROWS[row], "report.title='Benchmark'"])
+    own = [f"seed={seed}", f"processes={processes}", "train.processes=1", IMAGES]
+    if row == SUFFIX:
+        suffix = configuration.preset(name).baselines.prompt_suffix
+        own.append(f"sample.prompt_suffix={json.dumps(suffix)}")
+    return configuration.preset(name, [*own, *ROWS[row].changes, "report.title='Benchmark'"])
 
 
 def folder_of(out: Path, row: str, seed: int) -> Path:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from invdiff.engine.evaluate_section import EvaluateSection, impossible
 from invdiff.engine.sections import (
     EMBEDDED_SETS,
+    BaselinesSection,
     CalibrateSection,
     DataSection,
     DiscoverSection,
@@ -42,6 +43,7 @@ class Config(Section):
     sample: SampleSection = SampleSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
+    baselines: BaselinesSection = BaselinesSection()
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -156,6 +156,7 @@ def measured_arms(
 
 def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
     """What every figure of the run depends on."""
+    suffix = run.config.sample.prompt_suffix
     return {
         "name": "no classifier",
         "resamples": run.config.evaluate.resamples,
@@ -163,7 +164,7 @@ def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
         "versions": environment()["versions"],
         "seed": run.config.seed,
         "images_per_prompt": int(samples["index"].max()) + 1,
-    }
+    } | ({"prompt_suffix": suffix} if suffix else {})
 
 
 def protocol_of(

@@ -31,29 +31,29 @@ def page(rows: Sequence[Mapping[str, Any]], ours: str, seconds: float | None = N
 
 
 def _measured(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
-    table = lines(rows, ours)
+    shown = lines(rows, ours)
     low, *others = scales(rows)
-    shares = figures(table[0], low)["shares"]
+    shares = figures(shown[0], low)["shares"]
     names = short_names(shares)
     head = ["row", *(f"Bias, scale {float(scale):g}" for scale in (low, *others))]
     head += [f"{share['class']}, {names[prompt]}" for prompt, share in shares.items()]
     head += ["prompt fidelity", "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet to balanced"]
     head += ["recall", "coverage"]
     count = len(seeds(rows))
-    return _table(
-        head, ([label(line, low, count), *_row(line, low, others, list(shares))] for line in table)
+    return table(
+        head, ([label(line, low, count), *_row(line, low, others, list(shares))] for line in shown)
     )
 
 
 def _row(line: Line, low: str, others: Sequence[str], prompts: Sequence[str]) -> list[str]:
     found = figures(line, low)
     return [
-        *(_interval(figures(line, scale)["bias"]) for scale in (low, *others)),
+        *(interval(figures(line, scale)["bias"]) for scale in (low, *others)),
         *(_range(found["shares"].get(prompt, {})) for prompt in prompts),
-        _number(found["fidelity"], 3),
-        _number(found["frechet"]),
-        _number(found["recall"], 3),
-        _number(found["coverage"], 3),
+        number(found["fidelity"], 3),
+        number(found["frechet"]),
+        number(found["recall"], 3),
+        number(found["coverage"], 3),
     ]
 
 
@@ -61,11 +61,11 @@ def _terms(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
     """What the figures are."""
     base, *guided = lines(rows, ours)
     low, *_ = scales(rows)
-    chance = _number(figures(base, low)["parity_value"])
-    used = "; ".join(f"{line.name} {_strengths(line, low)}" for line in guided)
+    chance = number(figures(base, low)["parity_value"])
+    used = "; ".join(f"{line.name} {strengths(line, low)}" for line in guided)
     return (
         f"{rows[0]['protocol']['images_per_prompt']} images of each prompt, row, scale and seed; "
-        f"{_over_seeds(seeds(rows))} Bias is 0 at parity and 1 with one class only; a balanced "
+        f"{over_seeds(seeds(rows))} Bias is 0 at parity and 1 with one class only; a balanced "
         f"sampler would show {chance} with as many images. Shares, fidelity, distance, recall "
         f"and coverage are those of guidance scale {float(low):g}. Attributes are estimated by a "
         f"classifier. "
@@ -73,31 +73,33 @@ def _terms(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
     )
 
 
-def _over_seeds(known: Sequence[int]) -> str:
+def over_seeds(known: Sequence[int]) -> str:
+    """Which seeds, and what means and intervals are."""
     if len(known) == 1:
         return f"seed {known[0]}. Intervals are 95 % bootstrap intervals."
     return (
-        f"seeds {_listed(known)}. Figures are means over the seeds, intervals the means of the "
+        f"seeds {listed(known)}. Figures are means over the seeds, intervals the means of the "
         "seeds' own 95 % bootstrap intervals, ranges the lowest and the highest seed."
     )
 
 
-def _strengths(line: Line, scale: str) -> str:
-    used = [_number(strength, None) for strength in figures(line, scale)["strengths"]]
-    return _listed(used if len(set(used)) > 1 else used[:1])
+def strengths(line: Line, scale: str) -> str:
+    """The strength that a line was drawn with, or one for each seed."""
+    used = [number(strength, None) for strength in figures(line, scale)["strengths"]]
+    return listed(used if len(set(used)) > 1 else used[:1])
 
 
 def _found(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
     found = discovered(rows, ours)
     names = short_names(found)
     head = ["prompt", "groups found", "inferred share", "balanced accuracy", "AUC"]
-    return _table(
+    return table(
         head,
         (
             [
                 names[prompt],
                 f"{entry['found']} of {entry['seeds']} seeds",
-                *(_number(entry[key], 3) for key in ("share", "balanced_accuracy", "auc")),
+                *(number(entry[key], 3) for key in ("share", "balanced_accuracy", "auc")),
             ]
             for prompt, entry in found.items()
         ),
@@ -106,38 +108,49 @@ def _found(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
 
 def _setting(rows: Sequence[Mapping[str, Any]], seconds: float | None) -> str:
     """How to read the second table, how to make both, with what."""
+    return (
+        "Inferred share: of the group against the model. Balanced accuracy and AUC: how well the "
+        "groups agree with the rarest label, 0.5 by chance; none where labels are even. "
+        f"{made_by(rows, seconds)}"
+    )
+
+
+def made_by(rows: Sequence[Mapping[str, Any]], seconds: float | None, words: str = "") -> str:
+    """The command, with ``words`` after the benchmark's name, its time and the versions."""
     protocol = rows[0]["protocol"]
     known = {name: protocol["versions"].get(name) for name in LIBRARIES}
     versions = [f"{name} {version}" for name, version in known.items() if version]
     took = "" if seconds is None else f", {seconds / 60:.0f} minutes of wall time"
     return (
-        "Inferred share: of the group against the model. Balanced accuracy and AUC: how well the "
-        "groups agree with the rarest label, 0.5 by chance; none where labels are even. Made by "
-        f"`invdiff benchmark run {protocol['name']} --seeds {len(seeds(rows))} --out DIR`{took}, "
-        f"with {_listed(versions)}."
+        f"Made by `invdiff benchmark run {protocol['name']}{words} --seeds {len(seeds(rows))} "
+        f"--out DIR`{took}, with {listed(versions)}."
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns but the first are numbers."""
     marks = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
 
 
-def _interval(bias: Mapping[str, float | None]) -> str:
-    value, low, high = (_number(bias[key]) for key in ("value", "low", "high"))
+def interval(figure: Mapping[str, float | None], digits: int = 2) -> str:
+    """A value and its interval, as in 0.07 [0.02, 0.12]."""
+    value, low, high = (number(figure[key], digits) for key in ("value", "low", "high"))
     return value if NOTHING in (value, low, high) else f"{value} [{low}, {high}]"
 
 
 def _range(share: Mapping[str, Any]) -> str:
-    low, high = _number(share.get("lowest")), _number(share.get("highest"))
+    low, high = number(share.get("lowest")), number(share.get("highest"))
     return low if low == high else f"{low}..{high}"
 
 
-def _number(value: float | None, digits: int | None = 2) -> str:
+def number(value: float | None, digits: int | None = 2) -> str:
+    """A number with so many digits, or as short as it is."""
     if value is None:
         return NOTHING
     return f"{value:g}" if digits is None else f"{value:.{digits}f}"
 
 
-def _listed(items: Iterable[Any]) -> str:
+def listed(items: Iterable[Any]) -> str:
+    """The items with commas between them."""
     return ", ".join(map(str, items))

@@ -14,9 +14,10 @@ from PIL import Image
 
 from invdiff.engine.files import read_json, write_parquet, write_with
 from invdiff.engine.measure import processes_of
-from invdiff.engine.models import source_of
+from invdiff.engine.models import resolve, source_of
 from invdiff.engine.processes import run_shards
 from invdiff.engine.prompt_groups import captions_drawn
+from invdiff.engine.prompt_suffix import reading
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sampler import Sampler, seed_of
 
@@ -36,6 +37,9 @@ def sample(run: RunFolder) -> None:
             run.path / "samples.parquet", {key: [row[key] for row in rows] for key in rows[0]}
         )
         stage.facts["pictures"] = len(rows)
+        if suffix := run.config.sample.prompt_suffix:
+            captions = {caption for part in wanted for caption in part.captions}
+            stage.facts["prompt_suffix"] = reading(resolve(source_of(run)), captions, suffix)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def plan(run: RunFolder) -> list[Part]:
             arm,
             Sampler(source, *drawn_by[arm], window, scale, section.steps, section.fuse),
             prompt,
-            captions[prompt],
+            tuple(caption + section.prompt_suffix for caption in captions[prompt]),
             tuple(seed_of(run.config.seed, prompt, k) for k in range(section.images_per_prompt)),
             run.path / "samples" / slug(prompt),
         )

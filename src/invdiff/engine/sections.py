@@ -161,7 +161,9 @@ class DiscoverSection(Section):
 class TrainSection(Section):
     """The min step: the guidance, a LoRA on the frozen denoiser."""
 
-    steps: Whole = Field(800, description="Training steps, each of one batch.")
+    steps: int = Field(
+        800, ge=0, description="Training steps, each of one batch; 0 trains nothing."
+    )
     batch: Annotated[int, Field(ge=2), AfterValidator(_odd_one_out)] = Field(
         32, description="Images in one step; even, half for each group."
     )
@@ -281,6 +283,11 @@ class SampleSection(Section):
     prompts: list[Annotated[str, Field(min_length=1)]] = Field(
         [], description="Prompts to sample; empty takes the training prompts."
     )
+    prompt_suffix: str = Field(
+        "",
+        description="Text that every prompt is drawn with at its end; the pictures are measured "
+        "under the prompt without it.",
+    )
     arms: Arms = Field(
         ["base", "guided"],
         description="Which pictures are drawn: the base model's, the guided model's.",
@@ -300,6 +307,16 @@ class SampleSection(Section):
         "as fast as the base; a pixel may differ by a few steps of 255.",
     )
     batch: Whole = Field(64, description="Images in one pass through the model.")
+
+
+class BaselinesSection(Section):
+    """What the benchmark's baselines need to know about the data that a preset is for."""
+
+    prompt_suffix: str = Field(
+        ", please generate diverse outputs",
+        min_length=1,
+        description="sample.prompt_suffix of the benchmark's row with a suffix.",
+    )
 
 
 class ReportSection(Section):

@@ -25,6 +25,7 @@ TOUCHES = {
 # random draw has an owner; nor does what is only told or kept.
 TOUCHES_NOTHING = frozenset(
     {
+        "baselines.prompt_suffix",
         "processes",
         "model.device",
         "discover.batch",

@@ -23,6 +23,7 @@ from invdiff.engine.averages import (
 )
 from invdiff.engine.files import read_json, write_json, write_text
 from invdiff.engine.markdown import page
+from invdiff.engine.suites import ORACLE, ROWS
 
 HEADLINES = {
     "fidelity": "fidelity",
@@ -30,20 +31,24 @@ HEADLINES = {
     "recall": "recall",
     "coverage": "coverage",
 }
-ORACLE = "label oracle"
 PLAIN, CFG = "1.0", "2.5"
 
 
 def read(folder: Path, row: str, seed: int) -> dict[str, Any]:
     """What the tables need of one run folder; RunError if one of its files is missing."""
+    suffixed = ROWS[row].arm == "base"
     metrics = read_json(folder / "metrics.json")
     agreement = metrics["groups_vs_labels"] or {}
     prompts = read_json(folder / "discovery.json")["prompts"]
     return {
         "row": row,
+        "arm": ROWS[row].arm,
         "seed": seed,
         "protocol": metrics["protocol"],
         "arms": metrics["arms"],
+        "prompt_suffix": read_json(folder / "stages" / "sample.json")["prompt_suffix"]
+        if suffixed
+        else None,
         "strength": read_json(folder / "adapter" / "calibration.json")["strength"],
         "discovery": {
             prompt: {
@@ -109,14 +114,20 @@ def headline(rows: Sequence[Mapping[str, Any]], ours: str) -> dict[str, float | 
 
 def write(out: Path, rows: Sequence[Mapping[str, Any]], ours: str) -> Path:
     """Write the three files into ``out``; returns ``table.md``."""
-    timed = out / "benchmark.json"
-    seconds = read_json(timed)["wall_seconds"] if timed.is_file() else None
-    write_text(out / "table.csv", _csv(rows, ours))
-    write_json(out / "summary.json", _summary(rows, ours) | {"wall_seconds": seconds})
+    seconds = wall_seconds(out)
+    write_text(out / "table.csv", as_csv(rows, ours))
+    write_json(out / "summary.json", summary(rows, ours) | {"wall_seconds": seconds})
     return write_text(out / "table.md", page(rows, ours, seconds))
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], ours: str) -> dict[str, Any]:
+def wall_seconds(out: Path) -> float | None:
+    """Seconds that the rows took over all sessions; None if they were all there."""
+    timed = out / "benchmark.json"
+    return read_json(timed)["wall_seconds"] if timed.is_file() else None
+
+
+def summary(rows: Sequence[Mapping[str, Any]], ours: str) -> dict[str, Any]:
+    """What ``summary.json`` holds but for the time."""
     protocol = rows[0]["protocol"]
     return {
         "headline": headline(rows, ours),
@@ -132,7 +143,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], ours: str) -> dict[str, Any]:
     }
 
 
-def _csv(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]], ours: str) -> str:
     """One line for each row, seed and scale, with every number of metrics.json under its path."""
     found = [
         {"row": line.name, "seed": seed, "scale": float(scale), **_flat(arm.get(scale, {}))}

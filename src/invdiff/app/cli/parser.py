@@ -187,6 +187,13 @@ def _benchmark(verbs: Any) -> None:
     )
     run = _verb(actions, "run", "run a named benchmark", RESUME)
     run.add_argument("name", metavar="NAME", help="name of the benchmark, as in faces")
+    run.add_argument(
+        "--suite",
+        default="controls",
+        metavar="NAME",
+        help="rows of the table: controls (what must and must not do anything, the default) or "
+        "baselines (other ways to balance a model); both can share a folder",
+    )
     run.add_argument("--seeds", type=_count, default=3, metavar="N", help="training seeds (3)")
     _out(run, words="folder for the tables and runs")
 

@@ -89,11 +89,12 @@ def _data(asked: argparse.Namespace) -> None:
 
 def _benchmark(asked: argparse.Namespace) -> None:
     _stop_at(asked.problems)
-    from invdiff.engine.benchmark import OURS, benchmark, folder_of
+    from invdiff.engine.benchmark import benchmark, folder_of
+    from invdiff.engine.suites import OURS
 
-    table = benchmark(asked.name, asked.seeds, asked.out)
+    table = benchmark(asked.name, asked.seeds, asked.out, asked.suite)
     reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
-    report = write_text(asked.out / "report.html", reports[0].read_text(encoding="utf-8"))
+    report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
     print(table.read_text(encoding="utf-8"))
     print(f"table: {table}")
     print(f"report: {report}")

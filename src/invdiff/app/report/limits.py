@@ -96,6 +96,8 @@ def _scope(inputs: Inputs) -> Iterator[str]:
             f"{listed([quoted(prompt) for prompt in prompts])}. Other wordings, other subjects and "
             "prompts that name the attribute themselves were not sampled."
         )
+    if suffix := inputs.config.sample.prompt_suffix:
+        yield f"Every prompt was drawn with {quoted(suffix)} at its end and measured without it."
     if inputs.scales:
         at = "this guidance scale" if len(inputs.scales) == 1 else "these guidance scales"
         sample = inputs.config.sample
