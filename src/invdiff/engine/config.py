@@ -52,7 +52,7 @@ class Config(Section):
                 "column that holds the labels"
             )
         self._possible_prompt_groups(embedded)
-        if problem := impossible(self.evaluate, embedded):
+        if problem := impossible(self.evaluate, self.data.path):
             raise ValueError(problem)
         train = self.train
         if train.processes * train.accumulate > train.batch:
