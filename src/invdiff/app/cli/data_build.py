@@ -6,8 +6,8 @@ from pathlib import Path
 WORDS = "make a built-in set: its pictures, base model and attribute classifier"
 MORE = (
     "The same command goes on where an interrupted one stopped. Afterwards the name serves as "
-    "data.path, model.path, preset and benchmark. docs/sets.md tells what the sets are and how long "
-    "they take."
+    "data.path, model.path, preset and benchmark. docs/sets.md tells what the sets are and how long"
+    " they take."
 )
 
 
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         type=Path,
         metavar="FOLDER",
-        help="folder laid out like /usr/share with the pictures that scenes is made of (/usr/share)",
+        help="folder laid out like /usr/share with the pictures that scenes needs (/usr/share)",
     )
     parser.add_argument(
         "--out",

@@ -5,7 +5,6 @@ of the training split are not kept apart from those of the balanced one, the dig
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,8 @@ COUNTS: Mapping[Split, int] = {"train": 800, "balanced": 400}
 BIAS = 0.9
 
 
-def draw(
-    source: Path | None = None, counts: Mapping[Split, int] = COUNTS, seed: int = 0
-) -> dict[Split, Drawn]:
-    """Both splits, ``counts`` pictures of each digit; ``source`` is not needed."""
+def draw(counts: Mapping[Split, int] = COUNTS, seed: int = 0) -> dict[Split, Drawn]:
+    """Both splits, ``counts`` pictures of each digit."""
     digits = load_digits()
     images, labels = digits.images.astype(np.uint8) * 15, digits.target
     found: dict[Split, Drawn] = {}

@@ -112,8 +112,9 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         ) from None
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read ({error}): install its package again") from error
-    head = np.frombuffer(content[: 4 * (axes + 1)], dtype=">u4")
-    body = np.frombuffer(content, dtype=np.uint8, offset=4 * (axes + 1))
+    size = 4 * (axes + 1)
+    head = np.frombuffer(content[: len(content) // 4 * 4][:size], dtype=">u4").astype(int)
+    body = np.frombuffer(content[size:], dtype=np.uint8)
     if len(head) != axes + 1 or head[0] != 0x800 + axes or head[1:].prod() != len(body):
         raise DataError(f"{path} is no IDX file of {axes} axes: install its package again")
-    return body.reshape(head[1:].astype(int))
+    return body.reshape(head[1:])

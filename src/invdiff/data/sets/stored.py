@@ -1,8 +1,8 @@
 """A built-in set on the disk: for each split an atlas of pictures and two tables.
 
-``<split>.webp`` holds the pictures without loss, row by row; ``<split>.parquet`` the prompt of each.
-How a picture was drawn is in ``<split>_attributes.parquet``, a file of its own, so that code which
-may not know the attributes never opens a file that holds them.
+``<split>.webp`` holds the pictures without loss, row by row, ``<split>.parquet`` their prompts. How
+a picture was drawn is in ``<split>_attributes.parquet``, a file of its own, so that code which may
+not know the attributes never opens a file that holds them.
 """
 
 import math
