@@ -54,5 +54,6 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
     assert main(["benchmark", "run", "cats", "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.splitlines()
     assert error == [
-        "invdiff: error: there is no benchmark 'cats': one of digits, faces, faces-balanced, faces-marginal, faces-race, scenes"
+        "invdiff: error: there is no benchmark 'cats': one of digits, faces, faces-balanced, "
+        "faces-marginal, faces-race, scenes"
     ]
