@@ -15,6 +15,7 @@ from invdiff.engine import models
 from invdiff.engine.benchmark import OURS, settings
 from invdiff.engine.discover import discover
 from invdiff.engine.files import read_json
+from invdiff.engine.labelling.choose import choose
 from invdiff.engine.pretrain import autoencoder, build, denoiser, sets
 from invdiff.engine.pretrain.recipe import RECIPES, Recipe
 from invdiff.engine.run import RunFolder
@@ -122,7 +123,7 @@ def test_a_set_that_was_not_built_names_the_command(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="`invdiff data build digits`"):
         models.load_pipeline(models.ModelRef("digits", "cpu", "float32"))
     with pytest.raises(DataError, match="`invdiff data build digits`"):
-        evaluation.classifier_path(configuration.preset("digits"))
+        choose(configuration.preset("digits"))
 
 
 def test_a_run_on_a_built_set_measures_with_its_own_classifier(home, tmp_path):
@@ -153,7 +154,7 @@ def test_the_reference_is_the_sets_own_balanced_split(home):
     stored = StoredSet(home / "digits")
     classifier = AttributeClassifier.load(home / "digits" / "classifier.safetensors")
     data = stored.samples()
-    found = evaluation.real_pictures(data, stored.pictures("balanced"), classifier, 0)
+    found = evaluation.real_pictures(configuration.preset("digits"), data, classifier)
     unseen = sets.classifiers.halves(80, classifier.facts["split_seed"])[1]
     assert np.allclose(
         found["balanced"], classifier.features(stored.pictures("balanced")[unseen]), atol=1e-5
