@@ -54,4 +54,7 @@ def test_the_reports_show_the_other_rows(out, capsys):
 def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
     assert main(["benchmark", "run", "cats", "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.splitlines()
-    assert error == ["invdiff: error: there is no benchmark 'cats': one of faces"]
+    assert error == [
+        "invdiff: error: there is no benchmark 'cats': one of digits, faces, faces-balanced, "
+        "faces-marginal, faces-race, scenes"
+    ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from invdiff.data.sets import faces
+from invdiff.data.sets.stored import StoredSet
 from invdiff.data.sources import open_samples
 
 # sha256 of the array `images` in the train.npz and balanced.npz that tools/pack_faces.py read
@@ -74,17 +75,13 @@ def test_prompts_and_attributes_belong_to_their_pictures(split: faces.Split) -> 
 
 def test_samples_open_no_file_of_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    really_open = faces.open_asset
+    really_open = StoredSet.open
 
-    def record(name: str) -> object:
+    def record(stored: StoredSet, name: str) -> object:
         opened.append(name)
-        return really_open(name)
+        return really_open(stored, name)
 
-    def forbidden(split: str) -> None:
-        raise AssertionError(f"attributes of {split} were read")
-
-    monkeypatch.setattr(faces, "open_asset", record)
-    monkeypatch.setattr(faces, "attributes", forbidden)
+    monkeypatch.setattr(StoredSet, "open", record)
     samples = open_samples("faces", 32)
     samples.pictures([0, 1])
     assert sorted(opened) == ["train.parquet", "train.webp"]

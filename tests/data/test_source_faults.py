@@ -31,19 +31,21 @@ def test_path_that_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "portraits").mkdir()
     text = fault(tmp_path / "portrait")
     assert text.endswith(f"does not exist; did you mean {tmp_path / 'portraits'}?")
-    assert fault(tmp_path / "xyzw").endswith('or the embedded set "faces"')
+    assert fault(tmp_path / "xyzw").endswith(
+        "or a built-in set: faces, faces-balanced, faces-marginal, faces-race, scenes, digits"
+    )
     text = fault(tmp_path / "nothing" / "here")
     assert f"{tmp_path} has no nothing;" in text
 
 
 def test_misspelt_embedded_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert fault("face") == 'face does not exist; did you mean the embedded set "faces"?'
+    assert fault("face") == 'face does not exist; did you mean the built-in set "faces"?'
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", "x" * 300])
 def test_paths_that_no_file_can_have(path: str) -> None:
-    assert 'or the embedded set "faces"' in fault(path)
+    assert "or a built-in set: faces, faces-balanced" in fault(path)
 
 
 @pytest.mark.parametrize("name", ["faces.zip", "faces", "faces.npy"])

@@ -116,3 +116,11 @@ def test_an_unknown_family_is_a_problem(model, monkeypatch):
 
     monkeypatch.setattr(doctor, "estimate", refuse)
     assert doctor.examine(settings(model)).problems == ["what OddModel takes is not known"]
+
+
+def test_a_set_that_was_not_built_is_told_with_its_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVDIFF_SETS", str(tmp_path))
+    assert doctor.examine(configuration.preset("scenes")).problems[:2] == [
+        "the model scenes is not on this computer: invdiff data build scenes",
+        "data.path scenes is not there: invdiff data build scenes",
+    ]

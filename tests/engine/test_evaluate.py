@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from invdiff.core import parity
 from invdiff.data.sets import faces
+from invdiff.data.sets.stored import StoredSet
 from invdiff.data.sources import open_samples
 from invdiff.engine import against_labels, config, figures
 from invdiff.engine import evaluate as evaluation
@@ -70,7 +71,7 @@ def small_run(folder, overrides=(), **samples):
 def _small_references():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "REFERENCE", 300)
-        patch.setattr(faces, "pictures", cache(faces.pictures))  # decoded once
+        patch.setattr(StoredSet, "pictures", cache(StoredSet.pictures))  # decoded once
         yield
 
 

@@ -14,18 +14,19 @@ from invdiff.data.packed import open_npz
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.quarantine import read_quarantine
 from invdiff.data.samples import Samples, clean_prompt, pick, sample_id
-from invdiff.data.sets import faces
+from invdiff.data.sets import builtin
+from invdiff.data.sets.stored import open_set
 from invdiff.data.tables import Table, hint
 from invdiff.data.tars import open_tars
 from invdiff.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED = ("faces",)
+EMBEDDED = tuple(builtin.SETS)
 PROMPT_COLUMNS = ("caption", "text", "prompt")
 KINDS = (
     "a folder of pictures, a saved Hugging Face data set, .tar, .parquet or .npz files, "
-    'or the embedded set "faces"'
+    f"or a built-in set: {', '.join(builtin.SETS)}"
 )
 
 
@@ -40,7 +41,7 @@ def open_samples(
     """Open a source and decode every picture once.
 
     Args:
-        path: "faces", a folder, a file, or a pattern such as "shards/*.tar".
+        path: a built-in set such as "faces", a folder, a file, or a pattern such as "shards/*.tar".
         image_size: side of the square pictures in pixels.
         prompt_column: column with the captions; "" finds caption, text or prompt, in this order.
         max_bad_share: more unusable pictures than this share (0..1) are an error.
@@ -66,13 +67,13 @@ def open_samples(
 
 
 def open_embedded(name: str, size: int, prompts: str, groups: str, quarantine: str) -> Samples:
-    """The embedded set; DataError for settings that only other sources have."""
+    """A built-in set; DataError for settings that only other sources have."""
     if prompts not in ("", "prompt"):
         raise DataError(f"{name} has no prompt column {prompts!r}; leave it empty")
     if groups or quarantine:
         setting = "data.group_column" if groups else "data.quarantine"
         raise DataError(f"{setting} is for data of your own; leave it empty for {name}")
-    return faces.samples(size)
+    return open_set(name).samples(size)
 
 
 def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple[str, ...]]:
@@ -105,11 +106,11 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
     """The values of an attribute column, one for each sample: the only way to attributes.
 
     A row belongs to the sample whose id its picture and one of its columns give, so neither the
-    order of the rows nor file names matter. "faces" has the column "gender" by default.
+    order of the rows nor file names matter. A built-in set has a column of its own by default.
     Raises DataError when a sample has no row or no value.
     """
     if str(path) in EMBEDDED:
-        labels = embedded_labels(column)
+        labels = embedded_labels(str(path), column)
     elif not column:
         raise DataError("no label column was named; set data.label_column to a column of the data")
     else:
@@ -129,13 +130,14 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
     return tuple(labels[one] for one in samples.sample_id)
 
 
-def embedded_labels(column: str) -> dict[str, str]:
-    """An attribute of the embedded set by sample id."""
-    attributes = faces.attributes("train")
-    column = column or "gender"
+def embedded_labels(name: str, column: str) -> dict[str, str]:
+    """An attribute of a built-in set by sample id."""
+    stored = open_set(name)
+    attributes = stored.attributes("train")
+    column = column or builtin.SETS[name].attribute
     if column not in attributes:
-        raise DataError(f'"faces" has no attribute {column!r}{hint(column, attributes)}')
-    return dict(zip(faces.samples().sample_id, attributes[column], strict=True))
+        raise DataError(f'"{name}" has no attribute {column!r}{hint(column, attributes)}')
+    return dict(zip(stored.samples().sample_id, attributes[column], strict=True))
 
 
 def listed_labels(listing: Listing, column: str) -> dict[str, str]:
@@ -203,7 +205,7 @@ def missing(place: Path) -> DataError:
     near = get_close_matches(place.name, [*EMBEDDED, *siblings], n=1)
     if not near:
         return DataError(f"{place} does not exist; give {KINDS}")
-    guess = f'the embedded set "{near[0]}"' if near[0] in EMBEDDED else str(parent / near[0])
+    guess = f'the built-in set "{near[0]}"' if near[0] in EMBEDDED else str(parent / near[0])
     return DataError(f"{place} does not exist; did you mean {guess}?")
 
 

@@ -1,6 +1,6 @@
 """The configuration of a model by name, without its weights.
 
-It is taken from the first of: the embedded model, a folder, the hub's cache on this computer, and,
+It is taken from the first of: the built-in model, a folder, the hub's cache on this computer, and,
 for models that people use most, the values of their published config.json, which come along with
 InvDiff in ``assets/architectures``.
 """

@@ -54,7 +54,7 @@ class Config(Section):
                 "column that holds the labels"
             )
         self._possible_prompt_groups(embedded)
-        if problem := impossible(self.evaluate, embedded):
+        if problem := impossible(self.evaluate, self.data.path):
             raise ValueError(problem)
         train = self.train
         processes = max(1, train.processes)

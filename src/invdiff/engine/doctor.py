@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from invdiff.data.sets import builtin
 from invdiff.engine.architecture import folder_of
 from invdiff.engine.config import Config
 from invdiff.engine.environment import environment
@@ -136,8 +137,12 @@ def _examine_run(found: Checkup, config: Config) -> None:
     if problem := found.model["problem"]:
         found.problems.append(problem)
     data = config.data.path
-    if data not in EMBEDDED_SETS and not Path(data).expanduser().exists():
-        found.problems.append(f"data.path {data} is not there: give --data.path a folder")
+    place = builtin.folder_of(data) if data in EMBEDDED_SETS else Path(data).expanduser()
+    if not place.exists():
+        way_out = (
+            f"invdiff data build {data}" if data in EMBEDDED_SETS else "give --data.path a folder"
+        )
+        found.problems.append(f"data.path {data} is not there: {way_out}")
     wanted = config.model.device
     device = next((d for d in found.devices if wanted in ("auto", d.name.partition(":")[0])), None)
     if device is None:
@@ -160,6 +165,8 @@ def _model(name: str) -> dict[str, Any]:
     if folder is None:
         is_path = name.startswith((".", "/", "~")) or name.count("/") != 1
         way_out = "give --model.path a diffusers folder" if is_path else f"hf download {name}"
+        if name in EMBEDDED_SETS:
+            way_out = f"invdiff data build {name}"
         problem = f"the model {name} is not on this computer: {way_out}"
         return {"name": name, "folder": None, "problem": problem}
     try:

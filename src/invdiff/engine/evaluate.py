@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.data.samples import Pictures, Samples
-from invdiff.data.sets import faces
+from invdiff.data.sets.stored import open_set
 from invdiff.engine import figures, order
 from invdiff.engine.against_labels import groups_against_labels, has_labels
 from invdiff.engine.config import Config
@@ -194,14 +194,14 @@ def real_pictures(
 ) -> dict[str, NDArray[np.float32]]:
     """Features of the real pictures to compare with.
 
-    ``balanced``, for the embedded data, is the half of the balanced set that its classifier was
+    ``balanced``, for a built-in set, is the half of the balanced set that its classifier was
     not trained on, ``training`` a random part of the data of the same size, since figures with
     references of different sizes don't compare.
     """
     some = order.epoch_order(len(data), config.seed, "evaluate reference")[:REFERENCE].tolist()
     sources: dict[str, tuple[Callable[[slice], Pictures], int]] = {}
     if config.data.path in EMBEDDED_SETS:
-        pictures = faces.pictures("balanced")
+        pictures = open_set(config.data.path).pictures("balanced")
         unseen = halves(len(pictures), classifier.facts.get("split_seed", 0))[1][:REFERENCE]
         sources["balanced"] = (lambda part: pictures[unseen[part]]), len(unseen)
     sources["training"] = (lambda part: data.pictures(some[part])), len(some)

@@ -30,7 +30,7 @@ def _a_classifier(name: str) -> str:
     if known or (colon and kind in CLASSIFIER_KINDS and which):
         return name
     kinds = ", ".join(f"{kind}:NAME" for kind in CLASSIFIER_KINDS)
-    raise ValueError(f'be "auto", "none", "faces", a .safetensors file or one of {kinds}')
+    raise ValueError(f'be "auto", "none", a built-in set, a .safetensors file or one of {kinds}')
 
 
 ClassTexts = Annotated[list[str], rule(_has_text, 'be lines like "female = a photo of a woman"')]
@@ -44,7 +44,7 @@ class EvaluateSection(Section):
         "auto",
         description="Attribute classifier: a file of `invdiff data classifier`, clip:MODEL, "
         "siglip:MODEL, model:MODEL, column:NAME (labels in samples/metadata.csv), none; auto takes "
-        "the embedded data's own, faces.",
+        "a built-in set's own.",
     )
     attribute: str = Field(
         "", description="Name of the attribute that clip, siglip or model estimates."
@@ -65,11 +65,14 @@ class EvaluateSection(Section):
     neighbours: Whole = Field(3, description="Neighbours in precision, recall and coverage.")
 
 
-def impossible(section: EvaluateSection, embedded: bool) -> str | None:
-    """What is wrong with the settings together; ``embedded`` tells whether the data is."""
+def impossible(section: EvaluateSection, data: str) -> str | None:
+    """What is wrong with the settings together; ``data`` is the path of the data."""
     kind = section.classifier.partition(":")[0]
-    if section.classifier == "faces" and not embedded:
-        return 'evaluate.classifier: "faces" knows the embedded faces only; use "auto" or "none"'
+    if section.classifier in EMBEDDED_SETS and section.classifier != data:
+        return (
+            f'evaluate.classifier: "{section.classifier}" knows the set {section.classifier} only; '
+            'use "auto" or "none"'
+        )
     if kind in ZERO_SHOT and len(texts_of(section.classes)) < 2:
         return (
             f"evaluate.classes: {kind} needs texts of at least 2 classes, as in "

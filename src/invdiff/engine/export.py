@@ -150,7 +150,7 @@ def _write_lora(
 
 
 def public_name(base: str | None) -> str | None:
-    """The base model's name where others can use it: a hub id or embedded name, never a path."""
+    """The base model's name where others can use it: a hub id or built-in name, never a path."""
     if base is None or base in EMBEDDED_SETS:
         return base
     return base if HUB_ID.fullmatch(base) and not Path(base).exists() else None

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
+from invdiff.data.sets import builtin
 from invdiff.engine.fingerprint import fingerprint
 from invdiff.engine.prompt_store import InMemory, OnDisk, Store
 from invdiff.engine.resident import GROUPS, Group, Resident
@@ -37,7 +37,7 @@ class ModelRef:
 
 
 WAYS_OUT = (
-    f"give an embedded name ({', '.join(EMBEDDED_SETS)}), a folder in diffusers format or a hub id"
+    f"give a built-in name ({', '.join(EMBEDDED_SETS)}), a folder in diffusers format or a hub id"
 )
 Source = ModelRef | Denoiser
 """A worker gets a reference; within one process the loaded denoiser itself will do."""
@@ -109,14 +109,17 @@ def weights_of(ref: ModelRef, *groups: Group) -> str:
 
 
 def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
-    """The stock pipeline at ``ref.path``: embedded name, local folder or hub id.
+    """The stock pipeline at ``ref.path``: built-in name, local folder or hub id.
 
     Networks named in ``absent`` are on the meta device: their settings without their weights.
 
     Raises:
         ModelError: nothing loadable there; the message carries the library's reason.
+        DataError: a built-in model that was not built yet.
     """
-    place = embedded(ref.path) if ref.path in EMBEDDED_SETS else Path(ref.path).expanduser()
+    place = Path(ref.path).expanduser()
+    if ref.path in EMBEDDED_SETS:
+        place = builtin.require(ref.path) / "base"
     if ref.path.startswith((".", "/", "~")) and not place.is_dir():
         raise ModelError(f"model.path {ref.path} is no folder: give a diffusers folder or a hub id")
     try:
@@ -225,5 +228,5 @@ def require_finite(values: torch.Tensor, what: str, denoiser: Denoiser) -> torch
 
 
 def embedded(name: str) -> Path:
-    """The folder of the embedded base model ``name``."""
-    return Path(str(files("invdiff") / "assets" / name / "base"))
+    """The folder of the built-in base model ``name``, which need not be there."""
+    return builtin.folder_of(name) / "base"

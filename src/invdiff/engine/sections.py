@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-# Embedded data sets: how many prompts and how many pictures of each prompt they have.
-EMBEDDED_SETS = {"faces": (4, 2000)}
+from invdiff.data.sets import builtin
+
+# Built-in data sets: how many prompts and how many pictures of each prompt they have.
+EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builtin.SETS.items()}
 
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -84,7 +86,7 @@ class ModelSection(Section):
     path: str = Field(
         "faces",
         min_length=1,
-        description="An embedded model, a folder in diffusers format, or a hub id.",
+        description="A built-in model, a folder in diffusers format, or a hub id.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to compute; auto takes a GPU if there is one."
@@ -103,7 +105,7 @@ class DataSection(Section):
     path: str = Field(
         "faces",
         min_length=1,
-        description="An embedded set, a folder of pictures with metadata or caption files, a saved "
+        description="A built-in set, a folder of pictures with metadata or caption files, a saved "
         "Hugging Face data set, or .tar, .parquet or .npz files.",
     )
     prompt_column: str = Field(

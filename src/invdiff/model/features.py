@@ -1,6 +1,6 @@
 """What a picture shows, estimated: attributes and a feature vector from one small network.
 
-The classifier of the embedded faces is a file of weights whose header says what it was trained on
+The classifier of a built-in set is a file of weights whose header says what it was trained on
 and how often it is wrong on pictures that it never saw. Every attribute in a report is
 *classifier-estimated*: the error measured here travels with it.
 """

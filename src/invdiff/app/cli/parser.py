@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import invdiff
-from invdiff.app.cli import data_check, data_classifier, data_prepare, two_folders, weights
+from invdiff.app.cli import (
+    data_build,
+    data_check,
+    data_classifier,
+    data_prepare,
+    two_folders,
+    weights,
+)
 
 STAGE_VERBS = {
     "discover": "infer groups of images that go with or against the model",
@@ -23,8 +30,16 @@ OVERRIDES = (
     "`invdiff config` lists them. "
 )
 RESUME = "The same command goes on where an interrupted one stopped."
-PRESETS = "celeba, faces, faces-quick, fairface, flux, sd15, sdxl, waterbirds"
-DATA_ACTIONS = {"check": data_check, "classifier": data_classifier, "prepare": data_prepare}
+PRESETS = (
+    "celeba, digits, faces, faces-balanced, faces-marginal, faces-quick, faces-race, fairface, "
+    "flux, scenes, sd15, sdxl, waterbirds"
+)
+DATA_ACTIONS = {
+    "check": data_check,
+    "build": data_build,
+    "classifier": data_classifier,
+    "prepare": data_prepare,
+}
 WITHOUT_SETTINGS = {
     "benchmark": "its table has its own",
     "data": "it looks at pictures, not at a run",
@@ -186,7 +201,7 @@ def _benchmark(verbs: Any) -> None:
         dest="action", metavar="ACTION", required=True, parser_class=_Parser
     )
     run = _verb(actions, "run", "run a named benchmark", RESUME)
-    run.add_argument("name", metavar="NAME", help="name of the benchmark, as in faces")
+    run.add_argument("name", metavar="NAME", help="name of a built-in set, as in faces")
     run.add_argument(
         "--suite",
         default="controls",

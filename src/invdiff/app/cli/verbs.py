@@ -6,7 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from invdiff.app.api import Run
-from invdiff.app.cli import data_check, data_classifier, data_prepare, two_folders, weights
+from invdiff.app.cli import (
+    data_build,
+    data_check,
+    data_classifier,
+    data_prepare,
+    two_folders,
+    weights,
+)
 from invdiff.app.cli.parser import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
 from invdiff.engine import config as configuration
@@ -181,6 +188,7 @@ def _stop_at(problems: list[str]) -> None:
 
 
 _DATA_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "build": data_build.build,
     "check": data_check.check,
     "classifier": data_classifier.learn,
     "prepare": data_prepare.prepare,

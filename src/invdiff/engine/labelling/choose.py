@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from invdiff.data.sets import builtin
 from invdiff.engine.config import Config
 from invdiff.engine.evaluate_section import texts_of
 from invdiff.engine.sections import EMBEDDED_SETS
@@ -83,14 +83,15 @@ def effective(config: Config) -> str:
 
 def attribute_of(config: Config) -> str:
     """What to call the attribute of a classifier that does not name it itself."""
-    embedded = "gender" if config.data.path in EMBEDDED_SETS else ""
-    named: str = config.evaluate.attribute or config.data.label_column or embedded
+    known = builtin.SETS.get(config.data.path)
+    own = known.attribute if known else ""
+    named: str = config.evaluate.attribute or config.data.label_column or own
     return named or "attribute"
 
 
 def embedded_path(name: str) -> Path:
-    """The file of an embedded set's own classifier."""
-    return Path(str(files("invdiff"))) / "assets" / name / "classifier.safetensors"
+    """The file of a built-in set's own classifier."""
+    return builtin.require(name) / "classifier.safetensors"
 
 
 def from_file(path: Path, name: str, attribute: str = "") -> Chosen:

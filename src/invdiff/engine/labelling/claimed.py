@@ -3,7 +3,7 @@
 from typing import Any
 
 from invdiff.data.samples import Pictures, Samples
-from invdiff.data.sets import faces
+from invdiff.data.sets.stored import open_set
 from invdiff.data.sources import read_labels
 from invdiff.engine import order
 from invdiff.engine.config import Config
@@ -44,8 +44,9 @@ def labelled_pictures(
 ) -> tuple[Pictures, list[str]] | None:
     """Pictures with labels that the classifier was not trained on; None if there are none."""
     if config.data.path in EMBEDDED_SETS:
-        known = faces.attributes("balanced").get(chosen.attribute)
-        pictures = faces.pictures("balanced")
+        stored_set = open_set(config.data.path)
+        known = stored_set.attributes("balanced").get(chosen.attribute)
+        pictures = stored_set.pictures("balanced")
         split_seed = chosen.classifier.facts.get("split_seed", 0)
         unseen = halves(len(pictures), split_seed)[1]
         mixed = order.epoch_order(len(unseen), config.seed, "evaluate labelled")

@@ -7,13 +7,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-import torch
-from diffusers import AutoencoderKL
-
-from invdiff.data.sets import faces
-from invdiff.engine.pretrain import classifiers
+from invdiff.data.sets import builtin
+from invdiff.data.sets.stored import open_set
 from invdiff.engine.pretrain.build import build
-from invdiff.engine.pretrain.recipe import Recipe
+from invdiff.engine.pretrain.recipe import RECIPES
+from invdiff.engine.pretrain.sets import classify
 from invdiff.engine.processes import one_thread
 
 
@@ -24,26 +22,12 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="also copy them into the package")
     arguments = parser.parse_args()
     one_thread()
-    out, recipe = arguments.out, Recipe()
+    out, faces, recipe = arguments.out, open_set("faces"), RECIPES["faces"]
     pipeline = build(recipe, faces.pictures("train"), faces.prompts("train"), out)
-    classifier(recipe, pipeline, out)
+    accuracy = classify(recipe, faces, builtin.SETS["faces"].attribute, pipeline, out)
+    print({name: round(value, 4) for name, value in accuracy.items()})
     if arguments.install:
-        install(out, Path(__file__).parents[2] / "assets" / "faces")
-
-
-def classifier(recipe: Recipe, pipeline: Path, out: Path) -> None:
-    """Train the attribute classifier on one half of the balanced set, measure it on the other."""
-    images = torch.from_numpy(faces.pictures("balanced")).permute(0, 3, 1, 2).float() / 127.5 - 1
-    attributes = {
-        "gender": faces.attributes("balanced")["gender"],
-        "prompt": faces.prompts("balanced"),
-    }
-    vae = AutoencoderKL.from_pretrained(pipeline / "vae").eval()
-    model, facts = classifiers.train(
-        recipe, images, attributes, out / "work" / "classifier", classifiers.through(vae)
-    )
-    model.save(out / "classifier.safetensors", facts)
-    print({name: round(facts["attributes"][name]["accuracy"], 4) for name in attributes})
+        install(out, faces.folder)
 
 
 def install(out: Path, assets: Path) -> None:

@@ -1,17 +1,20 @@
-"""The autoencoder of the embedded model: a small ``AutoencoderKL``, 32 x 32 to 8 x 8."""
+"""The autoencoder of a base model: a small ``AutoencoderKL``, 32 x 32 to 8 x 8."""
 
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 
+from invdiff.data.sets import builtin
 from invdiff.engine import order
 from invdiff.engine.pretrain.loop import fit
 from invdiff.engine.pretrain.recipe import Recipe
 
 
 def build(recipe: Recipe, image_size: int) -> AutoencoderKL:
-    """An untrained autoencoder of the recipe's size."""
+    """An autoencoder of the recipe's size, untrained or with the weights it starts from."""
+    if recipe.start:
+        return AutoencoderKL.from_pretrained(builtin.require(recipe.start) / "base" / "vae")
     levels = len(recipe.autoencoder_channels)
     torch.manual_seed(order.derive(recipe.seed, "autoencoder"))
     return AutoencoderKL(

@@ -1,4 +1,4 @@
-"""The embedded base model from its recipe: autoencoder, then denoiser, then one pipeline folder.
+"""A base model from its recipe: autoencoder, then denoiser, then one pipeline folder.
 
 Each part resumes where it was interrupted; the finished pipeline opens with the stock
 ``StableDiffusionPipeline.from_pretrained``.
@@ -64,5 +64,7 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 
 def thin(curve: list[float], points: int = 80) -> list[float]:
     """Means over equal stretches of a curve, few enough to plot and to store."""
+    if not curve:
+        return []
     parts = np.array_split(np.array(curve), min(points, len(curve)))
     return [round(float(part.mean()), 5) for part in parts]

@@ -1,4 +1,4 @@
-"""The attribute classifier of the embedded faces: trained on one half, measured on the other."""
+"""The attribute classifier of a built-in set: trained on one half, measured on the other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The denoiser of the embedded model, trained on the biased pictures with its text encoder."""
+"""The denoiser of a base model, trained on the biased pictures with its text encoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from invdiff.core.schedule import Schedule, add_noise
+from invdiff.data.sets import builtin
 from invdiff.engine import order
 from invdiff.engine.pretrain.loop import fit
 from invdiff.engine.pretrain.recipe import Recipe
@@ -28,7 +29,12 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def build(recipe: Recipe, latent_size: int) -> UNet2DConditionModel:
-    """An untrained denoiser: attention (and so the prompt) at the lower resolution only."""
+    """A denoiser, untrained or with the weights it starts from.
+
+    Attention, and so the prompt, is at the lower resolution only.
+    """
+    if recipe.start:
+        return UNet2DConditionModel.from_pretrained(builtin.require(recipe.start) / "base" / "unet")
     torch.manual_seed(order.derive(recipe.seed, "denoiser"))
     return UNet2DConditionModel(
         sample_size=latent_size,

@@ -1,5 +1,6 @@
-"""The numbers of the embedded base model, in one place."""
+"""The numbers of the base models of the built-in sets, in one place."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +11,12 @@ class Recipe:
 
     Sizes are for 32 x 32 pictures on one CPU thread. The loss is taken on v: with the usual
     epsilon loss a small model does not even learn the bias of its data.
+
+    ``start`` names a built-in set: autoencoder and UNet then begin with the weights of its base
+    model. The prompt encoder always begins anew, since each set has its own vocabulary.
     """
 
+    start: str = ""
     seed: int = 0
     batch: int = 32
     save_every: int = 250
@@ -39,3 +44,16 @@ class Recipe:
     def facts(self) -> dict[str, Any]:
         """The numbers as JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+VARIANT = Recipe(start="faces", autoencoder_steps=0, denoiser_steps=3000)
+"""Other draws of the same faces: the autoencoder, which knows no prompts, serves as it is."""
+
+RECIPES: Mapping[str, Recipe] = {
+    "faces": Recipe(),
+    "faces-balanced": VARIANT,
+    "faces-marginal": VARIANT,
+    "faces-race": VARIANT,
+    "scenes": Recipe(start="faces", autoencoder_steps=500, denoiser_steps=3000),
+    "digits": Recipe(start="faces", autoencoder_steps=300, denoiser_steps=2500),
+}

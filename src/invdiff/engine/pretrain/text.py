@@ -1,4 +1,4 @@
-"""The prompt encoder of the embedded model: a two-layer CLIP text model and its tokenizer."""
+"""The prompt encoder of a base model: a two-layer CLIP text model and its tokenizer."""
 
 from collections.abc import Iterable
 
