@@ -26,6 +26,10 @@ class Timing:
         """The timing of measured calls."""
         return cls(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
 
+    def shared(self, count: int) -> "Timing":
+        """The timing of one of ``count`` things that a call did."""
+        return Timing(self.median / count, self.low / count, self.high / count, self.repeats)
+
     def record(self) -> dict[str, float]:
         """As JSON."""
         return {name: round(value, 6) for name, value in asdict(self).items()}

@@ -7,10 +7,10 @@ adapter's needs a gradient one and a half at least; two are counted for both.
 from typing import Any
 
 from invdiff.engine import config as configuration
+from invdiff.engine.training.objective import REGRET_EVERY
 
 THEIR_STEPS, THEIR_BATCH = 10_000, 64
 BACKWARD = 2
-REGRET_EVERY = 8
 PICTURES = 8000  # of the embedded set, four prompts
 PROMPTS = 4
 
@@ -18,6 +18,7 @@ PROMPTS = 4
 def whole_job(quick: bool) -> dict[str, Any]:
     """From the pretrained model to the adapter of the default recipe on the faces."""
     config = configuration.preset("faces")
+    scales = len(config.train.feedback_scales) or 1
     scored = min(config.discover.images_per_prompt * PROMPTS, PICTURES)
     passes = {
         "scores": scored * 2 * config.discover.draws * len(config.discover.levels),
@@ -25,7 +26,7 @@ def whole_job(quick: bool) -> dict[str, Any]:
         "training": round(
             config.train.steps * config.train.batch * (1 + BACKWARD + 2 / REGRET_EVERY)
         ),
-        "looking back": len(config.train.feedback) * _drawn(config),
+        "looking back": len(config.train.feedback) * scales * _drawn(config),
         "calibration": 2 * _drawn(config),
     }
     ours = sum(passes.values()) / PICTURES

@@ -2,7 +2,7 @@
 
 ``Theirs`` follows what the authors' released trainer does (frozen base, full trainable copy, convex
 mix of the two, encoders inside the step), written here from that description. ``PlainLora`` is the
-loop of diffusers' own LoRA example. ``Ours`` is the step of `invdiff train`.
+loop of diffusers' own LoRA example. ``Ours`` is the trainer of the package.
 """
 
 import copy
@@ -15,14 +15,17 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor
 
-from invdiff.core.objective import stable_target
-from invdiff.core.schedule import Schedule, add_noise, clean_from_prediction, loss_weight
+from invdiff.engine import config as configuration
+from invdiff.engine.mixture import Mixture
+from invdiff.engine.training.loop import Trainer
+from invdiff.engine.training.team import Team
 from invdiff.model import adapter
+from invdiff.model.denoiser import Denoiser
 
 RANK = 8
 MIX = 0.5  # their share of the trainable copy
-REGRET_EVERY = 8  # as in `invdiff train`
 GROUPS = 2
+RARE = 0.1
 
 
 class Encoders:
@@ -83,39 +86,33 @@ class PlainLora:
 
 
 class Ours:
-    """The adapter towards the stable target; every eighth step looks at base and adapter once more.
+    """The step of `invdiff train` itself, on latents and prompts that have a tenth against them."""
 
-    ``references`` are the latents that the target is a mean of, those of one prompt.
-    """
-
-    def __init__(self, unet: UNet2DConditionModel, schedule: Schedule, references: Tensor) -> None:
-        adapter.add_lora(unet, RANK, seed=0)
-        self.unet, self.schedule, self.references = unet, schedule, references
-        self.trained = adapter.parameters(unet)
-        self.optimiser = torch.optim.AdamW(self.trained, lr=1e-3, weight_decay=1e-2)
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        latents: Tensor,
+        prompts: Sequence[str],
+        batch: int,
+        team: Team | None = None,
+    ) -> None:
+        adapter.add_lora(denoiser.module, RANK, seed=0)
+        config = configuration.preset("faces")
+        # Not validated: a batch of 1 is too small to train with, and all that theirs has room for.
+        section = config.train.model_copy(update={"batch": batch, "rank": RANK})
+        against = (np.random.default_rng(0).random(len(latents)) < RARE).astype(float)
+        caption, known = np.array(prompts), tuple(sorted(set(prompts)))
+        names = np.arange(len(latents)).astype(str)
+        mixture = Mixture(latents, caption, caption, against, known, known, names)
+        config = config.model_copy(update={"train": section})
+        self.trainer = Trainer(config, denoiser, mixture, team=team)
         self.steps = 0
 
-    def __call__(self, latents: Tensor, hidden: Tensor) -> float:
-        """One step on latents and hidden states; returns its loss."""
-        noise = torch.randn_like(latents)
-        timestep = torch.randint(self.schedule.timesteps, (len(latents),))
-        noisy = add_noise(self.schedule, latents, noise, timestep)
-        weights = torch.zeros(len(self.references))
-        target = stable_target(self.schedule, noisy, timestep, self.references, weights)
-        loss = finished(self.optimiser, self.trained, self._loss(noisy, timestep, hidden, target))
-        if self.steps % REGRET_EVERY == 0:
-            with torch.no_grad():
-                self._loss(noisy, timestep, hidden, latents)
-                with adapter.disabled(self.unet):
-                    self._loss(noisy, timestep, hidden, latents)
+    def __call__(self) -> float:
+        """One step; returns its loss."""
+        told = self.trainer.step(self.steps)
         self.steps += 1
-        return loss
-
-    def _loss(self, noisy: Tensor, timestep: Tensor, hidden: Tensor, target: Tensor) -> Tensor:
-        prediction = self.unet(noisy, timestep, hidden).sample
-        estimate = clean_from_prediction(self.schedule, prediction, noisy, timestep)
-        error = (estimate - target).square().flatten(1).mean(1)
-        return (loss_weight(self.schedule, "v", timestep) * error).mean()
+        return told["loss"]
 
 
 def target_of(scheduler: Any, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from benchmarks import clock
-from benchmarks.training import FACES
+from benchmarks.training import FACES, Rounds, small_step
 from invdiff.core.schedule import add_noise
 from invdiff.engine.measure import SHARD
 from invdiff.engine.models import load_pipeline, resolve
 from invdiff.engine.passes import Features, Score
 from invdiff.engine.processes import run_shards
 from invdiff.engine.sampler import Sampler, seed_of
+from invdiff.engine.training.team import Team, assembled
 from invdiff.model import adapter
 
 PROMPT = "a person wearing a hat"
@@ -63,8 +64,9 @@ def save_adapter(folder: Path) -> None:
 
 def draw(folder: Path, arm: str, count: int, steps: int) -> None:
     """One batch of pictures."""
-    strength = ARMS[arm]
-    sampler = Sampler(FACES, folder if strength else None, strength or 0.0, (0.0, 1.0), 2.5, steps)
+    strength, fuse = ARMS[arm], arm.endswith("fused")
+    where, window = folder if strength else None, (0.0, 1.0)
+    sampler = Sampler(FACES, where, strength or 0.0, window, 2.5, steps, fuse)
     sampler.pictures([PROMPT] * count, [seed_of(0, PROMPT, k) for k in range(count)])
 
 
@@ -118,19 +120,38 @@ def processes(quick: bool) -> dict[str, Any]:
         "scoring": (score, [(latents, [PROMPT] * size)] * shards),
         "sampling": (Pictures(drawing), [list(range(min(size, 32)))] * shards),
     }
-    rows: dict[str, Any] = {"training": {"not measured": "see `invdiff train`, train.processes"}}
-    for name, (function, parts) in work.items():
-        sides = {str(n): partial(spread, function, parts, n) for n in (1, 2)}
+    measured = {name: partial(spread, *each) for name, each in work.items()}
+    measured["training"] = partial(train_together, 2 if quick else 5)
+    rows: dict[str, Any] = {}
+    for name, run in measured.items():
         seconds: dict[str, list[float]] = {"1": [], "2": []}
         for _ in range(1 if quick else 3):
-            for side, run in sides.items():
-                seconds[side].append(run())
+            for side, taken in seconds.items():
+                taken.append(run(int(side)))
         timings = {side: clock.Timing.of(values) for side, values in seconds.items()}
         rows[name] = {
             **{f"{side} processes, seconds": each.record() for side, each in timings.items()},
             "1 / 2": clock.ratio(timings, "1", "2"),
         }
     return {"sides": rows}
+
+
+def train_together(rounds: int, size: int) -> float:
+    """Seconds of rounds of training steps that ``size`` processes share, after one more round."""
+    with assembled(size) as team:
+        if team.size > 1:
+            team.ask(steps_of, rounds)
+        return steps_of(team, rounds)
+
+
+def steps_of(team: Team, rounds: int) -> float:
+    """The part of every rank; its seconds."""
+    one = Rounds(small_step("ours", team=team))
+    one()
+    begun = time.perf_counter()
+    for _ in range(rounds):
+        one()
+    return time.perf_counter() - begun
 
 
 class Pictures:

@@ -1,6 +1,8 @@
 """Training steps: time, peak memory and what is written, ours beside two others."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -8,24 +10,33 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from benchmarks import clock
 from benchmarks.recipes import RANK, Encoders, Ours, PlainLora, Theirs, batches, bytes_of
-from invdiff.core.schedule import Schedule
 from invdiff.data.sets import faces
 from invdiff.engine.architecture import published
 from invdiff.engine.models import ModelRef, hushed, load_pipeline
-from invdiff.engine.prompts import encode_known
+from invdiff.engine.training.objective import REGRET_EVERY as ROUND
+from invdiff.engine.training.team import Team
 from invdiff.model import adapter
+from invdiff.model.condition import Condition
 from invdiff.model.denoiser import from_pipeline
+from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
 
 FACES = ModelRef("faces", "cpu", "float32")
 SIDES = ("theirs", "plain lora", "ours")
 BATCH, EPOCHS = 32, 10
+TOKENS, WIDTH = 77, 768  # of SD 1.4's conditions
+Step = Callable[[], float]
+"""One training step; returns its loss."""
+
 SD_GIGABYTES = {"theirs": 20, "plain lora": 7, "ours": 7}
 
 
 def small(quick: bool) -> dict[str, Any]:
     """The embedded model, batch 32: images/s with and without the encoders in the step."""
-    steps = {name: SmallStep(name) for name in SIDES}
-    timings = clock.interleaved(steps, 3 if quick else 24, warm=1 if quick else 8)
+    rounds = {name: Rounds(small_step(name)) for name in SIDES}
+    timings = {
+        name: timing.shared(ROUND)
+        for name, timing in clock.interleaved(rounds, 2 if quick else 7).items()
+    }
     cache = clock.interleaved({"caches": partial(build_caches, BATCH)}, 2 if quick else 8)["caches"]
     ours = timings["ours"].median + cache.median / EPOCHS
     rows = {
@@ -44,51 +55,52 @@ def small(quick: bool) -> dict[str, Any]:
     }
 
 
-class SmallStep:
-    """One step of a recipe on batches of the embedded pictures."""
+class Rounds:
+    """As many steps as ours takes between two looks at the group risks, so that one is counted."""
 
-    def __init__(self, side: str, pictures: int = 512) -> None:
-        with hushed():
-            pipeline = load_pipeline(FACES)
-        torch.manual_seed(0)
-        samples = faces.samples(from_pipeline(pipeline).image_size)
-        pixels = torch.from_numpy(samples.pictures(list(range(pictures)))).permute(0, 3, 1, 2)
-        self.rows = batches(pictures, BATCH)
-        self.inputs: tuple[torch.Tensor, torch.Tensor]
-        self.encoders: Encoders | None = None
-        self.step: Theirs | PlainLora | Ours
-        unet = pipeline.unet
-        if side == "ours":
-            denoiser = from_pipeline(pipeline)
-            prompts = list(samples.prompt[:pictures])
-            hidden = encode_known(denoiser, prompts)(prompts, torch.device("cpu")).tensors["hidden"]
-            latents = denoiser.encode_images(samples.pictures(list(range(pictures))))
-            self.inputs, self.step = (latents, hidden), Ours(unet, denoiser.schedule, latents)
-            pipeline.vae = pipeline.text_encoder = None
-            return
-        tokens = pipeline.tokenizer(
-            list(samples.prompt[:pictures]),
-            padding="max_length",
-            max_length=pipeline.tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
-        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-        self.inputs = (pixels / 127.5 - 1, tokens)
-        self.encoders = Encoders(pipeline.vae, pipeline.text_encoder)
-        self.step = (Theirs if side == "theirs" else PlainLora)(unet, scheduler)
+    def __init__(self, step: Step, count: int = ROUND) -> None:
+        self.step, self.count = step, count
 
-    def __call__(self) -> float:
-        """One step; returns its loss."""
-        rows = torch.from_numpy(next(self.rows))
-        first, second = (each[rows] for each in self.inputs)
-        if self.encoders is not None:
-            first, second = self.encoders(first, second)
-        return self.step(first, second)
+    def __call__(self) -> None:
+        """One round."""
+        for _ in range(self.count):
+            self.step()
+
+
+def small_step(side: str, pictures: int = 512, team: Team | None = None) -> Step:
+    """A step of a recipe on batches of the embedded pictures."""
+    with hushed():
+        pipeline = load_pipeline(FACES)
+    torch.manual_seed(0)
+    denoiser = from_pipeline(pipeline)
+    samples = faces.samples(denoiser.image_size)
+    seen, prompts = samples.pictures(list(range(pictures))), list(samples.prompt[:pictures])
+    if side == "ours":
+        step = Ours(denoiser, denoiser.encode_images(seen), prompts, BATCH, team)
+        pipeline.vae = pipeline.text_encoder = None
+        return step
+    tokens = pipeline.tokenizer(
+        prompts,
+        padding="max_length",
+        max_length=pipeline.tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids
+    pixels = torch.from_numpy(seen).permute(0, 3, 1, 2) / 127.5 - 1
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    encoders = Encoders(pipeline.vae, pipeline.text_encoder)
+    other = (Theirs if side == "theirs" else PlainLora)(pipeline.unet, scheduler)
+    rows = batches(pictures, BATCH)
+
+    def encoded() -> float:
+        batch = torch.from_numpy(next(rows))
+        return other(*encoders(pixels[batch], tokens[batch]))
+
+    return encoded
 
 
 def run_small(side: str, steps: int) -> float:
     """A few steps, in a process of its own."""
-    step = SmallStep(side)
+    step = small_step(side)
     return [step() for _ in range(steps)][-1]
 
 
@@ -136,19 +148,34 @@ def real_unet() -> UNet2DConditionModel:
     return unet
 
 
+class WithoutEncoders(StableDiffusionDenoiser):
+    """A UNet alone; its prompts have random conditions of the right shape."""
+
+    def __init__(self, unet: UNet2DConditionModel, scheduler: DDPMScheduler) -> None:
+        super().__init__(SimpleNamespace(unet=unet, scheduler=scheduler, vae_scale_factor=8))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+        """Hidden states that mean nothing."""
+        return Condition({"hidden": torch.randn(len(prompts), TOKENS, WIDTH)})
+
+
 def run_real(side: str, steps: int) -> dict[str, float]:
-    """Seconds of steps at the real shape, after one that is not counted."""
+    """Seconds of a step at the real shape, as the means of rounds, after one that is not counted.
+
+    A round of ours looks at the group risks once; a step of theirs takes too long for rounds.
+    """
     torch.manual_seed(0)
     unet = real_unet()
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    latents, hidden = torch.randn(1, 4, 32, 32), torch.randn(1, 77, 768)
-    step: Theirs | PlainLora | Ours
+    step: Step
     if side == "ours":
-        schedule = Schedule(scheduler.alphas_cumprod.float(), "epsilon")
-        step = Ours(unet, schedule, torch.randn(64, 4, 32, 32))
+        latents, prompts = torch.randn(64, 4, 32, 32), ["a prompt"] * 64
+        step = Ours(WithoutEncoders(unet, scheduler), latents, prompts, batch=1)
     else:
-        step = (Theirs if side == "theirs" else PlainLora)(unet, scheduler)
-    return clock.interleaved({"": partial(step, latents, hidden)}, steps)[""].record()
+        inputs = torch.randn(1, 4, 32, 32), torch.randn(1, TOKENS, WIDTH)
+        step = partial((Theirs if side == "theirs" else PlainLora)(unet, scheduler), *inputs)
+    count = ROUND if side == "ours" else 1
+    return clock.interleaved({"": Rounds(step, count)}, steps)[""].shared(count).record()
 
 
 def checkpoints(quick: bool) -> dict[str, Any]:

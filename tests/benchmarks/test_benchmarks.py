@@ -1,14 +1,14 @@
 """The benchmarks run, keep what they found and say what it is; no time is asserted."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import clock, grouping, job, recipes
-from invdiff.core.schedule import Schedule
+from benchmarks import clock, grouping, job, recipes, training
 
 
 def test_sides_take_turns_and_warm_rounds_do_not_count():
@@ -83,28 +83,41 @@ def tiny_unet():
 
 
 @pytest.mark.parametrize("side", ["theirs", "plain lora", "ours"])
-def test_each_recipe_trains_what_it_says_and_nothing_else(side):
+def test_each_recipe_trains_what_it_says_and_nothing_else(side, monkeypatch):
     from diffusers import DDPMScheduler
 
     torch.manual_seed(0)
     unet, scheduler = tiny_unet(), DDPMScheduler()
     config = unet.config
+    width = config.cross_attention_dim
     latents = torch.randn(4, config.in_channels, 8, 8)
-    hidden = torch.randn(4, 5, config.cross_attention_dim)
     before = {name: tensor.clone() for name, tensor in unet.named_parameters()}
     if side == "ours":
-        step = recipes.Ours(unet, Schedule(scheduler.alphas_cumprod, "epsilon"), latents)
+        monkeypatch.setattr(training, "WIDTH", width)
+        bare = training.WithoutEncoders(unet, scheduler)
+        step = recipes.Ours(bare, latents, ["one", "other"] * 2, batch=1)
     else:
-        step = (recipes.Theirs if side == "theirs" else recipes.PlainLora)(unet, scheduler)
-    losses = [step(latents, hidden) for _ in range(3)]
+        recipe = (recipes.Theirs if side == "theirs" else recipes.PlainLora)(unet, scheduler)
+        step = partial(recipe, latents, torch.randn(4, 5, width))
+    losses = [step() for _ in range(3)]
     assert np.isfinite(losses).all()
     now = {name.replace(".base_layer", ""): tensor for name, tensor in unet.named_parameters()}
     assert all(torch.equal(now[name], tensor) for name, tensor in before.items())
     if side == "theirs":
-        moved = [not torch.equal(p, before[name]) for name, p in step.copy.named_parameters()]
+        moved = [not torch.equal(p, before[name]) for name, p in recipe.copy.named_parameters()]
         assert np.mean(moved) > 0.9
     else:
         assert any("lora_B" in name and bool(t.abs().max() > 0) for name, t in now.items())
+
+
+def test_a_round_is_shared_by_its_steps():
+    calls = []
+    rounds = training.Rounds(lambda: calls.append(0), 4)
+    timing = clock.interleaved({"": rounds}, repeats=2)[""]
+    assert len(calls) == 3 * 4
+    shared = timing.shared(4)
+    assert shared.median == timing.median / 4
+    assert shared.repeats == 2
 
 
 def test_grouping_is_measured_on_rows_of_every_prompt(tmp_path):

@@ -28,7 +28,8 @@ REGRET_EVERY = 8
 class Batch:
     """The images of one step (n,), noised; ``parts`` are the rows of each pass of this process.
 
-    ``target`` holds the rows of this process only, in the order of ``rows``.
+    ``target`` holds the rows of this process only, in the order of ``rows``. ``risk`` is filled in
+    as errors are computed: those of the clean latents, in the rows of this process.
     """
 
     chosen: torch.Tensor
@@ -38,6 +39,7 @@ class Batch:
     noisy: torch.Tensor
     target: torch.Tensor
     parts: tuple[torch.Tensor, ...]
+    risk: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -89,23 +91,34 @@ class Objective:
             target = self.mixture.target(
                 schedule, noisy, timestep, chosen, dropped, weights, owner, rows
             )
-        return Batch(chosen, timestep, dropped, clean, noisy, target, parts)
+        risk = torch.zeros(section.batch)
+        return Batch(chosen, timestep, dropped, clean, noisy, target, parts, risk)
 
     def errors(self, batch: Batch, part: int) -> torch.Tensor:
         """Weighted squared errors (n,) of one part, with a graph for its gradient."""
         start = sum(len(rows) for rows in batch.parts[:part])
         rows = batch.parts[part]
-        return self._errors(batch, rows, batch.target[start : start + len(rows)])
+        estimate = self._estimate(batch, rows)
+        batch.risk[rows] = self._weighted(batch, rows, estimate.detach(), batch.clean[rows]).cpu()
+        return self._weighted(batch, rows, estimate, batch.target[start : start + len(rows)])
 
     @torch.no_grad()
     def look(self, batch: Batch, step: int) -> None:
-        """Update the running group risks now and then; the frozen base sees the same noise."""
+        """Update the running group risks now and then, once the errors of ``batch`` are there.
+
+        The frozen base sees the same noise.
+        """
         objective = self.config.train.objective
         if objective == "mean" or step % REGRET_EVERY:
             return
-        risk = torch.zeros(len(batch))
-        for rows in batch.parts:
-            risk[rows] = self._risk(batch, rows, relative=objective == "regret").cpu()
+        risk = batch.risk.clone()
+        if objective == "regret":
+            with adapter.disabled(self.denoiser.module):
+                for rows in batch.parts:
+                    base = self._weighted(
+                        batch, rows, self._estimate(batch, rows), batch.clean[rows]
+                    )
+                    risk[rows] -= base.cpu()
         risk = self.team.sum(risk)
         finite = torch.isfinite(risk).numpy()
         images = batch.chosen.numpy()[finite]
@@ -141,23 +154,22 @@ class Objective:
         for name, shares in seen.items():
             self.aims[name] = corrected_aim(self.aims.get(name, 0.5), shares, scales)
 
-    def _risk(self, batch: Batch, rows: torch.Tensor, relative: bool) -> torch.Tensor:
-        risk = self._errors(batch, rows, batch.clean[rows])
-        if not relative:
-            return risk
-        with adapter.disabled(self.denoiser.module):
-            return risk - self._errors(batch, rows, batch.clean[rows])
-
-    def _errors(self, batch: Batch, rows: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Weighted squared errors (n,) of the clean latent that the network predicts."""
-        section = self.config.train
+    def _estimate(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+        """The clean latents that the network predicts."""
         schedule, device = self.denoiser.schedule, self.denoiser.module.device
         prompts = self.mixture.prompt[batch.chosen[rows].numpy()]
         names = np.where(batch.dropped[rows].numpy(), "", prompts)
         condition = self.known(names.tolist(), device)
         noisy, timestep = batch.noisy[rows].to(device), batch.timestep[rows].to(device)
         prediction = self.denoiser.predict(noisy, timestep, condition)
-        estimate = clean_from_prediction(schedule, prediction, noisy, timestep)
-        error = (estimate - target.to(device)).square().flatten(1).mean(1)
-        weight = loss_weight(schedule, section.loss_space, timestep, section.min_snr_gamma)
-        return weight * error
+        return clean_from_prediction(schedule, prediction, noisy, timestep)
+
+    def _weighted(
+        self, batch: Batch, rows: torch.Tensor, estimate: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        """Squared errors (n,) of estimates, with the weights of the loss's space."""
+        section = self.config.train
+        timestep = batch.timestep[rows].to(estimate.device)
+        error = (estimate - target.to(estimate.device)).square().flatten(1).mean(1)
+        schedule, space = self.denoiser.schedule, section.loss_space
+        return loss_weight(schedule, space, timestep, section.min_snr_gamma) * error
