@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from benchmarks import clock
-from benchmarks.training import FACES, Rounds, small_step
+from benchmarks.shapes import FACES, embedded_model
+from benchmarks.training import Rounds, step_of
 from invdiff.core.schedule import add_noise
 from invdiff.engine.measure import SHARD
 from invdiff.engine.models import load_pipeline, resolve
@@ -140,13 +141,13 @@ def train_together(rounds: int, size: int) -> float:
     """Seconds of rounds of training steps that ``size`` processes share, after one more round."""
     with assembled(size) as team:
         if team.size > 1:
-            team.ask(steps_of, rounds)
-        return steps_of(team, rounds)
+            team.ask(share_of, rounds)
+        return share_of(team, rounds)
 
 
-def steps_of(team: Team, rounds: int) -> float:
+def share_of(team: Team, rounds: int) -> float:
     """The part of every rank; its seconds."""
-    one = Rounds(small_step("ours", team=team))
+    one = Rounds(step_of("ours", embedded_model(), team))
     one()
     begun = time.perf_counter()
     for _ in range(rounds):

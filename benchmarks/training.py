@@ -1,54 +1,56 @@
 """Training steps: time, peak memory and what is written, ours beside two others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
 
-from benchmarks import clock
+from benchmarks import clock, shapes
 from benchmarks.recipes import RANK, Encoders, Ours, PlainLora, Theirs, batches, bytes_of
-from invdiff.data.sets import faces
-from invdiff.engine.architecture import published
-from invdiff.engine.models import ModelRef, hushed, load_pipeline
+from benchmarks.shapes import TOKENS, WIDTH, WithoutEncoders, World
 from invdiff.engine.training.objective import REGRET_EVERY as ROUND
 from invdiff.engine.training.team import Team
 from invdiff.model import adapter
-from invdiff.model.condition import Condition
-from invdiff.model.denoiser import from_pipeline
-from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
 
-FACES = ModelRef("faces", "cpu", "float32")
 SIDES = ("theirs", "plain lora", "ours")
-BATCH, EPOCHS = 32, 10
-TOKENS, WIDTH = 77, 768  # of SD 1.4's conditions
+EPOCHS = 10
+WORLDS: dict[str, Callable[[], World]] = {
+    "SD 1.4, a quarter of its widths": shapes.quarter_of_sd,
+    "the embedded model": shapes.embedded_model,
+}
+SD_GIGABYTES = {"theirs": 20, "plain lora": 7, "ours": 7}
+
 Step = Callable[[], float]
 """One training step; returns its loss."""
 
-SD_GIGABYTES = {"theirs": 20, "plain lora": 7, "ours": 7}
-
 
 def small(quick: bool) -> dict[str, Any]:
-    """The embedded model, batch 32: images/s with and without the encoders in the step."""
-    rounds = {name: Rounds(small_step(name)) for name in SIDES}
-    timings = {
-        name: timing.shared(ROUND)
-        for name, timing in clock.interleaved(rounds, 2 if quick else 7).items()
+    """Steps with the encoders in them, and ours with caches made once for 10 epochs."""
+    return {"sides": {name: _compared(make, quick) for name, make in WORLDS.items()}}
+
+
+def _compared(make: Callable[[], World], quick: bool) -> dict[str, Any]:
+    count = 2 if quick else 7
+    worlds = {name: make() for name in SIDES}
+    batch = worlds["ours"].batch
+    rounds: dict[str, Callable[[], Any]] = {
+        name: Rounds(step_of(name, world)) for name, world in worlds.items()
     }
-    cache = clock.interleaved({"caches": partial(build_caches, BATCH)}, 2 if quick else 8)["caches"]
+    timings = {name: t.shared(ROUND) for name, t in clock.interleaved(rounds, count).items()}
+    encode = Encoded(make())
+    cache = clock.interleaved({"": encode}, count)[""]
     ours = timings["ours"].median + cache.median / EPOCHS
     rows = {
         name: {
             "seconds a step": timing.record(),
-            "images/s": round(BATCH / timing.median, 1),
-            "peak bytes": clock.alone(run_small, name, 2)[1],
+            "images/s": round(batch / timing.median, 1),
+            "peak bytes": clock.alone(run_steps, make, name, 2)[1],
         }
         for name, timing in timings.items()
     }
     return {
-        "sides": rows,
+        **rows,
         "caches, seconds a batch": cache.record(),
         "theirs / ours, caches counted": round(timings["theirs"].median / ours, 3),
         "plain lora / ours, caches counted": round(timings["plain lora"].median / ours, 3),
@@ -67,54 +69,43 @@ class Rounds:
             self.step()
 
 
-def small_step(side: str, pictures: int = 512, team: Team | None = None) -> Step:
-    """A step of a recipe on batches of the embedded pictures."""
-    with hushed():
-        pipeline = load_pipeline(FACES)
-    torch.manual_seed(0)
-    denoiser = from_pipeline(pipeline)
-    samples = faces.samples(denoiser.image_size)
-    seen, prompts = samples.pictures(list(range(pictures))), list(samples.prompt[:pictures])
+class Encoded:
+    """Latents and hidden states of random batches, by the encoders."""
+
+    def __init__(self, world: World) -> None:
+        assert world.vae is not None, "nobody has taken it"
+        assert world.text_encoder is not None, "nobody has taken it"
+        self.encoders = Encoders(world.vae, world.text_encoder)
+        self.pixels = torch.from_numpy(world.pictures).permute(0, 3, 1, 2) / 127.5 - 1
+        self.tokens = world.tokens
+        self.rows = batches(len(world.prompts), world.batch)
+
+    def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """One batch."""
+        rows = torch.from_numpy(next(self.rows))
+        return self.encoders(self.pixels[rows], self.tokens[rows])
+
+
+def step_of(side: str, world: World, team: Team | None = None) -> Step:
+    """A step of a recipe; those of the others encode their batch first."""
+    denoiser = world.denoiser
     if side == "ours":
-        step = Ours(denoiser, denoiser.encode_images(seen), prompts, BATCH, team)
-        pipeline.vae = pipeline.text_encoder = None
+        latents = denoiser.encode_images(world.pictures)
+        step = Ours(denoiser, latents, world.prompts, world.batch, team)
+        # What `invdiff train` does not have in memory either.
+        world.vae = world.text_encoder = denoiser.pipeline.vae = denoiser.pipeline.text_encoder = (
+            None
+        )
         return step
-    tokens = pipeline.tokenizer(
-        prompts,
-        padding="max_length",
-        max_length=pipeline.tokenizer.model_max_length,
-        return_tensors="pt",
-    ).input_ids
-    pixels = torch.from_numpy(seen).permute(0, 3, 1, 2) / 127.5 - 1
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    encoders = Encoders(pipeline.vae, pipeline.text_encoder)
-    other = (Theirs if side == "theirs" else PlainLora)(pipeline.unet, scheduler)
-    rows = batches(pictures, BATCH)
-
-    def encoded() -> float:
-        batch = torch.from_numpy(next(rows))
-        return other(*encoders(pixels[batch], tokens[batch]))
-
-    return encoded
+    recipe = (Theirs if side == "theirs" else PlainLora)(denoiser.module, world.scheduler)
+    encoded = Encoded(world)
+    return lambda: recipe(*encoded())
 
 
-def run_small(side: str, steps: int) -> float:
+def run_steps(make: Callable[[], World], side: str, steps: int) -> float:
     """A few steps, in a process of its own."""
-    step = small_step(side)
+    step = step_of(side, make())
     return [step() for _ in range(steps)][-1]
-
-
-_ENCODERS: list[Any] = []
-
-
-def build_caches(count: int) -> None:
-    """Encode pictures as `discover` does; prompts are encoded once, which is next to nothing."""
-    if not _ENCODERS:
-        denoiser = from_pipeline(load_pipeline(FACES))
-        pictures = faces.samples(denoiser.image_size).pictures(list(range(count)))
-        _ENCODERS.extend((denoiser, pictures))
-    denoiser, pictures = _ENCODERS
-    denoiser.encode_images(pictures)
 
 
 def real_shape(quick: bool) -> dict[str, Any]:
@@ -127,36 +118,13 @@ def real_shape(quick: bool) -> dict[str, Any]:
             continue
         seconds, peak = clock.alone(run_real, side, 1 if quick else 3)
         rows[side] = {"seconds a step": seconds, "peak bytes": peak}
-    return {"sides": rows, **_compared(rows)}
-
-
-def _compared(rows: dict[str, Any]) -> dict[str, float]:
     if any("not measured" in rows[side] for side in ("theirs", "ours")):
-        return {}
+        return {"sides": rows}
     theirs, ours = rows["theirs"], rows["ours"]
     seconds = theirs["seconds a step"]["median"] / ours["seconds a step"]["median"]
     memory = ours["peak bytes"] / theirs["peak bytes"]
-    return {"theirs / ours, seconds": round(seconds, 3), "ours / theirs, peak": round(memory, 3)}
-
-
-def real_unet() -> UNet2DConditionModel:
-    """A UNet of the shape of SD 1.4 and 1.5, which is the same."""
-    base = published("stable-diffusion-v1-5")
-    assert base is not None, "the package knows SD 1.5"
-    with hushed():
-        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(base.denoiser.config))
-    return unet
-
-
-class WithoutEncoders(StableDiffusionDenoiser):
-    """A UNet alone; its prompts have random conditions of the right shape."""
-
-    def __init__(self, unet: UNet2DConditionModel, scheduler: DDPMScheduler) -> None:
-        super().__init__(SimpleNamespace(unet=unet, scheduler=scheduler, vae_scale_factor=8))
-
-    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
-        """Hidden states that mean nothing."""
-        return Condition({"hidden": torch.randn(len(prompts), TOKENS, WIDTH)})
+    ratios = {"theirs / ours, seconds": round(seconds, 3), "ours / theirs, peak": round(memory, 3)}
+    return {"sides": rows, **ratios}
 
 
 def run_real(side: str, steps: int) -> dict[str, float]:
@@ -165,8 +133,7 @@ def run_real(side: str, steps: int) -> dict[str, float]:
     A round of ours looks at the group risks once; a step of theirs takes too long for rounds.
     """
     torch.manual_seed(0)
-    unet = real_unet()
-    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    unet, scheduler = shapes.unet_of(), shapes.sd_scheduler()
     step: Step
     if side == "ours":
         latents, prompts = torch.randn(64, 4, 32, 32), ["a prompt"] * 64
@@ -181,7 +148,7 @@ def run_real(side: str, steps: int) -> dict[str, float]:
 def checkpoints(quick: bool) -> dict[str, Any]:
     """Bytes at the SD 1.4 shape: theirs keep base, copy and Adam's two moments of the copy."""
     with torch.device("meta"):
-        unet = real_unet()
+        unet = shapes.unet_of()
     full = bytes_of(dict(unet.named_parameters()))
     adapter.add_lora(unet, RANK, seed=0)
     lora = bytes_of(adapter.parameters(unet))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import clock, grouping, job, recipes, training
+from benchmarks import clock, grouping, job, recipes, shapes, training
 
 
 def test_sides_take_turns_and_warm_rounds_do_not_count():
@@ -83,7 +83,7 @@ def tiny_unet():
 
 
 @pytest.mark.parametrize("side", ["theirs", "plain lora", "ours"])
-def test_each_recipe_trains_what_it_says_and_nothing_else(side, monkeypatch):
+def test_each_recipe_trains_what_it_says_and_nothing_else(side):
     from diffusers import DDPMScheduler
 
     torch.manual_seed(0)
@@ -93,8 +93,7 @@ def test_each_recipe_trains_what_it_says_and_nothing_else(side, monkeypatch):
     latents = torch.randn(4, config.in_channels, 8, 8)
     before = {name: tensor.clone() for name, tensor in unet.named_parameters()}
     if side == "ours":
-        monkeypatch.setattr(training, "WIDTH", width)
-        bare = training.WithoutEncoders(unet, scheduler)
+        bare = shapes.WithoutEncoders(unet, scheduler)
         step = recipes.Ours(bare, latents, ["one", "other"] * 2, batch=1)
     else:
         recipe = (recipes.Theirs if side == "theirs" else recipes.PlainLora)(unet, scheduler)
