@@ -21,6 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 
 CLUSTER_COUNTS = range(2, 7)
 COMPONENTS = 128
+LEADING = 64  # components that a mixture or a free direction sees: each needs many images
 CLUSTERED = 32
 FOLDS = 5
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.special import entr
 
 from invdiff.core.candidates import (
+    LEADING,
     Candidate,
     Linear,
     Projection,
@@ -20,7 +21,6 @@ from invdiff.core.settle import GroupModel, refine, settle, shifted
 from invdiff.core.verdict import Verdict, explained_variance, judge
 
 SETTLED = 12
-LEADING = 64  # components that the mixture sees: its covariance needs many images for each
 LEAST_TIE = 0.02
 
 
@@ -28,7 +28,8 @@ LEAST_TIE = 0.02
 class Grouping:
     """Inferred groups: ``against[i]`` is q_i(1), the probability that image i is in group 1.
 
-    ``models`` gives the same for new images of a prompt, from their raw features.
+    ``models`` gives the same for new images of a prompt, from their raw features. ``score`` names
+    what the groups were read off, "excess" or "loss"; empty for groups that were given.
     """
 
     against: Float[np.ndarray, " sample"]
@@ -36,6 +37,7 @@ class Grouping:
     models: dict[str, GroupModel]
     chosen: str
     ranking: tuple[tuple[str, float], ...]
+    score: str = ""
 
 
 def rank(
@@ -146,7 +148,7 @@ def semantic(
         for name in np.unique(prompt)
     }
     ranking.sort(key=lambda pair: -pair[1])
-    return Grouping(against, verdicts, models, best[1], tuple(ranking))
+    return Grouping(against, verdicts, models, best[1], tuple(ranking), "excess")
 
 
 GroupModels = dict[str, GroupModel]

@@ -40,8 +40,8 @@ class GroupModel:
         member: Float[np.ndarray, " sample"],
     ) -> "GroupModel":
         """A logistic model of groups that are given, for the estimators that do not infer them."""
-        share = float(np.clip(member.mean(), SMALLEST, 1 - SMALLEST))
-        prior = float(logit(share))
+        mean = member.mean() if len(member) else 0.0
+        prior = float(logit(np.clip(mean, SMALLEST, 1 - SMALLEST)))
         if min(member.sum(), (1 - member).sum()) < 5:
             return cls(np.zeros(features.shape[1]), (0.0, 0.0, 0.0), prior)
         projection = Projection.fit(features)

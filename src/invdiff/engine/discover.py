@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from invdiff.core.grouping import Grouping
 from invdiff.core.objective import balanced_weights
-from invdiff.core.scoring import Scores, reliability
+from invdiff.core.scoring import reliability
 from invdiff.core.verdict import agreement
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
@@ -23,6 +23,7 @@ from invdiff.engine.measure import Measured, measure, open_run_samples
 from invdiff.engine.processes import kept_workers
 from invdiff.engine.prompt_groups import Grouped, group_prompts
 from invdiff.engine.run import RunFolder
+from invdiff.engine.sections import INFERRING
 
 HIGH_NOISE = 0.85
 
@@ -42,33 +43,43 @@ def discover(run: RunFolder) -> None:
 
 
 def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Grouping, Grouping | None]:
-    """The groups, and for the default estimator once more from the second noise draws alone."""
+    """The groups, and if they are inferred once more from the second noise draws alone."""
     config, prompt = run.config, np.array(samples.prompt)
     labels = None
     if config.discover.estimator == "labels":
         labels = read_labels(config.data.path, config.data.label_column, samples)
 
     def evidence(features: np.ndarray, draws: slice, seed: int) -> Evidence:
-        score = high_noise_excess(measured.scores, config.discover.levels, draws)
-        return Evidence(prompt, features, measured.scored, score, measured.reference, labels, seed)
+        scores, levels = measured.scores, config.discover.levels
+        return Evidence(
+            prompt,
+            features,
+            measured.scored,
+            score=high_noise(scores.excess, levels, draws),
+            profile=scores.excess[:, :, draws].mean(2).astype(np.float64),
+            loss=scores.loss[:, :, draws].mean((1, 2)).astype(np.float64),
+            reference=measured.reference,
+            labels=labels,
+            seed=seed,
+        )
 
     grouping = estimate(evidence(measured.features, slice(None), 0), config)
-    if config.discover.estimator != "semantic":
+    if config.discover.estimator not in INFERRING:
         return grouping, None
     other = measured.features.copy()
     other[measured.scored] = measured.second_features
     return grouping, estimate(evidence(other, slice(1, None, 2), 1), config)
 
 
-def high_noise_excess(scores: Scores, levels: list[float], draws: slice) -> np.ndarray:
-    """The score that groups are ranked by: mean excess at high noise, one number an image.
+def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndarray:
+    """The score that groups are ranked by: the mean at high noise, one number an image.
 
     Where the attribute is decided the conflicting image costs more under its own prompt than
     under none; at lower noise the sign turns, so an average over all levels cancels (design 1.2).
     """
     high = [k for k, level in enumerate(levels) if level >= HIGH_NOISE]
     high = high or [int(np.argmax(levels))]
-    return scores.excess[:, high][:, :, draws].mean((1, 2)).astype(np.float64)
+    return values[:, high][:, :, draws].mean((1, 2)).astype(np.float64)
 
 
 def write_results(

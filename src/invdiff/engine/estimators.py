@@ -1,30 +1,39 @@
 """Ways to infer the groups, by name. All but ``semantic`` are there to compare with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.candidates import exact_split
+from invdiff.core.amortised import cross_fitted
+from invdiff.core.by_score import LEAST_GAIN, main_direction, top_share, two_components
+from invdiff.core.candidates import LEADING, Projection, exact_split
 from invdiff.core.grouping import Grouping, semantic
 from invdiff.core.settle import GroupModel
-from invdiff.core.verdict import BALANCED_WITHIN, Verdict
+from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, judge
 from invdiff.engine import order
 from invdiff.engine.config import Config
+
+UNTESTED = float("nan")
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What an estimator may look at.
 
-    ``labels`` is None for every estimator but the oracle: nothing else ever reads attributes.
+    ``score`` is the excess at high noise, ``profile`` the excess of each level, ``loss`` the plain
+    loss over all levels; means over noise draws, of the images ``scored`` alone. ``reference`` is
+    the authors' score. ``labels`` is None for every estimator but the oracle: nothing else ever
+    reads attributes.
     """
 
     prompt: np.ndarray
     features: Float[np.ndarray, "sample feature"]
     scored: np.ndarray
     score: Float[np.ndarray, " scored"]
+    profile: Float[np.ndarray, "scored level"]
+    loss: Float[np.ndarray, " scored"]
     reference: Float[np.ndarray, " sample"] | None
     labels: tuple[str, ...] | None
     seed: int
@@ -40,6 +49,82 @@ def _semantic(evidence: Evidence, config: Config) -> Grouping:
         false_alarm=config.discover.false_alarm,
         seed=order.derive(config.seed, "grouping", evidence.seed),
     )
+
+
+def _profile(evidence: Evidence, config: Config) -> Grouping:
+    """Each prompt's profiles along their main direction, and two components of that."""
+    least, names = config.discover.min_share, evidence.prompt[evidence.scored]
+    member, verdicts = np.zeros(len(names)), {}
+    for name, rows in _by_prompt(names):
+        values = main_direction(evidence.profile[rows])
+        q, gain = two_components(values)
+        found = bool(gain >= LEAST_GAIN and least <= q.mean() < 0.5 - BALANCED_WITHIN)
+        note = "" if found else f"nothing to balance: a second component gains {gain:.0f} in BIC"
+        explained, share = explained_variance(q, values, least), float(q.mean())
+        member[rows] = q
+        verdicts[name] = Verdict(found, found, explained, UNTESTED, share, note)
+    against, models = _carried(evidence, member)
+    verdicts = _of_all(evidence, verdicts)
+    return Grouping(against, verdicts, models, "two components of the profile", (), "excess")
+
+
+def _amortised(evidence: Evidence, config: Config) -> Grouping:
+    """A linear model on the features, trained end to end on the objective and cross-fitted."""
+    section, scored = config.discover, evidence.scored
+    components = Projection.fit(evidence.features)(evidence.features)[scored, :LEADING]
+    seed = order.derive(config.seed, "amortised", evidence.seed)
+    member = cross_fitted(components, evidence.score, evidence.prompt[scored], seed)
+    against, models = _carried(evidence, member)
+    verdicts = {
+        name: judge(
+            against,
+            evidence.score,
+            scored,
+            rows,
+            min_share=section.min_share,
+            false_alarm=section.false_alarm,
+            candidates=1,  # no image had a part in its own group
+        )
+        for name, rows in _by_prompt(evidence.prompt)
+    }
+    return Grouping(against, verdicts, models, "a linear model of the features", (), "excess")
+
+
+def _top_loss(evidence: Evidence, config: Config) -> Grouping:
+    """The images with the highest plain loss, prompt by prompt, as "Just Train Twice" has them."""
+    share, names = config.discover.top_share, evidence.prompt[evidence.scored]
+    member, verdicts = top_share(evidence.loss, names, share) * 1.0, {}
+    for name, rows in _by_prompt(names):
+        explained = explained_variance(member[rows], evidence.loss[rows], 0.0)
+        verdicts[name] = Verdict(True, True, explained, UNTESTED, float(member[rows].mean()), "")
+    against, models = _carried(evidence, member)
+    verdicts = _of_all(evidence, verdicts)
+    return Grouping(against, verdicts, models, f"the top {share:.0%} of the loss", (), "loss")
+
+
+def _carried(evidence: Evidence, member: np.ndarray) -> tuple[np.ndarray, dict[str, GroupModel]]:
+    """q_i(1) of all images from that of the scored ones, by a linear model on the features."""
+    against, models = np.zeros(len(evidence.prompt)), {}
+    against[evidence.scored] = member
+    seen = np.zeros(len(against), bool)
+    seen[evidence.scored] = True
+    for name, rows in _by_prompt(evidence.prompt):
+        known, unknown = rows & seen, rows & ~seen
+        models[name] = GroupModel.supervised(evidence.features[known], against[known])
+        against[unknown] = models[name](evidence.features[unknown])
+    return against, models
+
+
+def _of_all(evidence: Evidence, verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+    """``verdicts`` with one for each prompt that was not searched."""
+    unsearched = Verdict(False, False, 0.0, UNTESTED, 0.0, "too few images to look for groups")
+    return {name: verdicts.get(name, unsearched) for name, _ in _by_prompt(evidence.prompt)}
+
+
+def _by_prompt(prompt: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each prompt with a mask of its images."""
+    for name in np.unique(prompt):
+        yield str(name), prompt == name
 
 
 def _labels(evidence: Evidence, config: Config) -> Grouping:
@@ -82,8 +167,7 @@ def _given(evidence: Evidence, against: np.ndarray, name: str) -> Grouping:
         share = float(against[rows].mean())
         uneven = 0 < share < 1 and abs(share - 0.5) > BALANCED_WITHIN
         note = "" if uneven else "nothing to balance: the groups are even already or there are none"
-        nothing = float("nan")
-        verdicts[str(text)] = Verdict(uneven, 0 < share < 1, nothing, nothing, share, note)
+        verdicts[str(text)] = Verdict(uneven, 0 < share < 1, UNTESTED, UNTESTED, share, note)
         models[str(text)] = GroupModel.supervised(evidence.features[rows], against[rows])
     return Grouping(against, verdicts, models, name, ())
 
@@ -91,6 +175,9 @@ def _given(evidence: Evidence, against: np.ndarray, name: str) -> Grouping:
 Estimator = Callable[[Evidence, Config], Grouping]
 ESTIMATORS: dict[str, Estimator] = {
     "semantic": _semantic,
+    "profile": _profile,
+    "amortised": _amortised,
+    "top_loss": _top_loss,
     "labels": _labels,
     "random": _random,
     "reference": _reference,

@@ -22,7 +22,7 @@ def findings(
     """The record of a discovery (docs/files.md); rows of ``scores`` belong to ``scored``."""
     return {
         "estimator": config.discover.estimator,
-        "score": "excess" if config.discover.estimator == "semantic" else None,
+        "score": grouping.score or None,
         "candidate": grouping.chosen,
         "levels": list(config.discover.levels),
         "reliability": reliability,

@@ -14,6 +14,9 @@ from invdiff.data.sets import builtin
 # Built-in data sets: how many prompts and how many pictures of each prompt they have.
 EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builtin.SETS.items()}
 
+# Estimators that look for groups: where they find none, there is nothing to train.
+INFERRING = ("semantic", "profile", "amortised", "top_loss")
+
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, le=1)]
@@ -138,8 +141,11 @@ class DataSection(Section):
 class DiscoverSection(Section):
     """The max step: which images go with the model and which against it."""
 
-    estimator: Literal["semantic", "labels", "random", "reference", "none"] = Field(
-        "semantic", description="How groups are found; all but semantic are for comparison."
+    estimator: Literal[
+        "semantic", "profile", "amortised", "top_loss", "labels", "random", "reference", "none"
+    ] = Field("semantic", description="How groups are found; all but semantic are for comparison.")
+    top_share: float = Field(
+        0.2, gt=0, lt=0.5, description="Share of a prompt's images that top_loss takes."
     )
     images_per_prompt: Whole = Field(600, description="Images of each prompt that are scored.")
     levels: Levels = Field(

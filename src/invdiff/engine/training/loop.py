@@ -12,6 +12,7 @@ from tqdm import tqdm
 from invdiff.engine.config import Config
 from invdiff.engine.mixture import Mixture
 from invdiff.engine.pretrain.loop import cosine
+from invdiff.engine.sections import INFERRING
 from invdiff.engine.training import optimisers
 from invdiff.engine.training.average import Average
 from invdiff.engine.training.log import Log
@@ -58,7 +59,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Training steps; with nothing to balance there is nothing to train."""
-        nothing = not self.mixture.balanced and self.config.discover.estimator == "semantic"
+        nothing = not self.mixture.balanced and self.config.discover.estimator in INFERRING
         return 0 if nothing else self.config.train.steps
 
     def fit(self, run: Path | None = None, held: Mixture | None = None) -> None:

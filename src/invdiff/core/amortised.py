@@ -1,0 +1,141 @@
+"""Groups as a function of the denoiser's features, trained end to end on the max step's objective.
+
+q_i(1) = sigmoid(x_i w + b_y): one direction for all prompts, an offset for each. The direction is
+what maximises explained variance times tie (:func:`invdiff.core.grouping.objective`), so nothing
+is clustered first. Cross-fitted: an image's group comes from the images of other folds, since in
+128 dimensions some direction explains any noise.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import minimize
+from scipy.special import expit
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from invdiff.core.candidates import FOLDS
+from invdiff.core.grouping import LEAST_TIE
+
+PENALTY = 0.01
+STEPS = 150
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Amortised:
+    """The model: a weight for each component and an offset for each prompt."""
+
+    weight: Float[np.ndarray, " component"]
+    offset: dict[str, float]
+
+    def __call__(
+        self, components: Float[np.ndarray, "sample component"], prompt: np.ndarray
+    ) -> Float[np.ndarray, " sample"]:
+        """q_i(1); images of a prompt that was not fitted have the mean of the offsets."""
+        usual = float(np.mean(list(self.offset.values())))
+        offset = np.array([self.offset.get(str(name), usual) for name in prompt])
+        return expit(components @ self.weight + offset)
+
+
+def cross_fitted(
+    components: Float[np.ndarray, "sample component"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+    seed: int,
+) -> Float[np.ndarray, " sample"]:
+    """q_i(1) of each image by the model of the other folds, group 1 the one that costs more.
+
+    Zero for images of prompts with fewer than two images a fold.
+    """
+    member = np.zeros(len(score))
+    codes, count = np.unique(prompt, return_inverse=True, return_counts=True)[1:]
+    searched = np.flatnonzero(count[codes] >= 2 * FOLDS)
+    if len(searched) == 0:
+        return member
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    for folds in splitter.split(searched, codes[searched]):
+        others, held = (searched[rows] for rows in folds)
+        model = fit(components[others], score[others], prompt[others])
+        side = sides(model(components[others], prompt[others]), score[others], prompt[others])
+        found = model(components[held], prompt[held])
+        turned = np.array([side[str(name)] for name in prompt[held]])
+        member[held] = np.where(turned, found, 1 - found)
+    return member
+
+
+def sides(
+    member: Float[np.ndarray, " sample"], score: Float[np.ndarray, " sample"], prompt: np.ndarray
+) -> dict[str, bool]:
+    """Whether membership goes with a higher score, prompt by prompt."""
+    rows = {str(name): prompt == name for name in np.unique(prompt)}
+    return {name: bool(np.cov(member[r], score[r])[0, 1] >= 0) for name, r in rows.items()}
+
+
+def fit(
+    components: Float[np.ndarray, "sample component"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+) -> Amortised:
+    """The best of several starts: where the score of all prompts rises, and that of each."""
+    names, codes = np.unique(prompt, return_inverse=True)
+    scale = components.std() + 1e-12
+    x = torch.from_numpy((components - components.mean(0)) / scale)
+    rows = [torch.from_numpy(np.flatnonzero(codes == k)) for k in range(len(names))]
+    y = torch.from_numpy(score.astype(np.float64))
+
+    def loss_of(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        leaf = torch.from_numpy(flat).requires_grad_()
+        weight, offset = leaf[: x.shape[1]], leaf[x.shape[1] :]
+        parts = [torch.sigmoid(x[r] @ weight + offset[k]) for k, r in enumerate(rows)]
+        value = PENALTY * weight.square().mean() - worth(parts, [y[r] for r in rows])
+        value.backward()
+        assert leaf.grad is not None, "the objective depends on the weights"
+        return value.item(), leaf.grad.numpy()
+
+    found = [
+        minimize(loss_of, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+        for start in _starts(x.numpy(), score, codes)
+    ]
+    best = min(found, key=lambda one: one.fun).x
+    weight = best[: x.shape[1]] / scale
+    middle = float(components.mean(0) @ weight)
+    offset = {str(n): float(b) - middle for n, b in zip(names, best[x.shape[1] :], strict=True)}
+    return Amortised(weight, offset)
+
+
+def worth(members: list[Tensor], scores: list[Tensor]) -> Tensor:
+    """Explained variance, averaged over prompts, times the mutual information with the prompt."""
+    explained, share = [], []
+    for q, r in zip(members, scores, strict=True):
+        pi = q.mean().clamp(LEAST, 1 - LEAST)
+        apart = (q @ r) / (pi * len(q)) - ((1 - q) @ r) / ((1 - pi) * len(q))
+        explained.append(pi * (1 - pi) * apart**2 / r.var(correction=0).clamp_min(1e-30))
+        share.append(pi)
+    mean = torch.stack(explained).mean()
+    if len(members) == 1:
+        return mean
+    shares = torch.stack(share)
+    return mean * (_entropy(shares.mean()) - _entropy(shares).mean()).clamp_min(LEAST_TIE)
+
+
+def _entropy(share: Tensor) -> Tensor:
+    return -(share * share.log() + (1 - share) * (1 - share).log())
+
+
+def _starts(x: np.ndarray, score: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
+    """Weights and offsets: unit spread along the direction, an even cut of each prompt."""
+    centred = np.concatenate([score[codes == k] - score[codes == k].mean() for k in set(codes)])
+    inside = [np.flatnonzero(codes == k) for k in range(codes.max() + 1)]
+    order = np.concatenate([np.flatnonzero(codes == k) for k in set(codes)])
+    fitted = [(x[order], centred)] + [(x[r], score[r] - score[r].mean()) for r in inside]
+    starts = []
+    for values, target in fitted:
+        direction = Ridge(alpha=len(target)).fit(values, target).coef_
+        along = x @ direction
+        weight = 2 * direction / (along.std() + 1e-12)
+        starts.append(np.append(weight, [-np.median(x[r] @ weight) for r in inside]))
+    return starts

@@ -1,0 +1,97 @@
+"""Every estimator by its name, on the same planted evidence."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from core.planted import plant
+from invdiff.engine import config as configuration
+from invdiff.engine.estimators import ESTIMATORS, Evidence, estimate
+from invdiff.engine.sections import INFERRING
+
+SHARES = {"few": 0.1, "most": 0.9}
+
+
+def evidence_of(planted, scored=None, labels=None, seed=0, effect=4.0):
+    """What discovery would have measured: an excess that turns its sign, and a weaker loss."""
+    random = np.random.default_rng(seed)
+    rows = np.arange(len(planted.prompt)) if scored is None else scored
+    rare = rare_of(planted)[rows]
+    pattern = np.array([1.0, -0.6]) * effect
+    return Evidence(
+        planted.prompt,
+        planted.features,
+        rows,
+        score=planted.score[rows],
+        profile=random.normal(size=(len(rows), 2)) + np.outer(rare, pattern),
+        loss=random.normal(size=len(rows)) + 0.5 * effect * rare,
+        reference=random.normal(size=len(planted.prompt)),
+        labels=labels,
+        seed=seed,
+    )
+
+
+def rare_of(planted):
+    found = np.zeros(len(planted.prompt), bool)
+    for name in np.unique(planted.prompt):
+        found[planted.prompt == name] = planted.unusual(name)
+    return found
+
+
+def settings(name, *more):
+    return configuration.parse({}, [f"discover.estimator='{name}'", *more])
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return plant(SHARES)
+
+
+WANTED = {
+    "semantic": (0.99, 1.0), "profile": (0.97, 1.0), "amortised": (0.97, 1.0),
+    "top_loss": (0.75, 0.97), "labels": (1.0, 1.0), "random": (0.4, 0.6),
+    "reference": (0.4, 0.6), "none": (0.5, 0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_each_estimator_beats_chance_where_it_should_and_only_there(planted, name):
+    labels = tuple(np.where(planted.attribute, "one", "other"))
+    found = estimate(evidence_of(planted, labels=labels), settings(name))
+    area = roc_auc_score(rare_of(planted), found.against)
+    low, high = WANTED[name]
+    assert low <= area <= high
+    if name in INFERRING:
+        assert all(verdict.found for verdict in found.verdicts.values())
+        assert found.score == ("loss" if name == "top_loss" else "excess")
+
+
+@pytest.mark.parametrize("name", ["semantic", "profile", "amortised"])
+def test_without_an_effect_nothing_is_found(name):
+    idle = plant({"a": 0.5, "b": 0.5}, count=200, gap=0.0, effect=0.0)
+    found = estimate(evidence_of(idle, effect=0.0), settings(name))
+    assert not any(verdict.found for verdict in found.verdicts.values())
+    assert all(verdict.note for verdict in found.verdicts.values())
+
+
+@pytest.mark.parametrize("name", ["profile", "amortised", "top_loss"])
+def test_images_that_were_not_scored_are_carried_over_by_the_features(planted, name):
+    scored = np.sort(np.random.default_rng(0).permutation(len(planted.prompt))[:500])
+    found = estimate(evidence_of(planted, scored), settings(name))
+    unseen = np.setdiff1d(np.arange(len(planted.prompt)), scored)
+    assert roc_auc_score(rare_of(planted)[unseen], found.against[unseen]) > 0.95
+
+
+@pytest.mark.parametrize("name", ["semantic", "profile", "amortised", "top_loss"])
+def test_a_prompt_without_scored_images_has_a_verdict_and_no_groups(planted, name):
+    scored = np.flatnonzero(planted.prompt == "few")
+    found = estimate(evidence_of(planted, scored), settings(name))
+    assert not found.verdicts["most"].found
+    assert found.verdicts["few"].found
+    assert set(found.models) == set(SHARES)
+
+
+def test_the_share_of_top_loss_is_a_setting(planted):
+    found = estimate(evidence_of(planted), settings("top_loss", "discover.top_share=0.3"))
+    assert found.against.mean() == pytest.approx(0.3)
+    assert "30%" in found.chosen
