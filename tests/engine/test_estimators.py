@@ -23,6 +23,7 @@ def evidence_of(planted, scored=None, labels=None, seed=0, effect=4.0):
         planted.features,
         rows,
         score=planted.score[rows],
+        loss_score=random.normal(size=len(rows)),
         profile=random.normal(size=(len(rows), 2)) + np.outer(rare, pattern),
         loss=random.normal(size=len(rows)) + 0.5 * effect * rare,
         reference=random.normal(size=len(planted.prompt)),

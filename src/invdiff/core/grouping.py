@@ -3,6 +3,7 @@
 Group 0 goes *with* what the model has learnt for the prompt, group 1 *against* it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,10 +46,11 @@ def rank(
     score: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
     min_share: float,
+    worth: "Worth",
 ) -> list[tuple[Candidate, float]]:
-    """Candidates with their :func:`objective`, best first."""
+    """Candidates with their ``worth``, best first."""
     scored = [
-        (candidate, objective(candidate.member * 1.0, score, prompt, min_share))
+        (candidate, worth(candidate.member * 1.0, score, prompt, min_share))
         for candidate in candidates
     ]
     return sorted(scored, key=lambda pair: -pair[1])
@@ -84,6 +86,11 @@ def objective(
     return mean_explained(member, score, prompt, min_share) * tie(member, prompt)
 
 
+Worth = Callable[
+    [Float[np.ndarray, " sample"], Float[np.ndarray, " sample"], np.ndarray, float], float
+]
+
+
 def tie(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
     """Mutual information of group and prompt in nats, at least ``LEAST_TIE``; 1 for one prompt.
 
@@ -109,11 +116,14 @@ def semantic(
     min_share: float,
     false_alarm: float,
     seed: int,
+    name: str = "excess",
+    worth: Worth = objective,
 ) -> Grouping:
-    """The default estimator: both kinds of candidates, each settled, ranked by the objective.
+    """The best of both kinds of candidates, each settled, by their ``worth``.
 
-    ``score`` (excess at high noise, mean over draws and levels) is known for the rows ``scored``
-    of the data, ``features`` and ``prompt`` for all; the fitted models carry the groups over.
+    ``score`` (at high noise, mean over draws and levels; ``name`` says which) is known for the rows
+    ``scored`` of the data, ``features`` and ``prompt`` for all; the fitted models carry the groups
+    over.
     """
     projection = Projection.fit(features)
     components = projection(features)
@@ -123,12 +133,12 @@ def semantic(
     best: tuple[float, str, GroupModels] = (-1.0, "", {})
     ranking = []
     known: dict[bytes, tuple[GroupModels, float]] = {}
-    for candidate, _ in rank(candidates, score, names, min_share)[:SETTLED]:
+    for candidate, _ in rank(candidates, score, names, min_share, worth)[:SETTLED]:
         q = settled(candidate, components, scored, prompt)
         if q.tobytes() not in known:  # several candidates settle to the same groups
             models = refined_models(q, components, projection, prompt)
             member = apply(models, features, prompt)[scored]
-            known[q.tobytes()] = models, objective(member, score, names, min_share)
+            known[q.tobytes()] = models, worth(member, score, names, min_share)
         models, value = known[q.tobytes()]
         ranking.append((candidate.name, value))
         if value > best[0]:
@@ -136,19 +146,19 @@ def semantic(
     models = orient(best[2], features[scored], score, names)
     against = apply(models, features, prompt)
     verdicts = {
-        str(name): judge(
+        str(text): judge(
             against,
             score,
             scored,
-            prompt == name,
+            prompt == text,
             min_share=min_share,
             false_alarm=false_alarm,
             candidates=len(candidates),
         )
-        for name in np.unique(prompt)
+        for text in np.unique(prompt)
     }
     ranking.sort(key=lambda pair: -pair[1])
-    return Grouping(against, verdicts, models, best[1], tuple(ranking), "excess")
+    return Grouping(against, verdicts, models, best[1], tuple(ranking), name)
 
 
 GroupModels = dict[str, GroupModel]

@@ -8,6 +8,7 @@ from scipy import stats
 
 BALANCED_WITHIN = 0.05
 LEAST_EXPLAINED = 0.02
+FEWEST = 10  # scored images of a prompt that can be judged
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def judge(
     inside = rows[scored]
     member, values = against[scored][inside], score[inside]
     share = float(against[rows].mean())
-    if inside.sum() < 10 or np.ptp(member) < 1e-6 or np.ptp(values) == 0:
+    if inside.sum() < FEWEST or np.ptp(member) < 1e-6 or np.ptp(values) == 0:
         return Verdict(False, False, 0.0, 1.0, share, "too few images or no groups to test")
     explained = explained_variance(member, values, min_share)
     p_value = min(1.0, candidates * float(stats.pearsonr(member, values).pvalue))

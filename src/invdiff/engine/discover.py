@@ -56,6 +56,7 @@ def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Groupin
             features,
             measured.scored,
             score=high_noise(scores.excess, levels, draws),
+            loss_score=high_noise(scores.loss, levels, draws),
             profile=scores.excess[:, :, draws].mean(2).astype(np.float64),
             loss=scores.loss[:, :, draws].mean((1, 2)).astype(np.float64),
             reference=measured.reference,

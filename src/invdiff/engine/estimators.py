@@ -9,7 +9,8 @@ from jaxtyping import Float
 from invdiff.core.amortised import cross_fitted
 from invdiff.core.by_score import LEAST_GAIN, main_direction, top_share, two_components
 from invdiff.core.candidates import LEADING, Projection, exact_split
-from invdiff.core.grouping import Grouping, semantic
+from invdiff.core.either import either
+from invdiff.core.grouping import Grouping
 from invdiff.core.settle import GroupModel
 from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, judge
 from invdiff.engine import order
@@ -22,16 +23,17 @@ UNTESTED = float("nan")
 class Evidence:
     """What an estimator may look at.
 
-    ``score`` is the excess at high noise, ``profile`` the excess of each level, ``loss`` the plain
-    loss over all levels; means over noise draws, of the images ``scored`` alone. ``reference`` is
-    the authors' score. ``labels`` is None for every estimator but the oracle: nothing else ever
-    reads attributes.
+    ``score`` is the excess at high noise, ``loss_score`` the plain loss there, ``profile`` the
+    excess of each level, ``loss`` the plain loss over all levels: means over noise draws, of the
+    images ``scored`` alone. ``reference`` is the authors' score. ``labels`` is None for every
+    estimator but the oracle: nothing else ever reads attributes.
     """
 
     prompt: np.ndarray
     features: Float[np.ndarray, "sample feature"]
     scored: np.ndarray
     score: Float[np.ndarray, " scored"]
+    loss_score: Float[np.ndarray, " scored"]
     profile: Float[np.ndarray, "scored level"]
     loss: Float[np.ndarray, " scored"]
     reference: Float[np.ndarray, " sample"] | None
@@ -40,8 +42,9 @@ class Evidence:
 
 
 def _semantic(evidence: Evidence, config: Config) -> Grouping:
-    return semantic(
+    return either(
         evidence.score,
+        evidence.loss_score,
         evidence.features,
         evidence.scored,
         evidence.prompt,

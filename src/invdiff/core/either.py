@@ -1,0 +1,72 @@
+"""Which of the two scores to look at: the excess, and the plain loss where that explains nothing.
+
+A skew that is the same under every prompt is the same under the null prompt, and cancels in the
+excess. It is left in the loss, together with everything else that makes a picture hard to denoise.
+So the loss is asked second, and more is asked of it.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from invdiff.core.grouping import Grouping, mean_explained, semantic
+from invdiff.core.verdict import FEWEST
+
+LEAST_OF_LOSS = 0.1
+"""Share of the loss's variance that the groups must explain under every prompt."""
+RAREST = 0.2
+"""Largest share of the rarer group: one of five even classes costs more than the rest as well."""
+
+
+def either(
+    excess: Float[np.ndarray, " scored"],
+    loss: Float[np.ndarray, " scored"],
+    features: Float[np.ndarray, "sample feature"],
+    scored: np.ndarray,
+    prompt: np.ndarray,
+    *,
+    min_share: float,
+    false_alarm: float,
+    seed: int,
+) -> Grouping:
+    """The default estimator: :func:`semantic` on the excess, else on the loss.
+
+    Both scores are those at high noise. If the groups by the excess mean something under any prompt
+    the loss is not looked at. If they don't, the groups by the loss count where they are
+    :func:`alike`; candidates are ranked by what they explain alone, since there is no tie.
+    """
+    first = semantic(
+        excess, features, scored, prompt, min_share=min_share, false_alarm=false_alarm, seed=seed
+    )
+    if any(verdict.watched for verdict in first.verdicts.values()):
+        return first
+    second = semantic(
+        loss,
+        features,
+        scored,
+        prompt,
+        min_share=min_share,
+        false_alarm=false_alarm,
+        seed=seed,
+        name="loss",
+        worth=mean_explained,
+    )
+    return second if alike(second, features[scored], prompt[scored]) else first
+
+
+def alike(
+    grouping: Grouping, features: Float[np.ndarray, "scored feature"], prompt: np.ndarray
+) -> bool:
+    """Whether every prompt has the same rare group, and it costs more under all of them.
+
+    That is what a skew without a tie to the prompt looks like. A look of one prompt's content that
+    is hard to denoise is not, and what the prompts have in unlike shares the excess would show.
+    """
+    names, counts = np.unique(prompt, return_counts=True)
+    signs = set()
+    for name in names[counts >= FEWEST]:
+        verdict, model = grouping.verdicts[str(name)], grouping.models[str(name)]
+        if not (verdict.found and verdict.explained >= LEAST_OF_LOSS and verdict.share <= RAREST):
+            return False
+        inside = features[prompt == name]
+        signs.add(bool(np.cov(model(inside), inside @ model.weight)[0, 1] >= 0))
+    return len(signs) == 1
