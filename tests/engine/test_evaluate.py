@@ -150,7 +150,10 @@ def test_groups_are_compared_with_labels(measured):
     assert found["balanced_accuracy"][PLAIN] == found["auc"][PLAIN] == 0.5
     assert found["auc"]["a person wearing a headband"] is None  # 50 : 50, no rarest label
     # "found" here are hat, glasses and headband; the last has no label to be compared with
-    assert found["mean"] == {"balanced_accuracy": 0.75, "auc": 0.75, "prompts": 2}
+    assert found["mean"] == {
+        "balanced_accuracy": 0.75, "auc": 0.75, "adjusted_rand": 0.5, "matched_accuracy": 0.75,
+        "prompts": 2,
+    }  # fmt: skip
 
 
 def test_a_finished_stage_is_left_alone(tmp_path):
@@ -288,10 +291,33 @@ def test_agreement_is_about_the_rarest_label():
     accuracy, area = against_labels.agreement(labels, against)
     assert area == roc_auc_score([0, 0, 0, 1, 1], against)
     assert accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert against_labels.rarest(np.array(list("aab"))) == "b"
-    assert against_labels.rarest(np.array(list("aabb"))) is None
-    assert against_labels.rarest(np.array(["a"])) is None
+    assert against_labels.rarest(np.array(list("aab"))) == ["b"]
+    assert against_labels.rarest(np.array(list("aaabbcd"))) == ["c", "d"]
+    for even in ("aabb", "a", ""):
+        assert against_labels.rarest(np.array(list(even))) == []
     assert np.isnan(against_labels.agreement(np.array(list("ab")), np.array([0.0, 1.0]))).all()
+
+
+def test_two_labels_that_are_equally_rare_are_looked_for_together():
+    """Faces of four groups, 3 : 2 : 1 : 1."""
+    labels = np.array(list("aaabbcd"))
+    against = np.array([0.1, 0.1, 0.2, 0.3, 0.3, 0.9, 0.4])
+    assert against_labels.agreement(labels, against) == pytest.approx((0.75, 1.0))
+
+
+def test_groups_and_labels_of_any_number_are_compared():
+    labels, four = np.array(list("aaabbcd")), np.array([0, 0, 0, 1, 1, 2, 3])
+    assert against_labels.matched_accuracy(labels, four) == 1
+    assert against_labels.adjusted_rand(labels, 3 - four) == 1
+    two = (four > 0) * 1
+    assert against_labels.matched_accuracy(labels, two) == 0.5  # a, and one of b, c and d
+    assert against_labels.matched_accuracy(labels, np.zeros(7, int)) == 0.25
+    assert 0 < against_labels.adjusted_rand(labels, two) < 1
+    wrong = np.array([1, 1, 0, 0, 1, 1, 1])  # a group cannot stand for two labels
+    assert against_labels.matched_accuracy(labels, wrong) == pytest.approx((1 / 2 + 1) / 4)
+    for alone in (labels[:3], labels[:0]):
+        assert np.isnan(against_labels.matched_accuracy(alone, four[: len(alone)]))
+        assert np.isnan(against_labels.adjusted_rand(alone, four[: len(alone)]))
 
 
 def test_an_unknown_class_is_a_fault_of_ours():

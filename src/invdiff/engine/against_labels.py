@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score, roc_auc_score
 
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
@@ -24,10 +25,12 @@ def has_labels(config: Config) -> bool:
 
 
 def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
-    """How well q_1 finds each prompt's rarest label.
+    """How well q_1 finds each prompt's rarest label, and how alike groups and labels are.
 
     Balanced accuracy of q_1 > 0.5 and area under the curve of q_1, both 0.5 by chance and null
-    for a prompt without one rarest label. ``mean`` is over the ``found`` prompts alone.
+    where all labels are as frequent. Several labels that are equally rare count as one.
+    ``adjusted_rand`` (0 by chance, 1 for equal partitions) and ``matched_accuracy`` compare the
+    groups with all labels. ``mean`` is over the ``found`` prompts alone.
     """
     section = run.config.data
     labels = np.asarray(read_labels(section.path, section.label_column, data))
@@ -37,32 +40,62 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     known = ~np.isnan(against)
     group_of = dict(zip(groups["sample_id"], groups["prompt"], strict=True))
     prompt = np.array([group_of.get(one, "") for one in data.sample_id])
-    accuracy, area = {}, {}
+    accuracy, area, alike, matched = {}, {}, {}, {}
     for name in sorted(set(groups["prompt"])):
         rows = (prompt == name) & known
         accuracy[name], area[name] = agreement(labels[rows], against[rows])
+        alike[name] = adjusted_rand(labels[rows], (against[rows] > 0.5) * 1)
+        matched[name] = matched_accuracy(labels[rows], (against[rows] > 0.5) * 1)
     verdicts = read_json(run.path / "discovery.json")["prompts"]
     found = [name for name in area if verdicts.get(name, {}).get("found") and area[name] >= 0]
     mean = {
         "balanced_accuracy": float(np.mean([accuracy[name] for name in found])) if found else None,
         "auc": float(np.mean([area[name] for name in found])) if found else None,
+        "adjusted_rand": float(np.mean([alike[name] for name in found])) if found else None,
+        "matched_accuracy": float(np.mean([matched[name] for name in found])) if found else None,
         "prompts": len(found),
     }
-    return {"balanced_accuracy": accuracy, "auc": area, "mean": mean}
+    return {
+        "balanced_accuracy": accuracy,
+        "auc": area,
+        "adjusted_rand": alike,
+        "matched_accuracy": matched,
+        "mean": mean,
+    }
 
 
 def agreement(labels: NDArray[np.str_], against: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """Balanced accuracy and area under the curve for the rarest label; NaN if there is none."""
-    rare = rarest(labels)
-    if rare is None:
+    """Balanced accuracy and area under the curve for the rarest labels; NaN if there are none."""
+    truth = np.isin(labels, rarest(labels))
+    if not truth.any():
         return np.nan, np.nan
-    truth = labels == rare
     accuracy = balanced_accuracy_score(truth, against > 0.5)
     return float(accuracy), float(roc_auc_score(truth, against))
 
 
-def rarest(labels: NDArray[np.str_]) -> str | None:
-    """The label with the fewest images; None if several have or if there is only one label."""
+def adjusted_rand(labels: NDArray[np.str_], group: NDArray[np.integer[Any]]) -> float:
+    """Adjusted Rand index of groups and labels; NaN without two labels to tell apart."""
+    return float(adjusted_rand_score(labels, group)) if len(np.unique(labels)) > 1 else np.nan
+
+
+def matched_accuracy(labels: NDArray[np.str_], group: NDArray[np.integer[Any]]) -> float:
+    """Balanced accuracy over all labels, each group taken for the label that suits it best.
+
+    A group stands for one label at most; a label that no group stands for counts 0, so two groups
+    reach one half of four labels. NaN without two labels to tell apart.
+    """
+    if len(np.unique(labels)) < 2:
+        return np.nan
+    names, codes = np.unique(labels, return_inverse=True)
+    groups, members = np.unique(group, return_inverse=True)
+    counts = np.zeros((len(names), len(groups)))
+    np.add.at(counts, (codes, members), 1)
+    recall = counts / counts.sum(1, keepdims=True)
+    return float(recall[linear_sum_assignment(-recall)].sum() / len(names))
+
+
+def rarest(labels: NDArray[np.str_]) -> list[str]:
+    """The labels with the fewest images; none if all have as many."""
     values, counts = np.unique(labels, return_counts=True)
-    fewest = values[counts == counts.min()] if len(values) > 1 else values[:0]
-    return str(fewest[0]) if len(fewest) == 1 else None
+    fewest = values[counts == counts.min(initial=len(labels))]
+    return [] if len(fewest) == len(values) else [str(value) for value in fewest]
