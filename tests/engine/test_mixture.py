@@ -52,6 +52,13 @@ def test_the_worse_group_is_drawn_more_often():
     assert mass(even, "a", 1) == pytest.approx(0.5)
 
 
+def test_groupdro_goes_by_the_sums_of_the_risks():
+    regrets = Regrets(("a",))
+    regrets.value[:] = [[9.0, 0.0]]
+    regrets.total[:] = [[0.0, np.log(3)]]
+    assert mass(made().weights(regrets, 1.0, dro_step=1.0), "a", 1) == pytest.approx(0.75)
+
+
 def test_prompts_keep_their_shares_of_the_data():
     regrets = Regrets(("a", "b"))
     regrets.value[:] = [[0.0, 0.3], [0.2, 0.0]]
@@ -83,6 +90,7 @@ def test_regrets_are_running_means_of_each_prompts_groups():
     np.testing.assert_equal(regrets.value, [[1, 2], [np.nan, 4]])
     regrets.update(np.array([5.0, 2.0, 0.0, 99.0]), prompt, against)
     np.testing.assert_allclose(regrets.value, [[2, 2], [np.nan, 3]])
+    np.testing.assert_allclose(regrets.total, [[6, 4], [0, 4]])
 
 
 def test_soft_members_count_by_their_share():

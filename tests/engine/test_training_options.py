@@ -318,11 +318,26 @@ def test_logit_normal_levels(world):
     assert odds.std().item() == pytest.approx(0.7, abs=0.01)
 
 
+@pytest.mark.parametrize("sampling", ["stratified", "independent", "shared"])
+def test_the_levels_of_a_batch_follow_the_focus_however_they_hang_together(world, sampling):
+    section = world.config(
+        f"train.level_sampling='{sampling}'", "train.batch=64", "train.level_focus=2.0"
+    ).train
+    drawn = torch.stack([levels_of(section, step_owner(0, step)) for step in range(400)])
+    assert ((drawn > 0) & (drawn <= 1)).all()
+    assert drawn.square().mean().item() == pytest.approx(0.5, abs=0.04)  # density 2 t
+    of_batch = drawn.square().mean(1).std().item()
+    alone = (1 / 12) ** 0.5
+    wanted = {"stratified": alone / 512, "independent": alone / 8, "shared": alone}[sampling]
+    assert of_batch == pytest.approx(wanted, rel=0.15)
+
+
 @pytest.mark.parametrize(
     "setting",
     [
         "train.loss_space='min_snr'", "train.level_density='logit_normal'",
-        "train.learning_rate=1e-4",
+        "train.learning_rate=1e-4", "train.level_sampling='shared'",
+        "train.level_sampling='independent'",
     ],
 )  # fmt: skip
 def test_weightings_change_the_result(discovered, plain, setting):

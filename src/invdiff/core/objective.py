@@ -72,6 +72,18 @@ def mixture_shares(
     return clipped / clipped.sum()
 
 
+def worst_case_shares(
+    total: Float[np.ndarray, " group"], shares: Float[np.ndarray, " group"], step: float
+) -> Float[np.ndarray, " group"]:
+    """The mixture of GroupDRO (Sagawa et al. 2020): u_e exp(step * sum of the risks seen so far).
+
+    Exponentiated gradient ascent on max_q sum q_e L_e. It weighs plain risks: where a group is
+    harder to denoise whatever is learnt, it ends with that group alone, as the plain form does.
+    """
+    grown = shares * np.exp(step * (total - total.max()))
+    return grown / grown.sum()
+
+
 def stable_target(
     schedule: Schedule,
     noisy_latent: Float[Tensor, "sample ..."],

@@ -7,7 +7,12 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from invdiff.core.objective import balanced_weights, mixture_shares, stable_target
+from invdiff.core.objective import (
+    balanced_weights,
+    mixture_shares,
+    stable_target,
+    worst_case_shares,
+)
 from invdiff.core.schedule import Schedule, logit_normal
 from invdiff.engine import order
 from invdiff.engine.sections import TrainSection
@@ -18,13 +23,18 @@ NO_AIMS: Mapping[str, float] = MappingProxyType({})
 
 @dataclass
 class Regrets:
-    """Running group risks of each balanced prompt; NaN until a group has been seen."""
+    """Running group risks of each balanced prompt; NaN until a group has been seen.
+
+    ``total`` sums the risks up instead, for GroupDRO.
+    """
 
     prompts: tuple[str, ...]
     memory: float = 0.9
     value: np.ndarray = field(init=False)
+    total: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
+        self.total = np.zeros((len(self.prompts), 2))
         self.value = np.full((len(self.prompts), 2), np.nan)
 
     def update(self, losses: np.ndarray, prompt: np.ndarray, against: np.ndarray) -> None:
@@ -38,6 +48,7 @@ class Regrets:
                     old = self.value[row, group]
                     mixed = self.memory * old + (1 - self.memory) * seen
                     self.value[row, group] = seen if np.isnan(old) else mixed
+                    self.total[row, group] += seen
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,8 @@ class Mixture:
     ``prompt`` is the caption that an image is trained under, ``pool`` its prompt group: the caption
     itself where captions repeat. Only the authors' recipe balances over all prompts at once.
     ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
-    looked back at, since training can tilt a prompt that was even.
+    looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
+    1 to reach.
     """
 
     latents: torch.Tensor
@@ -57,20 +69,31 @@ class Mixture:
     balanced: tuple[str, ...]
     watched: tuple[str, ...] = ()
     sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
+    wanted: float = 0.5
 
     def weights(
-        self, regrets: Regrets, variance_weight: float, aims: Mapping[str, float] = NO_AIMS
+        self,
+        regrets: Regrets,
+        variance_weight: float,
+        aims: Mapping[str, float] = NO_AIMS,
+        dro_step: float = 0.0,
     ) -> torch.Tensor:
         """The chance of each image: groups at the aimed shares, tilted by the running regrets.
 
-        ``aims`` are the shares of group 1 where they are not one half (see the feedback).
+        With a ``dro_step`` they are tilted as GroupDRO does, by the sums of the risks instead.
+        ``aims`` are the shares of group 1 where they are not the wanted one (see the feedback).
         """
         shares = {name: np.array([1 - aim, aim]) for name, aim in aims.items()}
         for row, name in enumerate(regrets.prompts):
             known = regrets.value[row]
             tilt = variance_weight if np.isfinite(known).all() else 0.0
-            aim = aims.get(name, 0.5)
-            shares[name] = mixture_shares(np.nan_to_num(known), np.array([1 - aim, aim]), tilt)
+            aim = aims.get(name, self.wanted)
+            aimed = np.array([1 - aim, aim])
+            shares[name] = (
+                worst_case_shares(regrets.total[row], aimed, dro_step)
+                if dro_step
+                else mixture_shares(np.nan_to_num(known), aimed, tilt)
+            )
         return torch.from_numpy(balanced_weights(self.against, self.pool, shares)).float()
 
     def target(
@@ -137,9 +160,17 @@ def _limited(known: torch.Tensor, own: torch.Tensor, owner: torch.Generator) -> 
 def levels_of(section: TrainSection, owner: torch.Generator) -> torch.Tensor:
     """The noise levels of one batch, distributed as the settings say."""
     if section.level_density == "logit_normal":
-        quantiles = stratified_levels(section.batch, 1.0, owner)
+        quantiles = _levels(section, 1.0, owner)
         return logit_normal(quantiles, section.logit_mean, section.logit_std)
-    return stratified_levels(section.batch, section.level_focus, owner)
+    return _levels(section, section.level_focus, owner)
+
+
+def _levels(section: TrainSection, focus: float, owner: torch.Generator) -> torch.Tensor:
+    if section.level_sampling == "stratified":
+        return stratified_levels(section.batch, focus, owner)
+    draws = 1 if section.level_sampling == "shared" else section.batch
+    uniform = 1 - torch.rand(draws, generator=owner)  # 0 is no noise level
+    return uniform.expand(section.batch) ** (1 / focus)
 
 
 def stratified_levels(count: int, focus: float, owner: torch.Generator) -> torch.Tensor:

@@ -198,6 +198,11 @@ class TrainSection(Section):
     level_density: Literal["focus", "logit_normal"] = Field(
         "focus", description="How noise levels are drawn: by level_focus, or logit-normal."
     )
+    level_sampling: Literal["stratified", "independent", "shared"] = Field(
+        "stratified",
+        description="How the levels of a batch hang together: one from each slice of their "
+        "distribution, each drawn alone, or one for all.",
+    )
     logit_mean: float = Field(
         0.0, description="Mean log-odds of a logit-normal noise level; above 0 is more noise."
     )
@@ -210,10 +215,13 @@ class TrainSection(Section):
     variance_warmup: int = Field(
         100, ge=0, description="Steps over which the variance weight rises from 0."
     )
-    objective: Literal["regret", "plain", "mean", "reference"] = Field(
+    objective: Literal["regret", "plain", "mean", "groupdro", "reference"] = Field(
         "regret",
-        description="Whose variance counts: regret over the base, plain risks, none (mean), "
-        "or the authors' code (reference).",
+        description="Whose variance counts: regret over the base, plain risks, none (mean, plain "
+        "reweighting); groupdro trains on the worst mixture; reference is the authors' code.",
+    )
+    dro_step: float = Field(
+        0.1, gt=0, description="How fast groupdro moves to the group with the higher risk."
     )
     target: Literal["stable", "sample"] = Field(
         "stable", description="What the denoiser is trained towards."

@@ -75,8 +75,9 @@ class Objective:
         section, schedule = self.config.train, self.denoiser.schedule
         owner = step_owner(self.config.seed, step)
         rise = min(1.0, step / section.variance_warmup) if section.variance_warmup else 1.0
-        tilt = 0.0 if section.objective == "mean" else rise * section.variance_weight
-        weights = self.mixture.weights(self.regrets, tilt, self.aims)
+        tilt = rise * section.variance_weight if section.objective != "mean" else 0.0
+        dro_step = section.dro_step if section.objective == "groupdro" else 0.0
+        weights = self.mixture.weights(self.regrets, tilt, self.aims, dro_step)
         chosen = torch.multinomial(weights, section.batch, replacement=True, generator=owner)
         levels = levels_of(section, owner)
         timestep = (levels * (schedule.timesteps - 1)).round().long()

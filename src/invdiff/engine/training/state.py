@@ -63,6 +63,7 @@ class State:
         checkpoint.unpack(tensors, optimiser=self.optimiser)
         self.objective.aims = facts["aims"]
         self.objective.regrets.value = np.array(facts["regrets"], dtype=float).reshape(-1, 2)
+        self.objective.regrets.total = np.array(facts["totals"], dtype=float).reshape(-1, 2)
         self.scale.value, self.scale.good = facts["scale"], facts["good"]
         for name in vars(self.memory):
             setattr(self.memory, name, facts[name])
@@ -89,6 +90,7 @@ class State:
         objective = self.objective
         return {
             "regrets": objective.regrets.value.tolist(),
+            "totals": objective.regrets.total.tolist(),
             "aims": objective.aims,
             "scale": self.scale.value,
             "good": self.scale.good,
