@@ -165,6 +165,15 @@ def test_the_aim_moves_against_what_the_guidance_scale_left(scale):
     assert 0.15 <= corrected_aim(0.2, [1.0], scales) <= corrected_aim(0.8, [0.0], scales) <= 0.85
 
 
+def test_the_aim_follows_the_share_that_is_wanted():
+    assert corrected_aim(0.3, [0.3, 0.3], [1.0, 2.5], wanted=0.3) == pytest.approx(0.3)
+    assert (
+        corrected_aim(0.3, [0.5], [1.0], wanted=0.3)
+        < 0.3
+        < corrected_aim(0.3, [0.2], [1.0], wanted=0.3)
+    )
+
+
 def test_several_guidance_scales_are_weighed_by_what_they_tell():
     """One imbalance seen at every scale counts once; those that disagree meet by weight."""
     seen = [expit(0.2 * 1.0), expit(0.2 * 3.0)]

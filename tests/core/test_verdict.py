@@ -66,6 +66,13 @@ def test_even_groups_need_no_balancing_however_clear_they_are():
     assert found.share == 0.5
 
 
+def test_what_is_wanted_decides_what_has_to_be_balanced():
+    found = judged(*made(0.3, 5.0), wanted=0.3)
+    assert (found.found, found.watched) == (False, True)
+    assert found.note == "nothing to balance: the groups are 70% and 30% already"
+    assert judged(*made(0.5, 5.0), wanted=0.3).found
+
+
 def test_a_tiny_relation_is_not_a_finding_however_certain():
     against, score = made(0.2, 0.2, count=20_000)
     found = judged(against, score)

@@ -80,6 +80,13 @@ def test_shares_are_those_of_the_pictures_whatever_the_training_images_had(prior
     assert found["images"] == 5
 
 
+def test_the_gap_is_that_from_the_share_that_is_wanted():
+    ratios = {HAT: np.array([30.0] * 3 + [-30.0] * 7)}
+    found = summary(ratios, {HAT: sharp()}, wanted=0.3)
+    assert found["gap"] == pytest.approx(0, abs=1e-6)
+    assert summary(ratios, {HAT: sharp()}, wanted=0.4)["gap"] == pytest.approx(0.2, abs=1e-6)
+
+
 def test_the_interval_is_about_as_wide_as_chance():
     draw = np.random.default_rng(0)
     ratios = {HAT: np.where(draw.random(400) < 0.9, 30.0, -30.0)}

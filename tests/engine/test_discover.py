@@ -20,6 +20,7 @@ from invdiff.engine.models import require_finite
 from invdiff.engine.passes import Encode, Features, Reference, Score
 from invdiff.engine.run import RunFolder
 from invdiff.engine.shards import cached
+from invdiff.engine.train import load_mixture
 from invdiff.errors import DataError, ModelError
 from tiny_world import COAT, HAT, contents, copy_of, denoiser
 
@@ -102,6 +103,18 @@ def test_the_labels_estimator_does_read_them(world, relabelled, tmp_path):
         against.append(read_parquet(run.path / "groups.parquet")["group"])
     assert sum(against[0]) == sum(against[1]) == 2 * 5  # the cold ones: 10 % of 45, twice
     assert against[0] != against[1]
+
+
+def test_the_weights_have_the_mix_that_is_wanted(world, tmp_path):
+    settings = ["discover.estimator='labels'", "data.label_column='colour'"]
+    run = world.open(tmp_path / "run", *settings, "discover.against_share=0.3")
+    discover(run)
+    groups = tiny_world.table(run.path / "groups.parquet")
+    for name in (HAT, COAT):
+        rows = groups["prompt"] == name
+        weight, cold = groups["weight"][rows], groups["group"][rows] == 1
+        assert weight[cold].sum() / weight.sum() == pytest.approx(0.3)
+    assert load_mixture(run).wanted == 0.3
 
 
 # Resume

@@ -1,5 +1,7 @@
 """Who is drawn, and towards what: weights from running regrets, targets under each condition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,12 @@ def test_an_aim_counts_where_nothing_had_to_be_balanced():
     weights = made().weights(Regrets(("a",)), 1.0, {"a": 0.4, "b": 0.6})
     assert mass(weights, "a", 1) == pytest.approx(0.4)
     assert mass(weights, "b", 1) == pytest.approx(0.6)
+
+
+def test_another_mix_than_even_shares():
+    found = replace(made(), wanted=0.3)
+    assert mass(found.weights(Regrets(("a",)), 1.0), "a", 1) == pytest.approx(0.3)
+    assert mass(found.weights(Regrets(("a",)), 1.0, {"a": 0.4}), "a", 1) == pytest.approx(0.4)
 
 
 def test_the_worse_group_is_drawn_more_often():

@@ -5,6 +5,8 @@ excess. It is left in the loss, together with everything else that makes a pictu
 So the loss is asked second, and more is asked of it.
 """
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float
 
@@ -27,6 +29,7 @@ def either(
     min_share: float,
     false_alarm: float,
     seed: int,
+    wanted: float = 0.5,
 ) -> Grouping:
     """The default estimator: :func:`semantic` on the excess, else on the loss.
 
@@ -34,22 +37,20 @@ def either(
     the loss is not looked at. If they don't, the groups by the loss count where they are
     :func:`alike`; candidates are ranked by what they explain alone, since there is no tie.
     """
-    first = semantic(
-        excess, features, scored, prompt, min_share=min_share, false_alarm=false_alarm, seed=seed
-    )
-    if any(verdict.watched for verdict in first.verdicts.values()):
-        return first
-    second = semantic(
-        loss,
-        features,
-        scored,
-        prompt,
+    search = partial(
+        semantic,
+        features=features,
+        scored=scored,
+        prompt=prompt,
         min_share=min_share,
         false_alarm=false_alarm,
         seed=seed,
-        name="loss",
-        worth=mean_explained,
+        wanted=wanted,
     )
+    first = search(excess)
+    if any(verdict.watched for verdict in first.verdicts.values()):
+        return first
+    second = search(loss, name="loss", worth=mean_explained)
     return second if alike(second, features[scored], prompt[scored]) else first
 
 

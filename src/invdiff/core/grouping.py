@@ -116,6 +116,7 @@ def semantic(
     min_share: float,
     false_alarm: float,
     seed: int,
+    wanted: float = 0.5,
     name: str = "excess",
     worth: Worth = objective,
 ) -> Grouping:
@@ -123,7 +124,7 @@ def semantic(
 
     ``score`` (at high noise, mean over draws and levels; ``name`` says which) is known for the rows
     ``scored`` of the data, ``features`` and ``prompt`` for all; the fitted models carry the groups
-    over.
+    over. ``wanted`` is the share of group 1 at which there is nothing to balance.
     """
     projection = Projection.fit(features)
     components = projection(features)
@@ -154,6 +155,7 @@ def semantic(
             min_share=min_share,
             false_alarm=false_alarm,
             candidates=len(candidates),
+            wanted=wanted,
         )
         for text in np.unique(prompt)
     }

@@ -36,16 +36,22 @@ def balanced_weights(
 
 
 def corrected_aim(
-    aim: float, seen: Sequence[float], scales: Sequence[float], most: float = 0.85
+    aim: float,
+    seen: Sequence[float],
+    scales: Sequence[float],
+    most: float = 0.85,
+    wanted: float = 0.5,
 ) -> float:
     """The share to train towards, after the shares ``seen`` were sampled at guidance ``scales``.
 
     Guidance at scale w raises the odds of what is left to the power w, so an imbalance of log-odds
     d in the pictures is one of d / w in the model. Several scales are averaged with weights w: the
     larger the scale, the better its pictures tell a small imbalance. The aim moves against three
-    quarters of it, because the pictures are few. It stays within [1 - most, most].
+    quarters of it, because the pictures are few. It stays within [1 - most, most]. ``wanted`` is
+    the share that the pictures are to show, at whichever scale.
     """
-    step = 0.75 * logit(np.clip(seen, 0.02, 0.98)).sum() / sum(scales)
+    left = logit(np.clip(seen, 0.02, 0.98)) - logit(wanted)
+    step = 0.75 * left.sum() / sum(scales)
     return float(np.clip(expit(logit(aim) - step), 1 - most, most))
 
 

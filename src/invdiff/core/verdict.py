@@ -56,11 +56,12 @@ def judge(
     min_share: float,
     false_alarm: float,
     candidates: int,
+    wanted: float = 0.5,
 ) -> Verdict:
     """Is there anything to balance in this prompt?
 
     Three things must hold: the groups are related to the score (correlation test, Bonferroni over
-    the candidates), the relation is not tiny, and their shares are not even already.
+    the candidates), the relation is not tiny, and the share of group 1 is not ``wanted`` already.
     """
     inside = rows[scored]
     member, values = against[scored][inside], score[inside]
@@ -72,10 +73,16 @@ def judge(
     if p_value > false_alarm or explained < LEAST_EXPLAINED:
         note = "nothing to balance: the groups do not differ in the score"
         return Verdict(False, False, explained, p_value, share, note)
-    if abs(share - 0.5) <= BALANCED_WITHIN:
-        note = "nothing to balance: the groups are even already"
+    if abs(share - wanted) <= BALANCED_WITHIN:
+        note = f"nothing to balance: {met(wanted)}"
         return Verdict(False, True, explained, p_value, share, note)
     return Verdict(True, True, explained, p_value, share, "")
+
+
+def met(wanted: float) -> str:
+    """What to say of groups whose shares are the ``wanted`` ones."""
+    shares = "even" if wanted == 0.5 else f"{1 - wanted:.0%} and {wanted:.0%}"
+    return f"the groups are {shares} already"
 
 
 def agreement(

@@ -58,7 +58,7 @@ def found_prompts(run: RunFolder) -> list[str]:
 
 
 def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[str, Any]:
-    """Estimated shares of group 1 at a strength; the gap is mean |share - share| over prompts."""
+    """Estimated shares of group 1 at a strength, and how far they are from the wanted one."""
     models = load_models(run.path / "group_model.safetensors")
     chosen = {name: models[name] for name in prompts}
     ratios = log_ratios(
@@ -73,23 +73,31 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
         title=f"calibrating, strength {strength:g}",
         spread=partial(run_shards, processes=processes_of(run)),
     )
-    return {"strength": strength, **summary(ratios, models)}
+    wanted = run.config.discover.against_share
+    return {"strength": strength, **summary(ratios, models, wanted=wanted)}
 
 
 def summary(
-    ratios: dict[str, np.ndarray], models: dict[str, GroupModel], resamples: int = 200
+    ratios: dict[str, np.ndarray],
+    models: dict[str, GroupModel],
+    resamples: int = 200,
+    wanted: float = 0.5,
 ) -> dict[str, Any]:
-    """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures."""
+    """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures.
+
+    The gap is twice the distance to the ``wanted`` share: |share - share| where even ones are.
+    """
     gaps = np.zeros(resamples)
     draw = np.random.default_rng(order.derive(0, "calibration interval"))
     for name, values in ratios.items():
         ordered = np.sort(values)
         for k, rows in enumerate(draw.integers(len(values), size=(resamples, len(values)))):
-            gaps[k] += abs(2 * models[name].share(ordered[rows], steps=30) - 1) / len(ratios)
+            share = 2 * models[name].share(ordered[rows], steps=30)
+            gaps[k] += abs(share - 2 * wanted) / len(ratios)
     shares = {name: models[name].share(values) for name, values in ratios.items()}
     low, high = np.quantile(gaps, [0.025, 0.975])
     return {
-        "gap": float(np.mean([abs(2 * share - 1) for share in shares.values()])),
+        "gap": float(np.mean([abs(2 * share - 2 * wanted) for share in shares.values()])),
         "low": low,
         "high": high,
         "images": sum(len(values) for values in ratios.values()),

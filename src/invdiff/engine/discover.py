@@ -93,10 +93,11 @@ def write_results(
     """Everything later stages read, each file whole or not at all."""
     config, samples = run.config, grouped.samples
     prompt = np.array(samples.prompt)
-    shares = {n: np.array([0.5, 0.5]) for n, v in grouping.verdicts.items() if v.found}
+    mix = np.array([1 - config.discover.against_share, config.discover.against_share])
+    shares = {name: mix for name, verdict in grouping.verdicts.items() if verdict.found}
     pool = np.zeros_like(prompt) if config.train.objective == "reference" else prompt
     if config.train.objective == "reference":
-        shares = {pool[0]: np.array([0.5, 0.5])} if shares else {}
+        shares = {pool[0]: mix} if shares else {}
     against = grouping.against
     write_parquet(
         run.path / "groups.parquet",

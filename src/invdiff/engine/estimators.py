@@ -12,7 +12,7 @@ from invdiff.core.candidates import LEADING, Projection, exact_split
 from invdiff.core.either import either
 from invdiff.core.grouping import Grouping
 from invdiff.core.settle import GroupModel
-from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, judge
+from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, judge, met
 from invdiff.engine import order
 from invdiff.engine.config import Config
 
@@ -50,6 +50,7 @@ def _semantic(evidence: Evidence, config: Config) -> Grouping:
         evidence.prompt,
         min_share=config.discover.min_share,
         false_alarm=config.discover.false_alarm,
+        wanted=config.discover.against_share,
         seed=order.derive(config.seed, "grouping", evidence.seed),
     )
 
@@ -61,7 +62,7 @@ def _profile(evidence: Evidence, config: Config) -> Grouping:
     for name, rows in _by_prompt(names):
         values = main_direction(evidence.profile[rows])
         q, gain = two_components(values)
-        found = bool(gain >= LEAST_GAIN and least <= q.mean() < 0.5 - BALANCED_WITHIN)
+        found = bool(gain >= LEAST_GAIN and q.mean() >= least and _uneven(q.mean(), config))
         note = "" if found else f"nothing to balance: a second component gains {gain:.0f} in BIC"
         explained, share = explained_variance(q, values, least), float(q.mean())
         member[rows] = q
@@ -87,6 +88,7 @@ def _amortised(evidence: Evidence, config: Config) -> Grouping:
             min_share=section.min_share,
             false_alarm=section.false_alarm,
             candidates=1,  # no image had a part in its own group
+            wanted=section.against_share,
         )
         for name, rows in _by_prompt(evidence.prompt)
     }
@@ -139,12 +141,14 @@ def _labels(evidence: Evidence, config: Config) -> Grouping:
         rows = evidence.prompt == name
         values, counts = np.unique(labels[rows], return_counts=True)
         against[rows] = labels[rows] != values[counts.argmax()]
-    return _given(evidence, against, "labels")
+    return _given(evidence, config, against, "labels")
 
 
 def _random(evidence: Evidence, config: Config) -> Grouping:
     draw = np.random.default_rng(order.derive(config.seed, "random groups"))
-    return _given(evidence, (draw.random(len(evidence.prompt)) < 0.2) * 1.0, "random groups")
+    return _given(
+        evidence, config, (draw.random(len(evidence.prompt)) < 0.2) * 1.0, "random groups"
+    )
 
 
 def _reference(evidence: Evidence, config: Config) -> Grouping:
@@ -155,24 +159,30 @@ def _reference(evidence: Evidence, config: Config) -> Grouping:
     """
     assert evidence.reference is not None, "the reference estimator needs its own score"
     against = exact_split(evidence.reference, config.discover.min_share) * 1.0
-    return _given(evidence, against, "reference")
+    return _given(evidence, config, against, "reference")
 
 
 def _none(evidence: Evidence, config: Config) -> Grouping:
-    return _given(evidence, np.zeros(len(evidence.prompt)), "no groups")
+    return _given(evidence, config, np.zeros(len(evidence.prompt)), "no groups")
 
 
-def _given(evidence: Evidence, against: np.ndarray, name: str) -> Grouping:
+def _given(evidence: Evidence, config: Config, against: np.ndarray, name: str) -> Grouping:
     """Groups that were not inferred from the score: even or empty ones need no balancing."""
     verdicts, models = {}, {}
     for text in np.unique(evidence.prompt):
         rows = evidence.prompt == text
         share = float(against[rows].mean())
-        uneven = 0 < share < 1 and abs(share - 0.5) > BALANCED_WITHIN
-        note = "" if uneven else "nothing to balance: the groups are even already or there are none"
+        uneven = 0 < share < 1 and _uneven(share, config)
+        already = met(config.discover.against_share)
+        note = "" if uneven else f"nothing to balance: {already} or there are none"
         verdicts[str(text)] = Verdict(uneven, 0 < share < 1, UNTESTED, UNTESTED, share, note)
         models[str(text)] = GroupModel.supervised(evidence.features[rows], against[rows])
     return Grouping(against, verdicts, models, name, ())
+
+
+def _uneven(share: float, config: Config) -> bool:
+    """Whether the share of group 1 is far from the wanted one."""
+    return abs(share - config.discover.against_share) > BALANCED_WITHIN
 
 
 Estimator = Callable[[Evidence, Config], Grouping]

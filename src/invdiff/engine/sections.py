@@ -160,6 +160,13 @@ class DiscoverSection(Section):
     min_share: float = Field(
         0.02, ge=0, lt=0.5, description="Smallest share of a prompt's images that is a group."
     )
+    against_share: float = Field(
+        0.5,
+        ge=0.15,
+        le=0.85,
+        description="Share of the group against the model that is wanted under every prompt, in "
+        "training and calibration; 0.5 is even.",
+    )
     false_alarm: float = Field(
         0.01, gt=0, lt=1, description="Chance of finding groups where there are none."
     )

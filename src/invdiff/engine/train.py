@@ -157,4 +157,6 @@ def load_mixture(run: RunFolder) -> Mixture:
         balanced, watched = ("*",) if balanced else (), ()
     captions = np.array(samples.caption)
     names = np.array(samples.sample_id)
-    return Mixture(encode(run, samples), captions, pool, against, balanced, watched, names)
+    wanted = run.config.discover.against_share
+    latents = encode(run, samples)
+    return Mixture(latents, captions, pool, against, balanced, watched, names, wanted)

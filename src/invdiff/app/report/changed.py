@@ -98,7 +98,8 @@ def _estimated_shares(inputs: Inputs) -> Iterator[Plot]:
     alt = f"{what}, base and guided: " + "; ".join(
         f"{row.label} {percent(row.before.value)} and {percent(row.after.value)}" for row in rows
     )
-    parity = (0.5, "parity")
+    share = inputs.config.discover.against_share
+    parity = (share, "parity" if share == 0.5 else "wanted")
     drawing = plots.dumbbell(rows, "estimated", alt, what, (0.0, 1.0), parity, percent)
     yield Plot(drawing, f"Guidance scale {(inputs.calibration or {})['guidance_scale']:g}")
 

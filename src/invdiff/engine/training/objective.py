@@ -153,7 +153,8 @@ class Objective:
             for name, values in ratios.items():
                 seen[name].append(models[name].share(values))
         for name, shares in seen.items():
-            self.aims[name] = corrected_aim(self.aims.get(name, 0.5), shares, scales)
+            aim, wanted = self.aims.get(name, self.mixture.wanted), self.mixture.wanted
+            self.aims[name] = corrected_aim(aim, shares, scales, wanted=wanted)
 
     def _estimate(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """The clean latents that the network predicts."""
