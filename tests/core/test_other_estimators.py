@@ -95,11 +95,10 @@ def test_the_objective_is_the_one_that_candidates_are_ranked_by():
 
 
 def test_a_planted_attribute_is_found_by_training_on_the_objective():
-    planted = plant(SHARES | {"even": 0.5})
-    member = amortised.cross_fitted(planted.features, planted.score, planted.prompt, 0)
-    for name in SHARES:
-        rows = planted.prompt == name
-        assert balanced_accuracy(member[rows] > 0.5, planted.unusual(name)) > 0.9
+    planted = plant(SHARES)
+    found = amortised.cross_fitted(planted.features, planted.score, planted.prompt, 0)
+    same = ((found > 0.5) == planted.attribute).mean()
+    assert max(same, 1 - same) > 0.95, "one side is the attribute, in all folds and prompts"
 
 
 def test_an_image_has_no_part_in_its_own_group():

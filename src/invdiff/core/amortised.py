@@ -6,23 +6,26 @@ is clustered first. Cross-fitted: an image's group comes from the images of othe
 128 dimensions some direction explains any noise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from invdiff.core.candidates import FOLDS
-from invdiff.core.grouping import LEAST_TIE
+from invdiff.core.candidates import FOLDS, LEADING, Linear, Projection
+from invdiff.core.grouping import LEAST_TIE, Grouping, apply, objective, orient
+from invdiff.core.settle import SMALLEST, GroupModel
+from invdiff.core.verdict import judge
 
 PENALTY = 0.01
 STEPS = 150
 LEAST = 1e-6
+NAME = "a linear model of the features"
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,81 @@ class Amortised:
         return expit(components @ self.weight + offset)
 
 
+def amortised(
+    score: Float[np.ndarray, " scored"],
+    features: Float[np.ndarray, "sample feature"],
+    scored: np.ndarray,
+    prompt: np.ndarray,
+    *,
+    min_share: float,
+    false_alarm: float,
+    seed: int,
+    wanted: float = 0.5,
+) -> Grouping:
+    """Groups by one linear model on the features, fitted to the cross-fitted memberships.
+
+    Arguments as those of :func:`invdiff.core.grouping.semantic`. The verdicts are about memberships
+    in which no image had a part itself; ``ranking`` has the objective that these reach.
+    """
+    projection = Projection.fit(features)
+    components, names = projection(features), prompt[scored]
+    q = cross_fitted(components[scored][:, :LEADING], score, names, seed)
+    models = orient(
+        _models(q, components, projection, scored, prompt), features[scored], score, names
+    )
+    against = apply(models, features, prompt)
+    tested = against.copy()
+    tested[scored] = q
+    verdicts = {
+        str(name): replace(
+            judge(
+                tested,
+                score,
+                scored,
+                prompt == name,
+                min_share=min_share,
+                false_alarm=false_alarm,
+                candidates=1,
+                wanted=wanted,
+            ),
+            share=float(against[prompt == name].mean()),
+        )
+        for name in np.unique(prompt)
+    }
+    ranking = ((NAME, objective(q, score, names, min_share)),)
+    return Grouping(against, verdicts, models, NAME, ranking, "excess")
+
+
+def _models(
+    q: Float[np.ndarray, " scored"],
+    components: Float[np.ndarray, "sample component"],
+    projection: Projection,
+    scored: np.ndarray,
+    prompt: np.ndarray,
+) -> dict[str, GroupModel]:
+    """The memberships as one logistic model, with each prompt's own share as its prior."""
+    if min(q.sum(), (1 - q).sum()) < FOLDS:
+        nothing = GroupModel(
+            np.zeros(len(projection.mean)), (0.0, 0.0, 0.0), float(logit(SMALLEST))
+        )
+        return {str(name): nothing for name in np.unique(prompt)}
+    linear = Linear.fit(components[scored], q)
+    member, weight = linear(components), projection.axes @ linear.weight
+    bias = linear.bias - float(projection.mean @ weight)
+    models = {}
+    for name in np.unique(prompt):
+        share = np.clip(member[prompt == name].mean(), SMALLEST, 1 - SMALLEST)
+        models[str(name)] = GroupModel(weight, (bias - logit(share), 1.0, 0.0), float(logit(share)))
+    return models
+
+
 def cross_fitted(
     components: Float[np.ndarray, "sample component"],
     score: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
     seed: int,
 ) -> Float[np.ndarray, " sample"]:
-    """q_i(1) of each image by the model of the other folds, group 1 the one that costs more.
+    """q_i(1) of each image by the model of the other folds, the same side group 1 in all folds.
 
     Zero for images of prompts with fewer than two images a fold.
     """
@@ -56,23 +127,15 @@ def cross_fitted(
     searched = np.flatnonzero(count[codes] >= 2 * FOLDS)
     if len(searched) == 0:
         return member
+    whole = fit(components[searched], score[searched], prompt[searched])
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
     for folds in splitter.split(searched, codes[searched]):
         others, held = (searched[rows] for rows in folds)
         model = fit(components[others], score[others], prompt[others])
-        side = sides(model(components[others], prompt[others]), score[others], prompt[others])
+        aligned = model.weight @ whole.weight >= 0
         found = model(components[held], prompt[held])
-        turned = np.array([side[str(name)] for name in prompt[held]])
-        member[held] = np.where(turned, found, 1 - found)
+        member[held] = found if aligned else 1 - found
     return member
-
-
-def sides(
-    member: Float[np.ndarray, " sample"], score: Float[np.ndarray, " sample"], prompt: np.ndarray
-) -> dict[str, bool]:
-    """Whether membership goes with a higher score, prompt by prompt."""
-    rows = {str(name): prompt == name for name in np.unique(prompt)}
-    return {name: bool(np.cov(member[r], score[r])[0, 1] >= 0) for name, r in rows.items()}
 
 
 def fit(

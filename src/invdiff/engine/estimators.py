@@ -6,17 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.amortised import cross_fitted
+from invdiff.core.amortised import amortised
 from invdiff.core.by_score import LEAST_GAIN, main_direction, top_share, two_components
-from invdiff.core.candidates import LEADING, Projection, exact_split
+from invdiff.core.candidates import exact_split
 from invdiff.core.either import either
 from invdiff.core.grouping import Grouping
 from invdiff.core.settle import GroupModel
-from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, judge, met
+from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, met
 from invdiff.engine import order
 from invdiff.engine.config import Config
 
 UNTESTED = float("nan")
+Scored = Float[np.ndarray, " scored"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,22 @@ class Evidence:
 
 
 def _semantic(evidence: Evidence, config: Config) -> Grouping:
-    return either(
-        evidence.score,
-        evidence.loss_score,
+    return _searched(either, evidence, config, "grouping", evidence.score, evidence.loss_score)
+
+
+def _searched(
+    search: Callable[..., Grouping], evidence: Evidence, config: Config, owner: str, *score: Scored
+) -> Grouping:
+    """The result of a ``search`` in core for the direction of a ``score`` in the features."""
+    return search(
+        *score,
         evidence.features,
         evidence.scored,
         evidence.prompt,
         min_share=config.discover.min_share,
         false_alarm=config.discover.false_alarm,
         wanted=config.discover.against_share,
-        seed=order.derive(config.seed, "grouping", evidence.seed),
+        seed=order.derive(config.seed, owner, evidence.seed),
     )
 
 
@@ -73,26 +80,7 @@ def _profile(evidence: Evidence, config: Config) -> Grouping:
 
 
 def _amortised(evidence: Evidence, config: Config) -> Grouping:
-    """A linear model on the features, trained end to end on the objective and cross-fitted."""
-    section, scored = config.discover, evidence.scored
-    components = Projection.fit(evidence.features)(evidence.features)[scored, :LEADING]
-    seed = order.derive(config.seed, "amortised", evidence.seed)
-    member = cross_fitted(components, evidence.score, evidence.prompt[scored], seed)
-    against, models = _carried(evidence, member)
-    verdicts = {
-        name: judge(
-            against,
-            evidence.score,
-            scored,
-            rows,
-            min_share=section.min_share,
-            false_alarm=section.false_alarm,
-            candidates=1,  # no image had a part in its own group
-            wanted=section.against_share,
-        )
-        for name, rows in _by_prompt(evidence.prompt)
-    }
-    return Grouping(against, verdicts, models, "a linear model of the features", (), "excess")
+    return _searched(amortised, evidence, config, "amortised", evidence.score)
 
 
 def _top_loss(evidence: Evidence, config: Config) -> Grouping:
