@@ -20,7 +20,7 @@ from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
 FACES = ModelRef("faces", "cpu", "float32")
 TOKENS, WIDTH = 77, 768  # of SD 1.4's conditions
 VAE_WIDTHS = (128, 256, 512, 512)
-SHARE = 4  # of the widths of SD 1.4
+SHARE = 2  # of the widths of SD 1.4
 SIDE = 128
 
 
@@ -64,8 +64,8 @@ def embedded_model() -> World:
     )
 
 
-def quarter_of_sd() -> World:
-    """SD 1.4 with a quarter of all widths, random weights, 64 pictures of 128 pixels, batch 4."""
+def half_of_sd() -> World:
+    """SD 1.4 with half of all widths, random weights, 64 pictures of 128 pixels, batch 4."""
     count = 64
     torch.manual_seed(0)
     unet = unet_of(SHARE)

@@ -16,7 +16,7 @@ from invdiff.model import adapter
 SIDES = ("theirs", "plain lora", "ours")
 EPOCHS = 10
 WORLDS: dict[str, Callable[[], World]] = {
-    "SD 1.4, a quarter of its widths": shapes.quarter_of_sd,
+    "SD 1.4, half of its widths": shapes.half_of_sd,
     "the embedded model": shapes.embedded_model,
 }
 SD_GIGABYTES = {"theirs": 20, "plain lora": 7, "ours": 7}
@@ -31,7 +31,7 @@ def small(quick: bool) -> dict[str, Any]:
 
 
 def _compared(make: Callable[[], World], quick: bool) -> dict[str, Any]:
-    count = 2 if quick else 7
+    count = 2 if quick else 5
     worlds = {name: make() for name in SIDES}
     batch = worlds["ours"].batch
     rounds: dict[str, Callable[[], Any]] = {

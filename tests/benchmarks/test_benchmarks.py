@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import clock, grouping, job, recipes, shapes, training
+from invdiff.engine import config as configuration
 
 
 def test_sides_take_turns_and_warm_rounds_do_not_count():
@@ -131,5 +132,10 @@ def test_grouping_is_measured_on_rows_of_every_prompt(tmp_path):
 
 def test_the_whole_job_is_counted_from_the_settings():
     found = job.whole_job(quick=True)
-    assert found["theirs, forward passes an image"] == 10_000 * 64 * 4 / 8000
-    assert found["theirs / ours"] > 1
+    assert found["sides"]["theirs, forward passes an image"] == 10_000 * 64 * 4 / 8000
+    assert found["theirs / lean"] > found["theirs / default"] > 1
+    changed = job.passes_of(configuration.preset("faces", ["train.feedback_scales=[1.0]"]))
+    usual = job.passes_of(configuration.preset("faces", ["train.feedback_scales=[2.5]"]))
+    assert changed["looking back"] < usual["looking back"]  # one condition a step instead of two
+    alone = job.passes_of(configuration.preset("faces", ["calibrate.strengths=[1.0]"]))
+    assert alone["calibration"] == 0 < usual["calibration"]
