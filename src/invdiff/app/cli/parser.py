@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import invdiff
 from invdiff.app.cli import (
+    augment,
     data_build,
     data_check,
     data_classifier,
@@ -41,6 +42,7 @@ DATA_ACTIONS = {
     "prepare": data_prepare,
 }
 WITHOUT_SETTINGS = {
+    "augment": "the run has its own",
     "benchmark": "its table has its own",
     "data": "it looks at pictures, not at a run",
     "export": "the run has its own",
@@ -101,6 +103,7 @@ def build() -> argparse.ArgumentParser:
     for name, words in STAGE_VERBS.items():
         _stage(verbs, name, words)
     _export(verbs)
+    augment.arguments(_verb(verbs, "augment", augment.WORDS, augment.MORE), _count, _strength)
     _data(verbs)
     _benchmark(verbs)
     _config(verbs)

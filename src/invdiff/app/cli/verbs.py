@@ -7,6 +7,7 @@ from pathlib import Path
 
 from invdiff.app.api import Run
 from invdiff.app.cli import (
+    augment,
     data_build,
     data_check,
     data_classifier,
@@ -82,6 +83,11 @@ def _evaluate(asked: argparse.Namespace) -> None:
         two_folders.evaluate(asked)
     else:
         _one_stage(asked)
+
+
+def _augment(asked: argparse.Namespace) -> None:
+    _stop_at(asked.problems + augment.problems(asked))
+    augment.augment(asked)
 
 
 def _weights(asked: argparse.Namespace) -> None:
@@ -198,6 +204,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": _demo,
     "run": _all_stages,
     "export": _export,
+    "augment": _augment,
     "data": _data,
     "benchmark": _benchmark,
     "doctor": _doctor,
