@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 import tiny_world
 from invdiff.app.cli import main
 from invdiff.core.settle import GroupModel
+from invdiff.data.sources import open_samples
 from invdiff.engine.augment import folder as augmenting
 from invdiff.engine.augment.drawing import Wish, chosen, draw_all, due
 from invdiff.engine.augment.folder import augment
 from invdiff.engine.discover import discover
-from invdiff.engine.files import read_json
+from invdiff.engine.files import read_json, write_json
 from invdiff.engine.sampler import Sampler
 from invdiff.engine.train import train
 from invdiff.errors import RunError
@@ -88,7 +89,14 @@ def test_synthetic_pictures_say_where_they_are_from(topped, trained):
 
 def test_the_set_is_data_like_any_other(topped, capsys):
     out, _ = topped
-    assert main(["data", "check", str(out)]) == 0
+    main(["data", "check", str(out)])
+    told = capsys.readouterr().out
+    count = len(rows_of(out))
+    assert f"{count} pictures, {count} can be used" in told
+    assert " 0  cannot be used" in told
+    samples = open_samples(out, 16)
+    assert (len(samples), samples.quarantined) == (count, ())
+    assert samples.prompts() == (tiny_world.COAT, tiny_world.HAT)
     assert not (out / ".drawn").exists()
     assert {path.name for path in out.iterdir()} - {".lock"} == {
         "augmentation.json",
@@ -126,15 +134,15 @@ def test_an_interrupted_set_goes_on_and_ends_the_same(trained, topped, tmp_path,
 
 
 def test_a_set_of_its_own_has_the_size_that_was_asked_for(trained, tmp_path):
-    record = augment(trained, tmp_path / "set", images=5, strength=0.5, scale=1.0)
+    record = augment(trained, tmp_path / "set", images=5, strength=1.0)
     rows = rows_of(tmp_path / "set")
     assert {row["synthetic"] for row in rows} == {"true"}
     for prompt in (tiny_world.HAT, tiny_world.COAT):
         groups = [row["group"] for row in rows if row["prompt"] == prompt]
         assert (groups.count("0"), groups.count("1")) == (2, 3)
-    assert (record["strength"], record["guidance_scale"]) == (0.5, 1.0)
+    assert (record["strength"], record["guidance_scale"]) == (1.0, 2.5)
     with pytest.raises(RunError, match="begun with other settings"):
-        augment(trained, tmp_path / "set", images=6, strength=0.5, scale=1.0)
+        augment(trained, tmp_path / "set", images=5, strength=0.5)
 
 
 def test_other_files_are_left_alone(trained, tmp_path):
@@ -145,7 +153,7 @@ def test_other_files_are_left_alone(trained, tmp_path):
 
 def test_a_run_without_guidance_has_nothing_to_draw_with(world, finished, tmp_path):
     copy = tiny_world.copy_of(finished, tmp_path / "run")
-    assert read_json(copy / "training.json")["skipped"], "a tiny random model has no groups"
+    write_json(copy / "training.json", read_json(copy / "training.json") | {"skipped": True})
     with pytest.raises(RunError, match="trained nothing"):
         augment(world.open(copy), tmp_path / "set")
 

@@ -209,8 +209,9 @@ def _benchmark(verbs: Any) -> None:
         "--suite",
         default="controls",
         metavar="NAME",
-        help="rows of the table: controls (what must and must not do anything, the default) or "
-        "baselines (other ways to balance a model); both can share a folder",
+        help="controls (what must and must not do anything, the default), baselines (other ways "
+        "to balance a model) or augment (classifiers trained on what `invdiff augment` makes); "
+        "they can share a folder",
     )
     run.add_argument("--seeds", type=_count, default=3, metavar="N", help="training seeds (3)")
     _out(run, words="folder for the tables and runs")

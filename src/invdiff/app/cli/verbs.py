@@ -102,6 +102,21 @@ def _data(asked: argparse.Namespace) -> None:
 
 def _benchmark(asked: argparse.Namespace) -> None:
     _stop_at(asked.problems)
+    from invdiff.engine.suites import DOWNSTREAM
+
+    table = _downstream(asked) if asked.suite == DOWNSTREAM else _rows(asked)
+    print(f"table: {table}")
+
+
+def _downstream(asked: argparse.Namespace) -> Path:
+    from invdiff.engine.augment.downstream import benchmark
+
+    table = benchmark(asked.name, asked.seeds, asked.out)
+    print(table.read_text(encoding="utf-8"))
+    return table
+
+
+def _rows(asked: argparse.Namespace) -> Path:
     from invdiff.engine.benchmark import benchmark, folder_of
     from invdiff.engine.suites import OURS
 
@@ -109,8 +124,8 @@ def _benchmark(asked: argparse.Namespace) -> None:
     reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
     report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
     print(table.read_text(encoding="utf-8"))
-    print(f"table: {table}")
     print(f"report: {report}")
+    return table
 
 
 def _export(asked: argparse.Namespace) -> None:
