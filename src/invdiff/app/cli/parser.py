@@ -16,6 +16,7 @@ from invdiff.app.cli import (
     data_classifier,
     data_prepare,
     two_folders,
+    two_pipelines,
     weights,
 )
 
@@ -148,6 +149,7 @@ def _stage(verbs: Any, name: str, words: str) -> None:
     )
     if folders:
         two_folders.arguments(parser)
+        two_pipelines.arguments(parser, _count, _strength)
 
 
 def _export(verbs: Any) -> None:
