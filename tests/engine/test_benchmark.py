@@ -155,7 +155,7 @@ def changed(first, second):
 
 
 def test_unknown_suites_are_answered_with_the_known(tmp_path):
-    with pytest.raises(ConfigError, match="no suite 'all': one of controls, baselines"):
+    with pytest.raises(ConfigError, match="no suite 'all': one of controls, baselines, augment"):
         bench.benchmark("faces", 1, tmp_path / "out", "all")
     assert not (tmp_path / "out").exists()
 

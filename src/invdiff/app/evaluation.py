@@ -20,6 +20,8 @@ def evaluate_folders(
     reference: str | Path | None = None,
     extractors: Sequence[str] = (),
     classifier: str = "",
+    attribute: str = "",
+    classes: Sequence[str] = (),
     labels: Sequence[str] = (),
     clip: str = "",
     protocol: str = "standard",
@@ -42,7 +44,11 @@ def evaluate_folders(
         out: folder for ``metrics.json``, ``report.html`` and the tables; made if it is not there.
         reference: pictures to compare both with.
         extractors: names or folders of feature extractors; () takes the best that is there.
-        classifier: "faces" or a file of a classifier; "" for none.
+        classifier: "faces", a file of a classifier, or clip:, siglip: or model: before the folder
+            or hub id of a model; "" for none.
+        attribute: what such a model estimates, or which one of a file's attributes.
+        classes: its classes, as "female = a photo of a woman": texts for clip and siglip, labels
+            of the model for model.
         labels: columns with attributes that the pictures came with.
         clip: folder or hub id of a model with both towers, for CLIP-T; "" for none.
         protocol: "standard" or "official".
@@ -69,6 +75,8 @@ def evaluate_folders(
         reference=None if reference is None else Path(reference),
         extractors=tuple(extractors),
         classifier=classifier,
+        attribute=attribute,
+        classes=tuple(classes),
         labels=tuple(labels),
         clip=clip,
         protocol=protocol,

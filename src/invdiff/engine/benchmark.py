@@ -24,7 +24,7 @@ from invdiff.engine.processes import automatic, run_shards
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import sample
 from invdiff.engine.sections import EMBEDDED_SETS
-from invdiff.engine.suites import OURS, ROWS, SUFFIX, SUITES
+from invdiff.engine.suites import DOWNSTREAM, OURS, ROWS, SUFFIX, SUITES
 from invdiff.engine.train import train
 from invdiff.errors import ConfigError
 
@@ -44,14 +44,10 @@ def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
         ConfigError: there is no such benchmark or suite, or fewer than one seed.
         RunError: a run folder below ``out`` was made with other settings.
     """
-    if name not in EMBEDDED_SETS:
-        raise ConfigError(
-            f"there is no benchmark {name!r}: one of {', '.join(sorted(EMBEDDED_SETS))}"
-        )
-    if seeds < 1:
-        raise ConfigError(f"--seeds is {seeds}: at least 1 is needed")
+    require(name, seeds)
     if suite not in SUITES:
-        raise ConfigError(f"there is no suite {suite!r}: one of {', '.join(SUITES)}")
+        names = ", ".join([*SUITES, DOWNSTREAM])
+        raise ConfigError(f"there is no suite {suite!r}: one of {names}")
     jobs: list[Job] = [
         (str(out), name, row, seed) for row in SUITES[suite] for seed in range(seeds)
     ]
@@ -67,6 +63,16 @@ def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
     if suite == CONTROLS:
         return tables.write(place, found, OURS)
     return alternatives.write(place, found, suite)
+
+
+def require(name: str, seeds: int) -> None:
+    """ConfigError unless there is such a benchmark, for at least one seed."""
+    if name not in EMBEDDED_SETS:
+        raise ConfigError(
+            f"there is no benchmark {name!r}: one of {', '.join(sorted(EMBEDDED_SETS))}"
+        )
+    if seeds < 1:
+        raise ConfigError(f"--seeds is {seeds}: at least 1 is needed")
 
 
 def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -> None:

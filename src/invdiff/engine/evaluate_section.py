@@ -20,7 +20,8 @@ def texts_of(lines: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _has_text(lines: Sequence[str]) -> bool:
+def has_text(lines: Sequence[str]) -> bool:
+    """Whether every line is ``"class = text"``."""
     return all(name and all(texts) for name, texts in texts_of(lines).items())
 
 
@@ -33,7 +34,7 @@ def _a_classifier(name: str) -> str:
     raise ValueError(f'be "auto", "none", a built-in set, a .safetensors file or one of {kinds}')
 
 
-ClassTexts = Annotated[list[str], rule(_has_text, 'be lines like "female = a photo of a woman"')]
+ClassTexts = Annotated[list[str], rule(has_text, 'be lines like "female = a photo of a woman"')]
 ClassifierName = Annotated[str, AfterValidator(_a_classifier)]
 
 
@@ -67,17 +68,23 @@ class EvaluateSection(Section):
 
 def impossible(section: EvaluateSection, data: str) -> str | None:
     """What is wrong with the settings together; ``data`` is the path of the data."""
-    kind = section.classifier.partition(":")[0]
     if section.classifier in EMBEDDED_SETS and section.classifier != data:
         return (
             f'evaluate.classifier: "{section.classifier}" knows the set {section.classifier} only; '
             'use "auto" or "none"'
         )
-    if kind in ZERO_SHOT and len(texts_of(section.classes)) < 2:
+    problem = wrong_classes(section.classifier, section.classes)
+    return f"evaluate.classes: {problem}" if problem else None
+
+
+def wrong_classes(classifier: str, classes: Sequence[str]) -> str | None:
+    """What is wrong with the texts of a classifier's classes."""
+    kind = classifier.partition(":")[0]
+    if kind in ZERO_SHOT and len(texts_of(classes)) < 2:
         return (
-            f"evaluate.classes: {kind} needs texts of at least 2 classes, as in "
+            f"{kind} needs texts of at least 2 classes, as in "
             '["female = a photo of a woman", "male = a photo of a man"]'
         )
-    if section.classes and kind not in (*ZERO_SHOT, "model"):
-        return "evaluate.classes: only clip, siglip and model read them; leave them out"
+    if classes and kind not in (*ZERO_SHOT, "model"):
+        return "only clip, siglip and model read them; leave them out"
     return None

@@ -69,3 +69,5 @@ SUITES: Mapping[str, tuple[str, ...]] = {
     "baselines": (SUFFIX, "balanced fine-tune", ORACLE, "reference recipe", OURS),
 }
 """The first is the default; its tables are beside the runs, those of the others in a folder."""
+DOWNSTREAM = "augment"
+"""A suite that is no table of runs: :mod:`invdiff.engine.augment.downstream`."""

@@ -10,11 +10,13 @@ from typing import Any, NoReturn
 
 import invdiff
 from invdiff.app.cli import (
+    augment,
     data_build,
     data_check,
     data_classifier,
     data_prepare,
     two_folders,
+    two_pipelines,
     weights,
 )
 
@@ -41,6 +43,7 @@ DATA_ACTIONS = {
     "prepare": data_prepare,
 }
 WITHOUT_SETTINGS = {
+    "augment": "the run has its own",
     "benchmark": "its table has its own",
     "data": "it looks at pictures, not at a run",
     "export": "the run has its own",
@@ -101,6 +104,7 @@ def build() -> argparse.ArgumentParser:
     for name, words in STAGE_VERBS.items():
         _stage(verbs, name, words)
     _export(verbs)
+    augment.arguments(_verb(verbs, "augment", augment.WORDS, augment.MORE), _count, _strength)
     _data(verbs)
     _benchmark(verbs)
     _config(verbs)
@@ -145,6 +149,7 @@ def _stage(verbs: Any, name: str, words: str) -> None:
     )
     if folders:
         two_folders.arguments(parser)
+        two_pipelines.arguments(parser, _count, _strength)
 
 
 def _export(verbs: Any) -> None:
@@ -206,8 +211,9 @@ def _benchmark(verbs: Any) -> None:
         "--suite",
         default="controls",
         metavar="NAME",
-        help="rows of the table: controls (what must and must not do anything, the default) or "
-        "baselines (other ways to balance a model); both can share a folder",
+        help="controls (what must and must not do anything, the default), baselines (other ways "
+        "to balance a model) or augment (classifiers trained on what `invdiff augment` makes); "
+        "they can share a folder",
     )
     run.add_argument("--seeds", type=_count, default=3, metavar="N", help="training seeds (3)")
     _out(run, words="folder for the tables and runs")

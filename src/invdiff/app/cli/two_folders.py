@@ -5,16 +5,21 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from invdiff.app.cli import two_pipelines
+
 MORE = (
     "With two folders: measures the second beside the first (or both beside --reference) and "
     "writes metrics.json, report.html, CSV and LaTeX tables into --out. Nothing is trained or "
-    "downloaded. Without folders: the stage of the run in --out. "
+    "downloaded. With pipelines instead of folders, draws pictures with them first, from the same "
+    "seeds. Without folders: the stage of the run in --out. "
 )
 TITLE = "two folders of pictures"
 DEFAULTS: dict[str, Any] = {
     "reference": None,
     "extractor": [],
     "classifier": "",
+    "attribute": "",
+    "classes": [],
     "labels": "",
     "clip": "",
     "protocol": "standard",
@@ -32,7 +37,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "folders",
         nargs="*",
         metavar="FOLDER",
-        help="two folders: flat, with a sub-folder for each prompt, or with captions",
+        help="two folders: flat, with a sub-folder for each prompt, or with captions; or two "
+        "pipelines in diffusers format",
     )
     group = parser.add_argument_group(TITLE)
     add = group.add_argument
@@ -44,7 +50,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="efficientnet-lite0 (default), faces, inception, vgg16, pixels, or the folder or "
         "hub id of a vision model; can be given more than once",
     )
-    add("--classifier", metavar="NAME", help='"faces", or a file of a classifier, for shares')
+    add(
+        "--classifier",
+        metavar="NAME",
+        help='"faces", a file of a classifier, clip:MODEL, siglip:MODEL or model:MODEL, for shares',
+    )
+    add("--attribute", metavar="NAME", help="what that classifier estimates")
+    add(
+        "--classes",
+        action="append",
+        metavar="LINE",
+        help='its classes, as "female = a photo of a woman"; given once for each',
+    )
     add("--labels", metavar="A,B", help="columns with attributes, instead of a classifier")
     add("--clip", metavar="MODEL", help="folder or hub id of a model with both towers, for CLIP-T")
     add("--protocol", metavar="NAME", help="standard (default), or official: the authors' choices")
@@ -58,7 +75,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def problems(asked: argparse.Namespace) -> list[str]:
     """What is wrong with the words: options without folders, settings with them."""
-    given = [name for name in DEFAULTS if getattr(asked, name) is not None]
+    options = (*DEFAULTS, *two_pipelines.DEFAULTS)
+    given = [name for name in options if getattr(asked, name) is not None]
     found = []
     if not asked.folders:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -67,6 +85,8 @@ def problems(asked: argparse.Namespace) -> list[str]:
         )
     if len(asked.folders) != 2:
         found.append(f"evaluate takes two folders, not {len(asked.folders)}")
+    else:
+        found += two_pipelines.problems(asked)
     if asked.config or asked.preset or asked.overrides or asked.redo:
         found.append(
             "settings, --config, --preset and --redo are for a run: two folders have options of "
@@ -76,10 +96,20 @@ def problems(asked: argparse.Namespace) -> list[str]:
         found.append(f"--size {asked.size} is too small: give at least 8")
     if asked.resamples is not None and asked.resamples < 100:
         found.append(f"--resamples {asked.resamples} is too few: give at least 100")
+    if problem := _wrong_classes(asked.classifier or "", asked.classes or []):
+        found.append(f"--classes: {problem}")
     if asked.target:
         _, bad = _mix(asked.target)
         found += bad
     return found
+
+
+def _wrong_classes(classifier: str, classes: list[str]) -> str | None:
+    from invdiff.engine.evaluate_section import has_text, wrong_classes
+
+    if not has_text(classes):
+        return 'must be lines like "female = a photo of a woman"'
+    return wrong_classes(classifier, classes)
 
 
 def evaluate(asked: argparse.Namespace) -> None:
@@ -92,7 +122,7 @@ def evaluate(asked: argparse.Namespace) -> None:
         name: default if getattr(asked, name) is None else getattr(asked, name)
         for name, default in DEFAULTS.items()
     }
-    first, second = asked.folders
+    first, second = two_pipelines.drawn(asked)
     record = evaluate_folders(
         first,
         second,
@@ -100,6 +130,8 @@ def evaluate(asked: argparse.Namespace) -> None:
         reference=options["reference"],
         extractors=options["extractor"],
         classifier=options["classifier"],
+        attribute=options["attribute"],
+        classes=options["classes"],
         labels=[name.strip() for name in options["labels"].split(",") if name.strip()],
         clip=options["clip"],
         protocol=options["protocol"],
@@ -134,7 +166,7 @@ def _mix(text: str) -> tuple[dict[str, float], list[str]]:
 def _again(asked: argparse.Namespace) -> str:
     """The command, for the report."""
     words = ["invdiff", "evaluate", *asked.folders]
-    for name in DEFAULTS:
+    for name in (*two_pipelines.DEFAULTS, *DEFAULTS):
         value = getattr(asked, name)
         values = value if isinstance(value, list) else [] if value is None else [value]
         for one in values:

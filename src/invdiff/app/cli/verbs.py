@@ -7,6 +7,7 @@ from pathlib import Path
 
 from invdiff.app.api import Run
 from invdiff.app.cli import (
+    augment,
     data_build,
     data_check,
     data_classifier,
@@ -84,6 +85,11 @@ def _evaluate(asked: argparse.Namespace) -> None:
         _one_stage(asked)
 
 
+def _augment(asked: argparse.Namespace) -> None:
+    _stop_at(asked.problems + augment.problems(asked))
+    augment.augment(asked)
+
+
 def _weights(asked: argparse.Namespace) -> None:
     _stop_at(asked.problems + weights.problems(asked))
     weights.weights(asked)
@@ -96,6 +102,21 @@ def _data(asked: argparse.Namespace) -> None:
 
 def _benchmark(asked: argparse.Namespace) -> None:
     _stop_at(asked.problems)
+    from invdiff.engine.suites import DOWNSTREAM
+
+    table = _downstream(asked) if asked.suite == DOWNSTREAM else _rows(asked)
+    print(f"table: {table}")
+
+
+def _downstream(asked: argparse.Namespace) -> Path:
+    from invdiff.engine.augment.downstream import benchmark
+
+    table = benchmark(asked.name, asked.seeds, asked.out)
+    print(table.read_text(encoding="utf-8"))
+    return table
+
+
+def _rows(asked: argparse.Namespace) -> Path:
     from invdiff.engine.benchmark import benchmark, folder_of
     from invdiff.engine.suites import OURS
 
@@ -103,8 +124,8 @@ def _benchmark(asked: argparse.Namespace) -> None:
     reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
     report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
     print(table.read_text(encoding="utf-8"))
-    print(f"table: {table}")
     print(f"report: {report}")
+    return table
 
 
 def _export(asked: argparse.Namespace) -> None:
@@ -198,6 +219,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": _demo,
     "run": _all_stages,
     "export": _export,
+    "augment": _augment,
     "data": _data,
     "benchmark": _benchmark,
     "doctor": _doctor,

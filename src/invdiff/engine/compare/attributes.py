@@ -23,7 +23,8 @@ class Attribute:
     """An attribute of both sets: one label of each picture, and who made them.
 
     ``claims`` has the classifier's ``accuracy``, ``held_out`` and ``confusion``; empty for labels
-    that came with the pictures. ``is_prompt``: its classes are prompts, nothing to balance.
+    that came with the pictures, and where nobody measured it (``is_estimated``). ``is_prompt``:
+    its classes are prompts, nothing to balance.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Attribute:
     made_by: str
     claims: Mapping[str, Any]
     is_prompt: bool = False
+    is_estimated: bool = False
 
     def claimed(self) -> dict[str, Any]:
         """Who made the labels and how often they are wrong."""

@@ -35,7 +35,8 @@ class Request:
 
     ``first`` and ``second`` are compared, each with ``reference`` if there is one, else the second
     with the first. ``extractors`` () takes what the protocol asks for. ``labels`` are columns of
-    both, ``classifier`` "" for none. ``target`` is the mix that shares should have, by class.
+    both, ``classifier`` "" for none; ``attribute`` and ``classes`` name what it estimates where it
+    does not itself. ``target`` is the mix that shares should have, by class.
     ``side`` 0 keeps the stored size.
     """
 
@@ -44,6 +45,8 @@ class Request:
     reference: Path | None = None
     extractors: tuple[str, ...] = ()
     classifier: str = ""
+    attribute: str = ""
+    classes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     clip: str = ""
     protocol: str = "standard"
@@ -171,7 +174,8 @@ class _Work:
     def see_attributes(self) -> None:
         """Shares, Bias and what goes with them, for each attribute and all of them crossed."""
         asked, both = self.asked, self.sides
-        self.attributes = attributes_of(asked.classifier, asked.labels, self.galleries)
+        words = asked.attribute, asked.classes
+        self.attributes = attributes_of(asked.classifier, asked.labels, self.galleries, *words)
         own = [one for one in self.attributes if not one.is_prompt]
         every = [*own, attributes.crossed(own)] if len(own) > 1 else own
         wanted = set(asked.target)

@@ -10,7 +10,7 @@ from invdiff.data.plain import Gallery
 from invdiff.data.samples import Pictures
 from invdiff.engine.compare.attributes import Attribute
 from invdiff.engine.compare.looking import each
-from invdiff.engine.labelling.choose import embedded_path, from_file
+from invdiff.engine.labelling.choose import Chosen, embedded_path, from_file, of_others
 from invdiff.engine.labelling.looking import fitted
 from invdiff.engine.labelling.measured import decide
 from invdiff.errors import DataError
@@ -20,9 +20,16 @@ CLAIMS = ("accuracy", "held_out", "confusion")
 
 
 def attributes_of(
-    classifier: str, columns: Sequence[str], galleries: Mapping[str, Gallery]
+    classifier: str,
+    columns: Sequence[str],
+    galleries: Mapping[str, Gallery],
+    attribute: str = "",
+    classes: Sequence[str] = (),
 ) -> list[Attribute]:
     """The attributes of sets "a" and "b": labels that are there, and estimates of all others.
+
+    ``attribute`` and ``classes`` (lines "class = text") are for a classifier of others, which
+    names neither itself.
 
     Raises:
         DataError: a column is missing, or has one class only.
@@ -30,7 +37,9 @@ def attributes_of(
     """
     found = [_column(name, galleries) for name in columns]
     if classifier:
-        found += [one for one in _estimated(classifier, galleries) if one.name not in columns]
+        chosen = _chosen(classifier, attribute, classes)
+        estimated = _estimated(classifier, chosen, galleries)
+        found += [one for one in estimated if one.name not in columns]
     return found
 
 
@@ -44,9 +53,16 @@ def _column(name: str, galleries: Mapping[str, Gallery]) -> Attribute:
     return Attribute(name, classes, labels, "labels that came with the pictures", {})
 
 
-def _estimated(classifier: str, galleries: Mapping[str, Gallery]) -> list[Attribute]:
+def _chosen(classifier: str, attribute: str, classes: Sequence[str]) -> Chosen:
+    if found := of_others(classifier, attribute or "attribute", classes):
+        return found
     path = embedded_path(EMBEDDED) if classifier == EMBEDDED else Path(classifier).expanduser()
-    chosen = from_file(path, classifier)
+    return from_file(path, classifier, attribute)
+
+
+def _estimated(
+    classifier: str, chosen: Chosen, galleries: Mapping[str, Gallery]
+) -> list[Attribute]:
     model = chosen.classifier
 
     def probabilities(pictures: Pictures) -> NDArray[np.float64]:
@@ -59,14 +75,15 @@ def _estimated(classifier: str, galleries: Mapping[str, Gallery]) -> list[Attrib
     found = []
     for (name, classes), end in zip(model.classes.items(), ends, strict=True):
         own = slice(end - len(classes), end)
-        known = model.facts["attributes"][name]
+        known = model.facts.get("attributes", {}).get(name, {})
         found.append(
             Attribute(
                 name=name,
                 classes=classes,
                 labels={of: tuple(decide(seen[of][:, own], classes).tolist()) for of in seen},
                 made_by=made_by,
-                claims={key: known[key] for key in CLAIMS},
+                claims={key: known[key] for key in CLAIMS if key in known},
+                is_estimated=True,
                 is_prompt=name == "prompt",
             )
         )

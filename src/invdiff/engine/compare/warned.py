@@ -76,6 +76,11 @@ def of_attributes(attributes: Sequence[Attribute]) -> Iterator[str]:
                 f"The classifier of {one.name} was right on {accuracy:.1%} of its held-out "
                 f"pictures, less than {LEAST_ACCURACY:.0%}: read the error-corrected shares."
             )
+        if one.is_estimated and "confusion" not in one.claims:
+            yield (
+                f"{one.name} is classifier-estimated, and how often the classifier is wrong was "
+                "not measured: shares and Bias are not corrected for it, and may be far off."
+            )
         if one.claims:
             yield (
                 f"{one.name} is classifier-estimated: what a picture looks like to the classifier, "

@@ -1,7 +1,7 @@
 """Which classifier ``evaluate.classifier`` means: the only place that knows all of them."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,17 @@ _OF_OTHERS: dict[str, Callable[[str, str, Texts], Chosen]] = {
 }
 
 
+def of_others(name: str, attribute: str, classes: Sequence[str]) -> Chosen | None:
+    """The classifier ``clip:MODEL``, ``siglip:MODEL`` or ``model:MODEL``; None for other names.
+
+    ``classes`` are lines ``"class = text"``.
+    """
+    kind, colon, which = name.partition(":")
+    if not colon or kind not in _OF_OTHERS:
+        return None
+    return _OF_OTHERS[kind](which, attribute, texts_of(classes))
+
+
 def choose(config: Config) -> Chosen | None:
     """The classifier of a run; None for none, and for a column of labels, which needs none.
 
@@ -61,12 +72,11 @@ def choose(config: Config) -> Chosen | None:
         ModelError: a file or model that is missing, damaged or of another kind.
     """
     name = effective(config)
-    kind, colon, which = name.partition(":")
+    kind, colon, _ = name.partition(":")
     if name == "none" or (colon and kind == "column"):
         return None
     if colon and kind in _OF_OTHERS:
-        attribute = attribute_of(config)
-        return _OF_OTHERS[kind](which, attribute, texts_of(config.evaluate.classes))
+        return of_others(name, attribute_of(config), config.evaluate.classes)
     if name in EMBEDDED_SETS:
         return from_file(embedded_path(name), name, config.evaluate.attribute)
     path = Path(name).expanduser()

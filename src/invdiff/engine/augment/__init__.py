@@ -1,0 +1,1 @@
+"""A training set in which the inferred groups of each prompt are even, with the guided sampler."""
