@@ -178,6 +178,10 @@ def test_the_balanced_fine_tune_is_the_oracle_under_the_plain_mean_loss():
     assert (train.objective, train.target, train.feedback) == ("mean", "sample", [])
 
 
+def test_the_top_loss_differs_in_its_groups_alone():
+    assert changed("top loss", ORACLE) == {"discover.estimator"}
+
+
 @pytest.mark.parametrize("name", ["faces", "faces-quick"])
 def test_the_suffix_is_the_one_of_the_preset(name):
     asked = configuration.preset(name).baselines.prompt_suffix

@@ -26,6 +26,11 @@ ROWS: Mapping[str, Row] = {
         ("discover.estimator='labels'", *GUIDED),
         "the default recipe with the data's labels for groups",
     ),
+    "top loss": Row(
+        ("discover.estimator='top_loss'", *GUIDED),
+        "the default recipe with the pictures of each prompt's largest plain losses for a group; "
+        "reads no label",
+    ),
     "no groups": Row(
         ("discover.estimator='none'", *FIXED, *GUIDED),
         "the default recipe without groups",
@@ -66,7 +71,7 @@ ROWS: Mapping[str, Row] = {
 
 SUITES: Mapping[str, tuple[str, ...]] = {
     "controls": (OURS, ORACLE, "no groups", "random groups", "reference recipe"),
-    "baselines": (SUFFIX, "balanced fine-tune", ORACLE, "reference recipe", OURS),
+    "baselines": (SUFFIX, "balanced fine-tune", ORACLE, "top loss", "reference recipe", OURS),
 }
 """The first is the default; its tables are beside the runs, those of the others in a folder."""
 DOWNSTREAM = "augment"
