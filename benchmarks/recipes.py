@@ -7,6 +7,7 @@ loop of diffusers' own LoRA example. ``Ours`` is the trainer of the package.
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from invdiff.engine import config as configuration
 from invdiff.engine.mixture import Mixture
-from invdiff.engine.training.loop import Trainer
+from invdiff.engine.training.loop import Trainer, prepared
 from invdiff.engine.training.team import Team
 from invdiff.model import adapter
 from invdiff.model.denoiser import Denoiser
@@ -107,6 +108,8 @@ class Ours:
         config = config.model_copy(update={"train": section})
         self.trainer = Trainer(config, denoiser, mixture, team=team)
         self.steps = 0
+        self.held = ExitStack()
+        self.held.enter_context(prepared(denoiser.module, config))
 
     def __call__(self) -> float:
         """One step; returns its loss."""

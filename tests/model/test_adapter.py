@@ -79,7 +79,7 @@ def test_a_fresh_adapter_changes_nothing(unet):
 def test_alpha_is_the_rank(unet):
     adapter.add_lora(unet, 3, seed=0)
     assert unet.peft_config[adapter.NAME].lora_alpha == 3
-    assert {layer.scaling[adapter.NAME] for layer in adapter._layers(unet).values()} == {1.0}
+    assert {layer.scaling[adapter.NAME] for layer in adapter.adapted_layers(unet).values()} == {1.0}
 
 
 def test_the_seed_alone_decides_the_weights():

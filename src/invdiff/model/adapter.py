@@ -124,7 +124,7 @@ def save(module: nn.Module, folder: Path, settings: Mapping[str, Any]) -> Path:
     layer names: PEFT's full config would be refused by every PEFT that doesn't know its newest
     field. The file appears complete or not at all. Returns its path.
     """
-    prefix, layers = component(module), _layers(module)
+    prefix, layers = component(module), adapted_layers(module)
     rank = next(iter(layers.values())).r[NAME]
     config = {"r": rank, "lora_alpha": rank, "target_modules": list(layers)}
     header = {
@@ -165,7 +165,7 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         module.load_lora_adapter(  # type: ignore[operator]
             str(folder), weight_name=FILE, prefix=prefix, adapter_name=NAME, _pipeline=pipeline
         )
-    for name, layer in _layers(module).items():  # loading has switched the other LoRAs off
+    for name, layer in adapted_layers(module).items():  # loading has switched the other LoRAs off
         layer.set_adapter([*others.get(name, ()), NAME])
     _restore_precision(module, folder, prefix)
 
@@ -184,14 +184,14 @@ def _restore_precision(module: nn.Module, folder: Path, prefix: str) -> None:
 
 def enable(module: nn.Module, on: bool) -> None:
     """Switch the adapter on or off for good; other LoRAs in the network stay as they are."""
-    for layer in _layers(module).values():
+    for layer in adapted_layers(module).values():
         _switch(layer, on)
 
 
 @contextmanager
 def switched(module: nn.Module, on: bool) -> Iterator[None]:
     """The network with the adapter on or off, then as it was. A fused adapter is a ModelError."""
-    changed = [layer for layer in _layers(module).values() if _is_on(layer) != on]
+    changed = [layer for layer in adapted_layers(module).values() if _is_on(layer) != on]
     try:
         for layer in changed:
             _switch(layer, on)
@@ -208,7 +208,7 @@ def disabled(module: nn.Module) -> AbstractContextManager[None]:
 
 def remove(module: nn.Module) -> None:
     """Take the adapter out. The network computes what it did before `add_lora`, bit for bit."""
-    _layers(module)
+    adapted_layers(module)
     if set(module.peft_config) == {NAME}:  # type: ignore[arg-type]
         module.unload_lora()  # type: ignore[operator]
         _take_methods(module)
@@ -226,7 +226,7 @@ def component(module: nn.Module) -> str:
     return "unet" if "UNet" in type(module).__name__ else "transformer"
 
 
-def _layers(module: nn.Module) -> dict[str, LoraLayer]:
+def adapted_layers(module: nn.Module) -> dict[str, LoraLayer]:
     """Layers with the adapter, by name, in the network's own order."""
     layers = {
         name: layer
@@ -251,7 +251,7 @@ def _active(module: nn.Module) -> dict[str, list[str]]:
 
 
 def _named(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    for name, layer in _layers(module).items():
+    for name, layer in adapted_layers(module).items():
         for factor, part in (("lora_A", layer.lora_A[NAME]), ("lora_B", layer.lora_B[NAME])):
             yield f"{name}.{factor}.weight", cast(nn.Parameter, part.weight)
 

@@ -26,6 +26,7 @@ from invdiff.engine.training.validation import held_loss
 from invdiff.errors import Interrupted, ModelError
 from invdiff.model import adapter
 from invdiff.model.denoiser import Denoiser
+from invdiff.model.fused_lora import fused_branches
 
 MOST_NORM = 1.0
 WARMUP = 50
@@ -243,6 +244,7 @@ def is_due(step: int, every: int, last: int) -> bool:
 def prepared(module: Any, config: Config) -> Iterator[None]:
     """The network as the settings of the training want it, then as it was."""
     with ExitStack() as after:
+        after.enter_context(fused_branches(module))
         if config.train.gradient_checkpointing:
             module.enable_gradient_checkpointing()
             after.callback(module.disable_gradient_checkpointing)

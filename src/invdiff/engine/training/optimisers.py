@@ -16,7 +16,7 @@ WEIGHT_DECAY = 1e-2
 # Adafactor would otherwise set a learning rate of its own, and Prodigy starts slowly without the
 # correction of Adam's first steps.
 _TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "adamw": ("torch.optim", "AdamW", {}),
+    "adamw": ("torch.optim", "AdamW", {"fused": True}),
     "adamw8bit": ("bitsandbytes.optim", "AdamW8bit", {}),
     "prodigy": ("prodigyopt", "Prodigy", {"use_bias_correction": True, "safeguard_warmup": True}),
     "adafactor": (
