@@ -188,7 +188,11 @@ def test_override_values(text, value):
         ("train.learning_rate", float("nan"), "must be a finite number"),
         ("train.learning_rate", 0, "must be greater than 0"),
         ("train.prompt_dropout", 1.0, "must be less than 1"),
-        ("train.objective", "best", 'must be one of "regret", "plain", "mean", "reference"'),
+        (
+            "train.objective",
+            "best",
+            'must be one of "regret", "plain", "mean", "groupdro", "reference"',
+        ),
         ("data.path", "", "must not be empty"),
         ("data.max_bad_share", 1.5, "must be at most 1"),
         ("discover.levels", [0.9, 0.9], "name each noise level only once"),

@@ -235,9 +235,16 @@ def test_step_n_draws_what_belongs_to_step_n(objective):
     assert loss(at_work, 5).item() != first
 
 
+def look_at(at_work, batch):
+    """As a step does: the errors of its parts come first."""
+    for part in range(len(batch.parts)):
+        at_work.errors(batch, part)
+    at_work.look(batch, 0)
+
+
 def test_the_regret_of_a_fresh_adapter_is_zero(objective):
     at_work = objective("train.prompt_dropout=0.0")
-    at_work.look(at_work.batch(0), 0)
+    look_at(at_work, at_work.batch(0))
     seen = at_work.regrets.value[np.isfinite(at_work.regrets.value)]
     assert len(seen) > 0
     assert (seen == 0).all()
@@ -245,7 +252,7 @@ def test_the_regret_of_a_fresh_adapter_is_zero(objective):
 
 def test_plain_risks_are_not_regrets(objective):
     at_work = objective("train.objective='plain'")
-    at_work.look(at_work.batch(0), 0)
+    look_at(at_work, at_work.batch(0))
     seen = at_work.regrets.value[np.isfinite(at_work.regrets.value)]
     assert (seen > 0).all()
 
