@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -88,6 +89,18 @@ def test_other_settings_need_another_folder(measured, world):
         draw_folder(
             Pipeline(str(world.model)), Wanted(("a hat",), 1, 1.0, 2, 0), out / "drawn/first"
         )
+
+
+def test_an_adapter_that_was_trained_again_needs_another_folder(finished, world, tmp_path):
+    adapter, wanted = tmp_path / "adapter", Wanted(("a hat",), 1, 1.0, 2, 0)
+    shutil.copytree(finished / "adapter", adapter)
+    draw_folder(Pipeline(str(world.model), adapter), wanted, tmp_path / "drawn", processes=1)
+    adapter_file = adapter / "pytorch_lora_weights.safetensors"
+    whole = bytearray(adapter_file.read_bytes())
+    whole[-1] ^= 1
+    adapter_file.write_bytes(whole)
+    with pytest.raises(RunError, match="another pipeline"):
+        draw_folder(Pipeline(str(world.model), adapter), wanted, tmp_path / "drawn", processes=1)
 
 
 def test_what_is_a_pipeline(world, tmp_path, monkeypatch):

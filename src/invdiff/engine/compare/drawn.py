@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.engine.files import read_json, write_json, write_text
-from invdiff.engine.models import ModelRef, device_of
+from invdiff.engine.fingerprint import fingerprint
+from invdiff.engine.models import ModelRef, device_of, weights_of
 from invdiff.engine.processes import automatic, run_shards
+from invdiff.engine.resident import GROUPS
 from invdiff.engine.sample import Part, draw, slug
 from invdiff.engine.sampler import Sampler, seed_of
 from invdiff.errors import RunError
@@ -51,16 +53,16 @@ def draw_folder(pipeline: Pipeline, wanted: Wanted, folder: Path, processes: int
         RunError: the folder has pictures of another pipeline or other settings.
         ModelError: the pipeline or the adapter cannot be used.
     """
-    asked = _record(pipeline, wanted)
+    device = device_of("auto")
+    source = ModelRef(pipeline.path, device, wanted.dtype)
+    asked = _record(pipeline, source, wanted)
     known = folder / "drawn.json"
     if known.is_file() and read_json(known) != asked:
         raise RunError(
             f"{folder} has pictures of another pipeline or with other settings: take another --out"
         )
     write_json(known, asked)
-    device = device_of("auto")
     strength = pipeline.strength if pipeline.adapter else 0.0
-    source = ModelRef(pipeline.path, device, wanted.dtype)
     sampler = Sampler(source, pipeline.adapter, strength, FULL, wanted.scale, wanted.steps)
     parts = [_part(sampler, wanted, prompt, folder) for prompt in wanted.prompts]
     shards = [shard for part in parts for shard in part.missing(wanted.batch)]
@@ -73,10 +75,13 @@ def draw_folder(pipeline: Pipeline, wanted: Wanted, folder: Path, processes: int
     return folder
 
 
-def _record(pipeline: Pipeline, wanted: Wanted) -> dict[str, Any]:
-    """Everything that a picture depends on, as JSON values."""
-    own = {"pipeline": pipeline.path, "strength": pipeline.strength if pipeline.adapter else 0.0}
-    own["adapter"] = str(pipeline.adapter) if pipeline.adapter else ""
+def _record(pipeline: Pipeline, source: ModelRef, wanted: Wanted) -> dict[str, Any]:
+    """Everything that a picture depends on, as JSON values; weights by what they are."""
+    adapter = pipeline.adapter
+    own: dict[str, Any] = {"pipeline": pipeline.path, "weights": weights_of(source, *GROUPS)}
+    own["strength"] = pipeline.strength if adapter else 0.0
+    own["adapter"] = str(adapter) if adapter else ""
+    own["adapter_weights"] = fingerprint(adapter, ["."]) if adapter else ""
     facts = asdict(wanted) | {"prompts": list(wanted.prompts)}
     return own | {key: value for key, value in facts.items() if key != "batch"}
 
