@@ -20,8 +20,8 @@ from invdiff.engine.sections import (
     ReportSection,
     SampleSection,
     Section,
-    TrainSection,
 )
+from invdiff.engine.train_section import TrainSection
 from invdiff.engine.wording import describe
 from invdiff.errors import ConfigError
 

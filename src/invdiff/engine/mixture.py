@@ -15,7 +15,7 @@ from invdiff.core.objective import (
 )
 from invdiff.core.schedule import Schedule, logit_normal
 from invdiff.engine import order
-from invdiff.engine.sections import TrainSection
+from invdiff.engine.train_section import TrainSection
 
 REFERENCES = 8192
 NO_AIMS: Mapping[str, float] = MappingProxyType({})
