@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
+from invdiff.engine.processes import START, start_worker
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def alone(function: Callable[..., Any], *args: Any) -> tuple[Any, int]:
 
     The peak includes the libraries that the process loads.
     """
-    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(1, get_context(START), start_worker, (False,)) as pool:
         result = pool.submit(function, *args).result()
         return result, pool.submit(peak_bytes).result()
 
