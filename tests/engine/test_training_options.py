@@ -154,6 +154,15 @@ def test_a_compiled_network_is_called_and_taken_back(trainer, monkeypatch):
     assert calls == [1], "the network is as it was"
 
 
+def test_adapted_layers_are_fused_while_the_network_is_trained(trainer):
+    at_work = trainer()
+    module = at_work.denoiser.module
+    layers = adapter.adapted_layers(module).values()
+    with prepared(module, at_work.config):
+        assert all("forward" in vars(layer) for layer in layers)
+    assert not any("forward" in vars(layer) for layer in layers)
+
+
 def test_ranks_share_a_batch_as_one_process_would_take_it(trainer):
     """Their gradients add up to the whole one; every rank draws the same batch."""
     at_work = trainer()

@@ -191,10 +191,10 @@ def _entropy(share: Tensor) -> Tensor:
 
 def _starts(x: np.ndarray, score: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
     """Weights and offsets: unit spread along the direction, an even cut of each prompt."""
-    centred = np.concatenate([score[codes == k] - score[codes == k].mean() for k in set(codes)])
     inside = [np.flatnonzero(codes == k) for k in range(codes.max() + 1)]
-    order = np.concatenate([np.flatnonzero(codes == k) for k in set(codes)])
-    fitted = [(x[order], centred)] + [(x[r], score[r] - score[r].mean()) for r in inside]
+    centred = [score[rows] - score[rows].mean() for rows in inside]
+    fitted = [(x[np.concatenate(inside)], np.concatenate(centred))]
+    fitted += [(x[rows], own) for rows, own in zip(inside, centred, strict=True)]
     starts = []
     for values, target in fitted:
         direction = Ridge(alpha=len(target)).fit(values, target).coef_
