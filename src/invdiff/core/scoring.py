@@ -78,6 +78,24 @@ def score_batch(
     return loss[:count], loss[count:]
 
 
+@torch.no_grad()
+def score_one(
+    predict: Predict,
+    schedule: Schedule,
+    clean_latent: Float[Tensor, "sample ..."],
+    conditions: Any,
+    noise: Float[Tensor, "one ..."],
+    level: float,
+) -> Float[Tensor, " sample"]:
+    """Losses of a batch at one level under one condition each, with noise that all images share."""
+    timestep = torch.full(
+        (len(clean_latent),), schedule.timestep(level), device=clean_latent.device
+    )
+    noisy = add_noise(schedule, clean_latent, noise.expand_as(clean_latent), timestep)
+    prediction = predict(noisy, timestep, conditions)
+    return latent_loss(schedule, prediction, noisy, clean_latent, timestep)
+
+
 def reliability(
     score: Float[np.ndarray, "sample level draw"], prompt: np.ndarray
 ) -> Float[np.ndarray, " level"]:

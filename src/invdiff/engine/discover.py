@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from invdiff.core.contrast import Contrasts
 from invdiff.core.grouping import Grouping
 from invdiff.core.objective import balanced_weights
 from invdiff.core.scoring import reliability
@@ -19,13 +20,11 @@ from invdiff.data.sources import read_labels
 from invdiff.engine.estimators import Evidence, estimate
 from invdiff.engine.files import write_json, write_parquet, write_with
 from invdiff.engine.findings import findings
-from invdiff.engine.measure import Measured, measure, open_run_samples
+from invdiff.engine.measure import Measured, high_levels, measure, open_run_samples
 from invdiff.engine.processes import kept_workers
 from invdiff.engine.prompt_groups import Grouped, group_prompts
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import INFERRING
-
-HIGH_NOISE = 0.85
 
 
 def discover(run: RunFolder) -> None:
@@ -36,7 +35,7 @@ def discover(run: RunFolder) -> None:
         grouped = group_prompts(run, open_run_samples(run))
         with kept_workers():
             measured = measure(run, grouped.samples)
-        grouping, again = infer(run, grouped.samples, measured)
+            grouping, again = infer(run, grouped.samples, measured)
         write_results(run, grouped, measured, grouping, again)
         found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
         stage.facts["found"] = found
@@ -59,6 +58,7 @@ def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Groupin
             loss_score=high_noise(scores.loss, levels, draws),
             profile=scores.excess[:, :, draws].mean(2).astype(np.float64),
             loss=scores.loss[:, :, draws].mean((1, 2)).astype(np.float64),
+            contrasts=lambda: contrasts_of(measured, draws),
             reference=measured.reference,
             labels=labels,
             seed=seed,
@@ -72,15 +72,19 @@ def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Groupin
     return grouping, estimate(evidence(other, slice(1, None, 2), 1), config)
 
 
+def contrasts_of(measured: Measured, draws: slice) -> Contrasts:
+    """Means over the draws of what each scored image costs under every prompt."""
+    losses, names, rows = measured.contrasts()
+    return Contrasts(losses[..., draws].mean(3).astype(np.float64), names, rows)
+
+
 def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndarray:
     """The score that groups are ranked by: the mean at high noise, one number an image.
 
     Where the attribute is decided the conflicting image costs more under its own prompt than
     under none; at lower noise the sign turns, so an average over all levels cancels (design 1.2).
     """
-    high = [k for k, level in enumerate(levels) if level >= HIGH_NOISE]
-    high = high or [int(np.argmax(levels))]
-    return values[:, high][:, :, draws].mean((1, 2)).astype(np.float64)
+    return values[:, high_levels(levels)][:, :, draws].mean((1, 2)).astype(np.float64)
 
 
 def write_results(

@@ -1,7 +1,8 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from invdiff.engine import order
 from invdiff.engine.files import write_json
 from invdiff.engine.models import ModelRef, resolve, source_of, weights_of
 from invdiff.engine.opening import open_data
-from invdiff.engine.passes import Conditions, Encode, Features, Meaning, Reference, Score
+from invdiff.engine.passes import Conditions, Contrast, Encode, Features, Meaning, Reference, Score
 from invdiff.engine.processes import automatic, run_shards
 from invdiff.engine.prompts import BATCH
 from invdiff.engine.resident import Group
@@ -24,6 +25,8 @@ from invdiff.engine.shards import cached
 from invdiff.errors import DataError
 
 SHARD = 256
+HIGH_NOISE = 0.85
+MOST_CONTRASTED = 8  # prompts that the images of all are compared under: the passes grow with them
 PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
@@ -41,7 +44,8 @@ def open_run_samples(run: RunFolder) -> Samples:
 class Measured:
     """Everything discovery computes with the model, as arrays.
 
-    ``second_features`` are those of the scored images under other noise.
+    ``second_features`` are those of the scored images under other noise. ``contrasts`` makes the
+    passes of :meth:`Passes.contrasts` when it is called, since most data does without.
     """
 
     latents: torch.Tensor
@@ -50,6 +54,7 @@ class Measured:
     features: np.ndarray
     second_features: np.ndarray
     reference: np.ndarray | None
+    contrasts: Callable[[], tuple[np.ndarray, tuple[str, ...], np.ndarray]]
 
 
 def measure(run: RunFolder, samples: Samples) -> Measured:
@@ -79,6 +84,9 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
         passes.features(every, 1, "features", "reading features"),
         passes.features(scored, 2, "second-features", "reading features again, other noise"),
         passes.reference(every) if section.estimator == "reference" else None,
+        lambda: passes.contrasts(
+            choose_scored(samples, section.contrast_images, config.data.min_images, config.seed)
+        ),
     )
 
 
@@ -97,6 +105,27 @@ class Passes:
         shards = [(self.latents[part], self._prompts(part)) for part in _parts(rows)]
         losses = self._cached(work, rows, shards, "scores", "scoring images")
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
+
+    def contrasts(self, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+        """Losses (n, prompt, level, draw) of the images under the most frequent prompts.
+
+        At the high levels alone. The names of the prompts and ``rows`` come with them; what stands
+        for a prompt is its most frequent caption.
+        """
+        section, samples = self.run.config.discover, self.samples
+        counted = Counter(samples.prompt[i] for i in rows)
+        names = sorted(sorted(counted, key=lambda name: (-counted[name], name))[:MOST_CONTRASTED])
+        of = {name: Counter[str]() for name in names}
+        for name, caption in zip(samples.prompt, samples.caption, strict=True):
+            if name in of:
+                of[name][caption] += 1
+        texts = tuple(max(sorted(of[name]), key=of[name].__getitem__) for name in names)
+        levels = tuple(section.levels[k] for k in high_levels(section.levels))
+        work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
+        shards = [self.latents[part] for part in _parts(rows)]
+        title = f"comparing {len(names)} prompts"
+        losses = self._cached(work, rows, shards, "contrasts", title)["loss"].numpy()
+        return losses, tuple(names), rows
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
         """Bottleneck features of the images with the last of ``draws`` noise draws."""
@@ -125,7 +154,7 @@ class Passes:
 
     def _cached(
         self,
-        work: Score | Features | Reference,
+        work: Score | Contrast | Features | Reference,
         rows: np.ndarray,
         shards: list[Any],
         name: str,
@@ -139,6 +168,8 @@ class Passes:
             "levels": list(work.levels),
             "draws": work.draws,
         }
+        if isinstance(work, Contrast):
+            about["texts"] = _digest(work.texts)
         cache, processes = self.run.path / "cache", processes_of(self.run)
         return cached(work, shards, cache, name, about, processes=processes, title=title)
 
@@ -199,6 +230,12 @@ def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndar
             shuffled = order.epoch_order(len(rows), seed, "scored", name).numpy()
             chosen.append(rows[shuffled[:most]])
     return np.sort(np.concatenate(chosen))
+
+
+def high_levels(levels: Sequence[float]) -> list[int]:
+    """Which levels are high enough to decide an attribute: all from 0.85, or the highest."""
+    high = [k for k, level in enumerate(levels) if level >= HIGH_NOISE]
+    return high or [int(np.argmax(levels))]
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:

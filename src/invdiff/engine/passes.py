@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from invdiff.core.schedule import add_noise, clean_from_prediction
-from invdiff.core.scoring import score_batch
+from invdiff.core.scoring import score_batch, score_one
 from invdiff.engine import order
 from invdiff.engine.models import ModelRef, Source, require_finite, resolve, store_of
 from invdiff.engine.prompts import encode_known
@@ -110,6 +110,32 @@ class Score(Pass):
         for losses in (loss, null_loss):
             require_finite(losses, "losses of pictures", denoiser)
         return {"loss": loss, "null_loss": null_loss}
+
+
+@dataclass(frozen=True)
+class Contrast(Pass):
+    """Losses of every image under each of a few prompts, ``texts``."""
+
+    texts: tuple[str, ...]
+
+    @torch.no_grad()
+    def __call__(self, latents: torch.Tensor) -> Tensors:
+        """Latents to ``loss`` (n, text, level, draw)."""
+        denoiser = resolve(self.source)
+        device, known = denoiser.module.device, encode_known(denoiser, self.texts)
+        loss = torch.empty((len(latents), len(self.texts), len(self.levels), self.draws))
+        for start in range(0, len(latents), self.batch):
+            rows = slice(start, start + self.batch)
+            clean = latents[rows].to(device)
+            for c, text in enumerate(self.texts):
+                conditions = known([text] * len(clean), device)
+                for k, level in enumerate(self.levels):
+                    for m in range(self.draws):
+                        noise = shared_noise(clean.shape[1:], self.seed, level, m, device)
+                        loss[rows, c, k, m] = score_one(
+                            denoiser.predict, denoiser.schedule, clean, conditions, noise, level
+                        )
+        return {"loss": require_finite(loss, "losses of pictures", denoiser)}
 
 
 class Features(Pass):

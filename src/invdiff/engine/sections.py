@@ -15,7 +15,7 @@ from invdiff.data.sets import builtin
 EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builtin.SETS.items()}
 
 # Estimators that look for groups: where they find none, there is nothing to train.
-INFERRING = ("semantic", "profile", "amortised", "top_loss")
+INFERRING = ("auto", "contrast", "semantic", "profile", "amortised", "top_loss")
 
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -133,12 +133,24 @@ class DiscoverSection(Section):
     """The max step: which images go with the model and which against it."""
 
     estimator: Literal[
-        "semantic", "profile", "amortised", "top_loss", "labels", "random", "reference", "none"
-    ] = Field("semantic", description="How groups are found; all but semantic are for comparison.")
+        "auto",
+        "contrast",
+        "semantic",
+        "profile",
+        "amortised",
+        "top_loss",
+        "labels",
+        "random",
+        "reference",
+        "none",
+    ] = Field("auto", description="How groups are found; all but auto are for comparison.")
     top_share: float = Field(
         0.2, gt=0, lt=0.5, description="Share of a prompt's images that top_loss takes."
     )
     images_per_prompt: Whole = Field(600, description="Images of each prompt that are scored.")
+    contrast_images: Whole = Field(
+        300, description="Images of each prompt, of those, that are compared under all prompts."
+    )
     levels: Levels = Field(
         [0.98, 0.94, 0.88, 0.75, 0.5], description="Noise levels at which images are scored."
     )

@@ -26,6 +26,7 @@ UNLABELLED = "It read no label of any image."
 KNOWLEDGE = {"labels": "It took the groups from the labels of the data: a reference, no inference."}
 SCORES = {
     "excess": "how much harder an image is to denoise with its own prompt than without any",
+    "contrast": "how much harder an image is to denoise with one prompt than with the others",
     "loss": "how hard an image is to denoise with its own prompt",
 }
 
