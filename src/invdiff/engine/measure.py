@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from invdiff.engine.processes import automatic, run_shards
 from invdiff.engine.prompts import BATCH
 from invdiff.engine.resident import Group
 from invdiff.engine.run import RunFolder
-from invdiff.engine.sealed import Tensors
+from invdiff.engine.sealed import About, Tensors
 from invdiff.engine.shards import cached
 from invdiff.errors import DataError
 
 SHARD = 256
+NOTHING_MORE: About = MappingProxyType({})
 PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
@@ -93,9 +95,16 @@ class Passes:
     def scores(self, rows: np.ndarray) -> Scores:
         """Losses of the images under their own and the null prompt."""
         section = self.run.config.discover
-        work = Score(levels=tuple(section.levels), draws=section.draws, **self._common())
+        return self.some_scores(rows, section.levels, range(section.draws), "scoring images")
+
+    def some_scores(
+        self, rows: np.ndarray, levels: Sequence[float], draws: range, title: str
+    ) -> Scores:
+        """The same at the ``levels`` and with the ``draws`` of these numbers alone."""
+        work = Score(levels=tuple(levels), draws=len(draws), first=draws.start, **self._common())
         shards = [(self.latents[part], self._prompts(part)) for part in _parts(rows)]
-        losses = self._cached(work, rows, shards, "scores", "scoring images")
+        later = {"first": draws.start} if draws.start else {}
+        losses = self._cached(work, rows, shards, "scores", title, later)
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
@@ -130,6 +139,7 @@ class Passes:
         shards: list[Any],
         name: str,
         title: str,
+        more: About = NOTHING_MORE,
     ) -> Tensors:
         about = _about_pictures(self.run, self.samples) | {
             "model": _weights(self.run, "denoiser", "prompts"),
@@ -138,6 +148,7 @@ class Passes:
             "seed": work.seed,
             "levels": list(work.levels),
             "draws": work.draws,
+            **more,
         }
         cache, processes = self.run.path / "cache", processes_of(self.run)
         return cached(work, shards, cache, name, about, processes=processes, title=title)
