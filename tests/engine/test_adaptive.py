@@ -16,6 +16,7 @@ from invdiff.engine.levels import deciding_levels
 from invdiff.engine.passes import Score
 from invdiff.engine.plan import plan
 from invdiff.engine.rounds import Rounds
+from invdiff.engine.sealed import read_about
 from tiny_world import contents, denoiser
 from tiny_world import table as columns
 
@@ -25,7 +26,7 @@ SPLIT = np.tile([1.0, 0.0], 100)
 TO_THE_END = (
     "discover.adaptive=true",
     "discover.enough_reliability=0.999",
-    "discover.most_draws=5",
+    "discover.most_draws=6",
     "discover.levels=[0.95,0.9,0.5]",
 )
 
@@ -145,9 +146,9 @@ def test_the_record_says_what_was_spent_and_why_it_stopped(adapted):
     rounds = told["adaptive"]
     assert rounds["stopped"] == "most draws"
     assert rounds["agreement"] == [None, 0.5, 0.5]
-    assert [one["draws"] for one in rounds["levels"]] == [[2, 4, 5], [2, 4, 5], [2, 2, 2]]
+    assert [one["draws"] for one in rounds["levels"]] == [[2, 4, 6], [2, 4, 6], [2, 2, 2]]
     assert [one["decides"] for one in rounds["levels"]] == [True, True, False]
-    assert [one["passes"] for one in rounds["levels"]] == [90 * 5 * 2, 90 * 5 * 2, 90 * 2 * 2]
+    assert [one["passes"] for one in rounds["levels"]] == [90 * 6 * 2, 90 * 6 * 2, 90 * 2 * 2]
     assert rounds["passes"] == sum(one["passes"] for one in rounds["levels"])
     last = [one["reliability"][-1] for one in rounds["levels"]]
     assert last == told["reliability"]
@@ -158,11 +159,11 @@ def test_the_record_says_what_was_spent_and_why_it_stopped(adapted):
 def test_the_scores_are_means_over_the_draws_of_each_level(adapted, world, tmp_path):
     """They are those of a discovery that had as many draws from the beginning."""
     found = columns(adapted.path / "scores.parquet")
-    for draws, level in ((5, 0.95), (5, 0.9), (2, 0.5)):
-        same = world.open(tmp_path / f"{level}", f"discover.draws={draws}", TO_THE_END[-1])
+    for draws, levels in ((6, (0.95, 0.9)), (2, (0.5,))):
+        same = world.open(tmp_path / f"{draws}", f"discover.draws={draws}", TO_THE_END[-1])
         discover(same)
         expected = columns(same.path / "scores.parquet")
-        rows = found["level"] == level
+        rows = np.isin(found["level"], levels)
         for name in ("loss", "excess"):
             np.testing.assert_allclose(
                 found[name][rows], expected[name][rows], rtol=1e-4, atol=1e-7
@@ -189,7 +190,7 @@ def test_an_interrupted_round_goes_on_and_computes_only_what_is_new(
     assert did == {
         ((0.95, 0.9, 0.5), 0, 2): 2,
         ((0.95, 0.9), 2, 2): 2,
-        ((0.95, 0.9), 4, 1): 2,
+        ((0.95, 0.9), 4, 2): 2,
         "interrupted": 1,
     }
     assert results(again) == results(adapted)
@@ -217,6 +218,8 @@ def test_the_first_round_is_what_is_done_without(world, finished, tmp_path, monk
     assert told.pop("adaptive")["stopped"] == "reliable"
     assert told == read_json(finished / "discovery.json")
     assert contents(run.path / "cache", "scores*") == contents(finished / "cache", "scores*")
+    (kept,) = (run.path / "cache").rglob("scores*")
+    assert "first" not in (read_about(kept) or {}), "scores of earlier versions are still found"
 
 
 def test_a_draw_belongs_to_its_number_whichever_is_the_first(world):
