@@ -154,17 +154,25 @@ class Passes:
         return cached(work, shards, cache, name, about, processes=processes, title=title)
 
 
-def encode(run: RunFolder, samples: Samples) -> torch.Tensor:
-    """Scaled latents of all samples, from the cache where they are there already."""
+def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.Tensor:
+    """Scaled latents of all samples, from the cache where they are there already.
+
+    With ``flipped`` those of the pictures mirrored left to right, kept beside the others.
+    """
+
+    def load(part: np.ndarray) -> np.ndarray:
+        pictures = samples.pictures(part.tolist())
+        return np.ascontiguousarray(pictures[:, :, ::-1]) if flipped else pictures
+
     return cached(
         Encode(source_of(run), run.config.discover.batch),
         _parts(np.arange(len(samples))),
         run.path / "cache",
         "latents",
-        _about_pictures(run, samples),
+        _about_pictures(run, samples) | ({"view": "flipped"} if flipped else {}),
         processes=processes_of(run),
-        title="encoding pictures",
-        load=lambda part: samples.pictures(part.tolist()),
+        title="encoding flipped pictures" if flipped else "encoding pictures",
+        load=load,
     )["latent"]
 
 
