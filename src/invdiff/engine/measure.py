@@ -1,9 +1,9 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ import torch
 from invdiff.core.scoring import Scores
 from invdiff.data.samples import Samples
 from invdiff.engine import order
+from invdiff.engine.contrasts import Compared, standing_for_all
 from invdiff.engine.files import write_json
+from invdiff.engine.levels import high_levels
 from invdiff.engine.models import ModelRef, resolve, source_of, weights_of
 from invdiff.engine.opening import open_data
 from invdiff.engine.passes import Conditions, Contrast, Encode, Features, Meaning, Reference, Score
@@ -20,13 +22,12 @@ from invdiff.engine.processes import automatic, run_shards
 from invdiff.engine.prompts import BATCH
 from invdiff.engine.resident import Group
 from invdiff.engine.run import RunFolder
-from invdiff.engine.sealed import Tensors
+from invdiff.engine.sealed import About, Tensors
 from invdiff.engine.shards import cached
 from invdiff.errors import DataError
 
 SHARD = 256
-HIGH_NOISE = 0.85
-MOST_CONTRASTED = 8  # prompts that the images of all are compared under: the passes grow with them
+NOTHING_MORE: About = MappingProxyType({})
 PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
@@ -45,7 +46,7 @@ class Measured:
     """Everything discovery computes with the model, as arrays.
 
     ``second_features`` are those of the scored images under other noise. ``contrasts`` makes the
-    passes of :meth:`Passes.contrasts` when it is called, since most data does without.
+    passes of :meth:`Passes.contrasts` when it is called: not every estimator does.
     """
 
     latents: torch.Tensor
@@ -54,7 +55,7 @@ class Measured:
     features: np.ndarray
     second_features: np.ndarray
     reference: np.ndarray | None
-    contrasts: Callable[[], tuple[np.ndarray, tuple[str, ...], np.ndarray]]
+    contrasts: Callable[[], Compared]
 
 
 def measure(run: RunFolder, samples: Samples) -> Measured:
@@ -101,31 +102,31 @@ class Passes:
     def scores(self, rows: np.ndarray) -> Scores:
         """Losses of the images under their own and the null prompt."""
         section = self.run.config.discover
-        work = Score(levels=tuple(section.levels), draws=section.draws, **self._common())
+        return self.some_scores(rows, section.levels, range(section.draws), "scoring images")
+
+    def some_scores(
+        self, rows: np.ndarray, levels: Sequence[float], draws: range, title: str
+    ) -> Scores:
+        """The same at the ``levels`` and with the ``draws`` of these numbers alone."""
+        work = Score(levels=tuple(levels), draws=len(draws), first=draws.start, **self._common())
         shards = [(self.latents[part], self._prompts(part)) for part in _parts(rows)]
-        losses = self._cached(work, rows, shards, "scores", "scoring images")
+        later = {"first": draws.start} if draws.start else {}
+        losses = self._cached(work, rows, shards, "scores", title, later)
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
 
-    def contrasts(self, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-        """Losses (n, prompt, level, draw) of the images under the most frequent prompts.
-
-        At the high levels alone. The names of the prompts and ``rows`` come with them; what stands
-        for a prompt is its most frequent caption.
-        """
-        section, samples = self.run.config.discover, self.samples
-        counted = Counter(samples.prompt[i] for i in rows)
-        names = sorted(sorted(counted, key=lambda name: (-counted[name], name))[:MOST_CONTRASTED])
-        of = {name: Counter[str]() for name in names}
-        for name, caption in zip(samples.prompt, samples.caption, strict=True):
-            if name in of:
-                of[name][caption] += 1
-        texts = tuple(max(sorted(of[name]), key=of[name].__getitem__) for name in names)
+    def contrasts(self, rows: np.ndarray) -> Compared:
+        """Losses of the images under the most frequent prompts, at the high levels alone."""
+        section, prompts = self.run.config.discover, standing_for_all(self.samples, rows)
         levels = tuple(section.levels[k] for k in high_levels(section.levels))
+        texts = tuple(prompts.values())
         work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
-        shards = [self.latents[part] for part in _parts(rows)]
-        title = f"comparing {len(names)} prompts"
-        losses = self._cached(work, rows, shards, "contrasts", title)["loss"].numpy()
-        return losses, tuple(names), rows
+        shards, title = (
+            [self.latents[part] for part in _parts(rows)],
+            f"comparing {len(texts)} prompts",
+        )
+        more = {"texts": _digest(texts)}
+        losses = self._cached(work, rows, shards, "contrasts", title, more)["loss"]
+        return Compared(losses.numpy(), tuple(prompts), rows)
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
         """Bottleneck features of the images with the last of ``draws`` noise draws."""
@@ -159,6 +160,7 @@ class Passes:
         shards: list[Any],
         name: str,
         title: str,
+        more: About = NOTHING_MORE,
     ) -> Tensors:
         about = _about_pictures(self.run, self.samples) | {
             "model": _weights(self.run, "denoiser", "prompts"),
@@ -167,24 +169,31 @@ class Passes:
             "seed": work.seed,
             "levels": list(work.levels),
             "draws": work.draws,
+            **more,
         }
-        if isinstance(work, Contrast):
-            about["texts"] = _digest(work.texts)
         cache, processes = self.run.path / "cache", processes_of(self.run)
         return cached(work, shards, cache, name, about, processes=processes, title=title)
 
 
-def encode(run: RunFolder, samples: Samples) -> torch.Tensor:
-    """Scaled latents of all samples, from the cache where they are there already."""
+def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.Tensor:
+    """Scaled latents of all samples, from the cache where they are there already.
+
+    With ``flipped`` those of the pictures mirrored left to right, kept beside the others.
+    """
+
+    def load(part: np.ndarray) -> np.ndarray:
+        pictures = samples.pictures(part.tolist())
+        return np.ascontiguousarray(pictures[:, :, ::-1]) if flipped else pictures
+
     return cached(
         Encode(source_of(run), run.config.discover.batch),
         _parts(np.arange(len(samples))),
         run.path / "cache",
         "latents",
-        _about_pictures(run, samples),
+        _about_pictures(run, samples) | ({"view": "flipped"} if flipped else {}),
         processes=processes_of(run),
-        title="encoding pictures",
-        load=lambda part: samples.pictures(part.tolist()),
+        title="encoding flipped pictures" if flipped else "encoding pictures",
+        load=load,
     )["latent"]
 
 
@@ -230,12 +239,6 @@ def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndar
             shuffled = order.epoch_order(len(rows), seed, "scored", name).numpy()
             chosen.append(rows[shuffled[:most]])
     return np.sort(np.concatenate(chosen))
-
-
-def high_levels(levels: Sequence[float]) -> list[int]:
-    """Which levels are high enough to decide an attribute: all from 0.85, or the highest."""
-    high = [k for k, level in enumerate(levels) if level >= HIGH_NOISE]
-    return high or [int(np.argmax(levels))]
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:

@@ -84,8 +84,11 @@ def shared_noise(
     return torch.randn((1, *shape), generator=owner).to(device)
 
 
+@dataclass(frozen=True)
 class Score(Pass):
-    """Losses under the own and the null prompt."""
+    """Losses under the own and the null prompt; ``first`` is the number of the first draw."""
+
+    first: int = 0
 
     @torch.no_grad()
     def __call__(self, shard: tuple[torch.Tensor, list[str]]) -> Tensors:
@@ -103,7 +106,8 @@ class Score(Pass):
             conditions = known(own + [""] * len(own), device)
             for k, level in enumerate(self.levels):
                 for m in range(self.draws):
-                    noise = shared_noise(clean.shape[1:], self.seed, level, m, device)
+                    draw = self.first + m
+                    noise = shared_noise(clean.shape[1:], self.seed, level, draw, device)
                     loss[rows, k, m], null_loss[rows, k, m] = score_batch(
                         denoiser.predict, denoiser.schedule, clean, conditions, noise, level
                     )
