@@ -88,16 +88,6 @@ def test_in_balanced_data_nothing_is_found():
     assert alarms <= 1
 
 
-def test_a_look_that_costs_the_same_wherever_it_is_rare_or_not_is_no_finding():
-    """What is visible explains part of any excess; a skew's sign turns with its shares."""
-    visible = plant({"a": 0.2, "b": 0.25, "c": 0.3}, effect=0.0)
-    costly = type(visible)(**vars(visible) | {"score": visible.score + 2 * visible.attribute})
-    verdicts = search(costly).verdicts.values()
-    assert all(v.explained > 0.2 for v in verdicts)
-    assert not any(v.found or v.watched for v in verdicts)
-    assert {v.note for v in verdicts} == {verdict.out_of_line(next(iter(verdicts))).note}
-
-
 def test_a_skew_the_score_says_nothing_about_is_no_finding():
     """Skewed alike under both prompts: the excess cancels, as the method says."""
     alarms = 0

@@ -115,31 +115,3 @@ def test_agreement_is_the_share_on_the_same_side(q):
     other = q.copy()
     other[:5] = np.where(q[:5] > 0.5, 0.0, 1.0)
     assert verdict.agreement(q, other, prompt) == pytest.approx(0.5)  # prompts count alike
-
-
-# Does what the groups cost go with their shares?
-
-
-def in_line_of(shares, cost):
-    """What :func:`verdict.in_line` says of groups with these shares and costs under each prompt."""
-    member = np.concatenate([np.arange(100) < round(100 * share) for share in shares]) * 1.0
-    prompt = np.repeat(np.arange(len(shares)).astype(str), 100)
-    score = member * np.repeat(cost, 100) + np.repeat(np.arange(len(shares)), 100)
-    return verdict.in_line(member, score, np.arange(len(member)), prompt)
-
-
-def test_the_cost_of_a_skew_is_in_line_with_its_shares():
-    shares = np.array([0.1, 0.3, 0.5, 0.8])
-    odds = np.log(shares / (1 - shares))
-    expected = np.log(shares.mean() / (1 - shares.mean())) - odds
-    assert in_line_of(shares, 0.1 * expected) == pytest.approx(1)
-    assert in_line_of(1 - shares, -0.1 * expected) == pytest.approx(1)  # names do not matter
-    assert in_line_of(shares, -0.1 * expected) == 0  # what is rare costs less
-    turned = in_line_of(shares, expected[[1, 0, 3, 2]])
-    assert turned < verdict.LEAST_IN_LINE
-
-
-def test_a_look_whose_shares_do_not_differ_is_not_in_line():
-    assert in_line_of([0.2, 0.2, 0.2], [1.0, 1.0, 1.0]) == 0
-    assert in_line_of([0.46, 0.5, 0.54], [0.4, 0.0, -0.4]) == 0
-    assert in_line_of([0.2], [1.0]) == 1  # one prompt has nothing to differ from

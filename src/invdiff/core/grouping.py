@@ -19,14 +19,7 @@ from invdiff.core.candidates import (
     split_candidates,
 )
 from invdiff.core.settle import GroupModel, refine, settle, shifted
-from invdiff.core.verdict import (
-    LEAST_IN_LINE,
-    Verdict,
-    explained_variance,
-    in_line,
-    judge,
-    out_of_line,
-)
+from invdiff.core.verdict import Verdict, explained_variance, judge
 
 SETTLED = 12
 LEAST_TIE = 0.02
@@ -151,7 +144,6 @@ def semantic(
         ranking.append((candidate.name, value))
         if value > best[0]:
             best = (value, candidate.name, models)
-    alike = apply(best[2], features, prompt)  # the same group under every prompt
     models = orient(best[2], features[scored], score, names)
     against = apply(models, features, prompt)
     verdicts = {
@@ -167,8 +159,6 @@ def semantic(
         )
         for text in np.unique(prompt)
     }
-    if worth is objective and in_line(alike, score, scored, prompt) < LEAST_IN_LINE:
-        verdicts = {text: out_of_line(verdict) for text, verdict in verdicts.items()}
     ranking.sort(key=lambda pair: -pair[1])
     return Grouping(against, verdicts, models, best[1], tuple(ranking), name)
 

@@ -1,21 +1,14 @@
 """Is there anything to balance in a prompt, and do two groupings agree?"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
-from scipy.special import logit
 
 BALANCED_WITHIN = 0.05
 LEAST_EXPLAINED = 0.02
 FEWEST = 10  # scored images of a prompt that can be judged
-LEAST_IN_LINE = 0.75
-"""Share of the groups' costs that their shares must explain (:func:`in_line`).
-
-Of the groups inferred on faces 0.95, on digits 0.98; of the true groups of scenes 0.99. Of what the
-search takes for groups on balanced faces 0, on a skew without a tie 0.51.
-"""
 
 
 @dataclass(frozen=True)
@@ -84,45 +77,6 @@ def judge(
         note = f"nothing to balance: {met(wanted)}"
         return Verdict(False, True, explained, p_value, share, note)
     return Verdict(True, True, explained, p_value, share, "")
-
-
-def in_line(
-    member: Float[np.ndarray, " sample"],
-    score: Float[np.ndarray, " scored"],
-    scored: np.ndarray,
-    prompt: np.ndarray,
-) -> float:
-    """Whether what the groups cost goes with how their shares differ between prompts, 0 to 1.
-
-    An excess of log p(a) / p(a | y) differs between the groups of prompt y by
-    d_y = k (logit p(a) - logit p(a | y)), with one k > 0 for all prompts. Returned is the share of
-    sum_y d_y^2 that such a line through the origin explains, 0 where its slope is negative or the
-    shares do not differ; 1 for a single prompt, which has nothing to differ from. ``member`` must
-    mean the same group under every prompt.
-    """
-    share, cost = [], []
-    for name in np.unique(prompt):
-        rows = (prompt == name)[scored]
-        if rows.sum() >= FEWEST:
-            q, values = member[scored][rows], score[rows]
-            share.append(member[prompt == name].mean())
-            cost.append(
-                np.average(values, weights=q + 1e-9) - np.average(values, weights=1 - q + 1e-9)
-            )
-    if len(share) < 2:
-        return 1.0
-    held = np.clip(share, 0.005, 0.995)
-    expected, found = logit(held.mean()) - logit(held), np.array(cost)
-    if np.abs(expected).max() < 4 * BALANCED_WITHIN:  # 4 is the slope of the log-odds at even
-        return 0.0
-    both = float(expected @ found)
-    return both**2 / ((expected @ expected) * (found @ found)) if both > 0 else 0.0
-
-
-def out_of_line(verdict: Verdict) -> Verdict:
-    """The verdict on groups whose cost is not that of a skew (:func:`in_line`)."""
-    note = "nothing to balance: what the groups cost does not go with how their shares differ"
-    return replace(verdict, found=False, watched=False, note=verdict.note or note)
 
 
 def met(wanted: float) -> str:
