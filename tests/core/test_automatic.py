@@ -48,7 +48,7 @@ def test_where_the_contrasts_show_something_the_loss_is_not_looked_at(monkeypatc
     planted = plant(shares, count=200)
     known, rows = contrast(planted, shares), np.arange(400)
     monkeypatch.setattr(module, "semantic", None)
-    grouping = search(planted, planted.score, None, known)
+    grouping = search(planted, planted.score, idle(planted), known)
     settings = {k: v for k, v in SETTINGS.items() if k != "seed"}
     same(
         grouping,
