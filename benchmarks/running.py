@@ -14,9 +14,9 @@ from benchmarks import clock
 from benchmarks.shapes import FACES, World, embedded_model, half_of_sd
 from benchmarks.training import Rounds, step_of
 from invdiff.core.schedule import add_noise
-from invdiff.engine.measure import SHARD
 from invdiff.engine.models import load_pipeline, resolve
 from invdiff.engine.passes import Features, Score
+from invdiff.engine.passing import SHARD
 from invdiff.engine.processes import run_shards
 from invdiff.engine.sampler import Sampler, seed_of
 from invdiff.engine.training.team import Team, assembled

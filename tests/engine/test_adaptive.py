@@ -9,7 +9,7 @@ import torch
 import tiny_world
 from invdiff.core.scoring import Scores
 from invdiff.engine import config as configuration
-from invdiff.engine import measure
+from invdiff.engine import passing
 from invdiff.engine.discover import discover
 from invdiff.engine.files import read_json
 from invdiff.engine.levels import deciding_levels
@@ -137,7 +137,7 @@ def adapted(world, tmp_path_factory):
 
 
 def go_on_to_the_end(patched):
-    patched.setattr(measure, "SHARD", 45)
+    patched.setattr(passing, "SHARD", 45)
     patched.setattr("invdiff.engine.rounds.agreement", lambda *_: 0.5)
 
 

@@ -50,7 +50,8 @@ def planted():
 
 
 WANTED = {
-    "auto": (0.99, 1.0), "contrast": (0.99, 1.0), "semantic": (0.99, 1.0), "profile": (0.97, 1.0), "amortised": (0.97, 1.0),
+    "auto": (0.99, 1.0), "contrast": (0.99, 1.0), "semantic": (0.99, 1.0),
+    "profile": (0.97, 1.0), "amortised": (0.97, 1.0),
     "top_loss": (0.75, 0.97), "labels": (1.0, 1.0), "random": (0.4, 0.6),
     "reference": (0.4, 0.6), "none": (0.5, 0.5),
 }  # fmt: skip

@@ -1,7 +1,6 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,21 +11,19 @@ import torch
 from invdiff.core.scoring import Scores
 from invdiff.data.samples import Samples
 from invdiff.engine import order
+from invdiff.engine.captions import encode_captions
 from invdiff.engine.contrasts import Compared, standing_for_all
 from invdiff.engine.files import write_json
 from invdiff.engine.levels import high_levels
-from invdiff.engine.models import ModelRef, resolve, source_of, weights_of
+from invdiff.engine.models import resolve, source_of
 from invdiff.engine.opening import open_data
-from invdiff.engine.passes import Conditions, Contrast, Encode, Features, Meaning, Reference, Score
-from invdiff.engine.processes import automatic, run_shards
-from invdiff.engine.prompts import BATCH
-from invdiff.engine.resident import Group
+from invdiff.engine.passes import Contrast, Encode, Features, Reference, Score
+from invdiff.engine.passing import digest, parts, processes_of, weights_key
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sealed import About, Tensors
 from invdiff.engine.shards import cached
 from invdiff.errors import DataError
 
-SHARD = 256
 NOTHING_MORE: About = MappingProxyType({})
 PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
 
@@ -109,7 +106,7 @@ class Passes:
     ) -> Scores:
         """The same at the ``levels`` and with the ``draws`` of these numbers alone."""
         work = Score(levels=tuple(levels), draws=len(draws), first=draws.start, **self._common())
-        shards = [(self.latents[part], self._prompts(part)) for part in _parts(rows)]
+        shards = [(self.latents[part], self._prompts(part)) for part in parts(rows)]
         later = {"first": draws.start} if draws.start else {}
         losses = self._cached(work, rows, shards, "scores", title, later)
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
@@ -121,10 +118,10 @@ class Passes:
         texts = tuple(prompts.values())
         work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
         shards, title = (
-            [self.latents[part] for part in _parts(rows)],
+            [self.latents[part] for part in parts(rows)],
             f"comparing {len(texts)} prompts",
         )
-        more = {"texts": _digest(texts)}
+        more = {"texts": digest(texts)}
         losses = self._cached(work, rows, shards, "contrasts", title, more)["loss"]
         return Compared(losses.numpy(), tuple(prompts), rows)
 
@@ -132,13 +129,13 @@ class Passes:
         """Bottleneck features of the images with the last of ``draws`` noise draws."""
         levels = tuple(self.run.config.discover.feature_levels)
         work = Features(levels=levels, draws=draws, **self._common())
-        shards = [self.latents[part] for part in _parts(rows)]
+        shards = [self.latents[part] for part in parts(rows)]
         return self._cached(work, rows, shards, name, title)["feature"].double().numpy()
 
     def reference(self, rows: np.ndarray) -> np.ndarray:
         """The score of the authors' code."""
         work = Reference(levels=(0.0,), draws=1, **self._common())
-        shards = [(self.latents[part], self._prompts(part), part) for part in _parts(rows)]
+        shards = [(self.latents[part], self._prompts(part), part) for part in parts(rows)]
         title = "scoring as the authors do"
         return self._cached(work, rows, shards, "reference", title)["distance"].numpy()
 
@@ -163,9 +160,9 @@ class Passes:
         more: About = NOTHING_MORE,
     ) -> Tensors:
         about = _about_pictures(self.run, self.samples) | {
-            "model": _weights(self.run, "denoiser", "prompts"),
-            "images": _digest(self.samples.sample_id[i] for i in rows),
-            "captions": _digest(self.samples.caption[i] for i in rows),
+            "model": weights_key(self.run, "denoiser", "prompts"),
+            "images": digest(self.samples.sample_id[i] for i in rows),
+            "captions": digest(self.samples.caption[i] for i in rows),
             "seed": work.seed,
             "levels": list(work.levels),
             "draws": work.draws,
@@ -187,7 +184,7 @@ def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.
 
     return cached(
         Encode(source_of(run), run.config.discover.batch),
-        _parts(np.arange(len(samples))),
+        parts(np.arange(len(samples))),
         run.path / "cache",
         "latents",
         _about_pictures(run, samples) | ({"view": "flipped"} if flipped else {}),
@@ -195,38 +192,6 @@ def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.
         title="encoding flipped pictures" if flipped else "encoding pictures",
         load=load,
     )["latent"]
-
-
-def encode_captions(run: RunFolder, samples: Samples) -> None:
-    """Put the conditions of all captions and the null prompt where every later pass finds them."""
-    source = source_of(run)
-    if isinstance(source, ModelRef):
-        work = Conditions(source)
-        captions = sorted(set(samples.caption) - {""})
-        shards = [*(captions[k : k + BATCH] for k in range(0, len(captions), BATCH)), [""]]
-        for _ in run_shards(work, work.left(shards), processes=1, title="encoding captions"):
-            pass
-
-
-def meanings(run: RunFolder, samples: Samples, texts: Sequence[str]) -> np.ndarray:
-    """What each text means to the model's text encoder: (n, width) float32."""
-    return cached(
-        Meaning(source_of(run), run.config.discover.batch),
-        [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)],
-        run.path / "cache",
-        "meanings",
-        {"model": _weights(run, "prompts"), "texts": _digest(texts)},
-        processes=processes_of(run),
-        title="reading captions",
-    )["meaning"].numpy()
-
-
-def processes_of(run: RunFolder) -> int:
-    """Worker processes for the run; a pipeline object cannot leave its process."""
-    source = source_of(run)
-    if not isinstance(source, ModelRef):
-        return 1
-    return automatic(run.config.processes, source.device)
 
 
 def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndarray:
@@ -241,30 +206,11 @@ def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndar
     return np.sort(np.concatenate(chosen))
 
 
-def _parts(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
-
-
 def _about_pictures(run: RunFolder, samples: Samples) -> dict[str, Any]:
     """What latents depend on: autoencoder, size, how pictures are prepared, which they are."""
     return {
-        "autoencoder": _weights(run, "pictures"),
+        "autoencoder": weights_key(run, "pictures"),
         "size": run.config.data.image_size or resolve(source_of(run)).image_size,
         "preprocessing": PREPROCESSING,
-        "data": _digest(samples.sample_id),
+        "data": digest(samples.sample_id),
     }
-
-
-def _weights(run: RunFolder, *groups: Group) -> str:
-    source = source_of(run)
-    if isinstance(source, ModelRef):
-        return f"{weights_of(source, *groups)} {source.dtype}"
-    return type(source.pipeline).__name__
-
-
-def _digest(texts: Iterable[str]) -> str:
-    """16 hexadecimal digits of texts in their order."""
-    found = hashlib.sha256()
-    for text in texts:
-        found.update(hashlib.sha256(text.encode()).digest())
-    return found.hexdigest()[:16]
