@@ -7,7 +7,8 @@ import pytest
 from planted import contrast, plant
 from sklearn.metrics import roc_auc_score
 
-from invdiff.core.contrast import LEAST_IN_LINE, Contrasts, contrasted
+from invdiff.core.contrast import LEAST_IN_LINE, Contrasts, contrasted, worth
+from invdiff.core.grouping import objective
 
 SHARES = {"even": 0.5, "few": 0.1, "many": 0.8, "most": 0.9}
 SETTINGS = {"min_share": 0.02, "false_alarm": 0.01}
@@ -124,9 +125,22 @@ def test_one_level_out_of_line_is_enough_to_refuse(planted):
     assert replace(known, losses=losses).in_line(q, planted.prompt) < 0
 
 
-def test_the_space_knows_no_difficulty(planted):
+def test_the_spaces_know_no_difficulty(planted):
     known = contrast(planted, SHARES)
     harder = replace(known, losses=known.losses + np.arange(len(planted.prompt))[:, None, None])
-    np.testing.assert_allclose(known.space, harder.space, atol=1e-6)
-    np.testing.assert_allclose(known.space.std(0), 1, atol=1e-6)
-    assert known.space.shape == (len(planted.prompt), 3 * 3)
+    for (name, one), (other, same) in zip(known.spaces(), harder.spaces(), strict=True):
+        assert name == other
+        np.testing.assert_allclose(one, same, atol=1e-6)
+        np.testing.assert_allclose(one.std(0), 1, atol=1e-6)
+    shapes = [space.shape[1] for _, space in known.spaces()]
+    assert shapes == [3, 3, 3, 9]  # every level of contrasts by itself, then all of them
+
+
+def test_a_group_that_one_prompt_lacks_is_worth_only_what_the_others_tell(planted):
+    """Else what is a prompt's own content would beat the attribute behind it."""
+    q, score, prompt = planted.attribute * 1.0, planted.score, planted.prompt
+    whole = worth(q, score, prompt, 0.02)
+    assert whole == pytest.approx(objective(q, score, prompt, 0.02))
+    lacking = np.where(prompt == "most", 1.0, q)
+    assert objective(lacking, score, prompt, 0.02) > worth(lacking, score, prompt, 0.02) > 0
+    assert worth(np.zeros(len(q)), score, prompt, 0.02) == 0

@@ -10,7 +10,7 @@ all of them look like the prompts that have places. And what is no skew does not
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from invdiff.core.grouping import (
     Grouping,
     GroupModels,
     apply,
-    objective,
+    mean_explained,
     orient,
     refined_models,
     settled,
@@ -44,6 +44,8 @@ a skew without a tie or on four groups of faces has that and a tie besides.
 LEAST_TIE = 0.05
 NAME = "contrast"
 NOTHING = "nothing to balance: no groups are more usual under one prompt than under another"
+ALIKE = 0.9  # 1 for the same groups, 0 for independent ones
+MOSTLY = 0.75  # share of the prompts that must have both groups
 MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
 
 
@@ -59,13 +61,18 @@ class Contrasts:
     names: tuple[str, ...]
     rows: np.ndarray
 
-    @property
-    def space(self) -> Space:
-        """The losses less their mean over the prompts, of unit variance, all levels together."""
-        count, conditions = self.losses.shape[:2]
+    def spaces(self) -> Iterator[tuple[str, Space]]:
+        """The losses less their mean over the prompts, of unit variance: by level, and together.
+
+        A mixture finds groups in one that it loses in another, so all of them are searched.
+        """
+        conditions, levels = self.losses.shape[1:]
         basis = np.linalg.qr(np.eye(conditions) - 1 / conditions)[0][:, : conditions - 1]
-        values = np.einsum("ncl,ck->nlk", self._relative(), basis).reshape(count, -1)
-        return values / (values.std(0) + 1e-12)
+        values = np.einsum("ncl,ck->nlk", self._relative(), basis)
+        values /= values.std(0) + 1e-12
+        for level in range(levels if levels > 1 else 0):
+            yield f"level {level + 1}", values[:, level]
+        yield "all levels", values.reshape(len(values), -1)
 
     def in_line(self, q: Float[np.ndarray, " scored"], prompt: np.ndarray) -> float:
         """How far the shift between the groups is the one that their shares imply, -1 to 1.
@@ -74,17 +81,16 @@ class Contrasts:
         than two are, or where their shares are alike (:data:`LEAST_TIE`).
         """
         known = [k for k, name in enumerate(self.names) if (prompt == name).any()]
-        share = np.array([q[prompt == self.names[k]].mean() for k in known])
-        mixed = (share >= MIXED) & (share <= 1 - MIXED)
-        inside = np.isin(
-            prompt, [self.names[k] for k, both in zip(known, mixed, strict=True) if both]
-        )
-        if mixed.sum() < 2 or tie(q[inside], prompt[inside]) < LEAST_TIE:
+        both = np.isin(np.array(self.names)[known], _mixed(q, prompt))
+        mixed = np.array(known)[both]
+        names = [self.names[k] for k in mixed]
+        inside = np.isin(prompt, names)
+        if len(mixed) < max(2, MOSTLY * len(known)) or tie(q[inside], prompt[inside]) < LEAST_TIE:
             return 0.0
-        odds = logit(share[mixed])
+        odds = logit(np.array([q[prompt == name].mean() for name in names]))
         odds -= odds.mean()
         apart = centre(q[:, None], prompt)[:, 0]
-        relative = self._relative()[:, np.array(known)[mixed]]
+        relative = self._relative()[:, mixed]
         shift = np.einsum("n,ncl->cl", apart, relative)
         shift -= shift.mean(0)
         length = np.linalg.norm(odds) * np.linalg.norm(shift, axis=0) + 1e-30
@@ -104,17 +110,52 @@ class Contrasts:
     def _relative(self) -> Losses:
         return self.losses - self.losses.mean(1, keepdims=True)
 
-    def starts(self, prompt: np.ndarray) -> Iterator[tuple[str, Float[np.ndarray, " scored"]]]:
-        """Directions to begin with: principal components within prompts, and pairs of prompts."""
+    def starts(self, prompt: np.ndarray) -> Iterator[tuple[str, Float[np.ndarray, " row"]]]:
+        """Directions to begin with: principal components within prompts, and sides of prompts."""
         relative = self._relative()
+        sides = _sides(len(self.names))
         for level in range(relative.shape[2]):
             values = centre(relative[:, :, level], prompt)
             found = np.linalg.svd(values, full_matrices=False)[0]
             for k in range(len(self.names) - 1):
                 yield f"contrast {k + 1} of level {level + 1}", found[:, k]
-            for one, other in combinations(range(len(self.names)), 2):
-                name = f"{self.names[one]!r} against {self.names[other]!r} at level {level + 1}"
-                yield name, values[:, one] - values[:, other]
+            for side in sides:
+                one = ", ".join(
+                    repr(name) for name, sign in zip(self.names, side, strict=True) if sign > 0
+                )
+                yield f"{one} against the rest at level {level + 1}", values @ side
+
+
+def worth(
+    q: Float[np.ndarray, " sample"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+    min_share: float,
+) -> float:
+    """:func:`invdiff.core.grouping.objective`, the tie among prompts in which both groups are.
+
+    A group that one prompt does not have at all is tied to the others by that alone; it may be no
+    more than that prompt's own content.
+    """
+    inside = np.isin(prompt, _mixed(q, prompt))
+    if not inside.any():
+        return 0.0
+    return mean_explained(q, score, prompt, min_share) * tie(q[inside], prompt[inside])
+
+
+def _mixed(q: Float[np.ndarray, " sample"], prompt: np.ndarray) -> np.ndarray:
+    """The prompts that have both groups."""
+    names = np.unique(prompt)
+    share = np.array([q[prompt == name].mean() for name in names])
+    return names[(share >= MIXED) & (share <= 1 - MIXED)]
+
+
+def _sides(count: int) -> list[Float[np.ndarray, " prompt"]]:
+    """Prompts on two sides, as contrasts: every way for up to 5, else each against the rest."""
+    if count > 5:
+        return list(np.eye(count) - 1 / count)
+    ways = [np.array((1.0, *rest)) for rest in product((1.0, -1.0), repeat=count - 1)]
+    return [way - way.mean() for way in ways if np.ptp(way) > 0]
 
 
 def contrasted(
@@ -142,14 +183,13 @@ def contrasted(
         return no_groups(features, prompt, "nothing to balance: one prompt has no contrasts")
     known, names = contrasts(), prompt[scored]
     own = score[np.searchsorted(scored, known.rows)]
-    candidates = list(_candidates(known, own, prompt[known.rows], min_share))
-    candidates.sort(key=lambda pair: -pair[1])
+    candidates = _candidates(known, own, prompt[known.rows], min_share)
     found: list[tuple[str, float, GroupModels]] = []
     for candidate, _ in candidates[:SETTLED]:
         models = _carried(candidate, features, known.rows, prompt)
         member = apply(models, features, prompt)
         if known.in_line(member[known.rows], prompt[known.rows]) >= LEAST_IN_LINE:
-            value = objective(member[scored], score, names, min_share)
+            value = worth(member[scored], score, names, min_share)
             found.append((candidate.name, value, models))
     if not found:
         return no_groups(features, prompt, NOTHING)
@@ -201,15 +241,28 @@ def no_groups(
 
 def _candidates(
     contrasts: Contrasts, score: Float[np.ndarray, " row"], prompt: np.ndarray, min_share: float
-) -> Iterator[tuple[Candidate, float]]:
-    """What the starts settle to, each only once, with its objective; in line with its shares."""
-    space, known = contrasts.space, set()
-    for name, values in contrasts.starts(prompt):
-        for quantile in QUANTILES:
-            q, _ = settle(space, (values > np.quantile(values, quantile)) * 1.0, prompt)
-            member = q > 0.5
-            if min(member.tobytes(), (~member).tobytes()) in known:
-                continue
-            known.add(min(member.tobytes(), (~member).tobytes()))
-            if contrasts.in_line(q, prompt) >= LEAST_IN_LINE:
-                yield Candidate(name, member), objective(q, score, prompt, min_share)
+) -> list[tuple[Candidate, float]]:
+    """What the starts settle to, with its objective, best first; in line with its shares.
+
+    Of groups that agree on nearly all images only the best is kept.
+    """
+    starts = list(contrasts.starts(prompt))
+    found: dict[bytes, tuple[Candidate, float]] = {}
+    for where, space in contrasts.spaces():
+        for name, values in starts:
+            for quantile in QUANTILES:
+                q, _ = settle(space, (values > np.quantile(values, quantile)) * 1.0, prompt)
+                member = q > 0.5
+                key = min(member.tobytes(), (~member).tobytes())
+                if key not in found:
+                    line = contrasts.in_line(q, prompt) >= LEAST_IN_LINE
+                    value = worth(q, score, prompt, min_share) if line else -1.0
+                    found[key] = Candidate(f"{name}, settled in {where}", member), value
+    kept: list[tuple[Candidate, float]] = []
+    for candidate, value in sorted(found.values(), key=lambda pair: -pair[1]):
+        if value < 0:
+            break
+        same = [abs(2 * (candidate.member == other.member).mean() - 1) for other, _ in kept]
+        if max(same, default=0.0) < ALIKE:
+            kept.append((candidate, value))
+    return kept

@@ -54,6 +54,6 @@ RECIPES: Mapping[str, Recipe] = {
     "faces-balanced": VARIANT,
     "faces-marginal": VARIANT,
     "faces-race": VARIANT,
-    "scenes": Recipe(start="faces", autoencoder_steps=500, denoiser_steps=6000),
+    "scenes": Recipe(start="faces", autoencoder_steps=500, denoiser_steps=3000),
     "digits": Recipe(start="faces", autoencoder_steps=300, denoiser_steps=2500),
 }
