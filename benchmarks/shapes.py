@@ -64,8 +64,8 @@ def embedded_model() -> World:
     )
 
 
-def half_of_sd() -> World:
-    """SD 1.4 with half of all widths, random weights, 64 pictures of 128 pixels, batch 4."""
+def half_of_sd(batch: int = 4) -> World:
+    """SD 1.4 with half of all widths, random weights, 64 pictures of 128 pixels."""
     count = 64
     torch.manual_seed(0)
     unet = unet_of(SHARE)
@@ -92,7 +92,7 @@ def half_of_sd() -> World:
         draw.integers(256, size=(count, SIDE, SIDE, 3), dtype=np.uint8),
         [f"prompt {k % 4}" for k in range(count)],
         torch.from_numpy(draw.integers(text.vocab_size, size=(count, TOKENS))),
-        batch=4,
+        batch,
     )
 
 

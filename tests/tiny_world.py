@@ -27,6 +27,7 @@ SETTINGS = {
     "processes": 1,
     "data": {"min_images": 40},
     "discover": {
+        "estimator": "semantic",  # random weights have learnt no shares to contrast
         "images_per_prompt": 45, "levels": [0.95, 0.9], "feature_levels": [0.3], "batch": 32,
     },
     "train": {

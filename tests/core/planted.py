@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from invdiff.core.contrast import Contrasts
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -39,6 +41,24 @@ def plant(shares, count=400, seed=0, gap=5.0, effect=2.0, width=12):
         score = number + random.normal(size=count) + effect * lean * rare
         parts.append((features, score, np.full(count, name), attribute))
     return Planted(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def contrast(planted, shares, effect=1.0, seed=0, rows=None, levels=3):
+    """What the images cost under every prompt, if the model has learnt the shares of each.
+
+    The side with the larger share under a prompt costs less under it, by ``effect`` times the
+    log-odds; every image costs less under its own prompt, more the lower the level.
+    """
+    random = np.random.default_rng(seed)
+    rows = np.arange(len(planted.prompt)) if rows is None else rows
+    names = tuple(sorted(shares))
+    losses = 3 + random.normal(size=(len(rows), len(names), levels))
+    losses += random.normal(size=(len(rows), 1, levels))  # how hard the picture is
+    for k, name in enumerate(names):
+        odds = np.log(shares[name] / (1 - shares[name]))
+        losses[:, k] -= effect * odds * planted.attribute[rows, None]
+        losses[:, k] -= np.outer(planted.prompt[rows] == name, np.arange(levels))
+    return Contrasts(losses, names, rows)
 
 
 def agree(found, truth):

@@ -201,6 +201,7 @@ def test_override_values(text, value):
         ("discover.levels", [], "must have at least 1 item"),
         ("discover.levels", 0.9, "must be a list"),
         ("discover.draws", 1, "must be at least 2"),
+        ("discover.most_draws", 1, "must be at least 2"),
         ("calibrate.strengths", [0.0, 0.5], "must be ascending and contain 1.0"),
         ("calibrate.strengths", [1.0, 0.5], "must be ascending and contain 1.0"),
         ("sample.arms", [], "must have at least 1 item"),
@@ -271,6 +272,14 @@ def test_labels_need_a_column_unless_the_set_is_embedded():
 def test_the_faces_classifier_knows_faces_only():
     values = {"data": {"path": "/pictures"}, "evaluate": {"classifier": "faces"}}
     assert problems_of(values)[0].startswith("evaluate.classifier: ")
+
+
+def test_adaptive_rounds_need_draws_to_add():
+    settings = ["discover.adaptive=true", "discover.draws=8"]
+    with pytest.raises(ConfigError, match=r"most_draws: must be more than .*\(8\).*, but is 8"):
+        configuration.load(overrides=settings)
+    configuration.load(overrides=[*settings, "discover.most_draws=9"])
+    configuration.load(overrides=settings[1:])
 
 
 def test_files_that_are_none(tmp_path):

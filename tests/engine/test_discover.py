@@ -13,7 +13,7 @@ from invdiff.data.samples import Samples
 from invdiff.data.sets import faces
 from invdiff.engine import config as configuration
 from invdiff.engine import discover as discover_stage
-from invdiff.engine import measure
+from invdiff.engine import measure, passing
 from invdiff.engine.discover import discover
 from invdiff.engine.files import read_json, read_parquet
 from invdiff.engine.models import require_finite
@@ -34,7 +34,7 @@ def results(run):
 @pytest.fixture
 def shards_of_30(monkeypatch):
     """90 pictures in three shards."""
-    monkeypatch.setattr(measure, "SHARD", 30)
+    monkeypatch.setattr(passing, "SHARD", 30)
 
 
 # Attributes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from core.planted import plant
+from core.planted import contrast, plant
 from invdiff.engine import config as configuration
 from invdiff.engine.estimators import ESTIMATORS, Evidence, estimate
 from invdiff.engine.sections import INFERRING
@@ -26,6 +26,7 @@ def evidence_of(planted, scored=None, labels=None, seed=0, effect=4.0):
         loss_score=random.normal(size=len(rows)),
         profile=random.normal(size=(len(rows), 2)) + np.outer(rare, pattern),
         loss=random.normal(size=len(rows)) + 0.5 * effect * rare,
+        contrasts=lambda: contrast(planted, SHARES, effect=effect / 4, seed=seed, rows=rows),
         reference=random.normal(size=len(planted.prompt)),
         labels=labels,
         seed=seed,
@@ -49,10 +50,14 @@ def planted():
 
 
 WANTED = {
-    "semantic": (0.99, 1.0), "profile": (0.97, 1.0), "amortised": (0.97, 1.0),
+    "auto": (0.99, 1.0), "contrast": (0.99, 1.0), "semantic": (0.99, 1.0),
+    "profile": (0.97, 1.0), "amortised": (0.97, 1.0),
     "top_loss": (0.75, 0.97), "labels": (1.0, 1.0), "random": (0.4, 0.6),
     "reference": (0.4, 0.6), "none": (0.5, 0.5),
 }  # fmt: skip
+
+
+SCORES = {"auto": "contrast", "contrast": "contrast", "top_loss": "loss"}
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
@@ -64,10 +69,10 @@ def test_each_estimator_beats_chance_where_it_should_and_only_there(planted, nam
     assert low <= area <= high
     if name in INFERRING:
         assert all(verdict.found for verdict in found.verdicts.values())
-        assert found.score == ("loss" if name == "top_loss" else "excess")
+        assert found.score == SCORES.get(name, "excess")
 
 
-@pytest.mark.parametrize("name", ["semantic", "profile", "amortised"])
+@pytest.mark.parametrize("name", ["auto", "contrast", "semantic", "profile", "amortised"])
 def test_without_an_effect_nothing_is_found(name):
     idle = plant({"a": 0.5, "b": 0.5}, count=200, gap=0.0, effect=0.0)
     found = estimate(evidence_of(idle, effect=0.0), settings(name))

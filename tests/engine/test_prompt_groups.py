@@ -8,9 +8,10 @@ import pytest
 import tiny_world
 from invdiff.engine import config as configuration
 from invdiff.engine import prompt_groups
+from invdiff.engine.captions import meanings
 from invdiff.engine.discover import discover
 from invdiff.engine.files import read_json
-from invdiff.engine.measure import meanings, open_run_samples
+from invdiff.engine.measure import open_run_samples
 from invdiff.engine.passes import Score
 from invdiff.engine.prompt_groups import captions_drawn, group_prompts, warn_of_long, way_of
 from invdiff.engine.sample import plan

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tiny_world
 from invdiff.engine import config as configuration
-from invdiff.engine import measure
+from invdiff.engine import measure, passing
 from invdiff.engine.files import write_json
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import plan, sample, slug
@@ -197,7 +197,7 @@ def test_two_prompts_never_share_a_folder():
 
 def test_two_processes_draw_and_score_the_same(world, finished, tmp_path, monkeypatch):
     """One step of 255 at most; here in fact the same bytes."""
-    monkeypatch.setattr(measure, "SHARD", 45)  # two shards
+    monkeypatch.setattr(passing, "SHARD", 45)  # two shards
     copy = tiny_world.copy_of(finished, tmp_path / "run", "discover")
     run = world.open(copy, "processes=2")
     samples = measure.open_run_samples(run)

@@ -14,8 +14,8 @@ from invdiff.core.settle import GroupModel
 from invdiff.engine import order
 from invdiff.engine.files import read_json
 from invdiff.engine.generated import load_models, log_ratios
-from invdiff.engine.measure import processes_of
 from invdiff.engine.models import source_of
+from invdiff.engine.passing import processes_of
 from invdiff.engine.processes import run_shards
 from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder

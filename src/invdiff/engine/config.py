@@ -9,13 +9,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from invdiff.engine.discover_section import DiscoverSection
 from invdiff.engine.evaluate_section import EvaluateSection, impossible
 from invdiff.engine.sections import (
     EMBEDDED_SETS,
     BaselinesSection,
     CalibrateSection,
     DataSection,
-    DiscoverSection,
     ModelSection,
     ReportSection,
     SampleSection,

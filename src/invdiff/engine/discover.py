@@ -4,7 +4,9 @@ Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors`` and `
 (docs/files.md). Attribute columns are opened for the ``labels`` estimator alone.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +14,20 @@ from safetensors.torch import save_file
 
 from invdiff.core.grouping import Grouping
 from invdiff.core.objective import balanced_weights
-from invdiff.core.scoring import reliability
+from invdiff.core.scoring import mean_of_draws, mean_of_levels, reliability
 from invdiff.core.verdict import agreement
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
 from invdiff.engine.estimators import Evidence, estimate
 from invdiff.engine.files import write_json, write_parquet, write_with
 from invdiff.engine.findings import findings
+from invdiff.engine.levels import high_levels
 from invdiff.engine.measure import Measured, measure, open_run_samples
 from invdiff.engine.processes import kept_workers
 from invdiff.engine.prompt_groups import Grouped, group_prompts
+from invdiff.engine.rounds import adapt
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import INFERRING
-
-HIGH_NOISE = 0.85
 
 
 def discover(run: RunFolder) -> None:
@@ -36,9 +38,13 @@ def discover(run: RunFolder) -> None:
         grouped = group_prompts(run, open_run_samples(run))
         with kept_workers():
             measured = measure(run, grouped.samples)
-        grouping, again = infer(run, grouped.samples, measured)
-        write_results(run, grouped, measured, grouping, again)
-        found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
+            if run.config.discover.adaptive:
+                measured, inferred, more = adapt(run, grouped.samples, measured, infer)
+            else:
+                inferred, more = infer(run, grouped.samples, measured), {}
+        write_results(run, grouped, measured, *inferred, more)
+        verdicts = inferred[0].verdicts
+        found = [name for name, verdict in verdicts.items() if verdict.found]
         stage.facts["found"] = found
 
 
@@ -57,8 +63,9 @@ def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Groupin
             measured.scored,
             score=high_noise(scores.excess, levels, draws),
             loss_score=high_noise(scores.loss, levels, draws),
-            profile=scores.excess[:, :, draws].mean(2).astype(np.float64),
-            loss=scores.loss[:, :, draws].mean((1, 2)).astype(np.float64),
+            profile=mean_of_draws(scores.excess[:, :, draws]).astype(np.float64),
+            loss=mean_of_levels(scores.loss[:, :, draws]).astype(np.float64),
+            contrasts=lambda: measured.contrasts().over(draws),
             reference=measured.reference,
             labels=labels,
             seed=seed,
@@ -78,9 +85,7 @@ def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndar
     Where the attribute is decided the conflicting image costs more under its own prompt than
     under none; at lower noise the sign turns, so an average over all levels cancels (design 1.2).
     """
-    high = [k for k, level in enumerate(levels) if level >= HIGH_NOISE]
-    high = high or [int(np.argmax(levels))]
-    return values[:, high][:, :, draws].mean((1, 2)).astype(np.float64)
+    return mean_of_levels(values[:, high_levels(levels)][:, :, draws]).astype(np.float64)
 
 
 def write_results(
@@ -89,8 +94,12 @@ def write_results(
     measured: Measured,
     grouping: Grouping,
     again: Grouping | None,
+    more: Mapping[str, Any],
 ) -> None:
-    """Everything later stages read, each file whole or not at all."""
+    """Everything later stages read, each file whole or not at all.
+
+    ``more`` is what the record says besides.
+    """
     config, samples = run.config, grouped.samples
     prompt = np.array(samples.prompt)
     mix = np.array([1 - config.discover.against_share, config.discover.against_share])
@@ -128,7 +137,8 @@ def write_results(
     record = findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable)
     for name, entry in record["prompts"].items():
         entry |= grouped.about(name)
-    write_json(run.path / "discovery.json", record | {"prompt_groups": grouped.record()})
+    record |= {"prompt_groups": grouped.record(), **more}
+    write_json(run.path / "discovery.json", record)
 
 
 def write_scores(path: Path, samples: Samples, measured: Measured, levels: list[float]) -> None:
@@ -140,7 +150,7 @@ def write_scores(path: Path, samples: Samples, measured: Measured, levels: list[
             "sample_id": [samples.sample_id[i] for i in scored for _ in levels],
             "prompt": [samples.prompt[i] for i in scored for _ in levels],
             "level": np.tile(levels, count),
-            "loss": measured.scores.loss.mean(2).ravel(),
-            "excess": measured.scores.excess.mean(2).ravel(),
+            "loss": mean_of_draws(measured.scores.loss).ravel(),
+            "excess": mean_of_draws(measured.scores.excess).ravel(),
         },
     )

@@ -1,23 +1,24 @@
-"""Ways to infer the groups, by name. All but ``semantic`` are there to compare with."""
+"""Ways to infer the groups, by name. All but ``auto`` are there to compare with."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from invdiff.core.amortised import amortised
+from invdiff.core.automatic import automatic
 from invdiff.core.by_score import LEAST_GAIN, main_direction, top_share, two_components
 from invdiff.core.candidates import exact_split
-from invdiff.core.either import either
-from invdiff.core.grouping import Grouping
+from invdiff.core.contrast import Contrasts, contrasted
+from invdiff.core.grouping import Grouping, semantic
 from invdiff.core.settle import GroupModel
 from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, met
 from invdiff.engine import order
 from invdiff.engine.config import Config
 
 UNTESTED = float("nan")
-Scored = Float[np.ndarray, " scored"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Evidence:
 
     ``score`` is the excess at high noise, ``loss_score`` the plain loss there, ``profile`` the
     excess of each level, ``loss`` the plain loss over all levels: means over noise draws, of the
-    images ``scored`` alone. ``reference`` is the authors' score. ``labels`` is None for every
-    estimator but the oracle: nothing else ever reads attributes.
+    images ``scored`` alone. ``contrasts`` are the losses there under every prompt, computed when
+    asked for. ``reference`` is the authors' score. ``labels`` is None for every estimator but the
+    oracle: nothing else ever reads attributes.
     """
 
     prompt: np.ndarray
@@ -37,29 +39,37 @@ class Evidence:
     loss_score: Float[np.ndarray, " scored"]
     profile: Float[np.ndarray, "scored level"]
     loss: Float[np.ndarray, " scored"]
+    contrasts: Callable[[], Contrasts]
     reference: Float[np.ndarray, " sample"] | None
     labels: tuple[str, ...] | None
     seed: int
 
 
+def _auto(evidence: Evidence, config: Config) -> Grouping:
+    known = (evidence.score, evidence.loss_score, evidence.contrasts)
+    seed = order.derive(config.seed, "grouping", evidence.seed)
+    return automatic(*known, **_asked(evidence, config), seed=seed)
+
+
+def _contrast(evidence: Evidence, config: Config) -> Grouping:
+    return contrasted(evidence.contrasts, evidence.score, **_asked(evidence, config))
+
+
 def _semantic(evidence: Evidence, config: Config) -> Grouping:
-    return _searched(either, evidence, config, "grouping", evidence.score, evidence.loss_score)
+    seed = order.derive(config.seed, "grouping", evidence.seed)
+    return semantic(evidence.score, **_asked(evidence, config), seed=seed)
 
 
-def _searched(
-    search: Callable[..., Grouping], evidence: Evidence, config: Config, owner: str, *score: Scored
-) -> Grouping:
-    """The result of a ``search`` in core for the direction of a ``score`` in the features."""
-    return search(
-        *score,
-        evidence.features,
-        evidence.scored,
-        evidence.prompt,
-        min_share=config.discover.min_share,
-        false_alarm=config.discover.false_alarm,
-        wanted=config.discover.against_share,
-        seed=order.derive(config.seed, owner, evidence.seed),
-    )
+def _asked(evidence: Evidence, config: Config) -> dict[str, Any]:
+    """What all searches in core take besides the scores."""
+    return {
+        "features": evidence.features,
+        "scored": evidence.scored,
+        "prompt": evidence.prompt,
+        "min_share": config.discover.min_share,
+        "false_alarm": config.discover.false_alarm,
+        "wanted": config.discover.against_share,
+    }
 
 
 def _profile(evidence: Evidence, config: Config) -> Grouping:
@@ -80,7 +90,8 @@ def _profile(evidence: Evidence, config: Config) -> Grouping:
 
 
 def _amortised(evidence: Evidence, config: Config) -> Grouping:
-    return _searched(amortised, evidence, config, "amortised", evidence.score)
+    seed = order.derive(config.seed, "amortised", evidence.seed)
+    return amortised(evidence.score, **_asked(evidence, config), seed=seed)
 
 
 def _top_loss(evidence: Evidence, config: Config) -> Grouping:
@@ -175,6 +186,8 @@ def _uneven(share: float, config: Config) -> bool:
 
 Estimator = Callable[[Evidence, Config], Grouping]
 ESTIMATORS: dict[str, Estimator] = {
+    "auto": _auto,
+    "contrast": _contrast,
     "semantic": _semantic,
     "profile": _profile,
     "amortised": _amortised,

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from invdiff.core.grouping import Grouping
-from invdiff.core.scoring import Scores
+from invdiff.core.scoring import Scores, mean_of_draws
 from invdiff.engine.config import Config
 
 
@@ -46,7 +46,7 @@ def _prompt(
 ) -> dict[str, Any]:
     rows, inside = prompt == name, prompt[scored] == name
     against = grouping.against[scored][inside]
-    excess = scores.excess[inside].mean(2)
+    excess = mean_of_draws(scores.excess[inside])
     verdict = grouping.verdicts[name]
     return {
         "found": verdict.found,

@@ -1,8 +1,8 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,20 @@ import torch
 from invdiff.core.scoring import Scores
 from invdiff.data.samples import Samples
 from invdiff.engine import order
+from invdiff.engine.captions import encode_captions
+from invdiff.engine.contrasts import Compared, standing_for_all
 from invdiff.engine.files import write_json
-from invdiff.engine.models import ModelRef, resolve, source_of, weights_of
+from invdiff.engine.levels import high_levels
+from invdiff.engine.models import resolve, source_of
 from invdiff.engine.opening import open_data
-from invdiff.engine.passes import Conditions, Encode, Features, Meaning, Reference, Score
-from invdiff.engine.processes import automatic, run_shards
-from invdiff.engine.prompts import BATCH
-from invdiff.engine.resident import Group
+from invdiff.engine.passes import Contrast, Encode, Features, Reference, Score
+from invdiff.engine.passing import digest, parts, processes_of, weights_key
 from invdiff.engine.run import RunFolder
-from invdiff.engine.sealed import Tensors
+from invdiff.engine.sealed import About, Tensors
 from invdiff.engine.shards import cached
 from invdiff.errors import DataError
 
-SHARD = 256
+NOTHING_MORE: About = MappingProxyType({})
 PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
@@ -41,7 +42,8 @@ def open_run_samples(run: RunFolder) -> Samples:
 class Measured:
     """Everything discovery computes with the model, as arrays.
 
-    ``second_features`` are those of the scored images under other noise.
+    ``second_features`` are those of the scored images under other noise. ``contrasts`` makes the
+    passes of :meth:`Passes.contrasts` when it is called: not every estimator does.
     """
 
     latents: torch.Tensor
@@ -50,6 +52,7 @@ class Measured:
     features: np.ndarray
     second_features: np.ndarray
     reference: np.ndarray | None
+    contrasts: Callable[[], Compared]
 
 
 def measure(run: RunFolder, samples: Samples) -> Measured:
@@ -79,6 +82,9 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
         passes.features(every, 1, "features", "reading features"),
         passes.features(scored, 2, "second-features", "reading features again, other noise"),
         passes.reference(every) if section.estimator == "reference" else None,
+        lambda: passes.contrasts(
+            choose_scored(samples, section.contrast_images, config.data.min_images, config.seed)
+        ),
     )
 
 
@@ -93,22 +99,43 @@ class Passes:
     def scores(self, rows: np.ndarray) -> Scores:
         """Losses of the images under their own and the null prompt."""
         section = self.run.config.discover
-        work = Score(levels=tuple(section.levels), draws=section.draws, **self._common())
-        shards = [(self.latents[part], self._prompts(part)) for part in _parts(rows)]
-        losses = self._cached(work, rows, shards, "scores", "scoring images")
+        return self.some_scores(rows, section.levels, range(section.draws), "scoring images")
+
+    def some_scores(
+        self, rows: np.ndarray, levels: Sequence[float], draws: range, title: str
+    ) -> Scores:
+        """The same at the ``levels`` and with the ``draws`` of these numbers alone."""
+        work = Score(levels=tuple(levels), draws=len(draws), first=draws.start, **self._common())
+        shards = [(self.latents[part], self._prompts(part)) for part in parts(rows)]
+        later = {"first": draws.start} if draws.start else {}
+        losses = self._cached(work, rows, shards, "scores", title, later)
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
+
+    def contrasts(self, rows: np.ndarray) -> Compared:
+        """Losses of the images under the most frequent prompts, at the high levels alone."""
+        section, prompts = self.run.config.discover, standing_for_all(self.samples, rows)
+        levels = tuple(section.levels[k] for k in high_levels(section.levels))
+        texts = tuple(prompts.values())
+        work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
+        shards, title = (
+            [self.latents[part] for part in parts(rows)],
+            f"comparing {len(texts)} prompts",
+        )
+        more = {"texts": digest(texts)}
+        losses = self._cached(work, rows, shards, "contrasts", title, more)["loss"]
+        return Compared(losses.numpy(), tuple(prompts), rows)
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
         """Bottleneck features of the images with the last of ``draws`` noise draws."""
         levels = tuple(self.run.config.discover.feature_levels)
         work = Features(levels=levels, draws=draws, **self._common())
-        shards = [self.latents[part] for part in _parts(rows)]
+        shards = [self.latents[part] for part in parts(rows)]
         return self._cached(work, rows, shards, name, title)["feature"].double().numpy()
 
     def reference(self, rows: np.ndarray) -> np.ndarray:
         """The score of the authors' code."""
         work = Reference(levels=(0.0,), draws=1, **self._common())
-        shards = [(self.latents[part], self._prompts(part), part) for part in _parts(rows)]
+        shards = [(self.latents[part], self._prompts(part), part) for part in parts(rows)]
         title = "scoring as the authors do"
         return self._cached(work, rows, shards, "reference", title)["distance"].numpy()
 
@@ -125,68 +152,46 @@ class Passes:
 
     def _cached(
         self,
-        work: Score | Features | Reference,
+        work: Score | Contrast | Features | Reference,
         rows: np.ndarray,
         shards: list[Any],
         name: str,
         title: str,
+        more: About = NOTHING_MORE,
     ) -> Tensors:
         about = _about_pictures(self.run, self.samples) | {
-            "model": _weights(self.run, "denoiser", "prompts"),
-            "images": _digest(self.samples.sample_id[i] for i in rows),
-            "captions": _digest(self.samples.caption[i] for i in rows),
+            "model": weights_key(self.run, "denoiser", "prompts"),
+            "images": digest(self.samples.sample_id[i] for i in rows),
+            "captions": digest(self.samples.caption[i] for i in rows),
             "seed": work.seed,
             "levels": list(work.levels),
             "draws": work.draws,
+            **more,
         }
         cache, processes = self.run.path / "cache", processes_of(self.run)
         return cached(work, shards, cache, name, about, processes=processes, title=title)
 
 
-def encode(run: RunFolder, samples: Samples) -> torch.Tensor:
-    """Scaled latents of all samples, from the cache where they are there already."""
+def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.Tensor:
+    """Scaled latents of all samples, from the cache where they are there already.
+
+    With ``flipped`` those of the pictures mirrored left to right, kept beside the others.
+    """
+
+    def load(part: np.ndarray) -> np.ndarray:
+        pictures = samples.pictures(part.tolist())
+        return np.ascontiguousarray(pictures[:, :, ::-1]) if flipped else pictures
+
     return cached(
         Encode(source_of(run), run.config.discover.batch),
-        _parts(np.arange(len(samples))),
+        parts(np.arange(len(samples))),
         run.path / "cache",
         "latents",
-        _about_pictures(run, samples),
+        _about_pictures(run, samples) | ({"view": "flipped"} if flipped else {}),
         processes=processes_of(run),
-        title="encoding pictures",
-        load=lambda part: samples.pictures(part.tolist()),
+        title="encoding flipped pictures" if flipped else "encoding pictures",
+        load=load,
     )["latent"]
-
-
-def encode_captions(run: RunFolder, samples: Samples) -> None:
-    """Put the conditions of all captions and the null prompt where every later pass finds them."""
-    source = source_of(run)
-    if isinstance(source, ModelRef):
-        work = Conditions(source)
-        captions = sorted(set(samples.caption) - {""})
-        shards = [*(captions[k : k + BATCH] for k in range(0, len(captions), BATCH)), [""]]
-        for _ in run_shards(work, work.left(shards), processes=1, title="encoding captions"):
-            pass
-
-
-def meanings(run: RunFolder, samples: Samples, texts: Sequence[str]) -> np.ndarray:
-    """What each text means to the model's text encoder: (n, width) float32."""
-    return cached(
-        Meaning(source_of(run), run.config.discover.batch),
-        [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)],
-        run.path / "cache",
-        "meanings",
-        {"model": _weights(run, "prompts"), "texts": _digest(texts)},
-        processes=processes_of(run),
-        title="reading captions",
-    )["meaning"].numpy()
-
-
-def processes_of(run: RunFolder) -> int:
-    """Worker processes for the run; a pipeline object cannot leave its process."""
-    source = source_of(run)
-    if not isinstance(source, ModelRef):
-        return 1
-    return automatic(run.config.processes, source.device)
 
 
 def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndarray:
@@ -201,30 +206,11 @@ def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndar
     return np.sort(np.concatenate(chosen))
 
 
-def _parts(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
-
-
 def _about_pictures(run: RunFolder, samples: Samples) -> dict[str, Any]:
     """What latents depend on: autoencoder, size, how pictures are prepared, which they are."""
     return {
-        "autoencoder": _weights(run, "pictures"),
+        "autoencoder": weights_key(run, "pictures"),
         "size": run.config.data.image_size or resolve(source_of(run)).image_size,
         "preprocessing": PREPROCESSING,
-        "data": _digest(samples.sample_id),
+        "data": digest(samples.sample_id),
     }
-
-
-def _weights(run: RunFolder, *groups: Group) -> str:
-    source = source_of(run)
-    if isinstance(source, ModelRef):
-        return f"{weights_of(source, *groups)} {source.dtype}"
-    return type(source.pipeline).__name__
-
-
-def _digest(texts: Iterable[str]) -> str:
-    """16 hexadecimal digits of texts in their order."""
-    found = hashlib.sha256()
-    for text in texts:
-        found.update(hashlib.sha256(text.encode()).digest())
-    return found.hexdigest()[:16]

@@ -57,6 +57,7 @@ class Mixture:
 
     ``prompt`` is the caption that an image is trained under, ``pool`` its prompt group: the caption
     itself where captions repeat. Only the authors' recipe balances over all prompts at once.
+    ``flipped`` are the latents of the mirrored pictures, where training sees these as well.
     ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
     looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
     1 to reach.
@@ -70,6 +71,16 @@ class Mixture:
     watched: tuple[str, ...] = ()
     sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
     wanted: float = 0.5
+    flipped: torch.Tensor | None = None
+
+    def clean(self, chosen: torch.Tensor, seed: int, step: int) -> torch.Tensor:
+        """The latents of ``chosen`` images as they are seen at ``step``, mirrored or not."""
+        plain = self.latents[chosen]
+        if self.flipped is None:
+            return plain
+        names = self.sample_id[chosen.numpy()]
+        turned = torch.tensor([is_flipped(seed, step, name) for name in names])
+        return torch.where(turned.view(-1, *[1] * (plain.ndim - 1)), self.flipped[chosen], plain)
 
     def weights(
         self,
@@ -125,20 +136,32 @@ class Mixture:
             rows = rows[needed[rows]]
             if len(rows) == 0:
                 continue
+            latents, known_weights = self._views(references, weights)
             target[rows] = stable_target(
                 schedule,
                 noisy[rows],
                 timestep[rows],
-                self.latents[references].to(noisy.device),
-                weights[references].clamp_min(1e-12).log().to(noisy.device),
+                latents.to(noisy.device),
+                known_weights.clamp_min(1e-12).log().to(noisy.device),
             )
         return target[wanted]
 
+    def _views(
+        self, rows: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents of images in all views that training sees, with their weights."""
+        if self.flipped is None:
+            return self.latents[rows], weights[rows]
+        views = torch.cat([self.latents[rows], self.flipped[rows]])
+        return views, weights[rows].repeat(2)
+
     def subset(self, rows: np.ndarray) -> "Mixture":
         """The images in ``rows`` alone."""
+        chosen = torch.from_numpy(rows)
         return replace(
             self,
-            latents=self.latents[torch.from_numpy(rows)],
+            latents=self.latents[chosen],
+            flipped=None if self.flipped is None else self.flipped[chosen],
             prompt=self.prompt[rows],
             pool=self.pool[rows],
             against=self.against[rows],
@@ -155,6 +178,11 @@ def _limited(known: torch.Tensor, own: torch.Tensor, owner: torch.Generator) -> 
         return known
     drawn = known[torch.randperm(len(known), generator=owner)[: REFERENCES - len(own)]]
     return torch.cat([drawn, own]).unique()
+
+
+def is_flipped(seed: int, step: int, sample_id: str) -> bool:
+    """Whether an image is seen mirrored at a step: belongs to the three alone."""
+    return order.derive(seed, "view", step, sample_id) % 2 == 1
 
 
 def levels_of(section: TrainSection, owner: torch.Generator) -> torch.Tensor:

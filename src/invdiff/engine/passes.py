@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from invdiff.core.schedule import add_noise, clean_from_prediction
-from invdiff.core.scoring import score_batch
+from invdiff.core.scoring import score_batch, score_one
 from invdiff.engine import order
 from invdiff.engine.models import ModelRef, Source, require_finite, resolve, store_of
 from invdiff.engine.prompts import encode_known
@@ -84,8 +84,11 @@ def shared_noise(
     return torch.randn((1, *shape), generator=owner).to(device)
 
 
+@dataclass(frozen=True)
 class Score(Pass):
-    """Losses under the own and the null prompt."""
+    """Losses under the own and the null prompt; ``first`` is the number of the first draw."""
+
+    first: int = 0
 
     @torch.no_grad()
     def __call__(self, shard: tuple[torch.Tensor, list[str]]) -> Tensors:
@@ -103,13 +106,40 @@ class Score(Pass):
             conditions = known(own + [""] * len(own), device)
             for k, level in enumerate(self.levels):
                 for m in range(self.draws):
-                    noise = shared_noise(clean.shape[1:], self.seed, level, m, device)
+                    draw = self.first + m
+                    noise = shared_noise(clean.shape[1:], self.seed, level, draw, device)
                     loss[rows, k, m], null_loss[rows, k, m] = score_batch(
                         denoiser.predict, denoiser.schedule, clean, conditions, noise, level
                     )
         for losses in (loss, null_loss):
             require_finite(losses, "losses of pictures", denoiser)
         return {"loss": loss, "null_loss": null_loss}
+
+
+@dataclass(frozen=True)
+class Contrast(Pass):
+    """Losses of every image under each of a few prompts, ``texts``."""
+
+    texts: tuple[str, ...]
+
+    @torch.no_grad()
+    def __call__(self, latents: torch.Tensor) -> Tensors:
+        """Latents to ``loss`` (n, text, level, draw)."""
+        denoiser = resolve(self.source)
+        device, known = denoiser.module.device, encode_known(denoiser, self.texts)
+        loss = torch.empty((len(latents), len(self.texts), len(self.levels), self.draws))
+        for start in range(0, len(latents), self.batch):
+            rows = slice(start, start + self.batch)
+            clean = latents[rows].to(device)
+            for c, text in enumerate(self.texts):
+                conditions = known([text] * len(clean), device)
+                for k, level in enumerate(self.levels):
+                    for m in range(self.draws):
+                        noise = shared_noise(clean.shape[1:], self.seed, level, m, device)
+                        loss[rows, c, k, m] = score_one(
+                            denoiser.predict, denoiser.schedule, clean, conditions, noise, level
+                        )
+        return {"loss": require_finite(loss, "losses of pictures", denoiser)}
 
 
 class Features(Pass):

@@ -8,6 +8,7 @@ from collections.abc import Sized
 from dataclasses import dataclass
 
 from invdiff.engine.config import Config
+from invdiff.engine.levels import deciding_levels
 from invdiff.engine.sections import EMBEDDED_SETS
 
 TRAINED = 3
@@ -49,13 +50,18 @@ def _discover(config: Config, prompts: int) -> Work:
     asked = config.discover
     _, held = EMBEDDED_SETS.get(config.data.path, (0, asked.images_per_prompt))
     scored = prompts * min(asked.images_per_prompt, held)
-    scoring = scored * len(asked.levels) * asked.draws * 2  # under the prompt and under none
+    levels, deciding = len(asked.levels), len(deciding_levels(asked))
+    draws, more = f"{asked.draws} draws", 0
+    if asked.adaptive and deciding:
+        draws = f"{asked.draws} to {asked.most_draws} draws (at most)"
+        more = deciding * (asked.most_draws - asked.draws)
+    scoring = scored * (levels * asked.draws + more) * 2  # under the prompt and under none
     read = prompts * held + scored  # the scored ones again, to see how stable the groups are
     features = read * len(asked.feature_levels)
     if asked.estimator == "reference":
         features += prompts * held
     detail = (
-        f"{scored} images x {len(asked.levels)} levels x {asked.draws} draws x 2 conditions, "
+        f"{scored} images x {levels} levels x {draws} x 2 conditions, "
         f"features at {len(asked.feature_levels)} levels"
     )
     return Work("discover", scoring + features, detail)

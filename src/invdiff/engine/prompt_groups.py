@@ -13,8 +13,8 @@ import numpy as np
 
 from invdiff.core.prompts import nearest_centre, prompt_groups
 from invdiff.data.samples import Samples
+from invdiff.engine.captions import meanings
 from invdiff.engine.files import read_json
-from invdiff.engine.measure import meanings
 from invdiff.engine.models import resolve, source_of
 from invdiff.engine.resident import tokenizers
 from invdiff.engine.run import RunFolder

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from invdiff.engine.files import read_json, write_parquet, write_with
-from invdiff.engine.measure import processes_of
 from invdiff.engine.models import resolve, source_of
+from invdiff.engine.passing import processes_of
 from invdiff.engine.processes import run_shards
 from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.prompt_suffix import reading

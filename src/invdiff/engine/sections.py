@@ -15,7 +15,7 @@ from invdiff.data.sets import builtin
 EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builtin.SETS.items()}
 
 # Estimators that look for groups: where they find none, there is nothing to train.
-INFERRING = ("semantic", "profile", "amortised", "top_loss")
+INFERRING = ("auto", "contrast", "semantic", "profile", "amortised", "top_loss")
 
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -127,41 +127,6 @@ class DataSection(Section):
     min_images: Whole = Field(
         40, description="Prompts with fewer images than this are not searched for groups."
     )
-
-
-class DiscoverSection(Section):
-    """The max step: which images go with the model and which against it."""
-
-    estimator: Literal[
-        "semantic", "profile", "amortised", "top_loss", "labels", "random", "reference", "none"
-    ] = Field("semantic", description="How groups are found; all but semantic are for comparison.")
-    top_share: float = Field(
-        0.2, gt=0, lt=0.5, description="Share of a prompt's images that top_loss takes."
-    )
-    images_per_prompt: Whole = Field(600, description="Images of each prompt that are scored.")
-    levels: Levels = Field(
-        [0.98, 0.94, 0.88, 0.75, 0.5], description="Noise levels at which images are scored."
-    )
-    feature_levels: Levels = Field(
-        [0.05, 0.1, 0.15, 0.3], description="Noise levels at which the model's features are read."
-    )
-    draws: int = Field(
-        2, ge=2, description="Noise draws for each level, shared by all images; at least 2."
-    )
-    min_share: float = Field(
-        0.02, ge=0, lt=0.5, description="Smallest share of a prompt's images that is a group."
-    )
-    against_share: float = Field(
-        0.5,
-        ge=0.15,
-        le=0.85,
-        description="Share of the group against the model that is wanted under every prompt, in "
-        "training and calibration; 0.5 is even.",
-    )
-    false_alarm: float = Field(
-        0.01, gt=0, lt=1, description="Chance of finding groups where there are none."
-    )
-    batch: Whole = Field(64, description="Images in one pass through the model.")
 
 
 class CalibrateSection(Section):

@@ -116,8 +116,14 @@ def _shared(
 ) -> tuple[Mixture, Feedback]:
     """The leader's mixture and feedback, on every rank."""
     latents = team.share_tensor(mixture.latents if mixture else None)
-    light = replace(mixture, latents=torch.zeros(0)) if mixture else None
+    light = None
+    if mixture:
+        nothing = torch.zeros(0)
+        views = None if mixture.flipped is None else nothing
+        light = replace(mixture, latents=nothing, flipped=views)
     known, feedback = team.share((light, feedback))
+    if known.flipped is not None:
+        known = replace(known, flipped=team.share_tensor(mixture.flipped if mixture else None))
     return replace(known, latents=latents), feedback
 
 
@@ -159,4 +165,5 @@ def load_mixture(run: RunFolder) -> Mixture:
     names = np.array(samples.sample_id)
     wanted = run.config.discover.against_share
     latents = encode(run, samples)
-    return Mixture(latents, captions, pool, against, balanced, watched, names, wanted)
+    flipped = encode(run, samples, flipped=True) if run.config.train.flip else None
+    return Mixture(latents, captions, pool, against, balanced, watched, names, wanted, flipped)

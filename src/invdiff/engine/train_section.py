@@ -27,6 +27,11 @@ class TrainSection(Section):
     batch: Annotated[int, Field(ge=2), AfterValidator(_odd_one_out)] = Field(
         32, description="Images in one step; even, half for each group."
     )
+    flip: bool = Field(
+        False,
+        description="See each picture mirrored left to right in half of its steps; not where left "
+        "and right mean something, as in text.",
+    )
     rank: Whole = Field(8, description="Rank of the LoRA.")
     learning_rate: float = Field(
         1e-3, gt=0, le=1, description="Peak learning rate; 1 for prodigy, which finds its own."

@@ -28,8 +28,8 @@ from invdiff.engine.augment.results import write
 from invdiff.engine.augment.wishes import top_up
 from invdiff.engine.discover import discover
 from invdiff.engine.files import read_json, write_json
-from invdiff.engine.measure import processes_of
 from invdiff.engine.models import device_of
+from invdiff.engine.passing import processes_of
 from invdiff.engine.pretrain import classifiers
 from invdiff.engine.pretrain.loop import fit
 from invdiff.engine.pretrain.recipe import Recipe

@@ -24,9 +24,10 @@ from invdiff.engine.augment.wishes import even_set, top_up
 from invdiff.engine.environment import environment
 from invdiff.engine.files import read_json, read_parquet, write_json, write_text, write_with
 from invdiff.engine.lock import locked
-from invdiff.engine.measure import open_run_samples, processes_of
+from invdiff.engine.measure import open_run_samples
 from invdiff.engine.models import source_of
 from invdiff.engine.passes import Features
+from invdiff.engine.passing import processes_of
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import strength_of
 from invdiff.engine.sampler import Sampler

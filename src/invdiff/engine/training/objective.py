@@ -82,7 +82,7 @@ class Objective:
         levels = levels_of(section, owner)
         timestep = (levels * (schedule.timesteps - 1)).round().long()
         dropped = torch.rand(section.batch, generator=owner) < section.prompt_dropout
-        clean = self.mixture.latents[chosen]
+        clean = self.mixture.clean(chosen, self.config.seed, step)
         noise = torch.randn(clean.shape, generator=owner)
         noisy = add_noise(schedule, clean, noise, timestep)
         parts = self.team.parts(section.batch, section.accumulate)

@@ -1,15 +1,18 @@
-"""Which of the two scores to look at: the excess, and the plain loss where that explains nothing.
+"""The default: all prompts beside each other, and the plain loss where that shows nothing.
 
-A skew that is the same under every prompt is the same under the null prompt, and cancels in the
+A skew that is the same under every prompt moves no prompt against another and cancels in the
 excess. It is left in the loss, together with everything else that makes a picture hard to denoise.
-So the loss is asked second, and more is asked of it.
+So the loss is asked second, and more is asked of it. With a single prompt there is nothing to
+contrast, and the excess takes the place of the contrasts.
 """
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from invdiff.core.contrast import Contrasts, contrasted
 from invdiff.core.grouping import Grouping, mean_explained, semantic
 from invdiff.core.verdict import FEWEST
 
@@ -19,9 +22,10 @@ RAREST = 0.2
 """Largest share of the rarer group: one of five even classes costs more than the rest as well."""
 
 
-def either(
+def automatic(
     excess: Float[np.ndarray, " scored"],
     loss: Float[np.ndarray, " scored"],
+    contrasts: Callable[[], Contrasts],
     features: Float[np.ndarray, "sample feature"],
     scored: np.ndarray,
     prompt: np.ndarray,
@@ -31,26 +35,28 @@ def either(
     seed: int,
     wanted: float = 0.5,
 ) -> Grouping:
-    """The default estimator: :func:`semantic` on the excess, else on the loss.
+    """:func:`contrasted`, or :func:`semantic` on the excess of a single prompt; else on the loss.
 
-    Both scores are those at high noise. If the groups by the excess mean something under any prompt
-    the loss is not looked at. If they don't, the groups by the loss count where they are
-    :func:`alike`; candidates are ranked by what they explain alone, since there is no tie.
+    All are those at high noise. If the first groups mean something under any prompt the loss is not
+    looked at. If they don't, the groups by the loss count where they are :func:`alike`; candidates
+    are ranked by what they explain alone, since there is no tie. ``contrasts`` is called at most
+    once.
     """
-    search = partial(
-        semantic,
-        features=features,
-        scored=scored,
-        prompt=prompt,
-        min_share=min_share,
-        false_alarm=false_alarm,
-        seed=seed,
-        wanted=wanted,
-    )
-    first = search(excess)
+    asked: dict[str, Any] = {
+        "features": features,
+        "scored": scored,
+        "prompt": prompt,
+        "min_share": min_share,
+        "false_alarm": false_alarm,
+        "wanted": wanted,
+    }
+    if len(np.unique(prompt[scored])) > 1:
+        first = contrasted(contrasts, excess, **asked)
+    else:
+        first = semantic(excess, seed=seed, **asked)
     if any(verdict.watched for verdict in first.verdicts.values()):
         return first
-    second = search(loss, name="loss", worth=mean_explained)
+    second = semantic(loss, name="loss", worth=mean_explained, seed=seed, **asked)
     return second if alike(second, features[scored], prompt[scored]) else first
 
 

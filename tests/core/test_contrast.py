@@ -1,0 +1,146 @@
+"""Groups from what each image costs under every prompt."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from planted import contrast, plant
+from sklearn.metrics import roc_auc_score
+
+from invdiff.core.contrast import LEAST_IN_LINE, Contrasts, contrasted, worth
+from invdiff.core.grouping import objective
+
+SHARES = {"even": 0.5, "few": 0.1, "many": 0.8, "most": 0.9}
+SETTINGS = {"min_share": 0.02, "false_alarm": 0.01}
+
+
+def search(planted, known, scored=None):
+    rows = np.arange(len(planted.prompt)) if scored is None else scored
+    features, prompt = planted.features, planted.prompt
+    return contrasted(lambda: known, planted.score[rows], features, rows, prompt, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return plant(SHARES, count=200)
+
+
+@pytest.fixture(scope="module")
+def found(planted):
+    return search(planted, contrast(planted, SHARES))
+
+
+@pytest.mark.parametrize("name", ["few", "many", "most"])
+def test_a_skewed_attribute_is_found_and_group_1_is_the_unusual_side(planted, found, name):
+    verdict, inside = found.verdicts[name], planted.prompt == name
+    assert verdict.found
+    assert verdict.share == pytest.approx(min(SHARES[name], 1 - SHARES[name]), abs=0.02)
+    assert ((found.against[inside] > 0.5) == planted.unusual(name)).mean() > 0.97
+
+
+def test_an_even_prompt_is_watched_and_not_balanced(found):
+    assert not found.verdicts["even"].found
+    assert found.verdicts["even"].watched
+    assert "even already" in found.verdicts["even"].note
+
+
+def test_an_attribute_that_is_no_cluster_of_the_features_is_found_all_the_same():
+    """Two standard deviations apart, of which labels would make an area of 0.92."""
+    spread = plant(SHARES, count=300, gap=2.0)
+    found = search(spread, contrast(spread, SHARES))
+    for name in ("few", "most"):
+        inside = spread.prompt == name
+        assert roc_auc_score(spread.unusual(name), found.against[inside]) > 0.88
+
+
+def test_images_that_were_not_compared_get_their_group_from_the_features(planted):
+    rows = np.sort(np.random.default_rng(0).permutation(len(planted.prompt))[:500])
+    some = search(planted, contrast(planted, SHARES, rows=rows[::2]), rows)
+    unseen = np.setdiff1d(np.arange(len(planted.prompt)), rows)
+    unseen = unseen[planted.prompt[unseen] == "few"]
+    assert ((some.against[unseen] > 0.5) == planted.attribute[unseen]).mean() > 0.95
+
+
+def test_where_the_prompts_have_the_same_shares_nothing_is_found():
+    alarms = 0
+    for seed in range(6):
+        even = plant(dict.fromkeys(SHARES, 0.5), count=150, seed=seed, gap=5.0 * (seed % 2))
+        shares = dict.fromkeys(SHARES, 0.5)
+        alarms += any(v.found for v in search(even, contrast(even, shares)).verdicts.values())
+    assert alarms == 0
+
+
+def test_a_cost_that_does_not_go_with_the_shares_is_no_finding(planted):
+    """The same look, but the prompts that have it cost more with it."""
+    turned = search(planted, contrast(planted, SHARES, effect=-1.0))
+    assert not any(verdict.watched for verdict in turned.verdicts.values())
+    assert len({verdict.note for verdict in turned.verdicts.values()}) == 1
+
+
+def test_a_single_prompt_asks_for_no_contrasts():
+    alone = plant({"a": 0.1}, count=50)
+    rows = np.arange(50)
+
+    def ask():
+        raise AssertionError("there is nothing to compare")
+
+    found = contrasted(ask, alone.score, alone.features, rows, alone.prompt, **SETTINGS)
+    assert not found.verdicts["a"].found
+    assert found.against.sum() == 0
+
+
+# The rule
+
+
+def in_line(shares, cost, levels=2):
+    """What the rule says of groups with these shares and costs under each of some prompts."""
+    names = tuple(f"p{k}" for k in range(len(shares)))
+    prompt = np.repeat(names, 100)
+    q = np.concatenate([np.arange(100) < round(100 * share) for share in shares]) * 1.0
+    losses = q[:, None, None] * np.array(cost)[None, :, None] * np.ones(levels)
+    return Contrasts(losses, names, np.arange(len(q))).in_line(q, prompt)
+
+
+def test_shifts_that_are_minus_the_log_odds_are_in_line_and_others_are_not():
+    shares = np.array([0.1, 0.3, 0.5, 0.8])
+    odds = np.log(shares / (1 - shares))
+    assert in_line(shares, -0.2 * odds) == pytest.approx(1)
+    assert in_line(shares, 5 - 0.2 * odds) == pytest.approx(1)  # what all prompts share is out
+    assert in_line(1 - shares, 0.2 * odds) == pytest.approx(1)  # names do not matter
+    assert in_line(shares, 0.2 * odds) == pytest.approx(-1)
+    assert in_line(shares, -odds[[1, 0, 3, 2]]) < LEAST_IN_LINE
+
+
+def test_groups_that_only_one_prompt_has_or_all_alike_are_not_in_line():
+    assert in_line([0.0, 0.0, 0.4], [1.0, 1.0, -1.0]) == 0
+    assert in_line([0.25, 0.25, 0.3], [0.1, 0.1, -0.2]) == 0
+
+
+def test_one_level_out_of_line_is_enough_to_refuse(planted):
+    known = contrast(planted, SHARES, effect=2.0)
+    q = planted.attribute * 1.0
+    assert known.in_line(q, planted.prompt) > LEAST_IN_LINE
+    losses = known.losses.copy()
+    losses[:, :, 1] *= -1
+    assert replace(known, losses=losses).in_line(q, planted.prompt) < 0
+
+
+def test_the_spaces_know_no_difficulty(planted):
+    known = contrast(planted, SHARES)
+    harder = replace(known, losses=known.losses + np.arange(len(planted.prompt))[:, None, None])
+    for (name, one), (other, same) in zip(known.spaces(), harder.spaces(), strict=True):
+        assert name == other
+        np.testing.assert_allclose(one, same, atol=1e-6)
+        np.testing.assert_allclose(one.std(0), 1, atol=1e-6)
+    shapes = [space.shape[1] for _, space in known.spaces()]
+    assert shapes == [3, 3, 3, 9]  # every level of contrasts by itself, then all of them
+
+
+def test_a_group_that_one_prompt_lacks_is_worth_only_what_the_others_tell(planted):
+    """Else what is a prompt's own content would beat the attribute behind it."""
+    q, score, prompt = planted.attribute * 1.0, planted.score, planted.prompt
+    whole = worth(q, score, prompt, 0.02)
+    assert whole == pytest.approx(objective(q, score, prompt, 0.02))
+    lacking = np.where(prompt == "most", 1.0, q)
+    assert objective(lacking, score, prompt, 0.02) > worth(lacking, score, prompt, 0.02) > 0
+    assert worth(np.zeros(len(q)), score, prompt, 0.02) == 0
