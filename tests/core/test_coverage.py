@@ -34,3 +34,10 @@ def test_a_classifier_of_85_percent_is_corrected_for():
     assert LOW <= bias <= HIGH
     assert abs(raw).max() > 0.1
     assert abs(corrected).max() < 0.01
+
+
+def test_the_correction_holds_the_truth_near_0_and_1():
+    """Tested on shares that were clipped, the interval covered 4 points less here."""
+    share = simulated.SHARES["six prompts near 0 and 1"]
+    _, bias, _ = simulated.corrected_coverage(share, 100, RUNS, resamples=RESAMPLES)
+    assert 0.94 <= bias <= HIGH

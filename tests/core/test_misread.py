@@ -51,6 +51,23 @@ def test_a_small_held_out_set_widens_the_interval():
     assert narrow.value == pytest.approx(0.4 / 0.7)
 
 
+@pytest.mark.parametrize("men", [0, 8, 92, 100])
+def test_shares_beyond_0_and_1_have_an_interval_that_ends_there(men):
+    """With 85 % right, fewer than 15 of 100 are less than the classifier's errors alone make."""
+    confusion = np.array([[85, 15], [15, 85]])
+    found = misread.corrected_bias_interval(np.array([[100 - men, men]] * 3), confusion, 400)
+    assert found.value == 1
+    assert found.high == pytest.approx(1, abs=1e-3)
+    assert 0.9 < found.low <= found.high
+
+
+def test_what_is_tested_is_not_clipped():
+    confusion = np.array([[85, 15], [15, 85]])
+    tested = misread.bias_hypothesis(np.array([[95, 5]]), confusion, 100, 0)
+    assert tested.observed == pytest.approx(0.9 / 0.7)
+    assert tested.simulate(1.0).max() > 1
+
+
 def test_a_prompt_without_images_has_no_interval():
     confusion = np.array([[90, 10], [10, 90]])
     low, high = misread.share_intervals(np.array([[0, 0], [5, 5]]), confusion, 200)

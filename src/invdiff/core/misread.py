@@ -87,7 +87,8 @@ def corrected_bias_interval(
     """Bias of the corrected shares, with an interval that holds both errors.
 
     As :func:`invdiff.core.intervals.interval`, but what is simulated goes through the classifier,
-    and the classifier through its held-out set, before the correction is done.
+    and the classifier through its held-out set, before the correction is done. ``value`` is that of
+    :func:`corrected_shares`; the interval is tested on shares that are not clipped to 0..1.
     """
     counts = seen(counts)
     if not len(counts):
@@ -103,20 +104,24 @@ def bias_hypothesis(
     resamples: int,
     seed: int,
 ) -> Inversion:
-    """Is the Bias of the true shares a given value? Of prompts that all have images."""
+    """Is the Bias of the true shares a given value? Of prompts that all have images.
+
+    The test looks at the Bias of corrected shares as they are solved, below 0 and above 1 too:
+    clipped, it would lean inwards by how many prompts are near 0 and 1, which nobody knows.
+    """
     rates, held_out = rates_of(confusion), confusion.sum(-1)
-    share = corrected_shares(shares(counts), confusion)
+    solved = _solved(shares(counts), rates)
+    share = shares(solved.clip(0))
     paths = paths_through(share, counts.sum(-1), imbalance(len(confusion)))
     measured = shares(redraw(shares(confusion + 0.5), held_out, resamples, seed + 1) + SLIVER)
-    upward = np.ones(len(counts))
+    upward, most = np.ones(len(counts)), float(paths.largest.mean())
 
     def simulate(value: float) -> Draws:
         values = spread(paths.observed, paths.totals, paths.largest, upward, value)
         drawn = shares(redraw(paths.at(values) @ rates, paths.totals, resamples, seed))
-        return np.asarray(bias(shares(_solved(drawn, measured).clip(0))))
+        return np.asarray(bias(_solved(drawn, measured)))
 
-    most = float(paths.largest.mean())
-    return Inversion(float(bias(share)), simulate, 0.0, most, bounded=True)
+    return Inversion(float(bias(solved)), simulate, 0.0, most, bounded=True)
 
 
 def _solved(
