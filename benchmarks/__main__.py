@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import grouping, job, results, running, training
+from benchmarks import grouping, job, results, running, together, training
 from invdiff.engine.processes import one_thread
 
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
@@ -15,6 +15,7 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "discovery": running.discovery,
     "sampling": running.sampling,
     "processes": running.processes,
+    "training-processes": together.training,
     "training": training.small,
     "real-shape": training.real_shape,
 }

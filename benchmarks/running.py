@@ -1,4 +1,4 @@
-"""The frozen model at work: sampling, discovery against bare passes, one against two processes."""
+"""The frozen model at work: sampling, discovery against bare passes, one process against two."""
 
 import time
 from collections.abc import Callable
@@ -11,24 +11,17 @@ import numpy as np
 import torch
 
 from benchmarks import clock
-from benchmarks.shapes import FACES, World, embedded_model, half_of_sd
-from benchmarks.training import Rounds, step_of
+from benchmarks.shapes import FACES
 from invdiff.core.schedule import add_noise
 from invdiff.engine.models import load_pipeline, resolve
 from invdiff.engine.passes import Features, Score
 from invdiff.engine.passing import SHARD
 from invdiff.engine.processes import run_shards
 from invdiff.engine.sampler import Sampler, seed_of
-from invdiff.engine.training.team import Team, assembled
 from invdiff.model import adapter
 
 PROMPT = "a person wearing a hat"
 LEVELS, DRAWS, BATCH = (0.98, 0.94, 0.88, 0.75, 0.5), 2, 64
-# What is trained by one process and by two, and how many rounds of steps.
-TRAINED: dict[str, tuple[Callable[[], World], int]] = {
-    "the embedded model, batch 32": (embedded_model, 5),
-    "SD 1.4 with half of its widths, batch 8": (partial(half_of_sd, batch=8), 2),
-}
 ARMS = {"base": None, "strength 1": 1.0, "strength 1, fused": 1.0, "strength 0.5": 0.5}
 
 
@@ -127,8 +120,6 @@ def processes(quick: bool) -> dict[str, Any]:
         "sampling": (Pictures(drawing), [list(range(min(size, 32)))] * shards),
     }
     measured = {name: partial(spread, *each) for name, each in work.items()}
-    for name, (make, rounds) in TRAINED.items():
-        measured[f"training, {name}"] = partial(train_together, make, 1 if quick else rounds)
     rows: dict[str, Any] = {}
     for name, run in measured.items():
         seconds: dict[str, list[float]] = {"1": [], "2": []}
@@ -141,24 +132,6 @@ def processes(quick: bool) -> dict[str, Any]:
             "1 / 2": clock.ratio(timings, "1", "2"),
         }
     return {"sides": rows}
-
-
-def train_together(make: Callable[[], World], rounds: int, size: int) -> float:
-    """Seconds of rounds of training steps that ``size`` processes share, after one more round."""
-    with assembled(size) as team:
-        if team.size > 1:
-            team.ask(share_of, make, rounds)
-        return share_of(team, make, rounds)
-
-
-def share_of(team: Team, make: Callable[[], World], rounds: int) -> float:
-    """The part of every rank; its seconds."""
-    one = Rounds(step_of("ours", make(), team))
-    one()
-    begun = time.perf_counter()
-    for _ in range(rounds):
-        one()
-    return time.perf_counter() - begun
 
 
 class Pictures:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import clock, grouping, job, recipes, shapes, training
+from benchmarks import clock, grouping, job, recipes, shapes, together, training
 from invdiff.engine import config as configuration
 
 
@@ -139,3 +139,16 @@ def test_the_whole_job_is_counted_from_the_settings():
     assert changed["looking back"] < usual["looking back"]  # one condition a step instead of two
     alone = job.passes_of(configuration.preset("faces", ["calibrate.strengths=[1.0]"]))
     assert alone["calibration"] == 0 < usual["calibration"]
+
+
+def test_two_processes_are_compared_over_as_many_images(monkeypatch):
+    """Where a step costs one second besides its images, the same batch each is twice as fast."""
+    world = shapes.World(None, None, None, None, np.zeros(0), [], torch.zeros(0), 64)
+    monkeypatch.setattr(together, "TRAINED", {"a model": (lambda: world, 32, 5)})
+    monkeypatch.setattr(
+        together, "train_together", lambda make, rounds, size: 1 + make().batch / size
+    )
+    (row,) = together.training(quick=True)["sides"].values()
+    assert row[f"{together.ONE}, seconds"]["median"] == 3  # a batch of two
+    assert row[f"{together.ONE} / {together.SHARED}"] == 1.5
+    assert row[f"{together.ONE} / {together.EACH}"] == 2
