@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invdiff.core.contrast import Contrasts
+from invdiff.core.contrasts import Contrasts
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pytest
 from planted import contrast, plant
 from sklearn.metrics import roc_auc_score
 
-from invdiff.core.contrast import LEAST_IN_LINE, Contrasts, contrasted, worth
+from invdiff.core.contrast import FITTED, LEAST_IN_LINE, contrasted
+from invdiff.core.contrasts import Contrasts, worth
 from invdiff.core.grouping import objective
 
 SHARES = {"even": 0.5, "few": 0.1, "many": 0.8, "most": 0.9}
@@ -51,6 +52,18 @@ def test_an_attribute_that_is_no_cluster_of_the_features_is_found_all_the_same()
     for name in ("few", "most"):
         inside = spread.prompt == name
         assert roc_auc_score(spread.unusual(name), found.against[inside]) > 0.88
+
+
+def test_where_no_mixture_is_found_the_line_of_the_largest_objective_is(monkeypatch):
+    monkeypatch.setattr("invdiff.core.contrast.QUANTILES", ())  # nothing to begin a mixture with
+    shares = {"few": 0.1, "most": 0.9, "less": 0.15, "more": 0.9}
+    skewed = plant(shares, count=300, gap=3.0)
+    found = search(skewed, contrast(skewed, shares))
+    assert found.chosen == FITTED
+    for name in shares:
+        inside = skewed.prompt == name
+        assert found.verdicts[name].found
+        assert roc_auc_score(skewed.unusual(name), found.against[inside]) > 0.95
 
 
 def test_images_that_were_not_compared_get_their_group_from_the_features(planted):

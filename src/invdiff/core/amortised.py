@@ -64,7 +64,7 @@ def amortised(
     components, names = projection(features), prompt[scored]
     q = cross_fitted(components[scored][:, :LEADING], score, names, seed)
     models = orient(
-        _models(q, components, projection, scored, prompt), features[scored], score, names
+        linear_models(q, components, projection, scored, prompt), features[scored], score, names
     )
     against = apply(models, features, prompt)
     tested = against.copy()
@@ -89,7 +89,7 @@ def amortised(
     return Grouping(against, verdicts, models, NAME, ranking, "excess")
 
 
-def _models(
+def linear_models(
     q: Float[np.ndarray, " scored"],
     components: Float[np.ndarray, "sample component"],
     projection: Projection,

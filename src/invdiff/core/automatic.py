@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.contrast import Contrasts, contrasted
+from invdiff.core.contrast import contrasted
+from invdiff.core.contrasts import Contrasts
 from invdiff.core.grouping import Grouping, mean_explained, semantic
 from invdiff.core.verdict import FEWEST
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.contrast import Contrasts
+from invdiff.core.contrasts import Contrasts
 from invdiff.data.samples import Samples
 
 MOST = 8  # prompts that the images of all are compared under: the passes grow with them

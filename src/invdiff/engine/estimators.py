@@ -11,7 +11,8 @@ from invdiff.core.amortised import amortised
 from invdiff.core.automatic import automatic
 from invdiff.core.by_score import LEAST_GAIN, main_direction, top_share, two_components
 from invdiff.core.candidates import exact_split
-from invdiff.core.contrast import Contrasts, contrasted
+from invdiff.core.contrast import contrasted
+from invdiff.core.contrasts import Contrasts
 from invdiff.core.grouping import Grouping, semantic
 from invdiff.core.settle import GroupModel
 from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, met

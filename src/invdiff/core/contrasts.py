@@ -1,0 +1,133 @@
+"""What images cost under every prompt, and whether groups of them cost what a skew would.
+
+Up to what is the same for all prompts, the losses of an image are -log p(y | image) at that noise
+level. An attribute of which prompt y has the share pi_y shifts them by -logit pi_y, for all y at
+once (docs/method.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logit
+
+from invdiff.core.candidates import centre
+from invdiff.core.grouping import mean_explained, tie
+
+Losses = Float[np.ndarray, "scored condition level"]
+Space = Float[np.ndarray, "scored contrast"]
+
+LEAST_TIE = 0.05
+MOSTLY = 0.75  # share of the prompts that must have both groups
+MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Losses of the images ``rows`` under each of some prompts, ``names``, at high noise levels.
+
+    Means over noise draws, in v space. ``rows`` are ascending numbers of scored images; their own
+    prompts need not be among the names.
+    """
+
+    losses: Losses
+    names: tuple[str, ...]
+    rows: np.ndarray
+
+    def spaces(self) -> Iterator[tuple[str, Space]]:
+        """The losses less their mean over the prompts, of unit variance: by level, and together.
+
+        A mixture finds groups in one that it loses in another, so all of them are searched.
+        """
+        conditions, levels = self.losses.shape[1:]
+        basis = np.linalg.qr(np.eye(conditions) - 1 / conditions)[0][:, : conditions - 1]
+        values = np.einsum("ncl,ck->nlk", self._relative(), basis)
+        values /= values.std(0) + 1e-12
+        for level in range(levels if levels > 1 else 0):
+            yield f"level {level + 1}", values[:, level]
+        yield "all levels", values.reshape(len(values), -1)
+
+    def in_line(self, q: Float[np.ndarray, " scored"], prompt: np.ndarray) -> float:
+        """How far the shift between the groups is the one that their shares imply, -1 to 1.
+
+        The least cosine over the levels, of the prompts in which both groups are; 0 where fewer
+        than two are, or where their shares are alike (:data:`LEAST_TIE`).
+        """
+        known = [k for k, name in enumerate(self.names) if (prompt == name).any()]
+        both = np.isin(np.array(self.names)[known], mixed_prompts(q, prompt))
+        mixed = np.array(known)[both]
+        names = [self.names[k] for k in mixed]
+        inside = np.isin(prompt, names)
+        if len(mixed) < max(2, MOSTLY * len(known)) or tie(q[inside], prompt[inside]) < LEAST_TIE:
+            return 0.0
+        odds = logit(np.array([q[prompt == name].mean() for name in names]))
+        odds -= odds.mean()
+        apart = centre(q[:, None], prompt)[:, 0]
+        relative = self._relative()[:, mixed]
+        shift = np.einsum("n,ncl->cl", apart, relative)
+        shift -= shift.mean(0)
+        length = np.linalg.norm(odds) * np.linalg.norm(shift, axis=0) + 1e-30
+        return float((-(odds @ shift) / length).min())
+
+    def towards(
+        self, q: Float[np.ndarray, " row"], prompt: np.ndarray
+    ) -> Float[np.ndarray, " row"]:
+        """How far each image's losses lean to group 0: their sum over prompts, by the log-odds.
+
+        Up to scale the log-likelihood ratio that the prompts' shares of the groups give it.
+        """
+        share = [q[prompt == name].mean() if (prompt == name).any() else 0.5 for name in self.names]
+        odds = logit(np.clip(share, MIXED, 1 - MIXED))
+        return np.einsum("c,ncl->n", odds - odds.mean(), self._relative())
+
+    def _relative(self) -> Losses:
+        return self.losses - self.losses.mean(1, keepdims=True)
+
+    def starts(self, prompt: np.ndarray) -> Iterator[tuple[str, Float[np.ndarray, " row"]]]:
+        """Directions to begin with: principal components within prompts, and sides of prompts."""
+        relative = self._relative()
+        sides = _sides(len(self.names))
+        for level in range(relative.shape[2]):
+            values = centre(relative[:, :, level], prompt)
+            found = np.linalg.svd(values, full_matrices=False)[0]
+            for k in range(len(self.names) - 1):
+                yield f"contrast {k + 1} of level {level + 1}", found[:, k]
+            for side in sides:
+                one = ", ".join(
+                    repr(name) for name, sign in zip(self.names, side, strict=True) if sign > 0
+                )
+                yield f"{one} against the rest at level {level + 1}", values @ side
+
+
+def worth(
+    q: Float[np.ndarray, " sample"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+    min_share: float,
+) -> float:
+    """:func:`invdiff.core.grouping.objective`, the tie among prompts in which both groups are.
+
+    A group that one prompt does not have at all is tied to the others by that alone; it may be no
+    more than that prompt's own content.
+    """
+    inside = np.isin(prompt, mixed_prompts(q, prompt))
+    if not inside.any():
+        return 0.0
+    return mean_explained(q, score, prompt, min_share) * tie(q[inside], prompt[inside])
+
+
+def mixed_prompts(q: Float[np.ndarray, " sample"], prompt: np.ndarray) -> np.ndarray:
+    """The prompts that have both groups."""
+    names = np.unique(prompt)
+    share = np.array([q[prompt == name].mean() for name in names])
+    return names[(share >= MIXED) & (share <= 1 - MIXED)]
+
+
+def _sides(count: int) -> list[Float[np.ndarray, " prompt"]]:
+    """Prompts on two sides, as contrasts: every way for up to 5, else each against the rest."""
+    if count > 5:
+        return list(np.eye(count) - 1 / count)
+    ways = [np.array((1.0, *rest)) for rest in product((1.0, -1.0), repeat=count - 1)]
+    return [way - way.mean() for way in ways if np.ptp(way) > 0]
