@@ -25,7 +25,7 @@ from invdiff.engine.processes import automatic, run_shards
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import sample
 from invdiff.engine.sections import EMBEDDED_SETS
-from invdiff.engine.suites import DOWNSTREAM, OURS, ROWS, SUFFIX, SUITES
+from invdiff.engine.suites import DOWNSTREAM, METHOD, OURS, ROWS, SUFFIX, SUITES
 from invdiff.engine.train import train
 from invdiff.errors import ConfigError
 
@@ -56,7 +56,7 @@ def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
     """
     require(name, seeds)
     if suite not in SUITES:
-        names = ", ".join([*SUITES, DOWNSTREAM])
+        names = ", ".join([*SUITES, DOWNSTREAM, METHOD])
         raise ConfigError(f"there is no suite {suite!r}: one of {names}")
     jobs = [Job(str(out), name, row, seed) for row in SUITES[suite] for seed in range(seeds)]
     left = [job for job in jobs if not open_run(job).done("evaluate")]
