@@ -77,7 +77,10 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
         (["faces", "--suite", "all"], "one of controls, baselines, augment, method"),
     ],
 )
-def test_what_a_suite_does_not_take_is_a_usage_error_in_one_line(tmp_path, capsys, words, told):
+def test_what_a_suite_does_not_take_is_a_usage_error_in_one_line(
+    tmp_path, monkeypatch, capsys, words, told
+):
+    monkeypatch.setattr(bench, "run_rows", lambda *_: pytest.fail("work was begun"))
     assert main(["benchmark", "run", *words, "--out", str(tmp_path / "out")]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("invdiff: error: ")

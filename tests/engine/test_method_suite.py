@@ -10,6 +10,7 @@ from invdiff.engine import benchmark as rows
 from invdiff.engine.estimators import ESTIMATORS
 from invdiff.engine.files import read_json, write_json
 from invdiff.engine.method_suite import balanced, found, suite
+from invdiff.engine.method_suite.summaries import Result
 from invdiff.engine.run import STAGES, RunFolder
 from invdiff.engine.suites import ORACLE, OURS, ROWS
 from invdiff.errors import ConfigError, DataError, RunError
@@ -113,8 +114,9 @@ def test_the_default_takes_what_its_row_has_computed_and_the_row_what_the_defaul
 
 
 def test_the_oracle_finds_its_labels_and_nothing_found_is_chance(searched):
-    read = {one.estimator: one for one in suite.read("faces", 1, searched / "faces").found}
-    assert set(read) == set(FEW)
+    result = suite.read("faces", 1, searched / "faces")
+    read = {one.estimator: one for one in result.found}
+    assert (set(read), result.labels) == (set(FEW), 2)
     for prompt in (HAT, COAT):
         oracle, none = read["labels"].prompts[prompt], read["none"].prompts[prompt]
         exact = {"auc": 1.0, "balanced_accuracy": 1.0, "adjusted_rand": 1.0}
@@ -223,9 +225,19 @@ def test_what_there_is_not_is_refused_before_any_work(worked, tmp_path, names, s
 
 def test_a_named_set_that_is_not_built_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(builtin.HOME, str(tmp_path / "nothing"))
+    monkeypatch.setattr(suite, "PARTS", {})
     with pytest.raises(DataError, match="make it with `invdiff data build scenes`"):
         suite.benchmark(["faces", "scenes"], 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_sets_of_earlier_calls_stay_in_the_tables(worked, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "read", lambda name, seeds, place: Result(name, 0, (), ()))
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "digits").mkdir()  # not built any more: its labels cannot be read
+    suite.benchmark(["scenes"], 1, tmp_path)
+    assert read_json(tmp_path / "method.json")["sets"] == ["faces", "scenes"]
+    assert {name for _, name, *_ in worked} == {"scenes"}
 
 
 def test_an_interrupted_suite_leaves_tables_that_say_what_is_missing(searched, monkeypatch, world):
@@ -242,7 +254,9 @@ def test_an_interrupted_suite_leaves_tables_that_say_what_is_missing(searched, m
         suite.benchmark(["faces"], 2, searched)
     text = (searched / "method.md").read_text()
     assert len(written) == 2, "before the work, and after the discoveries"
-    missing = {one["part"]: one["names"] for one in read_json(searched / "method.json")["missing"]}
+    record = read_json(searched / "method.json")
+    assert set(record["wall_seconds"]["faces"]) == {"found"}
+    missing = {one["part"]: one["names"] for one in record["missing"]}
     left = [f"{row}, seed {seed}" for row in balanced.ROWS for seed in (0, 1) if row != OURS]
     assert missing == {"balanced": left}
     assert "**Not made yet** (the same command goes on): faces, balanced: 6 of 8." in text

@@ -139,6 +139,14 @@ def test_each_row_has_its_figures_at_each_scale(result):
     assert known[OURS, 1.0]["fidelity"] == {"value": 0.98, "low": 0.97, "high": 1.0}
 
 
+def test_a_scale_that_was_not_drawn_has_no_seed(result):
+    drawn = {"guided": {"1.0": arm(0.1, 0.5)}}
+    other = dict(result.balanced[1]) | {"arms": drawn}
+    known = summaries.balanced_lines(result._replace(balanced=(other,)))
+    assert {one["scale"]: one["seeds"] for one in known} == {1.0: [0], 2.5: [], 5.0: []}
+    assert known[-1]["bias"]["value"] is None
+
+
 # Files
 
 
