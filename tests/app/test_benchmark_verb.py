@@ -8,6 +8,7 @@ from report_fixture import write_run
 from invdiff.app.cli import main
 from invdiff.engine import benchmark as bench
 from invdiff.engine.files import write_json, write_text
+from invdiff.engine.method_suite import suite
 from invdiff.engine.suites import OURS
 
 NOTE = "Means over 2 seeds."
@@ -58,3 +59,57 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
         "invdiff: error: there is no benchmark 'cats': one of digits, faces, faces-balanced, "
         "faces-marginal, faces-race, scenes"
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["faces", "digits"], "--suite controls takes the name of one built-in set, but got 2"),
+        (
+            ["--suite", "augment"],
+            "--suite augment takes the name of one built-in set, as in `benchmark run faces`",
+        ),
+        (["faces", "--part", "found"], "--part belongs to --suite method"),
+        (
+            ["--suite", "method", "--part", "lost"],
+            "there is no part 'lost': one of found, balanced",
+        ),
+        (["faces", "--suite", "all"], "one of controls, baselines, augment, method"),
+    ],
+)
+def test_what_a_suite_does_not_take_is_a_usage_error_in_one_line(
+    tmp_path, monkeypatch, capsys, words, told
+):
+    monkeypatch.setattr(bench, "run_rows", lambda *_: pytest.fail("work was begun"))
+    assert main(["benchmark", "run", *words, "--out", str(tmp_path / "out")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("invdiff: error: ")
+    assert told in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "part"),
+    [
+        (["--suite", "method"], [], None),
+        (
+            ["scenes", "digits", "--suite", "method", "--part", "found"],
+            ["scenes", "digits"],
+            "found",
+        ),
+        (["--suite", "method", "--part", "balanced", "faces"], ["faces"], "balanced"),
+    ],
+)
+def test_the_suite_of_the_method_takes_any_number_of_sets(
+    tmp_path, monkeypatch, capsys, words, names, part
+):
+    asked = []
+
+    def benchmark(*of):
+        asked.append(of)
+        return write_text(tmp_path / "method.md", "| set |\n")
+
+    monkeypatch.setattr(suite, "benchmark", benchmark)
+    assert main(["benchmark", "run", "--seeds", "2", "--out", str(tmp_path), *words]) == 0
+    assert asked == [(names, 2, tmp_path, part)]
+    assert capsys.readouterr().out == f"| set |\n\ntable: {tmp_path / 'method.md'}\n"

@@ -22,7 +22,7 @@ def finish(out, seeds, stages=STAGES[:-1], rows=CONTROLS):
     """Every run of the benchmark, as if it had been done."""
     for row in rows:
         for seed in range(seeds):
-            run = bench.open_run((str(out), "faces", row, seed))
+            run = bench.open_run(bench.Job(str(out), "faces", row, seed))
             drawn = {ROWS[row].arm: {"1.0": arm(0.3, 0.7), "2.5": arm(0.4, 0.8)}}
             write_run(run.path, ours() if row == OURS else drawn)
             for stage in stages:
@@ -75,13 +75,13 @@ def test_what_is_done_is_only_written_up(tmp_path, capfd):
 
 def test_only_what_is_left_is_run(tmp_path, monkeypatch):
     finish(tmp_path, 2)
-    redone = bench.open_run((str(tmp_path), "faces", "no groups", 1))
+    redone = bench.open_run(bench.Job(str(tmp_path), "faces", "no groups", 1))
     (redone.path / "stages" / "evaluate.json").unlink()
     asked = []
 
     def run_rows(left, jobs, after_each):
         after_each()
-        asked.extend((row, seed) for _, _, row, seed in left)
+        asked.extend((job.row, job.seed) for job in left)
 
     monkeypatch.setattr(bench, "run_rows", run_rows)
     bench.benchmark("faces", 2, tmp_path)
@@ -201,12 +201,12 @@ def test_a_second_suite_takes_the_rows_that_are_there(tmp_path, monkeypatch):
     def run_rows(left, jobs, after_each):
         after_each()
         asked.extend(left)
-        finish(tmp_path, 2, rows={row for _, _, row, _ in left})
+        finish(tmp_path, 2, rows={job.row for job in left})
 
     monkeypatch.setattr(bench, "run_rows", run_rows)
     table = bench.benchmark("faces", 2, tmp_path, "baselines")
     new = set(SUITES["baselines"]) - set(CONTROLS)
-    assert {(row, seed) for _, _, row, seed in asked} == {(r, s) for r in new for s in (0, 1)}
+    assert {(job.row, job.seed) for job in asked} == {(r, s) for r in new for s in (0, 1)}
     assert table == tmp_path / "baselines" / "table.md"
     assert {name: (tmp_path / name).read_bytes() for name in TABLES} == before
     assert not (tmp_path / "benchmark.json").exists()
@@ -215,12 +215,12 @@ def test_a_second_suite_takes_the_rows_that_are_there(tmp_path, monkeypatch):
 
 
 def test_older_runs_without_the_new_settings_are_taken(tmp_path):
-    run = bench.open_run((str(tmp_path), "faces", OURS, 0))
+    run = bench.open_run(bench.Job(str(tmp_path), "faces", OURS, 0))
     with run.stage("discover"):
         pass
     text = (run.path / "config.toml").read_text()
     old = re.sub(r'\n\[baselines\]\nprompt_suffix = .*\n|prompt_suffix = ""\n', "", text)
     assert "prompt_suffix" not in old
     (run.path / "config.toml").write_text(old)
-    again = bench.open_run((str(tmp_path), "faces", OURS, 0))
+    again = bench.open_run(bench.Job(str(tmp_path), "faces", OURS, 0))
     assert again.done("discover")

@@ -73,12 +73,8 @@ def _biases(line: Line, known: Sequence[str]) -> list[str]:
 def _others(line: Line, scale: str) -> Iterator[str]:
     means, beside = figures(line, scale), ends(line, scale)
     for name, (_, digits) in COLUMNS.items():
-        if name in RANGES:
-            low, high = (markdown.number(beside[name][end], digits) for end in ("low", "high"))
-            mean = markdown.number(means[name], digits)
-            yield mean if low == high else f"{mean} ({low}..{high})"
-        else:
-            yield markdown.interval({"value": means[name], **beside[name]}, digits)
+        shown = markdown.ranged if name in RANGES else markdown.interval
+        yield shown({"value": means[name], **beside[name]}, digits)
 
 
 def _terms(rows: Runs) -> str:

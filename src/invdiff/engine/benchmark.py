@@ -8,10 +8,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from invdiff.engine import alternatives, tables
 from invdiff.engine import config as configuration
@@ -24,15 +25,24 @@ from invdiff.engine.processes import automatic, run_shards
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import sample
 from invdiff.engine.sections import EMBEDDED_SETS
-from invdiff.engine.suites import DOWNSTREAM, OURS, ROWS, SUFFIX, SUITES
+from invdiff.engine.suites import DOWNSTREAM, METHOD, OURS, ROWS, SUFFIX, SUITES
 from invdiff.engine.train import train
 from invdiff.errors import ConfigError
 
 IMAGES = "sample.images_per_prompt=400"
 CONTROLS = next(iter(SUITES))
 
-Job = tuple[str, str, str, int]
-"""Root folder, name of the benchmark, row and seed."""
+Work = TypeVar("Work")
+
+
+class Job(NamedTuple):
+    """One row and seed of a benchmark; ``changes`` are settings that its suite makes in all."""
+
+    root: str
+    name: str
+    row: str
+    seed: int
+    changes: tuple[str, ...] = ()
 
 
 def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
@@ -46,17 +56,15 @@ def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
     """
     require(name, seeds)
     if suite not in SUITES:
-        names = ", ".join([*SUITES, DOWNSTREAM])
+        names = ", ".join([*SUITES, DOWNSTREAM, METHOD])
         raise ConfigError(f"there is no suite {suite!r}: one of {names}")
-    jobs: list[Job] = [
-        (str(out), name, row, seed) for row in SUITES[suite] for seed in range(seeds)
-    ]
+    jobs = [Job(str(out), name, row, seed) for row in SUITES[suite] for seed in range(seeds)]
     left = [job for job in jobs if not open_run(job).done("evaluate")]
     place = out if suite == CONTROLS else out / suite
     if left:
         with timed(place / "benchmark.json") as keep_time:
             run_rows(left, jobs, keep_time)
-    found = [tables.read(folder_of(out, row, seed), row, seed) for _, _, row, seed in jobs]
+    found = [tables.read(folder_of(out, job.row, job.seed), job.row, job.seed) for job in jobs]
     comparison = tables.comparison(found, OURS)
     for seed in range(seeds):
         write_json(folder_of(out, OURS, seed) / "comparison.json", comparison)
@@ -80,26 +88,41 @@ def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -
 
     Discovery comes first, with all processes on one seed: the other rows share what it computed.
     """
-    for root, name, row, seed in jobs:
-        if row == OURS and not open_run((root, name, row, seed)).done("discover"):
-            print(f"discovery with seed {seed}", flush=True)
-            discover(open_run((root, name, row, seed), processes=0))
+    for job in jobs:
+        if job.row == OURS and not open_run(job).done("discover"):
+            print(f"discovery with seed {job.seed}", flush=True)
+            discover(open_run(job, processes=0))
             after_each()
-    done, processes = len(jobs) - len(left), automatic(0, device_of("auto"))
-    rows = run_shards(
-        run_row, left, processes=processes, title="rows", unit="row", done=done, quiet=True
+    beside_each_other(run_row, left, len(jobs) - len(left), after_each, "rows", "row")
+
+
+def beside_each_other(
+    work: Callable[[Work], Any],
+    left: Sequence[Work],
+    done: int,
+    after_each: Callable[[], None],
+    title: str,
+    unit: str,
+) -> None:
+    """Do what is ``left``, several at a time, under one bar; ``done`` others were done before."""
+    processes = automatic(0, device_of("auto"))
+    results = run_shards(
+        work, left, processes=processes, title=title, unit=unit, done=done, quiet=True
     )
-    for _ in rows:
+    for _ in results:
         after_each()
 
 
-def settings(name: str, row: str, seed: int, processes: int = 1) -> Config:
+def settings(
+    name: str, row: str, seed: int, processes: int = 1, changes: Sequence[str] = ()
+) -> Config:
     """The settings of one row and seed; rows run beside each other, so each trains alone."""
     own = [f"seed={seed}", f"processes={processes}", "train.processes=1", IMAGES]
     if row == SUFFIX:
         suffix = configuration.preset(name).baselines.prompt_suffix
         own.append(f"sample.prompt_suffix={json.dumps(suffix)}")
-    return configuration.preset(name, [*own, *ROWS[row].changes, "report.title='Benchmark'"])
+    own += [*ROWS[row].changes, *changes, "report.title='Benchmark'"]
+    return configuration.preset(name, own)
 
 
 def folder_of(out: Path, row: str, seed: int) -> Path:
@@ -109,16 +132,16 @@ def folder_of(out: Path, row: str, seed: int) -> Path:
 
 def open_run(job: Job, processes: int = 1) -> RunFolder:
     """The run of one row and seed; made if it is not there."""
-    root, name, row, seed = job
-    return RunFolder.open(folder_of(Path(root), row, seed), settings(name, row, seed, processes))
+    folder = folder_of(Path(job.root), job.row, job.seed)
+    config = settings(job.name, job.row, job.seed, processes, job.changes)
+    return RunFolder.open(folder, config)
 
 
 def run_row(job: Job) -> Path:
     """All stages but the report of one run; what is done is skipped."""
-    root, _, row, seed = job
     run = open_run(job)
-    if row != OURS:
-        share_cache(folder_of(Path(root), OURS, seed), run.path)
+    if job.row != OURS:
+        share_cache(folder_of(Path(job.root), OURS, job.seed), run.path)
     for stage in (discover, train, sample, evaluate):
         stage(run)
     return run.path

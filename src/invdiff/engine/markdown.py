@@ -127,9 +127,9 @@ def made_by(rows: Sequence[Mapping[str, Any]], seconds: float | None, words: str
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns but the first are numbers."""
-    marks = ["---", *["---:"] * (len(head) - 1)]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A Markdown table whose columns but the first ``words`` are numbers."""
+    marks = ["---"] * words + ["---:"] * (len(head) - words)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
 
 
@@ -137,6 +137,12 @@ def interval(figure: Mapping[str, float | None], digits: int = 2) -> str:
     """A value and its interval, as in 0.07 [0.02, 0.12]."""
     value, low, high = (number(figure[key], digits) for key in ("value", "low", "high"))
     return value if NOTHING in (value, low, high) else f"{value} [{low}, {high}]"
+
+
+def ranged(figure: Mapping[str, float | None], digits: int = 2) -> str:
+    """A mean and the lowest and highest of what it is of, as in 0.07 (0.02..0.12)."""
+    value, low, high = (number(figure[key], digits) for key in ("value", "low", "high"))
+    return value if low == high else f"{value} ({low}..{high})"
 
 
 def _range(share: Mapping[str, Any]) -> str:

@@ -76,3 +76,5 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 """The first is the default; its tables are beside the runs, those of the others in a folder."""
 DOWNSTREAM = "augment"
 """A suite that is no table of runs: :mod:`invdiff.engine.augment.downstream`."""
+METHOD = "method"
+"""Discovery and its effect on every built-in set: :mod:`invdiff.engine.method_suite.suite`."""

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import invdiff
 from invdiff.app.cli import (
     augment,
+    benchmark,
     data_build,
     data_check,
     data_classifier,
@@ -205,18 +206,7 @@ def _benchmark(verbs: Any) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, parser_class=_Parser
     )
-    run = _verb(actions, "run", "run a named benchmark", RESUME)
-    run.add_argument("name", metavar="NAME", help="name of a built-in set, as in faces")
-    run.add_argument(
-        "--suite",
-        default="controls",
-        metavar="NAME",
-        help="controls (what must and must not do anything, the default), baselines (other ways "
-        "to balance a model) or augment (classifiers trained on what `invdiff augment` makes); "
-        "they can share a folder",
-    )
-    run.add_argument("--seeds", type=_count, default=3, metavar="N", help="training seeds (3)")
-    _out(run, words="folder for the tables and runs")
+    benchmark.arguments(_verb(actions, "run", benchmark.WORDS, RESUME), _count)
 
 
 def _config(verbs: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from invdiff.app.api import Run
 from invdiff.app.cli import (
     augment,
+    benchmark,
     data_build,
     data_check,
     data_classifier,
@@ -19,7 +20,6 @@ from invdiff.app.cli.parser import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
 from invdiff.engine import config as configuration
 from invdiff.engine.config import Config
-from invdiff.engine.files import write_text
 from invdiff.engine.run import RunFolder
 from invdiff.engine.stages import STAGES
 from invdiff.errors import ConfigError, RunError
@@ -102,30 +102,7 @@ def _data(asked: argparse.Namespace) -> None:
 
 def _benchmark(asked: argparse.Namespace) -> None:
     _stop_at(asked.problems)
-    from invdiff.engine.suites import DOWNSTREAM
-
-    table = _downstream(asked) if asked.suite == DOWNSTREAM else _rows(asked)
-    print(f"table: {table}")
-
-
-def _downstream(asked: argparse.Namespace) -> Path:
-    from invdiff.engine.augment.downstream import benchmark
-
-    table = benchmark(asked.name, asked.seeds, asked.out)
-    print(table.read_text(encoding="utf-8"))
-    return table
-
-
-def _rows(asked: argparse.Namespace) -> Path:
-    from invdiff.engine.benchmark import benchmark, folder_of
-    from invdiff.engine.suites import OURS
-
-    table = benchmark(asked.name, asked.seeds, asked.out, asked.suite)
-    reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
-    report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
-    print(table.read_text(encoding="utf-8"))
-    print(f"report: {report}")
-    return table
+    benchmark.benchmark(asked)
 
 
 def _export(asked: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ def result_path(job: Job) -> Path:
 
 def draw(name: str, seed: int, out: Path) -> None:
     """Make the lists of what the arms add: what evens the data out, and as many of the base."""
-    run = rows.open_run((str(out), name, OURS, seed), processes=0)
+    run = rows.open_run(rows.Job(str(out), name, OURS, seed), processes=0)
     discover(run)
     train(run)
     evened = out / f"seed-{seed}" / "augmented"

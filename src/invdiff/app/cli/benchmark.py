@@ -1,0 +1,92 @@
+"""`invdiff benchmark run`: the method beside its alternatives on a built-in set, or on all."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from invdiff.errors import ConfigError
+
+WORDS = "run a named benchmark"
+
+
+def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
+    """The options of the verb; ``count`` reads whole numbers."""
+    add = parser.add_argument
+    add(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="name of a built-in set, as in faces; --suite method takes several, or none for all",
+    )
+    add(
+        "--suite",
+        default="controls",
+        metavar="NAME",
+        help="controls (what must and must not do anything, the default), baselines (other ways "
+        "to balance a model) or augment (classifiers trained on what `invdiff augment` makes), "
+        "which can share a folder; or method (every estimator, and what balancing does at three "
+        "guidance scales, on every set)",
+    )
+    add(
+        "--part",
+        metavar="NAME",
+        help="with --suite method, one table alone: found (which estimator finds the groups) or "
+        "balanced (what they do)",
+    )
+    add("--seeds", type=count, default=3, metavar="N", help="training seeds (3)")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the tables and runs; made if it is not there",
+    )
+
+
+def benchmark(asked: argparse.Namespace) -> None:
+    """Do it, and show the table."""
+    from invdiff.engine.suites import DOWNSTREAM, METHOD
+
+    if asked.suite != METHOD and asked.part:
+        raise ConfigError(f"--part belongs to --suite {METHOD}")
+    others = {METHOD: _method, DOWNSTREAM: _downstream}
+    print(f"table: {others.get(asked.suite, _rows)(asked)}")
+
+
+def _method(asked: argparse.Namespace) -> Path:
+    from invdiff.engine.method_suite.suite import benchmark
+
+    table = benchmark(asked.names, asked.seeds, asked.out, asked.part)
+    print(table.read_text(encoding="utf-8"))
+    return table
+
+
+def _downstream(asked: argparse.Namespace) -> Path:
+    from invdiff.engine.augment.downstream import benchmark
+
+    table = benchmark(_one_name(asked), asked.seeds, asked.out)
+    print(table.read_text(encoding="utf-8"))
+    return table
+
+
+def _rows(asked: argparse.Namespace) -> Path:
+    from invdiff.app.api import Run
+    from invdiff.engine.benchmark import benchmark, folder_of
+    from invdiff.engine.files import write_text
+    from invdiff.engine.suites import OURS
+
+    table = benchmark(_one_name(asked), asked.seeds, asked.out, asked.suite)
+    reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
+    report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
+    print(table.read_text(encoding="utf-8"))
+    print(f"report: {report}")
+    return table
+
+
+def _one_name(asked: argparse.Namespace) -> str:
+    """The set of a suite that is about one; ConfigError if another number of them was named."""
+    if len(asked.names) != 1:
+        told = f"but got {len(asked.names)}" if asked.names else "as in `benchmark run faces`"
+        raise ConfigError(f"--suite {asked.suite} takes the name of one built-in set, {told}")
+    name: str = asked.names[0]
+    return name

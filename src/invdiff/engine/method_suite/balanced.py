@@ -1,0 +1,48 @@
+"""What the groups do: runs of the rows that balance a model, at three guidance scales."""
+
+from pathlib import Path
+from typing import Any
+
+from invdiff.engine import benchmark as rows
+from invdiff.engine import tables
+from invdiff.engine.method_suite import found
+from invdiff.engine.run import RunFolder
+from invdiff.engine.suites import ORACLE, OURS
+
+ROWS = ("reference recipe", "top loss", OURS, ORACLE)
+SCALES = (1.0, 2.5, 5.0)
+CHANGES = (f"sample.guidance_scales={list(SCALES)}",)
+
+
+def jobs(name: str, seeds: int, place: Path) -> list[rows.Job]:
+    """All runs on a set."""
+    return [rows.Job(str(place), name, row, seed, CHANGES) for row in ROWS for seed in range(seeds)]
+
+
+def done(job: rows.Job) -> bool:
+    """Whether it is; makes nothing."""
+    folder = rows.folder_of(Path(job.root), job.row, job.seed)
+    return RunFolder.is_run(folder) and RunFolder.read(folder).done("evaluate")
+
+
+def run(name: str, seeds: int, place: Path) -> None:
+    """Do the runs that are missing; the time goes to ``balanced-time.json``.
+
+    Raises:
+        RunError: a run in ``place`` was drawn at other guidance scales.
+    """
+    known = jobs(name, seeds, place)
+    left = [job for job in known if not rows.open_run(job).done("evaluate")]
+    if not left:
+        return
+    for seed in range(seeds):
+        computed = found.folder_of(place, found.DEFAULT, seed)
+        rows.share_cache(computed, rows.folder_of(place, OURS, seed))
+    with rows.timed(place / "balanced-time.json") as keep_time:
+        rows.run_rows(left, known, keep_time)
+
+
+def read(job: rows.Job) -> dict[str, Any]:
+    """What the tables need of one run."""
+    folder = rows.folder_of(Path(job.root), job.row, job.seed)
+    return tables.read(folder, job.row, job.seed)
