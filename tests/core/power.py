@@ -1,4 +1,4 @@
-"""How often a skew is found, of which size: ``python -m tests.core.power 100`` (100 runs a row).
+"""How often a skew is found, of which size: ``python -m tests.core.power 10`` (10 runs a row).
 
 Planted data: four prompts of 300 images, two with the attribute in a share of them, two in the rest
 of it. The losses shift by half the log-odds of the shares, in standard deviations of one loss: at
