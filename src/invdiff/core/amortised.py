@@ -20,7 +20,7 @@ from torch import Tensor
 from invdiff.core.candidates import FOLDS, LEADING, Linear, Projection
 from invdiff.core.grouping import LEAST_TIE, Grouping, apply, objective, orient
 from invdiff.core.settle import SMALLEST, GroupModel
-from invdiff.core.verdict import judge
+from invdiff.core.verdict import judge_prompts
 
 PENALTY = 0.01
 STEPS = 150
@@ -69,21 +69,19 @@ def amortised(
     against = apply(models, features, prompt)
     tested = against.copy()
     tested[scored] = q
+    tested_by = judge_prompts(
+        tested,
+        score,
+        scored,
+        prompt,
+        min_share=min_share,
+        false_alarm=false_alarm,
+        candidates=1,
+        wanted=wanted,
+    )
     verdicts = {
-        str(name): replace(
-            judge(
-                tested,
-                score,
-                scored,
-                prompt == name,
-                min_share=min_share,
-                false_alarm=false_alarm,
-                candidates=1,
-                wanted=wanted,
-            ),
-            share=float(against[prompt == name].mean()),
-        )
-        for name in np.unique(prompt)
+        name: replace(verdict, share=float(against[prompt == name].mean()))
+        for name, verdict in tested_by.items()
     }
     ranking = ((NAME, objective(q, score, names, min_share)),)
     return Grouping(against, verdicts, models, NAME, ranking, "excess")

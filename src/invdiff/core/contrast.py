@@ -25,7 +25,7 @@ from invdiff.core.grouping import (
     settled,
 )
 from invdiff.core.settle import GroupModel, settle
-from invdiff.core.verdict import Verdict, judge
+from invdiff.core.verdict import Verdict, judge_prompts
 
 QUANTILES = (0.15, 0.5, 0.85)  # where a direction is cut to begin with
 SETTLED = 4  # candidates that are carried to the features
@@ -80,19 +80,16 @@ def contrasted(
     lean = known.towards(alike, prompt[known.rows])
     models = orient(found[0][2], features[scored], score, names)
     against = apply(models, features, prompt)
-    verdicts = {
-        str(name): judge(
-            against,
-            lean,
-            known.rows,
-            prompt == name,
-            min_share=min_share,
-            false_alarm=false_alarm,
-            candidates=len(candidates),
-            wanted=wanted,
-        )
-        for name in np.unique(prompt)
-    }
+    verdicts = judge_prompts(
+        against,
+        lean,
+        known.rows,
+        prompt,
+        min_share=min_share,
+        false_alarm=false_alarm,
+        candidates=len(candidates),
+        wanted=wanted,
+    )
     ranking = tuple((name, value) for name, value, _ in found)
     return Grouping(against, verdicts, models, found[0][0], ranking, NAME)
 

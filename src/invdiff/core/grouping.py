@@ -19,7 +19,7 @@ from invdiff.core.candidates import (
     split_candidates,
 )
 from invdiff.core.settle import GroupModel, refine, settle, shifted
-from invdiff.core.verdict import Verdict, explained_variance, judge
+from invdiff.core.verdict import Verdict, explained_variance, judge_prompts
 
 SETTLED = 12
 LEAST_TIE = 0.02
@@ -146,19 +146,16 @@ def semantic(
             best = (value, candidate.name, models)
     models = orient(best[2], features[scored], score, names)
     against = apply(models, features, prompt)
-    verdicts = {
-        str(text): judge(
-            against,
-            score,
-            scored,
-            prompt == text,
-            min_share=min_share,
-            false_alarm=false_alarm,
-            candidates=len(candidates),
-            wanted=wanted,
-        )
-        for text in np.unique(prompt)
-    }
+    verdicts = judge_prompts(
+        against,
+        score,
+        scored,
+        prompt,
+        min_share=min_share,
+        false_alarm=false_alarm,
+        candidates=len(candidates),
+        wanted=wanted,
+    )
     ranking.sort(key=lambda pair: -pair[1])
     return Grouping(against, verdicts, models, best[1], tuple(ranking), name)
 

@@ -97,18 +97,8 @@ def score_batch(
     the null prompt for each. ``noise`` is a single draw that every image of the data shares (common
     random numbers).
     """
-    count = len(clean_latent)
-    timestep = torch.full((count,), schedule.timestep(level), device=clean_latent.device)
-    noisy = add_noise(schedule, clean_latent, noise.expand_as(clean_latent), timestep)
-    doubled = torch.cat([timestep, timestep])
-    prediction = predict(torch.cat([noisy, noisy]), doubled, conditions)
-    loss = latent_loss(
-        schedule,
-        prediction,
-        torch.cat([noisy, noisy]),
-        torch.cat([clean_latent, clean_latent]),
-        doubled,
-    )
+    count, doubled = len(clean_latent), torch.cat([clean_latent, clean_latent])
+    loss = score_one(predict, schedule, doubled, conditions, noise, level)
     return loss[:count], loss[count:]
 
 

@@ -1,6 +1,7 @@
 """Is there anything to balance in a prompt, and do two groupings agree?"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -77,6 +78,20 @@ def judge(
         note = f"nothing to balance: {met(wanted)}"
         return Verdict(False, True, explained, p_value, share, note)
     return Verdict(True, True, explained, p_value, share, "")
+
+
+def judge_prompts(
+    against: Float[np.ndarray, " sample"],
+    score: Float[np.ndarray, " scored"],
+    scored: np.ndarray,
+    prompt: np.ndarray,
+    **rules: Any,
+) -> dict[str, Verdict]:
+    """The verdict on each prompt, by name; ``rules`` as those of :func:`judge`."""
+    return {
+        str(name): judge(against, score, scored, prompt == name, **rules)
+        for name in np.unique(prompt)
+    }
 
 
 def met(wanted: float) -> str:

@@ -83,7 +83,12 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
         passes.features(scored, 2, "second-features", "reading features again, other noise"),
         passes.reference(every) if section.estimator == "reference" else None,
         lambda: passes.contrasts(
-            choose_scored(samples, section.contrast_images, config.data.min_images, config.seed)
+            choose_scored(
+                samples,
+                min(section.contrast_images, section.images_per_prompt),
+                config.data.min_images,
+                config.seed,
+            )
         ),
     )
 
@@ -117,11 +122,8 @@ class Passes:
         levels = tuple(section.levels[k] for k in high_levels(section.levels))
         texts = tuple(prompts.values())
         work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
-        shards, title = (
-            [self.latents[part] for part in parts(rows)],
-            f"comparing {len(texts)} prompts",
-        )
-        more = {"texts": digest(texts)}
+        shards = [self.latents[part] for part in parts(rows)]
+        title, more = f"comparing {len(texts)} prompts", {"texts": digest(texts)}
         losses = self._cached(work, rows, shards, "contrasts", title, more)["loss"]
         return Compared(losses.numpy(), tuple(prompts), rows)
 
