@@ -14,6 +14,7 @@ from invdiff.engine.config import Config
 from invdiff.engine.discover import discover
 from invdiff.engine.evaluate import evaluate
 from invdiff.engine.files import read_json
+from invdiff.engine.levels import high_levels
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import sample
 from invdiff.engine.train import train
@@ -26,12 +27,15 @@ PROMPTS = 4
 SCALE = 2.5
 LEAN = (
     "discover.levels=[0.98,0.94]",
+    "discover.images_per_prompt=300",
+    "discover.contrast_images=150",
     "train.steps=400",
     f"train.feedback_scales=[{SCALE}]",
     "calibrate.strengths=[1.0]",
     "sample.images_per_prompt=400",
 )
-"""Half the steps, the levels that decide alone, looking back at one scale, no calibration."""
+"""Half the steps, fewer images and levels for discovery, one scale to look back at, no calibration.
+"""
 
 
 def whole_job(quick: bool) -> dict[str, Any]:
@@ -53,12 +57,14 @@ def whole_job(quick: bool) -> dict[str, Any]:
 
 def passes_of(config: Config) -> dict[str, int]:
     """Forward passes of one picture through the denoiser, by what they are for."""
-    section = config.train
+    section, levels = config.train, config.discover.levels
     scored = min(config.discover.images_per_prompt * PROMPTS, PICTURES)
+    compared = min(config.discover.contrast_images * PROMPTS, scored) * PROMPTS
     looks = [_drawn(config, scale) for scale in section.feedback_scales or [SCALE]]
     tried = 2 if len(config.calibrate.strengths) > 1 else 0
     return {
-        "scores": scored * 2 * config.discover.draws * len(config.discover.levels),
+        "scores": scored * 2 * config.discover.draws * len(levels),
+        "contrasts": compared * config.discover.draws * len(high_levels(levels)),
         "features": (PICTURES + scored) * len(config.discover.feature_levels),
         "training": round(section.steps * section.batch * (1 + BACKWARD + 1 / REGRET_EVERY)),
         "looking back": len(section.feedback) * sum(looks),
