@@ -105,6 +105,14 @@ def test_the_labels_estimator_does_read_them(world, relabelled, tmp_path):
     assert against[0] != against[1]
 
 
+def test_only_scored_images_are_compared_under_all_prompts(world, tmp_path):
+    run = world.open(
+        tmp_path / "run", "discover.images_per_prompt=20", "discover.contrast_images=30"
+    )
+    measured = measure.measure(run, measure.open_run_samples(run))
+    assert np.isin(measured.contrasts().rows, measured.scored).all()
+
+
 def test_the_weights_have_the_mix_that_is_wanted(world, tmp_path):
     settings = ["discover.estimator='labels'", "data.label_column='colour'"]
     run = world.open(tmp_path / "run", *settings, "discover.against_share=0.3")
