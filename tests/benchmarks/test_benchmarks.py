@@ -139,6 +139,9 @@ def test_the_whole_job_is_counted_from_the_settings():
     assert changed["looking back"] < usual["looking back"]  # one condition a step instead of two
     alone = job.passes_of(configuration.preset("faces", ["calibrate.strengths=[1.0]"]))
     assert alone["calibration"] == 0 < usual["calibration"]
+    excess = job.passes_of(configuration.preset("faces", ["discover.estimator='semantic'"]))
+    assert excess["contrasts"] == 0  # 300 of each of 4 prompts, under 4, 3 high levels, 2 draws
+    assert usual["contrasts"] == 300 * 4 * 4 * 3 * 2
 
 
 def test_two_processes_are_compared_over_as_many_images(monkeypatch):
