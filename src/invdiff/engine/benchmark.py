@@ -29,20 +29,20 @@ from invdiff.engine.suites import DOWNSTREAM, METHOD, OURS, ROWS, SUFFIX, SUITES
 from invdiff.engine.train import train
 from invdiff.errors import ConfigError
 
-IMAGES = "sample.images_per_prompt=400"
+SCALES = (1.0, 2.5, 5.0)
+DRAWN = ("sample.images_per_prompt=400", f"sample.guidance_scales={list(SCALES)}")
 CONTROLS = next(iter(SUITES))
 
 Work = TypeVar("Work")
 
 
 class Job(NamedTuple):
-    """One row and seed of a benchmark; ``changes`` are settings that its suite makes in all."""
+    """One row and seed of a benchmark."""
 
     root: str
     name: str
     row: str
     seed: int
-    changes: tuple[str, ...] = ()
 
 
 def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
@@ -117,7 +117,7 @@ def settings(
     name: str, row: str, seed: int, processes: int = 1, changes: Sequence[str] = ()
 ) -> Config:
     """The settings of one row and seed; rows run beside each other, so each trains alone."""
-    own = [f"seed={seed}", f"processes={processes}", "train.processes=1", IMAGES]
+    own = [f"seed={seed}", f"processes={processes}", "train.processes=1", *DRAWN]
     if row == SUFFIX:
         suffix = configuration.preset(name).baselines.prompt_suffix
         own.append(f"sample.prompt_suffix={json.dumps(suffix)}")
@@ -133,7 +133,7 @@ def folder_of(out: Path, row: str, seed: int) -> Path:
 def open_run(job: Job, processes: int = 1) -> RunFolder:
     """The run of one row and seed; made if it is not there."""
     folder = folder_of(Path(job.root), job.row, job.seed)
-    config = settings(job.name, job.row, job.seed, processes, job.changes)
+    config = settings(job.name, job.row, job.seed, processes)
     return RunFolder.open(folder, config)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from invdiff.core.intervals import wilson
 from invdiff.engine.averages import Line, at, ends, figures, lines, mean
-from invdiff.engine.method_suite.balanced import SCALES
+from invdiff.engine.benchmark import SCALES
 from invdiff.engine.method_suite.found import CHANCE, NAMES, Found
 from invdiff.engine.method_suite.likeness import pairs
 from invdiff.engine.suites import OURS

@@ -8,10 +8,11 @@ from typing import Any
 
 from invdiff.engine import markdown
 from invdiff.engine.averages import BASE
+from invdiff.engine.benchmark import SCALES
 from invdiff.engine.environment import environment
 from invdiff.engine.files import write_json, write_text
 from invdiff.engine.markdown import interval, listed, number, ranged, table
-from invdiff.engine.method_suite.balanced import ROWS, SCALES
+from invdiff.engine.method_suite.balanced import ROWS
 from invdiff.engine.method_suite.found import DEFAULT
 from invdiff.engine.method_suite.summaries import (
     Result,
