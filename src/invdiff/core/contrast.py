@@ -24,6 +24,7 @@ from invdiff.core.grouping import (
     refined_models,
     settled,
 )
+from invdiff.core.self_training import self_trained
 from invdiff.core.settle import GroupModel, settle
 from invdiff.core.verdict import Verdict, judge_prompts
 
@@ -76,9 +77,12 @@ def contrasted(
     if not found:
         return no_groups(features, prompt, NOTHING)
     found.sort(key=lambda one: -one[1])
-    alike = apply(found[0][2], features, prompt)[known.rows]  # the same group under every prompt
+    models = found[0][2]
+    if found[0][0] == FITTED:
+        models = _trained(known, models, features, prompt)
+    alike = apply(models, features, prompt)[known.rows]  # the same group under every prompt
     lean = known.towards(alike, prompt[known.rows])
-    models = orient(found[0][2], features[scored], score, names)
+    models = orient(models, features[scored], score, names)
     against = apply(models, features, prompt)
     verdicts = judge_prompts(
         against,
@@ -115,6 +119,24 @@ def _carried_all(
     q = fit(space, own, prompt[rows])(space, prompt[rows])
     leading = Projection(projection.mean, projection.axes[:, :LEADING])
     yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
+
+
+def _trained(
+    known: Contrasts,
+    models: GroupModels,
+    features: Float[np.ndarray, "sample feature"],
+    prompt: np.ndarray,
+) -> GroupModels:
+    """The line, taught by all images what its groups look like; as it was if that leads astray.
+
+    It was found in the images compared alone. A mixture has settled in all of them already.
+    """
+    projection, everyone = Projection.fit(features), np.arange(len(prompt))
+    components = projection(features)
+    member = self_trained(components, apply(models, features, prompt) > 0.5) * 1.0
+    taught = linear_models(member, components, projection, everyone, prompt)
+    now = apply(taught, features, prompt)[known.rows]
+    return taught if known.in_line(now, prompt[known.rows]) >= LEAST_IN_LINE else models
 
 
 def no_groups(
