@@ -121,8 +121,8 @@ def _distances(
 def explicit_kept(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
     """Of the first pictures that show the class their prompt names, how many second ones do too."""
     rows = _pairs(before, after, protocol)
-    columns = [[row[at] for row in rows] for at in range(3)]
-    return _each_and_all(protocol, lambda some: named.keeping(*columns, some))
+    prompts, first, second = ([row[at] for row in rows] for at in range(3))
+    return _each_and_all(protocol, lambda some: named.keeping(prompts, first, second, some))
 
 
 def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
