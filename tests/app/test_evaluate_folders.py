@@ -187,6 +187,8 @@ def test_prompts_that_name_a_class_are_held_to_it(tmp_path):
     )  # fmt: skip
     explicit = figure(found, "explicit_fidelity", "a", attribute="gender")
     assert (explicit["value"], explicit["images"]) == (1, 20)
+    kept = figure(found, "explicit_kept", "b", attribute="gender")
+    assert (kept["value"], kept["count"], kept["images"]) == (1, 20, 20)
     assert figure(found, "bias", "a", attribute="gender")["images"] == 20
     assert figure(found, "bias", "a", attribute="age")["images"] == 40
     crossed = figure(found, "bias", "a", attribute="gender x age")

@@ -1,10 +1,12 @@
 """The parts of the report: numbers in words, findings, grids of pictures, drawings."""
 
 import base64
+import copy
 import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,3 +329,26 @@ def test_a_dumbbell_leaves_out_what_is_not_defined() -> None:
     assert ">0.40<" in drawing
     assert "var(--guided)" not in drawing
     assert "nan" not in drawing.lower()
+
+
+def test_prompts_that_name_the_attribute_are_told_with_counts(known: Inputs) -> None:
+    def figure(count: int, images: int) -> dict[str, Any]:
+        share = {"value": count / images, "low": 0.91, "high": 0.998}
+        return share | {"count": count, "images": images}
+
+    def of(count: int, images: int) -> dict[str, Any]:
+        each = {"a woman": {"class": "female"} | figure(count, images)}
+        return figure(count, images) | {"prompts": each}
+
+    figures = copy.deepcopy(dict(known.metrics or {}))
+    for scale in known.scales:
+        figures["arms"]["base"][scale]["explicit"] = of(198, 200)
+        figures["arms"]["guided"][scale]["explicit"] = of(197, 200)
+        figures["paired"].setdefault(scale, {})["explicit_kept"] = of(195, 198)
+    told = replace(known, metrics=figures)
+    text = {one.lead: one.text for one in summary.findings(told)}["Prompts that name the attribute"]
+    assert "98.5% (95% interval 91.0 to 99.8%), 195 of 198, at guidance scale 1" in text
+    table = next(t for t in measured.tables(told) if t.title == "Prompts that name the attribute")
+    assert [row[0].text for row in table.rows] == ["a woman", "all of them"]
+    assert table.rows[0][-1].detail == "91.0 to 99.8%; 195 of 198"
+    assert not any(t.title == table.title for t in measured.tables(known))

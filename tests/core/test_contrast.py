@@ -154,6 +154,40 @@ def test_groups_that_only_one_prompt_has_or_all_alike_are_not_in_line():
     assert in_line([0.25, 0.25, 0.3], [0.1, 0.1, -0.2]) == 0
 
 
+def test_prompts_of_one_group_are_in_line_if_their_shift_is_beyond_the_others():
+    shares = np.array([0.1, 0.3, 0.5, 0.8, 0.0, 0.0, 1.0, 1.0])
+    odds = np.log(shares[:4] / (1 - shares[:4]))
+    assert in_line(shares, -0.2 * np.append(odds, [-9, -5, 5, 9])) == pytest.approx(1)
+    assert in_line(shares, -0.2 * np.append(odds, [9, 5, -5, -9])) == 0
+    assert in_line(shares, -0.2 * np.append(odds, [0, 0, 0, 0])) == 0
+    two = [0.1, 0.9, 0.0, 0.0, 1.0, 1.0]  # two prompts are always in line with each other
+    assert in_line(two, -0.2 * np.array([-2.2, 2.2, -9, -5, 5, 9])) == 0
+
+
+@pytest.fixture(scope="module")
+def with_explicit():
+    """Two of the prompts once more, with the attribute named: one value of it only."""
+    known = SHARES | {"few, named": 0.0, "most, named": 1.0, "many, named": 1.0}
+    some = plant({name: np.clip(share, 1e-3, 1 - 1e-3) for name, share in known.items()}, count=200)
+    shares = {name: np.clip(share, 0.02, 0.98) for name, share in known.items()}
+    return some, search(some, contrast(some, shares))
+
+
+def test_a_prompt_that_names_the_attribute_is_left_alone(with_explicit):
+    _, found = with_explicit
+    for name in ("few, named", "most, named", "many, named"):
+        assert not found.verdicts[name].found
+        assert "nothing to balance" in found.verdicts[name].note
+
+
+def test_beside_prompts_that_name_it_the_others_are_balanced_as_before(with_explicit):
+    planted, found = with_explicit
+    for name in ("few", "many", "most"):
+        assert found.verdicts[name].found
+        inside = planted.prompt == name
+        assert ((found.against[inside] > 0.5) == planted.unusual(name)).mean() > 0.97
+
+
 def test_one_level_out_of_line_is_enough_to_refuse(planted):
     known = contrast(planted, SHARES, effect=2.0)
     q = planted.attribute * 1.0

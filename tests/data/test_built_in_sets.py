@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data import tiny_share
-from invdiff.data.sets import builtin, digits, more_faces, photographs, scenes
+from invdiff.core.named import named_class
+from invdiff.data.sets import builtin, digits, more_faces, named_faces, photographs, scenes
 from invdiff.data.sets.stored import Drawn, StoredSet, open_set, write_split
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError, MissingExtra
@@ -147,6 +148,30 @@ def test_faces_in_other_mixes(mix: more_faces.Mix, attribute: str, counts: list[
         assert all(one["male"] == counts[1] for one in found.values())
 
 
+def test_a_part_of_the_faces_has_a_caption_that_names_the_gender() -> None:
+    drawn = named_faces.draw()
+    train, plain = drawn["train"], open_set("faces")
+    assert np.array_equal(train.pictures, plain.pictures("train"))
+    found = shares(train, "gender")
+    assert len(found) == 12
+    assert found["a person wearing a hat"] == {"male": 1260, "female": 140}  # 90 : 10 as before
+    assert found["a man wearing a hat"] == {"male": 540}
+    assert found["a woman wearing a hat"] == {"female": 60}
+    assert found["a woman"] == {"female": 120}
+    assert set(drawn["balanced"].prompts) == set(plain.prompts("balanced"))
+    for caption, before in zip(train.prompts, plain.prompts("train"), strict=True):
+        told = named_class(caption, ["female", "male"])
+        assert (told is None) == (caption == before)
+
+
+def test_which_faces_have_it_is_drawn_by_the_seed() -> None:
+    prompts, genders = ["a person"] * 100, ["male"] * 50 + ["female"] * 50
+    first = named_faces.explicit(prompts, genders, share=0.3, seed=1)
+    assert first == named_faces.explicit(prompts, genders, share=0.3, seed=1)
+    assert first != named_faces.explicit(prompts, genders, share=0.3, seed=2)
+    assert (first.count("a man"), first.count("a woman")) == (15, 15)
+
+
 def test_further_faces_are_in_no_split_of_the_embedded_ones() -> None:
     faces, more = open_set("faces"), StoredSet(builtin.require("faces") / "more")
     known = {one.tobytes() for split in ("train", "balanced") for one in faces.pictures(split)}
@@ -175,6 +200,8 @@ def test_the_table_says_what_is_drawn() -> None:
         "digits": (len(digits.WORDS), len(digits.WORDS) * digits.COUNTS["train"]),
     }
     known = {name: builtin.SETS[name] for name in builtin.to_build()}
+    named = known.pop("faces-named")  # its prompts have unlike numbers of pictures
+    assert (named.prompts, named.pictures) == (12, round(8000 / 12))
     assert sizes == {name: (one.prompts, one.prompts * one.pictures) for name, one in known.items()}
 
 

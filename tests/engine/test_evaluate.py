@@ -198,17 +198,53 @@ def test_groups_of_own_data_are_compared_with_the_column_that_was_named(tmp_path
 
 
 def test_prompts_that_the_data_has_not_are_left_out_of_bias(tmp_path):
-    man = "a man without a hat"
-    run = small_run(tmp_path / "run", male={("base", 1.0): {PLAIN: 0.5, man: 1.0}}, per_prompt=8)
+    other = "a person without a hat"
+    male = {("base", 1.0): {PLAIN: 0.5, other: 1.0}}
+    run = small_run(tmp_path / "run", male=male, per_prompt=8)
     write_groups(run, faces.samples(), np.zeros(8000))
     evaluate(run)
     found = read_json(run.path / "metrics.json")
     arm = found["arms"]["base"]["1.0"]
-    assert arm["shares"][man]["male"]["count"] >= 7
+    assert arm["shares"][other]["male"]["count"] >= 7
     assert arm["bias"]["images"] == 8
     assert arm["bias"]["value"] <= 0.25
     assert arm["fidelity"]["images"] == 8
-    assert any(man in note for note in found["not_measured"])
+    assert any(other in note for note in found["not_measured"])
+
+
+def test_prompts_that_name_a_class_are_held_to_it_and_left_out_of_bias(tmp_path):
+    """The guided arm turns a quarter of the women that a prompt asks for into men."""
+    explicit = "a woman"
+    male = {
+        ("base", 1.0): {PLAIN: 0.75, explicit: 0.0},
+        ("guided", 1.0): {PLAIN: 0.5, explicit: 0.25},
+    }
+    run = small_run(tmp_path / "run", male=male)
+    samples = faces.samples()
+    write_groups(run, samples, np.full(len(samples), 0.3))
+    evaluate(run)
+    found = read_json(run.path / "metrics.json")
+    before, after = (found["arms"][arm]["1.0"] for arm in ("base", "guided"))
+    assert before["bias"]["prompts"] == 1
+    assert before["bias"]["images"] == 20
+    assert found["paired"]["1.0"]["bias_reduction"]["pairs"] == 20
+    shown, still = before["explicit"], after["explicit"]
+    assert shown["prompts"][explicit]["class"] == "female"
+    assert shown["images"] == 20
+    assert shown["count"] >= 19  # the classifier errs on 1 %
+    assert still["value"] == pytest.approx(0.75, abs=0.06)
+    assert still["low"] < still["value"] < still["high"]
+    kept = found["paired"]["1.0"]["explicit_kept"]
+    assert kept["images"] == shown["count"]
+    assert kept["count"] == pytest.approx(15, abs=1)
+    assert kept["prompts"][explicit]["count"] == kept["count"]
+
+
+def test_where_every_prompt_names_a_class_bias_says_so():
+    free, named, notes = evaluation.free_prompts(["a man", "a woman"], ["female", "male"])
+    assert free == ("a man", "a woman")
+    assert len(named) == 2
+    assert "every prompt names a class" in notes[0]
 
 
 def test_missing_damaged_and_foreign_pictures(tmp_path):

@@ -20,7 +20,8 @@ Losses = Float[np.ndarray, "scored condition level"]
 Space = Float[np.ndarray, "scored contrast"]
 
 LEAST_TIE = 0.05
-MOSTLY = 0.75  # share of the prompts that must have both groups
+MOSTLY = 0.75  # share of the prompts that must have both groups, or one alone as it should be
+FEWEST = 3  # prompts that must have both groups, where there are as many: two are always in line
 MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
 
 
@@ -53,21 +54,29 @@ class Contrasts:
         """How far the shift between the groups is the one that their shares imply, -1 to 1.
 
         The least cosine over the levels, of the prompts in which both groups are; 0 where fewer
-        than two are, or where their shares are alike (:data:`LEAST_TIE`).
+        than two are, where their shares are alike (:data:`LEAST_TIE`), or where too few of the
+        others fit (:data:`MOSTLY`): the log-odds of a prompt that has one group alone, as one that
+        names an attribute, have no end, so the shift under it must lie beyond that of all that have
+        both.
         """
         known = [k for k, name in enumerate(self.names) if (prompt == name).any()]
-        both = np.isin(np.array(self.names)[known], mixed_prompts(q, prompt))
-        mixed = np.array(known)[both]
-        names = [self.names[k] for k in mixed]
-        inside = np.isin(prompt, names)
-        if len(mixed) < max(2, MOSTLY * len(known)) or tie(q[inside], prompt[inside]) < LEAST_TIE:
+        share = np.array([q[prompt == self.names[k]].mean() for k in known])
+        mixed = (share >= MIXED) & (share <= 1 - MIXED)
+        inside = np.isin(
+            prompt, [self.names[k] for k, both in zip(known, mixed, strict=True) if both]
+        )
+        most = MOSTLY * len(known)
+        if mixed.sum() < max(2, min(FEWEST, most)) or tie(q[inside], prompt[inside]) < LEAST_TIE:
             return 0.0
-        odds = logit(np.array([q[prompt == name].mean() for name in names]))
-        odds -= odds.mean()
         apart = centre(q[:, None], prompt)[:, 0]
-        relative = self._relative()[:, mixed]
-        shift = np.einsum("n,ncl->cl", apart, relative)
-        shift -= shift.mean(0)
+        shift = np.einsum("n,ncl->cl", apart, self._relative()[:, known])
+        beyond = (shift < shift[mixed].min(0)).all(1) & (share > 1 - MIXED)
+        beyond |= (shift > shift[mixed].max(0)).all(1) & (share < MIXED)
+        if mixed.sum() + beyond.sum() < most:
+            return 0.0
+        odds, shift = logit(share[mixed]), shift[mixed]
+        odds -= odds.mean()
+        shift = shift - shift.mean(0)
         length = np.linalg.norm(odds) * np.linalg.norm(shift, axis=0) + 1e-30
         return float((-(odds @ shift) / length).min())
 

@@ -5,12 +5,13 @@ cannot be measured is left out and said in ``not_measured``. Labels of the data,
 opened last and change nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from invdiff.core.named import named_prompts
 from invdiff.data.samples import Pictures, Samples
 from invdiff.data.sets.stored import open_set
 from invdiff.engine import figures, order
@@ -121,22 +122,25 @@ def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]
         for arm, scale, rows in arms_of(samples)
     }
     classes = sorted(set(labels.tolist()) - {ABSTAINED})
+    sampled = sorted(set(samples["prompt"].tolist()))
+    prompts, explicit, notes = free_prompts(sampled, classes)
     protocol = Protocol(
         attribute=column,
-        prompts=tuple(sorted(set(samples["prompt"].tolist()))),
+        prompts=prompts,
         claims={column: {"classes": classes}},
         references={},
         resamples=run.config.evaluate.resamples,
         neighbours=run.config.evaluate.neighbours,
         seed=order.derive(run.config.seed, "evaluate"),
         abstains=ABSTAINED in labels,
+        named=explicit,
     )
     name = f"labels in column {column}"
     return {
         "protocol": common_facts(run, samples) | {"name": name, "attribute": column},
         "classifier": {"name": name, "trained_on": None, "attributes": dict(protocol.claims)},
         "warnings": [],
-    } | measured_arms(seen, protocol, [])
+    } | measured_arms(seen, protocol, notes)
 
 
 def measured_arms(
@@ -151,6 +155,9 @@ def measured_arms(
         if arm == "guided" and ("base", scale) in seen:
             change = figures.bias_reduction(seen["base", scale], pictures, protocol)
             paired[str(scale)] = {"bias_reduction": change}
+            if protocol.named:
+                kept = figures.explicit_kept(seen["base", scale], pictures, protocol)
+                paired[str(scale)]["explicit_kept"] = kept
     return {"arms": arms, "paired": paired, "not_measured": notes}
 
 
@@ -171,22 +178,40 @@ def protocol_of(
     config: Config, samples: Columns, data: Samples, chosen: Chosen
 ) -> tuple[Protocol, list[str]]:
     """What is measured against what, and a sentence on each prompt that has no part in it."""
-    prompts = data.prompts()
+    in_data = data.prompts()
     sampled = sorted(set(samples["prompt"].tolist()))
-    known = tuple(prompt for prompt in sampled if prompt in prompts)
-    others = [prompt for prompt in sampled if prompt not in prompts]
-    notes = [f"Bias leaves out prompts that are not in the data: {', '.join(others)}."]
+    claims = claims_of(config, data, chosen, REFERENCE)
+    free, explicit, notes = free_prompts(sampled, claims[chosen.attribute]["classes"])
+    known = tuple(prompt for prompt in free if prompt in in_data)
+    others = [prompt for prompt in free if prompt not in in_data]
+    if known and others:
+        notes.append(f"Bias leaves out prompts that are not in the data: {', '.join(others)}.")
     protocol = Protocol(
         attribute=chosen.attribute,
-        prompts=known or tuple(sampled),
-        claims=claims_of(config, data, chosen, REFERENCE),
+        prompts=known or free,
+        claims=claims,
         references=real_pictures(config, data, chosen.classifier),
         resamples=config.evaluate.resamples,
         neighbours=config.evaluate.neighbours,
         seed=order.derive(config.seed, "evaluate"),
         abstains=config.evaluate.abstain_below > 0,
+        named=explicit,
     )
-    return protocol, notes if known and others else []
+    return protocol, notes
+
+
+def free_prompts(
+    sampled: Sequence[str], classes: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str], list[str]]:
+    """The prompts that Bias is about, those that name a class with that class, and notes.
+
+    Where every prompt names one, Bias is about these, which is said.
+    """
+    explicit = named_prompts(sampled, classes)
+    free = tuple(prompt for prompt in sampled if prompt not in explicit)
+    if explicit and not free:
+        return tuple(sampled), explicit, ["Bias: every prompt names a class, which it is to keep."]
+    return free, explicit, []
 
 
 def real_pictures(

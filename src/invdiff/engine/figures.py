@@ -1,13 +1,13 @@
 """The figures of one arm at one guidance scale, in the form in which ``metrics.json`` has them."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.core import fidelity, intervals, misread, parity
+from invdiff.core import fidelity, intervals, misread, named, parity
 from invdiff.engine.labelling.measured import ABSTAINED
 from invdiff.errors import InvDiffError
 
@@ -36,7 +36,8 @@ class Seen:
 class Protocol:
     """What is the same for all arms.
 
-    ``attribute`` is the one whose parity is measured, over ``prompts``; ``claims`` are the
+    ``attribute`` is the one whose parity is measured, over ``prompts``; ``named`` are the prompts
+    that name a class of it, with that class: they are to keep it. ``claims`` are the
     classifier's classes and, where they were measured, accuracy and confusion by attribute;
     ``references`` the features of real pictures by name, the first being the one for precision,
     recall and coverage. ``abstains`` tells whether a picture can be in no class.
@@ -50,6 +51,7 @@ class Protocol:
     neighbours: int
     seed: int
     abstains: bool = False
+    named: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -86,6 +88,10 @@ def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
         unclear = every[:, -1]
         by_prompt = dict(zip(sampled, unclear.tolist(), strict=True))
         found["abstained"] = {"count": int(unclear.sum()), "prompts": by_prompt}
+    if protocol.named:
+        found["explicit"] = _each_and_all(
+            protocol, lambda some: named.showing(seen.prompt.tolist(), klass, some)
+        )
     return found | _distances(seen.features, protocol, notes), notes
 
 
@@ -112,26 +118,55 @@ def _distances(
     return found
 
 
+def explicit_kept(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
+    """Of the first pictures that show the class their prompt names, how many second ones do too."""
+    rows = _pairs(before, after, protocol)
+    prompts, first, second = ([row[at] for row in rows] for at in range(3))
+    return _each_and_all(protocol, lambda some: named.keeping(prompts, first, second, some))
+
+
 def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
     """Bias before less after, over the pairs of pictures with one prompt and seed."""
-    classes = {
-        (prompt, seed): klass
-        for prompt, seed, klass in zip(
-            before.prompt, before.seed, before.estimated[protocol.attribute], strict=True
-        )
-    }
-    rows = zip(after.prompt, after.seed, after.estimated[protocol.attribute], strict=True)
     pairs = [
-        (prompt, classes[prompt, seed], klass)
-        for prompt, seed, klass in rows
-        if (prompt, seed) in classes
-        and prompt in protocol.prompts
-        and ABSTAINED not in (classes[prompt, seed], klass)
+        row
+        for row in _pairs(before, after, protocol)
+        if row[0] in protocol.prompts and ABSTAINED not in row[1:]
     ]
     prompt_of, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
     joint = parity.joint_table(prompt_of, first, second, protocol.prompts, protocol.classes)
     reduction = intervals.bias_reduction(joint, protocol.resamples, protocol.seed, CONFIDENCE)
     return asdict(reduction) | {"pairs": len(pairs)}
+
+
+def _pairs(before: Seen, after: Seen, protocol: Protocol) -> list[tuple[str, str, str]]:
+    """Prompt and estimated classes of the pictures with one prompt and seed."""
+    first, second = (seen.estimated[protocol.attribute].tolist() for seen in (before, after))
+    keys = zip(before.prompt.tolist(), before.seed.tolist(), strict=True)
+    known = dict(zip(keys, first, strict=True))
+    rows = zip(after.prompt.tolist(), after.seed.tolist(), second, strict=True)
+    return [
+        (prompt, known[prompt, seed], klass)
+        for prompt, seed, klass in rows
+        if (prompt, seed) in known
+    ]
+
+
+def _each_and_all(
+    protocol: Protocol, figure: Callable[[Mapping[str, str]], tuple[int, int]]
+) -> dict[str, Any]:
+    """A count and its total over all prompts that name a class, and for each by itself."""
+    each = {
+        prompt: {"class": name} | _share_of(*figure({prompt: name}))
+        for prompt, name in protocol.named.items()
+    }
+    return _share_of(*figure(protocol.named)) | {"prompts": each}
+
+
+def _share_of(count: int, total: int) -> dict[str, Any]:
+    """A share with its Wilson interval; NaN where there is nothing."""
+    low, high = intervals.wilson(np.array([count]), np.array([total]), CONFIDENCE)
+    value = count / total if total else np.nan
+    return {"value": value, "low": low[0], "high": high[0], "count": count, "images": total}
 
 
 @dataclass(frozen=True)
@@ -225,11 +260,8 @@ def _prompt_fidelity(seen: Seen, protocol: Protocol, notes: list[str]) -> dict[s
     if not known.any():
         notes.append("Fidelity was not measured: the classifier knows none of the prompts.")
         return None
-    right = np.array([np.sum((seen.estimated["prompt"] == seen.prompt)[known])])
-    total = np.array([known.sum()])
-    low, high = intervals.wilson(right, total, CONFIDENCE)
-    ends = {"value": right[0] / total[0], "low": low[0], "high": high[0]}
-    return ends | {"count": right[0], "images": total[0]}
+    right = int(np.sum((seen.estimated["prompt"] == seen.prompt)[known]))
+    return _share_of(right, int(known.sum()))
 
 
 def _frechet(

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         metavar="NAME",
-        help="scenes, digits, faces-balanced, faces-marginal or faces-race",
+        help="scenes, digits, faces-balanced, faces-marginal, faces-named or faces-race",
     )
     parser.add_argument(
         "--from",

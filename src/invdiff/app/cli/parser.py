@@ -34,8 +34,8 @@ OVERRIDES = (
 )
 RESUME = "The same command goes on where an interrupted one stopped."
 PRESETS = (
-    "celeba, digits, faces, faces-balanced, faces-marginal, faces-quick, faces-race, fairface, "
-    "flux, scenes, sd15, sdxl, waterbirds"
+    "celeba, digits, faces, faces-balanced, faces-marginal, faces-named, faces-quick, faces-race, "
+    "fairface, flux, scenes, sd15, sdxl, waterbirds"
 )
 DATA_ACTIONS = {
     "check": data_check,

@@ -21,6 +21,7 @@ EACH = {
     "clip_t": "CLIP-T",
     "prompt_fidelity": "Prompt fidelity",
     "explicit_fidelity": "Fidelity where the prompt names the class",
+    "explicit_kept": "Kept where the prompt names the class and the first set shows it",
 }
 BESIDE = {
     "normalised": "normalised",
@@ -29,7 +30,7 @@ BESIDE = {
     "parity_value": "at parity",
 }
 SCALE = {"kid": 1000.0}
-SHARES = ("share", "prompt_fidelity", "explicit_fidelity")
+SHARES = ("share", "prompt_fidelity", "explicit_fidelity", "explicit_kept")
 
 
 @dataclass(frozen=True)

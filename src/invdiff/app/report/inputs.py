@@ -69,6 +69,11 @@ class Inputs:
         entry = (((self.metrics or {}).get("arms") or {}).get(arm) or {}).get(scale)
         return entry or None
 
+    def kept(self, scale: str) -> Mapping[str, Any]:
+        """Where the prompt names a class that the base shows: whether the guided picture does."""
+        paired = ((self.metrics or {}).get("paired") or {}).get(scale) or {}
+        return paired.get("explicit_kept") or {}
+
     @property
     def has_shares(self) -> bool:
         """Whether an attribute classifier looked at the images."""

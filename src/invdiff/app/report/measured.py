@@ -72,6 +72,8 @@ def tables(inputs: Inputs) -> Iterator[Table]:
     if inputs.has_shares:
         yield _bias_table(inputs)
         yield _share_table(inputs)
+        if _measured(inputs, "explicit"):
+            yield _explicit_table(inputs)
     elif gap := estimated_gap(inputs):
         yield _gap_table(inputs, gap)
     if any(_measured(inputs, key) for key in ("fidelity", "frechet", *MANIFOLDS)):
@@ -142,6 +144,38 @@ def _share_cell(entry: Mapping[str, Any], name: str) -> Cell:
     counted = f"{count(entry[name].get('count'))} of {count(total)}"
     interval = span(share, 0, as_percent=True)
     return Cell(percent(share.value), f"{interval}; {counted}" if interval else counted)
+
+
+def _explicit_table(inputs: Inputs) -> Table:
+    columns = [(scale, arm) for scale in inputs.scales for arm in ARMS if inputs.arm(arm, scale)]
+    scales = [scale for scale in inputs.scales if inputs.kept(scale)]
+    figures = [(inputs.arm(arm, scale) or {})["explicit"] for scale, arm in columns]
+    figures += [inputs.kept(scale) for scale in scales]
+    rows = [
+        (Cell(prompt, entry["class"]), *(_counted(figure["prompts"][prompt]) for figure in figures))
+        for prompt, entry in figures[0]["prompts"].items()
+    ]
+    rows.append((Cell("all of them"), *map(_counted, figures)))
+    head = (
+        "Prompt",
+        *(f"Scale {scale_name(scale)}, {arm}" for scale, arm in columns),
+        *(f"Scale {scale_name(scale)}, kept" for scale in scales),
+    )
+    note = (
+        "Share of the images classified as what their prompt names, with "
+        f"{percent(inputs.confidence)} interval and count. Kept: of the seeds with which the base "
+        "model shows it, the share with which the guided model does too. Bias leaves these prompts "
+        "out."
+    )
+    return Table("Prompts that name the attribute", head, tuple(rows), note)
+
+
+def _counted(entry: Mapping[str, Any]) -> Cell:
+    share = Estimate.of(entry)
+    if share.value is None:
+        return BLANK
+    counted = f"{count(entry['count'])} of {count(entry['images'])}"
+    return Cell(percent(share.value, 1), f"{span(share, 1, as_percent=True)}; {counted}")
 
 
 def _gap_table(inputs: Inputs, gap: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Table:

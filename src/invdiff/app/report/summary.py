@@ -133,6 +133,13 @@ def _quality(inputs: Inputs) -> list[Finding]:
     if fidelity:
         text = f"Share of images that show what the prompt asks for: {'; '.join(fidelity)}."
         found.append(Finding("Prompt fidelity", text))
+    kept = [_kept(inputs, scale) for scale in inputs.scales if inputs.kept(scale)]
+    if kept:
+        text = (
+            "Where the prompt names the class and the base model shows it, the guided model keeps "
+            f"it with the same seed: {'; '.join(kept)}."
+        )
+        found.append(Finding("Prompts that name the attribute", text))
     distance = [
         f"from {number(before, 1)} to {number(after, 1)} at guidance scale {scale_name(scale)}"
         for scale in inputs.scales
@@ -152,6 +159,13 @@ def _fidelity(inputs: Inputs, scale: str) -> str:
         for entry in entries
     )
     return f"at guidance scale {scale_name(scale)}, {before} before and {after} after"
+
+
+def _kept(inputs: Inputs, scale: str) -> str:
+    entry = inputs.kept(scale)
+    share = with_interval(Estimate.of(entry), inputs.confidence, 1, as_percent=True)
+    counted = f"{count(entry['count'])} of {count(entry['images'])}"
+    return f"{share}, {counted}, at guidance scale {scale_name(scale)}"
 
 
 def balanced_distance(inputs: Inputs, scale: str) -> tuple[float | None, ...]:

@@ -18,7 +18,7 @@ HOME = "INVDIFF_SETS"
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """Number of prompts, training pictures of each, and the attribute whose parity is measured."""
+    """Number of prompts, training pictures of each (the mean), the attribute to be measured."""
 
     prompts: int
     pictures: int
@@ -30,6 +30,7 @@ SETS: Mapping[str, BuiltIn] = {
     "faces": BuiltIn(4, 2000, "gender", embedded=True),
     "faces-balanced": BuiltIn(4, 1400, "gender"),
     "faces-marginal": BuiltIn(4, 1400, "gender"),
+    "faces-named": BuiltIn(12, 667, "gender"),
     "faces-race": BuiltIn(4, 1400, "race"),
     "scenes": BuiltIn(4, 2000, "background"),
     "digits": BuiltIn(10, 800, "background"),

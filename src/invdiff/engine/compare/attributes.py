@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core import intervals, misread, parity
-from invdiff.core.named import named_class
+from invdiff.core.named import keeping, named_prompts, showing
 from invdiff.engine.compare.pairs import PAIRED, Sides
 from invdiff.engine.compare.record import Drawing, Figure, of_interval
 from invdiff.errors import InvDiffError
@@ -51,8 +51,8 @@ def measured(
     Prompts that name a class of the attribute are left out of Bias: they must keep it.
     """
     every = sorted({*sides.first, *sides.second})
-    named = {prompt: named_class(prompt, attribute.classes) for prompt in every}
-    free = [prompt for prompt in every if named[prompt] is None]
+    named = named_prompts(every, attribute.classes)
+    free = [prompt for prompt in every if prompt not in named]
     prompts = {"a": sides.first, "b": sides.second}
     tables = {
         of: parity.table(prompts[of], attribute.labels[of], every, attribute.classes)
@@ -66,8 +66,8 @@ def measured(
     if rows:
         before, after = (counts[rows] for counts in tables.values())
         yield _reduction(attribute, sides, before, after, free, drawing)
-    if named_ones := [prompt for prompt in every if named[prompt] is not None]:
-        yield from _explicit(attribute, tables, named_ones, named, every)
+    if named:
+        yield from _explicit(attribute, sides, named)
 
 
 def crossed(attributes: Sequence[Attribute]) -> Attribute:
@@ -231,16 +231,16 @@ def _reduction(
     )  # fmt: skip
 
 
-def _explicit(
-    attribute: Attribute,
-    tables: Mapping[str, Counts],
-    prompts: Sequence[str],
-    named: Mapping[str, str | None],
-    every: Sequence[str],
-) -> Iterator[Figure]:
-    """Of the pictures whose prompt names a class, the share that is estimated to show it."""
-    for of, counts in tables.items():
-        rows = [every.index(prompt) for prompt in prompts]
-        columns = [attribute.classes.index(str(named[prompt])) for prompt in prompts]
-        right, total = int(counts[rows, columns].sum()), int(counts[rows].sum())
-        yield _share("explicit_fidelity", of, right, total, {"attribute": attribute.name})
+def _explicit(attribute: Attribute, sides: Sides, named: Mapping[str, str]) -> Iterator[Figure]:
+    """Of the pictures whose prompt names a class, the share that is estimated to show it.
+
+    Of pairs by seed also the share of the first ones that show it of which the second does too.
+    """
+    where = {"attribute": attribute.name}
+    for of, prompts in (("a", sides.first), ("b", sides.second)):
+        right, total = showing(prompts, attribute.labels[of], named)
+        yield _share("explicit_fidelity", of, right, total, where)
+    if sides.order is not None:
+        second = np.array(attribute.labels["b"])[sides.order].tolist()
+        kept, shown = keeping(sides.first, attribute.labels["a"], second, named)
+        yield _share("explicit_kept", "b", kept, shown, where)

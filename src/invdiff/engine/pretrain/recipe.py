@@ -53,6 +53,7 @@ RECIPES: Mapping[str, Recipe] = {
     "faces": Recipe(),
     "faces-balanced": VARIANT,
     "faces-marginal": VARIANT,
+    "faces-named": VARIANT,
     "faces-race": VARIANT,
     "scenes": Recipe(start="faces", autoencoder_steps=500, denoiser_steps=3000),
     "digits": Recipe(start="faces", autoencoder_steps=300, denoiser_steps=2500),

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from invdiff.data.sets import builtin, digits, more_faces, scenes
+from invdiff.data.sets import builtin, digits, more_faces, named_faces, scenes
 from invdiff.data.sets.stored import SPLITS, Drawn, Split, StoredSet, write_split
 from invdiff.engine.files import new_folder
 from invdiff.engine.lock import locked
@@ -26,6 +26,7 @@ Draw = Callable[[Path | None], Mapping[Split, Drawn]]
 DRAWS: Mapping[str, Draw] = {
     "faces-balanced": lambda _: more_faces.draw(more_faces.BALANCED),
     "faces-marginal": lambda _: more_faces.draw(more_faces.MARGINAL),
+    "faces-named": lambda _: named_faces.draw(),
     "faces-race": lambda _: more_faces.draw(more_faces.RACE),
     "scenes": scenes.draw,
     "digits": lambda _: digits.draw(),
