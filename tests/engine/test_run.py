@@ -201,7 +201,15 @@ def test_every_file_that_a_stage_touches_belongs_to_a_stage():
     sources = Path(stages.__file__).parent
     names = {
         name
-        for stage in ("discover", "measure", "train", "calibrate", "sample", "evaluate")
+        for stage in (
+            "discover",
+            "measure",
+            "train",
+            "calibrate",
+            "sample",
+            "evaluate",
+            "strength_curve",
+        )
         for name in re.findall(r'run\.path / "([^"]+)"', (sources / f"{stage}.py").read_text())
     }
     rooms = "".join(path.read_text() for path in sorted((sources / "training").glob("*.py")))
