@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from invdiff.core import intervals, parity
+from invdiff.data.samples import Pictures
 from invdiff.engine.calibrate import drawn_at, estimate_gap, found_prompts
 from invdiff.engine.figures import CONFIDENCE, Protocol
 from invdiff.engine.files import read_json, write_json
@@ -22,6 +24,7 @@ from invdiff.engine.labelling.measured import ABSTAINED, decide
 from invdiff.engine.passing import processes_of
 from invdiff.engine.processes import run_shards
 from invdiff.engine.run import RunFolder
+from invdiff.model.classifying import Classifier
 
 NOTHING = "The curve over the strength was not drawn: no groups were found to balance."
 Counts = dict[str, dict[str, int]]
@@ -61,8 +64,7 @@ def seen_at(
     seen: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
     spread = partial(run_shards, processes=processes_of(run))
     for (name, *_), pictures in spread(work, shards, title=f"drawing, strength {strength:g}"):
-        features = features_of(classifier, lambda part, p=pictures: p[part], len(pictures), name)
-        values = classifier.classify(features)[protocol.attribute]
+        values = classifier.classify(_features(classifier, pictures, name))[protocol.attribute]
         seen[name].append(decide(values, protocol.classes, threshold))
     return {
         name: {
@@ -71,6 +73,13 @@ def seen_at(
         }
         for name, found in seen.items()
     }
+
+
+def _features(classifier: Classifier, pictures: Pictures, title: str) -> NDArray[np.float32]:
+    def take(part: slice) -> Pictures:
+        return pictures[part]
+
+    return features_of(classifier, take, len(pictures), title)
 
 
 def point(

@@ -173,10 +173,12 @@ def two_gaps(points: Sequence[Mapping[str, Any]], alt: str) -> Markup:
         axes.grid(axis="y")
         for kind, key, label, colour, marker in kinds:
             gaps = [Estimate.of(point[kind], key) for point in points]
-            low, high = ([getattr(gap, end) for gap in gaps] for end in ("low", "high"))
+            value, low, high = (
+                np.array([getattr(gap, end) for gap in gaps], float)  # None becomes NaN
+                for end in ("value", "low", "high")
+            )
             axes.fill_between(strengths, low, high, color=colour, alpha=0.18, linewidth=0)
-            values = [gap.value for gap in gaps]
-            axes.plot(strengths, values, color=colour, marker=marker, markersize=4, label=label)
+            axes.plot(strengths, value, color=colour, marker=marker, markersize=4, label=label)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("strength of the guidance (0 = the base model)")
         _name(axes, "gap")
