@@ -254,6 +254,18 @@ def test_a_pipeline_object_is_part_of_the_identity(tmp_path):
         pass
 
 
+def test_figures_that_need_pictures_need_the_pipeline(tmp_path):
+    curve = configured("evaluate.strength_curve=[0.0, 1.0]")
+    for name, config in [("curve", curve), ("plain", configured())]:
+        made = RunFolder.open(tmp_path / name, config, pipeline=pipeline(64))
+        finish(made, "discover", "train", "sample")
+    with RunFolder.read(tmp_path / "plain").stage("evaluate"):
+        pass
+    without = RunFolder.read(tmp_path / "curve")
+    with pytest.raises(RunError, match=r"pipeline object .* evaluate"), without.stage("evaluate"):
+        pass
+
+
 def test_one_process_at_a_time(run):
     code = (
         "import sys, time\nfrom invdiff.engine.run import RunFolder\n"
