@@ -22,7 +22,7 @@ def out(tmp_path, monkeypatch):
     for seed in range(2):
         shutil.copytree(run.path, bench.folder_of(out, OURS, seed))
 
-    def benchmark(name, seeds, out, suite):
+    def benchmark(name, seeds, out, suite, rows, changes):
         bias = {"value": 0.08, "low": 0.05, "high": 0.11}
         for seed in range(seeds):
             rows = [{"name": f"row beside seed {seed}", "scale": 1.0, "bias": bias}]
@@ -74,7 +74,10 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
             ["--suite", "method", "--part", "lost"],
             "there is no part 'lost': one of found, balanced",
         ),
-        (["faces", "--suite", "all"], "one of controls, baselines, augment, method"),
+        (["faces", "--train.steps=3"], "--rows and settings belong to --suite ablation"),
+        (["faces", "--rows", "rank-4"], "--rows and settings belong to --suite ablation"),
+        (["faces", "--suite", "ablation", "--train.stepz=3"], "did you mean --train.steps?"),
+        (["faces", "--suite", "all"], "one of controls, baselines, ablation, augment, method"),
     ],
 )
 def test_what_a_suite_does_not_take_is_a_usage_error_in_one_line(

@@ -169,6 +169,26 @@ def test_what_could_not_be_measured_is_said(known: Inputs) -> None:
     )
 
 
+def test_both_gaps_stand_beside_each_other_at_each_strength(known: Inputs) -> None:
+    points = [
+        {
+            "strength": s,
+            "estimated": {"gap": 0.8 - s / 2, "low": 0.7 - s / 2, "high": 0.9 - s / 2},
+            "classified": {"value": 0.9 - s / 2, "low": 0.8 - s / 2, "high": 1 - s / 2}
+            | {"parity_value": 0.1, "images": 256},
+        }
+        for s in (1.0, 0.0)
+    ]
+    metrics = dict(known.metrics or {}) | {"strength_curve": points}
+    shown = changed.section(replace(known, metrics=metrics))
+    (table,) = [t for t in shown.tables if t.title == "Gap by strength at guidance scale 2.5"]
+    assert [[c.text for c in row] for row in table.rows] == [
+        ["Strength 0", "0.80", "0.90", "0.10", "256"],
+        ["Strength 1", "0.30", "0.40", "0.10", "256"],
+    ]
+    assert len(shown.plots) == len(changed.section(known).plots) + 1
+
+
 def test_a_calibration_without_a_curve_leaves_its_plot_out(known: Inputs) -> None:
     bare = dict(known.calibration or {}) | {"curve": []}
     captions = [plot.caption for plot in changed.section(replace(known, calibration=bare)).plots]

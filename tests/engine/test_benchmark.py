@@ -10,7 +10,7 @@ from invdiff.engine import benchmark as bench
 from invdiff.engine import config as configuration
 from invdiff.engine.files import read_json, write_json
 from invdiff.engine.run import STAGES, RunFolder
-from invdiff.engine.suites import ORACLE, OURS, ROWS, SUFFIX, SUITES
+from invdiff.engine.suites import ABLATED, ORACLE, OURS, ROWS, SUFFIX, SUITES
 from invdiff.errors import ConfigError, RunError
 
 CONTROLS = SUITES["controls"]
@@ -155,7 +155,7 @@ def changed(first, second):
 
 
 def test_unknown_suites_are_answered_with_the_known(tmp_path):
-    with pytest.raises(ConfigError, match="no suite 'all': one of controls, baselines, augment"):
+    with pytest.raises(ConfigError, match="no suite 'all': one of controls, baselines, ablation, "):
         bench.benchmark("faces", 1, tmp_path / "out", "all")
     assert not (tmp_path / "out").exists()
 
@@ -224,3 +224,57 @@ def test_older_runs_without_the_new_settings_are_taken(tmp_path):
     (run.path / "config.toml").write_text(old)
     again = bench.open_run(bench.Job(str(tmp_path), "faces", OURS, 0))
     assert again.done("discover")
+
+
+# The ablation
+
+
+def test_each_row_of_the_ablation_changes_one_setting():
+    for row, change in ABLATED.items():
+        assert changed(row, OURS) == {change.partition("=")[0], "sample.arms"}, row
+
+
+def test_some_rows_are_run_and_what_else_is_done_is_shown(tmp_path, monkeypatch):
+    finish(tmp_path, 1, rows=(OURS, "rank 4"))
+    finish(tmp_path, 1, rows=("rank 16",), stages=("discover",))
+    asked = []
+
+    def run_rows(left, jobs, after_each):
+        asked.extend((job.row, job.seed) for job in left)
+        finish(tmp_path, 1, rows={job.row for job in left})
+
+    monkeypatch.setattr(bench, "run_rows", run_rows)
+    table = bench.benchmark("faces", 1, tmp_path, "ablation", ["lambda-0"])
+    assert asked == [("lambda 0", 0)]
+    rows = {row["name"] for row in read_json(table.with_name("summary.json"))["rows"]}
+    assert rows == {"base", OURS, "rank 4", "lambda 0"}
+    assert "--suite ablation --rows inferred-groups lambda-0 rank-4 --seeds 1" in table.read_text()
+    assert "- *rank 4*: the default recipe with `train.rank=4`." in table.read_text()
+
+
+def test_settings_of_all_rows_give_way_to_that_of_the_row(tmp_path):
+    given = ("train.rank=2", "train.steps=7", "sample.images_per_prompt=3")
+    own, rank = (bench.settings("faces", row, 0, changes=given) for row in (OURS, "rank 4"))
+    assert (own.train.rank, rank.train.rank) == (2, 4)
+    assert {c.train.steps for c in (own, rank)} == {7}
+    assert {c.sample.images_per_prompt for c in (own, rank)} == {3}
+    runs = [bench.Job(str(tmp_path), "faces", "rank 4", 0, c) for c in (given, ())]
+    bench.open_run(runs[0])
+    finish_stages = bench.folder_of(tmp_path, "rank 4", 0) / "stages"
+    for stage in STAGES:
+        write_json(finish_stages / f"{stage}.json", {"stage": stage})
+    assert [bench.there(run) for run in runs] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "told"),
+    [
+        (["rank-5"], [], "there is no row 'rank-5': some of inferred-groups, epsilon-loss"),
+        ([], ["train.stepz=3"], "no such setting; did you mean --train.steps"),
+        ([], ["seed=3"], "--seed: a benchmark has its own"),
+    ],
+)
+def test_rows_and_settings_that_are_none_are_refused_before_the_work(tmp_path, rows, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        bench.benchmark("faces", 1, tmp_path / "out", "ablation", rows, changes)
+    assert not (tmp_path / "out").exists()

@@ -201,7 +201,15 @@ def test_every_file_that_a_stage_touches_belongs_to_a_stage():
     sources = Path(stages.__file__).parent
     names = {
         name
-        for stage in ("discover", "measure", "train", "calibrate", "sample", "evaluate")
+        for stage in (
+            "discover",
+            "measure",
+            "train",
+            "calibrate",
+            "sample",
+            "evaluate",
+            "strength_curve",
+        )
         for name in re.findall(r'run\.path / "([^"]+)"', (sources / f"{stage}.py").read_text())
     }
     rooms = "".join(path.read_text() for path in sorted((sources / "training").glob("*.py")))
@@ -243,6 +251,18 @@ def test_a_pipeline_object_is_part_of_the_identity(tmp_path):
         RunFolder.open(path, configured(), pipeline=pipeline(96))
     without = RunFolder.open(path, configured())
     with pytest.raises(RunError, match=r"pipeline object .* invdiff\.Run"), without.stage("train"):
+        pass
+
+
+def test_figures_that_need_pictures_need_the_pipeline(tmp_path):
+    curve = configured("evaluate.strength_curve=[0.0, 1.0]")
+    for name, config in [("curve", curve), ("plain", configured())]:
+        made = RunFolder.open(tmp_path / name, config, pipeline=pipeline(64))
+        finish(made, "discover", "train", "sample")
+    with RunFolder.read(tmp_path / "plain").stage("evaluate"):
+        pass
+    without = RunFolder.read(tmp_path / "curve")
+    with pytest.raises(RunError, match=r"pipeline object .* evaluate"), without.stage("evaluate"):
         pass
 
 

@@ -355,6 +355,24 @@ def test_weightings_change_the_result(discovered, plain, setting):
     assert distance(weights(run), weights(plain)) > 1e-6
 
 
+def test_the_mean_alone_is_no_lambda(discovered):
+    """So the ablation has one row for both."""
+    long = ("train.steps=10", "train.batch=16", "train.save_every=10", "train.variance_warmup=0")
+    runs = [
+        discovered(name, *long, change)
+        for name, change in [
+            ("mean", "train.objective='mean'"),
+            ("zero", "train.variance_weight=0.0"),
+            ("large", "train.variance_weight=1e6"),
+        ]
+    ]
+    for run in runs:
+        train(run)
+    mean, zero, large = (weights(run) for run in runs)
+    assert all(torch.equal(mean[name], zero[name]) for name in mean)
+    assert not all(torch.equal(mean[name], large[name]) for name in mean)
+
+
 def test_attention_that_is_not_there_is_refused(world, tmp_path):
     with pytest.raises(ModelError, match=r'model\.attention = "xformers".*use "auto"'):
         load_pipeline(ModelRef(str(world.model), "cpu", "float32", "xformers"))

@@ -3,6 +3,7 @@
 They show what the runs have measured; nothing is measured here.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,29 +27,34 @@ BASE_WORDS = "the base model as it is"
 Runs = Sequence[Mapping[str, Any]]
 
 
-def write(out: Path, rows: Runs, suite: str) -> Path:
-    """Write ``table.md``, ``table.csv`` and ``summary.json`` into ``out``; returns the first."""
+def write(out: Path, rows: Runs, suite: str, options: Sequence[str] = ()) -> Path:
+    """Write ``table.md``, ``table.csv`` and ``summary.json`` into ``out``; returns the first.
+
+    ``options`` are the words of the command beside name, suite and seeds.
+    """
     seconds = tables.wall_seconds(out)
     found = tables.summary(rows, OURS)
     known = {(line.name, float(scale)): ends(line, scale) for line, scale in _cells(rows)}
     record = found | {
         "suite": suite,
+        "options": list(options),
         "rows": [entry | {"ends": known[entry["name"], entry["scale"]]} for entry in found["rows"]],
         "words": _words(rows),
         "wall_seconds": seconds,
     }
     write_text(out / "table.csv", tables.as_csv(rows, OURS))
     write_json(out / "summary.json", record)
-    return write_text(out / "table.md", page(rows, suite, seconds))
+    return write_text(out / "table.md", page(rows, suite, seconds, options))
 
 
-def page(rows: Runs, suite: str, seconds: float | None = None) -> str:
+def page(rows: Runs, suite: str, seconds: float | None = None, options: Sequence[str] = ()) -> str:
     """The table, what its figures are, what its rows are, and how it was made."""
+    command = shlex.join(["--suite", suite, *options])
     blocks = [
         _measured(rows),
         _terms(rows),
         "\n".join(f"- *{name}*: {words}." for name, words in _words(rows).items()),
-        markdown.made_by(rows, seconds, f" --suite {suite}"),
+        markdown.made_by(rows, seconds, f" {command}"),
     ]
     return "\n\n".join(blocks) + "\n"
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ from invdiff.errors import ConfigError
 
 SCALES = (1.0, 2.5, 5.0)
 DRAWN = ("sample.images_per_prompt=400", f"sample.guidance_scales={list(SCALES)}")
+OWN = ("seed", "processes", "train.processes", "report.title")
+"""Settings that :func:`settings` decides."""
 CONTROLS = next(iter(SUITES))
 
 Work = TypeVar("Work")
@@ -43,34 +45,82 @@ class Job(NamedTuple):
     name: str
     row: str
     seed: int
+    changes: tuple[str, ...] = ()
 
 
-def benchmark(name: str, seeds: int, out: Path, suite: str = CONTROLS) -> Path:
+def benchmark(
+    name: str,
+    seeds: int,
+    out: Path,
+    suite: str = CONTROLS,
+    rows: Sequence[str] = (),
+    changes: Sequence[str] = (),
+) -> Path:
     """Run every row of a suite with seeds 0..seeds-1; returns the ``table.md`` that it wrote.
 
-    What an earlier call has done is skipped, whichever suite it was for.
+    What an earlier call has done is skipped, whichever suite it was for. With ``rows`` only these
+    are run, beside the method's own; the tables have what else of the suite is done. ``changes``
+    are settings of all rows, such as ``train.steps=400``.
 
     Raises:
-        ConfigError: there is no such benchmark or suite, or fewer than one seed.
+        ConfigError: there is no such benchmark, suite or row, fewer than one seed, or a change that
+            is no setting.
         RunError: a run folder below ``out`` was made with other settings.
     """
     require(name, seeds)
     if suite not in SUITES:
         names = ", ".join([*SUITES, DOWNSTREAM, METHOD])
         raise ConfigError(f"there is no suite {suite!r}: one of {names}")
-    jobs = [Job(str(out), name, row, seed) for row in SUITES[suite] for seed in range(seeds)]
+    require_changes(name, changes)
+    every = [
+        Job(str(out), name, row, seed, tuple(changes))
+        for row in SUITES[suite]
+        for seed in range(seeds)
+    ]
+    asked = chosen(suite, rows)
+    jobs = [job for job in every if job.row in asked]
     left = [job for job in jobs if not open_run(job).done("evaluate")]
     place = out if suite == CONTROLS else out / suite
     if left:
         with timed(place / "benchmark.json") as keep_time:
             run_rows(left, jobs, keep_time)
-    found = [tables.read(folder_of(out, job.row, job.seed), job.row, job.seed) for job in jobs]
+    shown = [job for job in every if job.row in asked or there(job)]
+    found = [tables.read(folder_of(out, job.row, job.seed), job.row, job.seed) for job in shown]
     comparison = tables.comparison(found, OURS)
     for seed in range(seeds):
         write_json(folder_of(out, OURS, seed) / "comparison.json", comparison)
     if suite == CONTROLS:
         return tables.write(place, found, OURS)
-    return alternatives.write(place, found, suite)
+    return alternatives.write(place, found, suite, options(suite, found, changes))
+
+
+def chosen(suite: str, rows: Sequence[str]) -> set[str]:
+    """The rows that were asked for, blanks in their names as they are or as hyphens; all for none.
+
+    The method's own is always among them: the others take its discovery.
+    """
+    known = {slug(row): row for row in SUITES[suite]}
+    unknown = [row for row in rows if slug(row) not in known]
+    if unknown:
+        raise ConfigError(f"there is no row {unknown[0]!r}: some of {', '.join(known)}")
+    return {OURS, *(known[slug(row)] for row in rows)} if rows else set(known.values())
+
+
+def options(suite: str, found: Sequence[Mapping[str, Any]], changes: Sequence[str]) -> list[str]:
+    """The words of the command that makes the tables of the runs ``found``."""
+    names = dict.fromkeys(slug(run["row"]) for run in found)
+    some = ["--rows", *names] if len(names) < len(SUITES[suite]) else []
+    return [*some, *(f"--{change}" for change in changes)]
+
+
+def there(job: Job) -> bool:
+    """Whether its run is done, with the same settings; makes nothing."""
+    folder = folder_of(Path(job.root), job.row, job.seed)
+    if not RunFolder.is_run(folder):
+        return False
+    run = RunFolder.read(folder)
+    same = run.config == settings(job.name, job.row, job.seed, 1, job.changes)
+    return same and run.done("evaluate")
 
 
 def require(name: str, seeds: int) -> None:
@@ -81,6 +131,14 @@ def require(name: str, seeds: int) -> None:
         )
     if seeds < 1:
         raise ConfigError(f"--seeds is {seeds}: at least 1 is needed")
+
+
+def require_changes(name: str, changes: Sequence[str]) -> None:
+    """ConfigError unless all rows can be given these settings."""
+    configuration.preset(name, changes)
+    for change in changes:
+        if (key := change.partition("=")[0]) in OWN:
+            raise ConfigError(f"--{key}: a benchmark has its own; leave it out")
 
 
 def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -> None:
@@ -117,23 +175,29 @@ def settings(
     name: str, row: str, seed: int, processes: int = 1, changes: Sequence[str] = ()
 ) -> Config:
     """The settings of one row and seed; rows run beside each other, so each trains alone."""
-    own = [f"seed={seed}", f"processes={processes}", "train.processes=1", *DRAWN]
+    own = [*DRAWN, *changes]
+    own += [f"seed={seed}", f"processes={processes}", "train.processes=1"]
     if row == SUFFIX:
         suffix = configuration.preset(name).baselines.prompt_suffix
         own.append(f"sample.prompt_suffix={json.dumps(suffix)}")
-    own += [*ROWS[row].changes, *changes, "report.title='Benchmark'"]
+    own += [*ROWS[row].changes, "report.title='Benchmark'"]
     return configuration.preset(name, own)
 
 
 def folder_of(out: Path, row: str, seed: int) -> Path:
     """The run folder of one row and seed."""
-    return out / f"seed-{seed}" / row.replace(" ", "-")
+    return out / f"seed-{seed}" / slug(row)
+
+
+def slug(row: str) -> str:
+    """The name of a row without blanks."""
+    return row.replace(" ", "-")
 
 
 def open_run(job: Job, processes: int = 1) -> RunFolder:
     """The run of one row and seed; made if it is not there."""
     folder = folder_of(Path(job.root), job.row, job.seed)
-    config = settings(job.name, job.row, job.seed, processes)
+    config = settings(job.name, job.row, job.seed, processes, job.changes)
     return RunFolder.open(folder, config)
 
 

@@ -13,14 +13,16 @@ import numpy as np
 from invdiff.core.settle import GroupModel
 from invdiff.engine import order
 from invdiff.engine.files import read_json
-from invdiff.engine.generated import load_models, log_ratios
+from invdiff.engine.generated import Drawn, Shard, load_models, log_ratios, shards_of
 from invdiff.engine.models import source_of
 from invdiff.engine.passing import processes_of
 from invdiff.engine.processes import run_shards
 from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder
+from invdiff.engine.sampler import Sampler
 
 TRAINED = 1.0
+OWNER = "calibration"
 
 
 def calibrate(run: RunFolder) -> dict[str, Any]:
@@ -69,12 +71,22 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
         chosen,
         captions_drawn(run),
         scale=run.config.calibrate.guidance_scale,
-        owner="calibration",
+        owner=OWNER,
         title=f"calibrating, strength {strength:g}",
         spread=partial(run_shards, processes=processes_of(run)),
     )
     wanted = run.config.discover.against_share
     return {"strength": strength, **summary(ratios, models, wanted=wanted)}
+
+
+def drawn_at(run: RunFolder, prompts: list[str], strength: float) -> tuple[Drawn, list[Shard]]:
+    """What draws the pictures that :func:`estimate_gap` looks at, for workers, and its shards."""
+    config = run.config
+    window = (config.sample.window[0], config.sample.window[1])
+    adapter = run.path / "adapter" if strength else None
+    scale, steps = config.calibrate.guidance_scale, config.sample.steps
+    sampler = Sampler(source_of(run), adapter, strength, window, scale, steps)
+    return Drawn(sampler), shards_of(config, prompts, captions_drawn(run), OWNER)
 
 
 def summary(

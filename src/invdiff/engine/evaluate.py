@@ -26,8 +26,10 @@ from invdiff.engine.labelling.looking import features_of, look, seen_in, written
 from invdiff.engine.labelling.measured import ABSTAINED, warning
 from invdiff.engine.opening import open_data
 from invdiff.engine.pretrain.classifiers import halves
+from invdiff.engine.processes import kept_workers
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import EMBEDDED_SETS
+from invdiff.engine.strength_curve import strength_curve
 from invdiff.model.classifying import Classifier
 from invdiff.model.features import SIZE
 
@@ -93,6 +95,11 @@ def with_classifier(
     protocol, notes = protocol_of(run.config, samples, data, chosen)
     facts = chosen.classifier.facts
     names = [name for name in (protocol.attribute, "prompt") if name in protocol.claims]
+    curve: dict[str, Any] = {}
+    if run.config.evaluate.strength_curve:
+        with kept_workers():
+            curve["strength_curve"], why = strength_curve(run, chosen, protocol)
+        notes += why
     warned = warning(chosen.name, protocol.attribute, protocol.claims[protocol.attribute])
     return {
         "protocol": common_facts(run, samples)
@@ -111,6 +118,7 @@ def with_classifier(
         }
         | {key: facts[key] for key in ("texts", "labels", "backbone") if key in facts},
         "warnings": [warned] if warned else [],
+        **curve,
     } | measured_arms(seen, protocol, notes)
 
 

@@ -64,6 +64,11 @@ class EvaluateSection(Section):
     )
     resamples: int = Field(2000, ge=100, description="Bootstrap resamples of each interval.")
     neighbours: Whole = Field(3, description="Neighbours in precision, recall and coverage.")
+    strength_curve: list[Annotated[float, Field(ge=0)]] = Field(
+        [],
+        description="Strengths at which the calibration's pictures are drawn again to set its "
+        "estimated gap beside the classifier's; empty for none.",
+    )
 
 
 def impossible(section: EvaluateSection, data: str) -> str | None:
@@ -73,6 +78,11 @@ def impossible(section: EvaluateSection, data: str) -> str | None:
             f'evaluate.classifier: "{section.classifier}" knows the set {section.classifier} only; '
             'use "auto" or "none"'
         )
+    own = section.classifier == "auto" and data not in EMBEDDED_SETS
+    if section.strength_curve and (
+        own or section.classifier == "none" or section.classifier.startswith("column:")
+    ):
+        return "evaluate.strength_curve: needs a classifier; name one in evaluate.classifier"
     problem = wrong_classes(section.classifier, section.classes)
     return f"evaluate.classes: {problem}" if problem else None
 

@@ -21,6 +21,22 @@ BATCH = 32
 HERE = partial(run_shards, processes=1)
 
 
+Shard = tuple[str, list[str], list[int]]
+"""The name of a prompt group, captions and seeds."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures themselves, for workers."""
+
+    sampler: Sampler
+
+    def __call__(self, shard: Shard) -> np.ndarray:
+        """uint8 pictures (n, height, width, 3)."""
+        _, captions, seeds = shard
+        return self.sampler.pictures(captions, seeds)
+
+
 @dataclass(frozen=True)
 class Generated:
     """Bottleneck features of generated pictures, for workers."""
@@ -28,8 +44,8 @@ class Generated:
     sampler: Sampler
     features: Features
 
-    def __call__(self, shard: tuple[str, list[str], list[int]]) -> np.ndarray:
-        """The name of a prompt group, captions and seeds to features (n, level * width)."""
+    def __call__(self, shard: Shard) -> np.ndarray:
+        """Features (n, level * width)."""
         _, captions, seeds = shard
         latents = self.sampler.latents(captions, seeds)
         return self.features(latents)["feature"].double().numpy()
@@ -54,24 +70,30 @@ def log_ratios(
     ``owner``, so no picture is used twice. ``spread`` does the work, as
     :func:`~invdiff.engine.processes.run_shards` does.
     """
-    section = config.calibrate
     window = (config.sample.window[0], config.sample.window[1])
     sampler = Sampler(source, adapter, strength, window, scale, config.sample.steps)
     levels = tuple(config.discover.feature_levels)
     work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch))
-    shards = [
+    shards = shards_of(config, list(models), captions, owner)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    for (name, *_), features in spread(work, shards, title=title):
+        found[name].append(models[name].log_ratio(features))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def shards_of(
+    config: Config, names: Sequence[str], captions: Mapping[str, Sequence[str]], owner: str
+) -> list[Shard]:
+    """The pictures of each prompt in batches, ``calibrate.images_per_prompt`` of them."""
+    return [
         (
             name,
             [captions[name][k % len(captions[name])] for k in range(start, stop)],
             [seed_of(config.seed, f"{owner} {name}", k) for k in range(start, stop)],
         )
-        for name in models
-        for start, stop in _slices(section.images_per_prompt)
+        for name in names
+        for start, stop in _slices(config.calibrate.images_per_prompt)
     ]
-    found: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    for (name, *_), features in spread(work, shards, title=title):
-        found[name].append(models[name].log_ratio(features))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _slices(count: int) -> list[tuple[int, int]]:

@@ -270,7 +270,9 @@ class RunFolder:
         write_json(self.path / "environment.json", environment() | {"pipeline": pipeline})
 
     def _need_pipeline(self, stage: str) -> None:
-        if stage not in ("discover", "train", "sample") or self.pipeline is not None:
+        drawing = stage == "evaluate" and self.config.evaluate.strength_curve
+        needs = stage in ("discover", "train", "sample") or drawing
+        if not needs or self.pipeline is not None:
             return
         if recorded := self._recorded_pipeline():
             raise RunError(

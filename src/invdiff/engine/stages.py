@@ -61,7 +61,7 @@ FILES = {
         "wandb",
     ),
     "sample": ("samples", "samples.parquet"),
-    "evaluate": ("metrics.json",),
+    "evaluate": ("strength-curve", "metrics.json"),
     "report": ("report.html",),
 }
 

@@ -7,6 +7,7 @@ from typing import Literal
 OURS = "inferred groups"
 ORACLE = "label oracle"
 SUFFIX = "prompt suffix"
+ABLATION = "ablation"
 FIXED = ("sample.strength=1.0", "calibrate.strengths=[1.0]", "train.feedback=[]")
 GUIDED = ("sample.arms=['guided']",)
 
@@ -19,6 +20,32 @@ class Row:
     words: str
     arm: Literal["base", "guided"] = "guided"
 
+
+ABLATED: Mapping[str, str] = {
+    "epsilon loss": "train.loss_space='epsilon'",
+    "x0 loss": "train.loss_space='x0'",
+    "min-SNR loss": "train.loss_space='min_snr'",
+    "independent levels": "train.level_sampling='independent'",
+    "shared levels": "train.level_sampling='shared'",
+    "even levels": "train.level_focus=1.0",
+    "logit-normal levels": "train.level_density='logit_normal'",
+    "plain risks": "train.objective='plain'",
+    "GroupDRO": "train.objective='groupdro'",
+    "reference objective": "train.objective='reference'",
+    "lambda 0": "train.variance_weight=0.0",
+    "lambda 1": "train.variance_weight=1.0",
+    "rank 4": "train.rank=4",
+    "rank 16": "train.rank=16",
+    "sample target": "train.target='sample'",
+    "no look back": "train.feedback=[]",
+    "null prompt untrained": "train.prompt_dropout=0.0",
+    "mirrored": "train.flip=true",
+    "high-noise window": "sample.window=[0.5, 1.0]",
+}
+"""Row -> the one setting of the recipe that it changes.
+
+There is no row of ``train.objective = "mean"``: it trains to the same weights as lambda 0.
+"""
 
 ROWS: Mapping[str, Row] = {
     OURS: Row((), "the default recipe; reads no label"),
@@ -67,11 +94,16 @@ ROWS: Mapping[str, Row] = {
         "prompt's groups are even (the rare ones repeat); no variance term, no look back, no "
         "calibration",
     ),
+    **{
+        name: Row((change, *GUIDED), f"the default recipe with `{change}`")
+        for name, change in ABLATED.items()
+    },
 }
 
 SUITES: Mapping[str, tuple[str, ...]] = {
     "controls": (OURS, ORACLE, "no groups", "random groups", "reference recipe"),
     "baselines": (SUFFIX, "balanced fine-tune", ORACLE, "top loss", "reference recipe", OURS),
+    ABLATION: (OURS, *ABLATED),
 }
 """The first is the default; its tables are beside the runs, those of the others in a folder."""
 DOWNSTREAM = "augment"

@@ -7,6 +7,7 @@ from typing import Any
 from invdiff.errors import ConfigError
 
 WORDS = "run a named benchmark"
+MORE = "With --suite ablation, settings are those of all rows, as in --train.steps 400. "
 
 
 def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
@@ -23,15 +24,22 @@ def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
         default="controls",
         metavar="NAME",
         help="controls (what must and must not do anything, the default), baselines (other ways "
-        "to balance a model) or augment (classifiers trained on what `invdiff augment` makes), "
-        "which can share a folder; or method (every estimator, and what balancing does at three "
-        "guidance scales, on every set)",
+        "to balance a model), ablation (the method with one setting changed) or augment "
+        "(classifiers trained on what `invdiff augment` makes), which can share a folder; or "
+        "method (every estimator, and what balancing does at three guidance scales, on every set)",
     )
     add(
         "--part",
         metavar="NAME",
         help="with --suite method, one table alone: found (which estimator finds the groups) or "
         "balanced (what they do)",
+    )
+    add(
+        "--rows",
+        metavar="ROW",
+        nargs="+",
+        default=[],
+        help="with --suite ablation, only these rows and the method's own, as in rank-4 lambda-0",
     )
     add("--seeds", type=count, default=3, metavar="N", help="training seeds (3)")
     add(
@@ -45,10 +53,12 @@ def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
 
 def benchmark(asked: argparse.Namespace) -> None:
     """Do it, and show the table."""
-    from invdiff.engine.suites import DOWNSTREAM, METHOD
+    from invdiff.engine.suites import ABLATION, DOWNSTREAM, METHOD
 
     if asked.suite != METHOD and asked.part:
         raise ConfigError(f"--part belongs to --suite {METHOD}")
+    if asked.suite != ABLATION and (asked.rows or asked.overrides):
+        raise ConfigError(f"--rows and settings belong to --suite {ABLATION}")
     others = {METHOD: _method, DOWNSTREAM: _downstream}
     print(f"table: {others.get(asked.suite, _rows)(asked)}")
 
@@ -75,7 +85,9 @@ def _rows(asked: argparse.Namespace) -> Path:
     from invdiff.engine.files import write_text
     from invdiff.engine.suites import OURS
 
-    table = benchmark(_one_name(asked), asked.seeds, asked.out, asked.suite)
+    table = benchmark(
+        _one_name(asked), asked.seeds, asked.out, asked.suite, asked.rows, asked.overrides
+    )
     reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
     report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
     print(table.read_text(encoding="utf-8"))

@@ -45,7 +45,6 @@ DATA_ACTIONS = {
 }
 WITHOUT_SETTINGS = {
     "augment": "the run has its own",
-    "benchmark": "its table has its own",
     "data": "it looks at pictures, not at a run",
     "export": "the run has its own",
     "weights": "it looks at files, not at a run",
@@ -206,7 +205,7 @@ def _benchmark(verbs: Any) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, parser_class=_Parser
     )
-    benchmark.arguments(_verb(actions, "run", benchmark.WORDS, RESUME), _count)
+    benchmark.arguments(_verb(actions, "run", benchmark.WORDS, benchmark.MORE + RESUME), _count)
 
 
 def _config(verbs: Any) -> None:

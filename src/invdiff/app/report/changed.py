@@ -8,7 +8,15 @@ from markupsafe import Markup
 from invdiff.app.report import montage, plots
 from invdiff.app.report.found import PICTURED_PROMPTS
 from invdiff.app.report.inputs import ARMS, Inputs
-from invdiff.app.report.measured import classes, share_prompts, shares_of, shown_classes, tables
+from invdiff.app.report.measured import (
+    CURVE,
+    classes,
+    share_prompts,
+    shares_of,
+    shown_classes,
+    strength_curve,
+    tables,
+)
 from invdiff.app.report.summary import estimated_gap
 from invdiff.app.report.words import Estimate, Table, count, percent, scale_name
 
@@ -118,6 +126,9 @@ def _plots(inputs: Inputs) -> Iterator[Plot]:
             "strength that is within it, or the one with the smallest gap."
         )
         yield Plot(plots.calibration(entry, alt), caption)
+    if points := strength_curve(inputs):
+        alt = "Both gaps over the strength, as in the table"
+        yield Plot(plots.two_gaps(points, alt), CURVE)
     training = inputs.training or {}
     if inputs.trained and (curve := training.get("curve")):
         alt = f"Training loss over {count(training['steps'])} steps, running mean"

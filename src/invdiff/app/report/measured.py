@@ -26,6 +26,10 @@ BIAS = {
 }
 MANIFOLDS = ("recall", "coverage", "precision")
 BLANK = Cell("\N{EN DASH}")
+CURVE = (
+    "The gap at each strength, on the same pictures: as the model of the inferred groups estimates "
+    "it, which is all that calibration knows, and as the attribute classifier does (its Bias)."
+)
 NAMES = {"base": "base model", "guided": "guided model"}
 
 
@@ -76,6 +80,8 @@ def tables(inputs: Inputs) -> Iterator[Table]:
             yield _explicit_table(inputs)
     elif gap := estimated_gap(inputs):
         yield _gap_table(inputs, gap)
+    if points := strength_curve(inputs):
+        yield _curve_table(inputs, points)
     if any(_measured(inputs, key) for key in ("fidelity", "frechet", *MANIFOLDS)):
         yield _quality_table(inputs)
 
@@ -194,6 +200,33 @@ def _gap_table(inputs: Inputs, gap: tuple[Mapping[str, Any], Mapping[str, Any]])
         "are estimated by the model that inferred them in the training data."
     )
     return Table(title, ("", "Estimated gap", "Images"), tuple(rows), note)
+
+
+def strength_curve(inputs: Inputs) -> list[Mapping[str, Any]]:
+    """The points at which both gaps were measured, in the order of their strengths."""
+    points = (inputs.metrics or {}).get("strength_curve") or []
+    return sorted(points, key=lambda point: point["strength"])
+
+
+def _curve_table(inputs: Inputs, points: list[Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            Cell(f"Strength {point['strength']:g}"),
+            cell(Estimate.of(point["estimated"], "gap")),
+            cell(Estimate.of(point["classified"])),
+            Cell(number(point["classified"]["parity_value"])),
+            Cell(count(point["classified"]["images"])),
+        )
+        for point in points
+    ]
+    scale = (inputs.calibration or {})["guidance_scale"]
+    head = ("", "Estimated gap", "Classifier's gap", "At parity", "Images")
+    note = (
+        f"{CURVE} With {percent(inputs.confidence)} intervals; 0 = parity. At parity: what a "
+        "balanced sampler would show with as many images. Over the prompts in which groups were "
+        "found."
+    )
+    return Table(f"Gap by strength at guidance scale {scale:g}", head, tuple(rows), note)
 
 
 def _quality_table(inputs: Inputs) -> Table:

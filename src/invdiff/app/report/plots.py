@@ -162,6 +162,30 @@ def calibration(entry: Mapping[str, Any], alt: str) -> Markup:
         return svg.render(figure, "calibration", alt)
 
 
+def two_gaps(points: Sequence[Mapping[str, Any]], alt: str) -> Markup:
+    """The gap over the strength as the inferred groups' model and as the classifier see it."""
+    kinds = (
+        ("estimated", "gap", "estimated, no labels", svg.GUIDED, "o"),
+        ("classified", "value", "classifier", svg.INK, "s"),
+    )
+    strengths = [point["strength"] for point in points]
+    with svg.drawing(2.2, LEFT, TOP) as (figure, axes):
+        axes.grid(axis="y")
+        for kind, key, label, colour, marker in kinds:
+            gaps = [Estimate.of(point[kind], key) for point in points]
+            value, low, high = (
+                np.array([getattr(gap, end) for gap in gaps], float)  # None becomes NaN
+                for end in ("value", "low", "high")
+            )
+            axes.fill_between(strengths, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(strengths, value, color=colour, marker=marker, markersize=4, label=label)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("strength of the guidance (0 = the base model)")
+        _name(axes, "gap")
+        _legend(axes)
+        return svg.render(figure, "two-gaps", alt)
+
+
 def training(curve: Mapping[str, Sequence[float]], alt: str) -> Markup:
     """The loss over the training steps: a running mean, since single steps are mostly noise."""
     loss = np.asarray(curve["loss"], dtype=float)
