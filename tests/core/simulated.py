@@ -27,6 +27,8 @@ CHANGES = {
     "near 0 and 1 to less": ([0.99, 0.02, 0.97, 0.99], [0.9, 0.1, 0.8, 0.95]),
     "near 0 and 1 to even": ([0.99, 0.02, 0.97, 0.99], [0.5] * 4),
     "even to even": ([0.5] * 4, [0.5] * 4),
+    "0.6 to 0.6": ([0.6] * 4, [0.6] * 4),
+    "0.6 to 0.55": ([0.6] * 4, [0.55] * 4),
 }
 IMAGES = (10, 20, 100, 400)
 # Fewer than a report takes: seeds differ from run to run, so that their errors average out.

@@ -4,14 +4,14 @@ Every test looks at the mean corrected value of the prompts (:meth:`invdiff.core
 .corrected`) and simulates samplers on the paths through the observed shares.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Int, Num
 
 from invdiff.core.inversion import Draws, Inversion, redraw
 from invdiff.core.parity import Measure, imbalance, shares
-from invdiff.core.paths import Mixes, fitted, paths_of, spread
+from invdiff.core.paths import Mixes, Paths, fitted, paths_of, spread
 
 Tables = tuple[Num[np.ndarray, "..."], Num[np.ndarray, "..."]]
 
@@ -45,7 +45,7 @@ def paired_change(
         pairs = redraw(cells, totals, resamples, seed).reshape(resamples, *joint.shape)
         return pairs.sum(-1), pairs.sum(-2)
 
-    return _change(joint.sum(2), joint.sum(1), tables)
+    return _change(joint.sum(2), joint.sum(1), tables, resamples, seed)
 
 
 def change(
@@ -62,19 +62,22 @@ def change(
             redraw(other, after.sum(-1), resamples, seed + 1),
         )
 
-    return _change(before, after, tables)
+    return _change(before, after, tables, resamples, seed)
 
 
 def _change(
     before: Int[np.ndarray, "prompt klass"],
     after: Int[np.ndarray, "prompt klass"],
     tables: Callable[[Mixes, Mixes], Tables],
+    resamples: int,
+    seed: int,
 ) -> Inversion:
     """Bias of ``before`` less that of ``after``; ``tables`` simulates both for given mixes."""
     measure = imbalance(before.shape[-1])
     first, second = paths_of(before, measure), paths_of(after, measure)
     prompts = len(before)
     start = np.concatenate([first.corrected(before), second.corrected(after)])
+    start = start * shrinkage([first, second], resamples, seed)
     totals = np.concatenate([first.totals, second.totals])
     largest = np.concatenate([first.largest, second.largest])
     start = start * totals / (totals + 1)  # half an image each: what was not seen is possible
@@ -88,3 +91,20 @@ def _change(
     observed = float((first.corrected(before) - second.corrected(after)).mean())
     most = float(first.largest.mean())
     return Inversion(observed, simulate, -most, most, bounded=False)
+
+
+def shrinkage(sets: Sequence[Paths], resamples: int, seed: int) -> float:
+    """How far all imbalances are to be taken towards parity before samplers are fitted, 0 to 1.
+
+    1 far from parity. Where balanced samplers explain what was seen, the corrected values are
+    chance, and samplers that had them would scatter more than the true ones: a change that is
+    extreme is one whose values happened to be large. So they are shrunk together, by the
+    positive part of James and Stein (1961), with squares that balanced samplers show as units.
+    """
+    units = []
+    for paths in sets:
+        even = paths.at(np.zeros(len(paths.totals)))
+        drawn = paths.measure.of(redraw(even, paths.totals, resamples, seed))
+        units.append(paths.observed**2 / np.square(drawn).mean(0))
+    square = np.concatenate(units)
+    return float(np.sqrt(max(0.0, 1 - (len(square) - 2) / max(square.sum(), 1e-9))))
