@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from invdiff.engine.sections import Levels, Section, Whole, rule
 
-SEVERAL = ("labels",)  # estimators that may give more than two groups
+SEVERAL = ("labels", "cluster")  # estimators that may give more than two groups
 
 Target = Annotated[
     list[float],
@@ -29,6 +29,7 @@ class DiscoverSection(Section):
         "semantic",
         "profile",
         "amortised",
+        "cluster",
         "top_loss",
         "labels",
         "random",

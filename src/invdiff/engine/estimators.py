@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from invdiff.core.amortised import amortised
 from invdiff.core.automatic import automatic
 from invdiff.core.by_score import LEAST_GAIN, main_direction, top_share, two_components
 from invdiff.core.candidates import exact_split
+from invdiff.core.clusters import clusters
 from invdiff.core.contrast import contrasted
 from invdiff.core.contrasts import Contrasts
 from invdiff.core.grouping import Grouping, semantic
@@ -96,6 +98,13 @@ def _profile(evidence: Evidence, config: Config) -> Grouping:
 def _amortised(evidence: Evidence, config: Config) -> Grouping:
     seed = order.derive(config.seed, "amortised", evidence.seed)
     return amortised(evidence.score, **_asked(evidence, config), seed=seed)
+
+
+def _cluster(evidence: Evidence, config: Config) -> Grouping:
+    seed = order.derive(config.seed, "clusters", evidence.seed)
+    section = config.discover
+    asked = _asked(evidence, config) | {"wanted": partial(wanted_mix, section)}
+    return clusters(evidence.score, **asked, seed=seed, most=section.most_groups)
 
 
 def _top_loss(evidence: Evidence, config: Config) -> Grouping:
@@ -218,6 +227,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "semantic": _semantic,
     "profile": _profile,
     "amortised": _amortised,
+    "cluster": _cluster,
     "top_loss": _top_loss,
     "labels": _labels,
     "random": _random,
