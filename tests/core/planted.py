@@ -65,3 +65,26 @@ def agree(found, truth):
     """Share of images on the right side, whichever way round the groups are called."""
     same = float((found == truth).mean())
     return max(same, 1 - same)
+
+
+ROTATED = {
+    "a": (3, 2, 1, 1), "b": (1, 3, 2, 1), "c": (1, 1, 3, 2), "d": (2, 1, 1, 3),
+}  # fmt: skip
+
+
+def corners(shares, count=280, gap=5.0, effect=1.5, width=24, seed=0):
+    """Features, score, prompt and group: corners of a simplex, moved by the content of a prompt.
+
+    The score falls with the logarithm of the group's share in the prompt.
+    """
+    random = np.random.default_rng(seed)
+    axes = np.linalg.qr(random.normal(size=(width, width)))[0]
+    parts = []
+    for name, weights in shares.items():
+        share = np.array(weights) / sum(weights)
+        group = np.repeat(np.arange(len(share)), np.round(share * count).astype(int))
+        features = random.normal(size=(len(group), width)) + gap * axes[group]
+        features += 6 * random.normal(size=3) @ axes[-3:]
+        score = random.normal(size=len(group)) - effect * np.log(share.clip(1e-6))[group]
+        parts.append((features, score, np.full(len(group), name), group))
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -1,13 +1,16 @@
 """Every estimator by its name, on the same planted evidence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from core.planted import contrast, plant
+from core.planted import ROTATED, contrast, corners, plant
 from invdiff.engine import config as configuration
 from invdiff.engine.estimators import ESTIMATORS, Evidence, estimate
 from invdiff.engine.sections import INFERRING
+from invdiff.errors import ConfigError
 
 SHARES = {"few": 0.1, "most": 0.9}
 
@@ -51,7 +54,7 @@ def planted():
 
 WANTED = {
     "auto": (0.99, 1.0), "contrast": (0.99, 1.0), "semantic": (0.99, 1.0),
-    "profile": (0.97, 1.0), "amortised": (0.97, 1.0),
+    "profile": (0.97, 1.0), "amortised": (0.97, 1.0), "cluster": (0.97, 1.0),
     "top_loss": (0.75, 0.97), "labels": (1.0, 1.0), "random": (0.4, 0.6),
     "reference": (0.4, 0.6), "none": (0.5, 0.5),
 }  # fmt: skip
@@ -72,7 +75,9 @@ def test_each_estimator_beats_chance_where_it_should_and_only_there(planted, nam
         assert found.score == SCORES.get(name, "excess")
 
 
-@pytest.mark.parametrize("name", ["auto", "contrast", "semantic", "profile", "amortised"])
+@pytest.mark.parametrize(
+    "name", ["auto", "contrast", "semantic", "profile", "amortised", "cluster"]
+)
 def test_without_an_effect_nothing_is_found(name):
     idle = plant({"a": 0.5, "b": 0.5}, count=200, gap=0.0, effect=0.0)
     found = estimate(evidence_of(idle, effect=0.0), settings(name))
@@ -101,3 +106,30 @@ def test_the_share_of_top_loss_is_a_setting(planted):
     found = estimate(evidence_of(planted), settings("top_loss", "discover.top_share=0.3"))
     assert found.against.mean() == pytest.approx(0.3)
     assert "30%" in found.chosen
+
+
+@pytest.mark.parametrize(
+    ("more", "groups"),
+    [([], 4), (["discover.most_groups=3"], 3), (["discover.target=[0.43,0.29,0.14,0.14]"], 4)],
+)
+def test_the_cluster_estimator_infers_as_many_groups_as_there_are(more, groups):
+    features, score, prompt, _ = corners(ROTATED)
+    known = evidence_of(plant(SHARES))
+    evidence = replace(
+        known, prompt=prompt, features=features, scored=np.arange(len(prompt)), score=score
+    )
+    found = estimate(evidence, settings("cluster", *more))
+    assert found.against.shape[1] == groups
+    wanted_already = any("target" in one for one in more)
+    for verdict in found.verdicts.values():
+        assert verdict.found != wanted_already
+
+
+def test_a_target_for_another_number_of_groups_is_refused():
+    features, score, prompt, _ = corners(ROTATED)
+    evidence = replace(
+        evidence_of(plant(SHARES)), prompt=prompt, features=features,
+        scored=np.arange(len(prompt)), score=score,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="has 3 shares, and there are 4 groups"):
+        estimate(evidence, settings("cluster", "discover.target=[0.4,0.3,0.3]"))

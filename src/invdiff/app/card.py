@@ -9,6 +9,7 @@ from typing import Any
 
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.limits import limits
+from invdiff.app.report.sides import against
 from invdiff.app.report.words import (
     Estimate,
     count,
@@ -143,10 +144,10 @@ def _data(inputs: Inputs) -> str:
 def _found(inputs: Inputs) -> Iterator[str]:
     rows = []
     for prompt, entry in inputs.prompts.items():
-        against = Estimate.of(entry["groups"][1], "share") if entry["found"] else None
+        estimate = against(entry["groups"]) if entry["found"] else None
         share = (
-            f"{percent(against.value)} ({span(against, digits=0, as_percent=True)})"
-            if against
+            f"{percent(estimate.value)} ({span(estimate, digits=0, as_percent=True)})"
+            if estimate
             else "none stood out"
         )
         rows.append((prompt, count(entry["images"]), share))

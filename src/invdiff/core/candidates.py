@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 from scipy.stats import gaussian_kde
 from sklearn.cluster import KMeans
@@ -106,18 +106,24 @@ def cluster_candidates(
     leading = components[:, :CLUSTERED]
     for view, values in (("pooled", leading), ("prompt-centred", centre(leading, prompt))):
         for count in CLUSTER_COUNTS:
-            for method, fit in (("k-means", _k_means), ("mixture", _mixture)):
+            for method, fit in (("k-means", k_means), ("mixture", gaussians)):
                 labels = fit(values[:, :10] if method == "mixture" else values, count, seed)
                 for cluster in range(1 if count == 2 else 0, count):
                     name = f"{method}, {count} clusters, {view}, cluster {cluster + 1}"
                     yield Candidate(name, labels == cluster)
 
 
-def _k_means(values: np.ndarray, count: int, seed: int) -> np.ndarray:
+def k_means(
+    values: Float[np.ndarray, "sample component"], count: int, seed: int
+) -> Int[np.ndarray, " sample"]:
+    """The cluster of each image, the best of four starts."""
     return KMeans(count, n_init=4, random_state=seed % 2**32).fit_predict(values)
 
 
-def _mixture(values: np.ndarray, count: int, seed: int) -> np.ndarray:
+def gaussians(
+    values: Float[np.ndarray, "sample component"], count: int, seed: int
+) -> Int[np.ndarray, " sample"]:
+    """The component of a Gaussian mixture that each image is in."""
     model = GaussianMixture(count, reg_covar=1e-3, random_state=seed % 2**32)
     return model.fit_predict(values / values.std())
 

@@ -3,8 +3,8 @@
 Group 0 goes *with* what the model has learnt for the prompt, group 1 *against* it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,9 @@ from invdiff.core.candidates import (
     cluster_candidates,
     split_candidates,
 )
+from invdiff.core.membership import Membership
 from invdiff.core.settle import GroupModel, refine, settle, shifted
+from invdiff.core.several import SeveralGroups
 from invdiff.core.verdict import Verdict, explained_variance, judge_prompts
 
 SETTLED = 12
@@ -29,16 +31,19 @@ LEAST_TIE = 0.02
 class Grouping:
     """Inferred groups: ``against[i]`` is q_i(1), the probability that image i is in group 1.
 
-    ``models`` gives the same for new images of a prompt, from their raw features. ``score`` names
-    what the groups were read off, "excess" or "loss"; empty for groups that were given.
+    Of more than two groups it has a row of q_i(0) to q_i(K-1) for each image; ``names`` says what
+    each group of a prompt is where they are labels that were given. ``models`` gives the same for
+    new images of a prompt, from their raw features. ``score`` names what the groups were read off,
+    "excess" or "loss"; empty for groups that were given.
     """
 
-    against: Float[np.ndarray, " sample"]
+    against: Membership
     verdicts: dict[str, Verdict]
-    models: dict[str, GroupModel]
+    models: Mapping[str, GroupModel | SeveralGroups]
     chosen: str
     ranking: tuple[tuple[str, float], ...]
     score: str = ""
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def rank(

@@ -11,27 +11,38 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from torch import Tensor
 
+from invdiff.core.membership import (
+    LEAST_MASS,
+    Membership,
+    Mix,
+    memberships,
+    present,
+    shares_of,
+    within,
+)
 from invdiff.core.schedule import Schedule
 
 
 def balanced_weights(
-    against: Float[np.ndarray, " sample"],
+    member: Membership,
     prompt: np.ndarray,
     shares: dict[str, Float[np.ndarray, " group"]],
 ) -> Float[np.ndarray, " sample"]:
     """Weights that give the groups of each prompt the masses ``shares[prompt]``.
 
     w_i = sum_e u_e q_i(e) / p_hat(e | y_i) (design 1.4). Prompts without an entry keep weight 1.
-    The weights of a prompt average 1, so prompts keep their own shares of the data.
+    The weights of a prompt average 1, so prompts keep their own shares of the data. What a group
+    should have that a prompt lacks altogether is left to the groups that it has.
     """
-    weight = np.ones(len(against))
+    weight = np.ones(len(member))
+    q_all = memberships(member)
     for name, share in shares.items():
         rows = prompt == name
-        q = np.stack([1 - against[rows], against[rows]], 1)
-        weight[rows] = q @ (share / q.mean(0).clip(1e-6))
+        q = q_all[rows]
+        weight[rows] = q @ (within(share, present(q)) / q.mean(0).clip(LEAST_MASS))
     return weight
 
 
@@ -53,6 +64,46 @@ def corrected_aim(
     left = logit(np.clip(seen, 0.02, 0.98)) - logit(wanted)
     step = 0.75 * left.sum() / sum(scales)
     return float(np.clip(expit(logit(aim) - step), 1 - most, most))
+
+
+def corrected_mix(
+    aim: Mix,
+    seen: Sequence[Float[np.ndarray, " group"]],
+    scales: Sequence[float],
+    wanted: Mix,
+    most: float = 0.85,
+) -> Mix:
+    """:func:`corrected_aim` for any number of groups.
+
+    Guidance at scale w raises the *ratios* of what is left to the power w, so what is corrected are
+    the logarithms of shares, which are then made to add up to 1. No group falls below
+    2 (1 - most) of its wanted share: for two even groups that is [1 - most, most] again. A group
+    that is not wanted, because the prompt has none of it, is left alone.
+    """
+    if isinstance(wanted, int | float):
+        assert isinstance(aim, int | float), "aim and wanted mix have the same groups"
+        return corrected_aim(aim, [float(one[1]) for one in seen], scales, most, wanted)
+    target = shares_of(wanted)
+    own = target > 0
+    left = [np.log(one[own].clip(0.02)) - np.log(target[own]) for one in seen]
+    step = 0.75 * np.sum(left, 0) / sum(scales)
+    moved = np.zeros(len(target))
+    moved[own] = softmax(np.log(shares_of(aim)[own]) - step)
+    return at_least(moved, 2 * (1 - most) * target).tolist()
+
+
+def at_least(
+    shares: Float[np.ndarray, " group"], floor: Float[np.ndarray, " group"]
+) -> Float[np.ndarray, " group"]:
+    """Shares lifted to ``floor`` (sum below 1), at the cost of the others in proportion."""
+    low = np.zeros(len(shares), bool)
+    for _ in shares:
+        rest = (1 - floor[low].sum()) / max(shares[~low].sum(), 1e-12)
+        lifted = np.where(low, floor, shares * rest)
+        if (lifted >= floor).all():
+            break
+        low |= lifted < floor
+    return lifted
 
 
 def mean_variance(

@@ -67,6 +67,16 @@ class GroupModel:
             share = float(expit(log_ratio + logit(np.clip(share, SMALLEST, 1 - SMALLEST))).mean())
         return share
 
+    def shares(self, log_ratio: Float[np.ndarray, " sample"], steps: int = 200) -> np.ndarray:
+        """The :meth:`share` of both groups."""
+        share = self.share(log_ratio, steps)
+        return np.array([1 - share, share])
+
+    @property
+    def present(self) -> np.ndarray:
+        """Both groups are there: a prompt without one has nothing to balance."""
+        return np.ones(2, bool)
+
     def flipped(self) -> "GroupModel":
         """The model with the two groups exchanged."""
         a, b, c = self.ratio

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+from scipy.optimize import linear_sum_assignment
+
+from invdiff.core.membership import Membership, Mix, hard, shares_of
 
 BALANCED_WITHIN = 0.05
 LEAST_EXPLAINED = 0.02
@@ -21,6 +24,7 @@ class Verdict:
     whose groups are even already. ``explained`` is the share of the score's variance within the
     prompt that the groups explain; ``p_value`` is that of no relation, multiplied by the number of
     candidates tried; ``share`` is the inferred share of group 1 among all of the prompt's images.
+    Of more than two groups ``shares`` has them all, and ``share`` is that of all but group 0.
     """
 
     found: bool
@@ -29,6 +33,12 @@ class Verdict:
     p_value: float
     share: float
     note: str
+    shares: tuple[float, ...] = ()
+
+    @property
+    def mix(self) -> tuple[float, ...]:
+        """The share of each group."""
+        return self.shares or (1 - self.share, self.share)
 
 
 def explained_variance(
@@ -94,15 +104,31 @@ def judge_prompts(
     }
 
 
-def met(wanted: float) -> str:
+def met(wanted: Mix) -> str:
     """What to say of groups whose shares are the ``wanted`` ones."""
-    shares = "even" if wanted == 0.5 else f"{1 - wanted:.0%} and {wanted:.0%}"
+    mix = shares_of(wanted)
+    shares = "even" if np.ptp(mix) == 0 else " and ".join(f"{share:.0%}" for share in mix)
     return f"the groups are {shares} already"
 
 
-def agreement(
-    first: Float[np.ndarray, " sample"], second: Float[np.ndarray, " sample"], prompt: np.ndarray
-) -> float:
-    """Share of images in the same group of both groupings, mean over prompts (0.5 = chance)."""
-    same = (first > 0.5) == (second > 0.5)
-    return float(np.mean([same[prompt == name].mean() for name in np.unique(prompt)]))
+def agreement(first: Membership, second: Membership, prompt: np.ndarray) -> float:
+    """Share of images in the same group of both groupings, mean over prompts (0.5 = chance).
+
+    More than two groups are matched with each other within the prompt first: their order, by the
+    score, may differ where they cost about the same.
+    """
+    one, other = hard(first), hard(second)
+    if first.ndim == second.ndim == 1:
+        return float(np.mean([(one == other)[prompt == n].mean() for n in np.unique(prompt)]))
+    return float(np.mean([_matched(one[rows], other[rows]) for rows in _rows_of(prompt)]))
+
+
+def _rows_of(prompt: np.ndarray) -> list[np.ndarray]:
+    return [prompt == name for name in np.unique(prompt)]
+
+
+def _matched(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of images in groups that are matched one to one, as well as possible."""
+    counts = np.zeros((first.max() + 1, second.max() + 1))
+    np.add.at(counts, (first, second), 1)
+    return float(counts[linear_sum_assignment(-counts)].sum() / len(first))

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score, roc_auc_score
 
+from invdiff.core.membership import Membership, hard, memberships
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
 from invdiff.engine.config import Config
 from invdiff.engine.files import read_json, read_parquet
+from invdiff.engine.groups import membership_of
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import EMBEDDED_SETS
 
@@ -28,24 +30,27 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     """How well q_1 finds each prompt's rarest label, and how alike groups and labels are.
 
     Balanced accuracy of q_1 > 0.5 and area under the curve of q_1, both 0.5 by chance and null
-    where all labels are as frequent. Several labels that are equally rare count as one.
+    where all labels are as frequent. Several labels that are equally rare count as one. Of more
+    than two groups those that suit the rarest labels best take the place of group 1; that is chosen
+    with the labels, so chance is a little above 0.5.
     ``adjusted_rand`` (0 by chance, 1 for equal partitions) and ``matched_accuracy`` compare the
     groups with all labels. ``mean`` is over the ``found`` prompts alone.
     """
     section = run.config.data
     labels = np.asarray(read_labels(section.path, section.label_column, data))
     groups = read_parquet(run.path / "groups.parquet")
-    weights = dict(zip(groups["sample_id"], groups["q_1"], strict=True))
-    against = np.array([weights.get(one, np.nan) for one in data.sample_id])
-    known = ~np.isnan(against)
+    found_q = membership_of(groups)
+    row_of = {one: row for row, one in enumerate(groups["sample_id"])}
+    known = np.array([one in row_of for one in data.sample_id])
+    q = found_q[[row_of.get(one, 0) for one in data.sample_id]]
     group_of = dict(zip(groups["sample_id"], groups["prompt"], strict=True))
     prompt = np.array([group_of.get(one, "") for one in data.sample_id])
     accuracy, area, alike, matched = {}, {}, {}, {}
     for name in sorted(set(groups["prompt"])):
         rows = (prompt == name) & known
-        accuracy[name], area[name] = agreement(labels[rows], against[rows])
-        alike[name] = adjusted_rand(labels[rows], (against[rows] > 0.5) * 1)
-        matched[name] = matched_accuracy(labels[rows], (against[rows] > 0.5) * 1)
+        accuracy[name], area[name] = agreement(labels[rows], q[rows])
+        alike[name] = adjusted_rand(labels[rows], hard(q[rows]))
+        matched[name] = matched_accuracy(labels[rows], hard(q[rows]))
     verdicts = read_json(run.path / "discovery.json")["prompts"]
     found = [name for name in area if verdicts.get(name, {}).get("found") and area[name] >= 0]
     mean = {
@@ -64,13 +69,23 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     }
 
 
-def agreement(labels: NDArray[np.str_], against: NDArray[np.floating[Any]]) -> tuple[float, float]:
+def agreement(labels: NDArray[np.str_], member: Membership) -> tuple[float, float]:
     """Balanced accuracy and area under the curve for the rarest labels; NaN if there are none."""
     truth = np.isin(labels, rarest(labels))
     if not truth.any():
         return np.nan, np.nan
-    accuracy = balanced_accuracy_score(truth, against > 0.5)
+    suited = [1] if member.ndim == 1 else _suited(labels, hard(member), member.shape[1])
+    against = memberships(member)[:, suited].sum(1)
+    accuracy = balanced_accuracy_score(truth, np.isin(hard(member), suited))
     return float(accuracy), float(roc_auc_score(truth, against))
+
+
+def _suited(labels: NDArray[np.str_], group: NDArray[np.integer[Any]], count: int) -> list[int]:
+    """The groups that stand for the rarest labels when each stands for one label at most."""
+    names, recall = _recall(labels, group, count)
+    at, groups = linear_sum_assignment(-recall)
+    rare = np.isin(names[at], rarest(labels))
+    return [int(one) for one in groups[rare]]
 
 
 def adjusted_rand(labels: NDArray[np.str_], group: NDArray[np.integer[Any]]) -> float:
@@ -86,12 +101,18 @@ def matched_accuracy(labels: NDArray[np.str_], group: NDArray[np.integer[Any]]) 
     """
     if len(np.unique(labels)) < 2:
         return np.nan
-    names, codes = np.unique(labels, return_inverse=True)
-    groups, members = np.unique(group, return_inverse=True)
-    counts = np.zeros((len(names), len(groups)))
-    np.add.at(counts, (codes, members), 1)
-    recall = counts / counts.sum(1, keepdims=True)
+    names, recall = _recall(labels, group, int(group.max()) + 1)
     return float(recall[linear_sum_assignment(-recall)].sum() / len(names))
+
+
+def _recall(
+    labels: NDArray[np.str_], group: NDArray[np.integer[Any]], count: int
+) -> tuple[NDArray[np.str_], NDArray[np.floating[Any]]]:
+    """The labels, and of each the shares (label, group) of its images in each group."""
+    names, codes = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(names), count))
+    np.add.at(counts, (codes, group), 1)
+    return names, counts / counts.sum(1, keepdims=True)
 
 
 def rarest(labels: NDArray[np.str_]) -> list[str]:

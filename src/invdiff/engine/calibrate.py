@@ -5,15 +5,17 @@ group it belongs to. It is asked at the guidance scale that people sample with, 
 classifier-free guidance raises the odds of any imbalance that is left to the power of the scale.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from invdiff.core.settle import GroupModel
+from invdiff.core.membership import Mix, as_mix, off_by, within
 from invdiff.engine import order
 from invdiff.engine.files import read_json
 from invdiff.engine.generated import Drawn, Shard, load_models, log_ratios, shards_of
+from invdiff.engine.groups import Model, wanted_mix
 from invdiff.engine.models import source_of
 from invdiff.engine.passing import processes_of
 from invdiff.engine.processes import run_shards
@@ -60,7 +62,7 @@ def found_prompts(run: RunFolder) -> list[str]:
 
 
 def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[str, Any]:
-    """Estimated shares of group 1 at a strength, and how far they are from the wanted one."""
+    """Estimated shares of the groups at a strength, and how far they are from the wanted ones."""
     models = load_models(run.path / "group_model.safetensors")
     chosen = {name: models[name] for name in prompts}
     ratios = log_ratios(
@@ -75,7 +77,7 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
         title=f"calibrating, strength {strength:g}",
         spread=partial(run_shards, processes=processes_of(run)),
     )
-    wanted = run.config.discover.against_share
+    wanted = wanted_mix(run.config.discover, max(len(one.present) for one in chosen.values()))
     return {"strength": strength, **summary(ratios, models, wanted=wanted)}
 
 
@@ -91,27 +93,29 @@ def drawn_at(run: RunFolder, prompts: list[str], strength: float) -> tuple[Drawn
 
 def summary(
     ratios: dict[str, np.ndarray],
-    models: dict[str, GroupModel],
+    models: Mapping[str, Model],
     resamples: int = 200,
-    wanted: float = 0.5,
+    wanted: Mix = 0.5,
 ) -> dict[str, Any]:
     """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures.
 
-    The gap is twice the distance to the ``wanted`` share: |share - share| where even ones are.
+    The gap is the sum over the groups of what each is off its ``wanted`` share: |share - share| of
+    two where even ones are. Of more than two groups the shares are those of all.
     """
+    target = {name: within(wanted, models[name].present) for name in ratios}
     gaps = np.zeros(resamples)
     draw = np.random.default_rng(order.derive(0, "calibration interval"))
     for name, values in ratios.items():
-        ordered = np.sort(values)
+        ordered = values[np.lexsort(values.T)] if values.ndim > 1 else np.sort(values)
         for k, rows in enumerate(draw.integers(len(values), size=(resamples, len(values)))):
-            share = 2 * models[name].share(ordered[rows], steps=30)
-            gaps[k] += abs(share - 2 * wanted) / len(ratios)
-    shares = {name: models[name].share(values) for name, values in ratios.items()}
+            share = models[name].shares(ordered[rows], steps=30)
+            gaps[k] += abs(off_by(share, target[name])).sum() / len(ratios)
+    shares = {name: models[name].shares(values) for name, values in ratios.items()}
     low, high = np.quantile(gaps, [0.025, 0.975])
     return {
-        "gap": float(np.mean([abs(2 * share - 2 * wanted) for share in shares.values()])),
+        "gap": float(np.mean([abs(off_by(shares[n], target[n])).sum() for n in shares])),
         "low": low,
         "high": high,
         "images": sum(len(values) for values in ratios.values()),
-        "shares": shares,
+        "shares": {name: as_mix(share) for name, share in shares.items()},
     }

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from invdiff.core.certificate import certificate
+from invdiff.core.membership import hard, memberships
 from invdiff.core.schedule import add_noise
 from invdiff.core.scoring import latent_loss
 from invdiff.engine import order
@@ -26,7 +27,7 @@ def certify(config: Config, denoiser: Denoiser, mixture: Mixture) -> dict[str, A
     if len(rows) == 0:
         return None
     prompts = mixture.pool[rows].tolist()
-    q = np.stack([1 - mixture.against[rows], mixture.against[rows]], 1)
+    q = memberships(mixture.against[rows])
     after = fixed_losses(config, denoiser, mixture, rows)
     with adapter.disabled(denoiser.module):
         before = fixed_losses(config, denoiser, mixture, rows)
@@ -40,9 +41,10 @@ def certify(config: Config, denoiser: Denoiser, mixture: Mixture) -> dict[str, A
 def _rows(seed: int, mixture: Mixture) -> np.ndarray:
     """The same number of images of each group of each balanced prompt, at most."""
     chosen = [np.zeros(0, int)]
+    of = hard(mixture.against)
     for name in mixture.balanced:
-        for group in (0, 1):
-            inside = (mixture.pool == name) & ((mixture.against > 0.5) == group)
+        for group in range(mixture.groups):
+            inside = (mixture.pool == name) & (of == group)
             known = np.flatnonzero(inside)
             shuffled = order.epoch_order(len(known), seed, "certificate", name, group).numpy()
             chosen.append(known[shuffled[:IMAGES_PER_GROUP]])

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from invdiff.engine.discover_section import DiscoverSection
+from invdiff.engine.discover_section import SEVERAL, DiscoverSection
 from invdiff.engine.evaluate_section import EvaluateSection, impossible
 from invdiff.engine.sections import (
     EMBEDDED_SETS,
@@ -53,6 +53,7 @@ class Config(Section):
                 'data.label_column: discover.estimator = "labels" needs it; name the metadata '
                 "column that holds the labels"
             )
+        self._possible_groups()
         self._possible_prompt_groups(embedded)
         if problem := impossible(self.evaluate, self.data.path):
             raise ValueError(problem)
@@ -64,6 +65,25 @@ class Config(Section):
                 f"leave no image of a batch of {train.batch} for each part; lower one of them"
             )
         return self
+
+    def _possible_groups(self) -> None:
+        section = self.discover
+        if not section.target:
+            return
+        if section.estimator not in SEVERAL:
+            raise ValueError(
+                f"discover.target: the estimator {section.estimator} infers two groups, whose mix "
+                f"is discover.against_share; more come from {' or '.join(SEVERAL)}"
+            )
+        if len(section.target) > section.most_groups:
+            raise ValueError(
+                f"discover.target: it has {len(section.target)} shares, more than "
+                f"discover.most_groups ({section.most_groups}): raise that, or leave some out"
+            )
+        if section.against_share != 0.5:
+            raise ValueError(
+                "discover.target: discover.against_share is set as well; keep one of them"
+            )
 
     def _possible_prompt_groups(self, embedded: bool) -> None:
         way, column = self.data.prompt_groups, self.data.group_column

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
 
 from invdiff.core.grouping import Grouping
+from invdiff.core.membership import memberships, shares_of
 from invdiff.core.objective import balanced_weights
 from invdiff.core.scoring import mean_of_draws, mean_of_levels, reliability
 from invdiff.core.verdict import agreement
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
 from invdiff.engine.estimators import Evidence, estimate
-from invdiff.engine.files import write_json, write_parquet, write_with
+from invdiff.engine.files import write_json, write_parquet
 from invdiff.engine.findings import findings
+from invdiff.engine.groups import columns, save_models, wanted_mix
 from invdiff.engine.levels import high_levels
 from invdiff.engine.measure import Measured, measure, open_run_samples
 from invdiff.engine.processes import kept_workers
@@ -28,6 +28,7 @@ from invdiff.engine.prompt_groups import Grouped, group_prompts
 from invdiff.engine.rounds import adapt
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import INFERRING
+from invdiff.errors import ConfigError
 
 
 def discover(run: RunFolder) -> None:
@@ -36,6 +37,7 @@ def discover(run: RunFolder) -> None:
         return
     with run.stage("discover") as stage:
         grouped = group_prompts(run, open_run_samples(run))
+        given_labels(run, grouped.samples)
         with kept_workers():
             measured = measure(run, grouped.samples)
             if run.config.discover.adaptive:
@@ -48,12 +50,31 @@ def discover(run: RunFolder) -> None:
         stage.facts["found"] = found
 
 
+def given_labels(run: RunFolder, samples: Samples) -> tuple[str, ...] | None:
+    """The labels that the oracle takes its groups from; None for every other estimator.
+
+    Raises:
+        ConfigError: there are more labels than ``discover.most_groups``, or not as many as the
+            settings want shares of.
+    """
+    section, column = run.config.discover, run.config.data.label_column
+    if section.estimator != "labels":
+        return None
+    labels = read_labels(run.config.data.path, column, samples)
+    count = max(2, len(set(labels)))
+    if count > section.most_groups:
+        raise ConfigError(
+            f"discover.most_groups = {section.most_groups}, and the column "
+            f"{column or 'of the set'} has {count} labels: raise it, or name a coarser column"
+        )
+    wanted_mix(section, count)
+    return labels
+
+
 def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Grouping, Grouping | None]:
     """The groups, and if they are inferred once more from the second noise draws alone."""
     config, prompt = run.config, np.array(samples.prompt)
-    labels = None
-    if config.discover.estimator == "labels":
-        labels = read_labels(config.data.path, config.data.label_column, samples)
+    labels = given_labels(run, samples)
 
     def evidence(features: np.ndarray, draws: slice, seed: int) -> Evidence:
         scores, levels = measured.scores, config.discover.levels
@@ -102,30 +123,25 @@ def write_results(
     """
     config, samples = run.config, grouped.samples
     prompt = np.array(samples.prompt)
-    mix = np.array([1 - config.discover.against_share, config.discover.against_share])
-    shares = {name: mix for name, verdict in grouping.verdicts.items() if verdict.found}
+    groups = memberships(grouping.against[:0]).shape[1]
+    found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
+    mix = shares_of(wanted_mix(config.discover, groups)) if found else np.zeros(groups)
+    shares = dict.fromkeys(found, mix)
     pool = np.zeros_like(prompt) if config.train.objective == "reference" else prompt
     if config.train.objective == "reference":
         shares = {pool[0]: mix} if shares else {}
-    against = grouping.against
     write_parquet(
         run.path / "groups.parquet",
         {
             "sample_id": list(samples.sample_id),
             "prompt": list(samples.prompt),
             "caption": list(samples.caption),
-            "group": (against > 0.5).astype(np.int32),
-            "q_0": 1 - against,
-            "q_1": against,
-            "weight": balanced_weights(against, pool, shares),
+            **columns(grouping.against),
+            "weight": balanced_weights(grouping.against, pool, shares),
         },
     )
     write_scores(run.path / "scores.parquet", samples, measured, config.discover.levels)
-    models = {
-        name: torch.from_numpy(np.concatenate([m.weight, m.ratio, [m.prior]]))
-        for name, m in grouping.models.items()
-    }
-    write_with(run.path / "group_model.safetensors", lambda path: save_file(models, path))
+    save_models(run.path / "group_model.safetensors", grouping.models)
     stable = None
     if again is not None:
         stable = agreement(

@@ -1,10 +1,23 @@
 """The settings of the discovery of groups."""
 
-from typing import Literal
+from math import isclose
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from invdiff.engine.sections import Levels, Section, Whole
+from invdiff.engine.sections import Levels, Section, Whole, rule
+
+SEVERAL = ("labels", "cluster")  # estimators that may give more than two groups
+
+Target = Annotated[
+    list[float],
+    rule(
+        lambda shares: not shares or (len(shares) > 2 and isclose(sum(shares), 1, abs_tol=1e-6)),
+        "be empty or three shares or more that add up to 1 (of two groups discover.against_share "
+        "says all)",
+    ),
+    rule(lambda shares: all(0.02 <= one <= 0.98 for one in shares), "have shares of 0.02 or more"),
+]
 
 
 class DiscoverSection(Section):
@@ -16,6 +29,7 @@ class DiscoverSection(Section):
         "semantic",
         "profile",
         "amortised",
+        "cluster",
         "top_loss",
         "labels",
         "random",
@@ -71,6 +85,14 @@ class DiscoverSection(Section):
         le=0.85,
         description="Share of the group against the model that is wanted under every prompt, in "
         "training and calibration; 0.5 is even.",
+    )
+    target: Target = Field(
+        [],
+        description="Shares of more than two groups that are wanted under every prompt, from the "
+        "group with the model to the one most against it; empty is even.",
+    )
+    most_groups: int = Field(
+        8, ge=2, description="Groups of a prompt that there may be; more labels are refused."
     )
     false_alarm: float = Field(
         0.01, gt=0, lt=1, description="Chance of finding groups where there are none."

@@ -1,7 +1,8 @@
 """Ways to infer the groups, by name. All but ``auto`` are there to compare with."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ from invdiff.core.amortised import amortised
 from invdiff.core.automatic import automatic
 from invdiff.core.by_score import LEAST_GAIN, main_direction, top_share, two_components
 from invdiff.core.candidates import exact_split
+from invdiff.core.clusters import clusters
 from invdiff.core.contrast import contrasted
 from invdiff.core.contrasts import Contrasts
 from invdiff.core.grouping import Grouping, semantic
+from invdiff.core.membership import Membership, memberships, off_by, present, within
 from invdiff.core.settle import GroupModel
+from invdiff.core.several import SeveralGroups
 from invdiff.core.verdict import BALANCED_WITHIN, Verdict, explained_variance, met
 from invdiff.engine import order
 from invdiff.engine.config import Config
+from invdiff.engine.groups import Model, wanted_mix
 
 UNTESTED = float("nan")
 
@@ -95,6 +100,13 @@ def _amortised(evidence: Evidence, config: Config) -> Grouping:
     return amortised(evidence.score, **_asked(evidence, config), seed=seed)
 
 
+def _cluster(evidence: Evidence, config: Config) -> Grouping:
+    seed = order.derive(config.seed, "clusters", evidence.seed)
+    section = config.discover
+    asked = _asked(evidence, config) | {"wanted": partial(wanted_mix, section)}
+    return clusters(evidence.score, **asked, seed=seed, most=section.most_groups)
+
+
 def _top_loss(evidence: Evidence, config: Config) -> Grouping:
     """The images with the highest plain loss, prompt by prompt, as "Just Train Twice" has them."""
     share, names = config.discover.top_share, evidence.prompt[evidence.scored]
@@ -133,15 +145,24 @@ def _by_prompt(prompt: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _labels(evidence: Evidence, config: Config) -> Grouping:
-    """The oracle: group 1 is everything but the most frequent label of the prompt."""
+    """The oracle: each label is a group, numbered from the most frequent of the prompt on.
+
+    Equally frequent ones go by name; those that a prompt lacks come last.
+    """
     assert evidence.labels is not None, "the oracle needs labels"
     labels = np.array(evidence.labels)
-    against = np.zeros(len(labels))
-    for name in np.unique(evidence.prompt):
-        rows = evidence.prompt == name
-        values, counts = np.unique(labels[rows], return_counts=True)
-        against[rows] = labels[rows] != values[counts.argmax()]
-    return _given(evidence, config, against, "labels")
+    known = np.unique(labels)
+    q = np.zeros((len(labels), max(2, len(known))))
+    names = {}
+    for name, rows in _by_prompt(evidence.prompt):
+        counts = np.array([(labels[rows] == label).sum() for label in known])
+        order = np.argsort(-counts, kind="stable")
+        names[name] = tuple(str(label) for label in known[order])
+        for group, label in enumerate(names[name]):
+            q[rows & (labels == label), group] = 1.0
+    if q.shape[1] == 2:
+        return _given(evidence, config, q[:, 1], "labels")
+    return replace(_given(evidence, config, q, "labels"), names=names)
 
 
 def _random(evidence: Evidence, config: Config) -> Grouping:
@@ -166,18 +187,32 @@ def _none(evidence: Evidence, config: Config) -> Grouping:
     return _given(evidence, config, np.zeros(len(evidence.prompt)), "no groups")
 
 
-def _given(evidence: Evidence, config: Config, against: np.ndarray, name: str) -> Grouping:
+def _given(evidence: Evidence, config: Config, member: Membership, name: str) -> Grouping:
     """Groups that were not inferred from the score: even or empty ones need no balancing."""
     verdicts, models = {}, {}
-    for text in np.unique(evidence.prompt):
-        rows = evidence.prompt == text
-        share = float(against[rows].mean())
-        uneven = 0 < share < 1 and _uneven(share, config)
-        already = met(config.discover.against_share)
-        note = "" if uneven else f"nothing to balance: {already} or there are none"
-        verdicts[str(text)] = Verdict(uneven, 0 < share < 1, UNTESTED, UNTESTED, share, note)
-        models[str(text)] = GroupModel.supervised(evidence.features[rows], against[rows])
-    return Grouping(against, verdicts, models, name, ())
+    for text, rows in _by_prompt(evidence.prompt):
+        models[text] = supervised(evidence.features[rows], member[rows])
+        verdicts[text] = _verdict(member[rows], config)
+    return Grouping(member, verdicts, models, name, ())
+
+
+def _verdict(member: Membership, config: Config) -> Verdict:
+    """On the groups of one prompt: are there several, in other shares than the wanted ones?"""
+    shares, there = memberships(member).mean(0), present(member)
+    wanted = within(wanted_mix(config.discover, len(shares)), there)
+    several = int(there.sum()) > 1
+    uneven = several and bool(abs(off_by(shares, wanted)).max() > BALANCED_WITHIN)
+    note = "" if uneven else f"nothing to balance: {met(wanted[there])} or there are none"
+    if member.ndim == 1:
+        return Verdict(uneven, several, UNTESTED, UNTESTED, float(member.mean()), note)
+    rest = float(1 - shares[0])
+    return Verdict(uneven, several, UNTESTED, UNTESTED, rest, note, tuple(shares.tolist()))
+
+
+def supervised(features: np.ndarray, member: Membership) -> Model:
+    """The model of groups that are given."""
+    kind = GroupModel if member.ndim == 1 else SeveralGroups
+    return kind.supervised(features, member)
 
 
 def _uneven(share: float, config: Config) -> bool:
@@ -192,6 +227,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "semantic": _semantic,
     "profile": _profile,
     "amortised": _amortised,
+    "cluster": _cluster,
     "top_loss": _top_loss,
     "labels": _labels,
     "random": _random,

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from invdiff.core.grouping import Grouping
+from invdiff.core.membership import memberships
 from invdiff.core.scoring import Scores, mean_of_draws
 from invdiff.engine.config import Config
 
@@ -45,9 +46,10 @@ def _prompt(
     config: Config,
 ) -> dict[str, Any]:
     rows, inside = prompt == name, prompt[scored] == name
-    against = grouping.against[scored][inside]
+    q = memberships(grouping.against[rows]).T.copy()  # one row for each group
+    scored_q = memberships(grouping.against[scored][inside]).T.copy()
     excess = mean_of_draws(scores.excess[inside])
-    verdict = grouping.verdicts[name]
+    verdict, labels = grouping.verdicts[name], grouping.names.get(name)
     return {
         "found": verdict.found,
         "watched": verdict.watched,
@@ -57,15 +59,20 @@ def _prompt(
         "explained": verdict.explained,
         "p_value": verdict.p_value,
         "groups": [
-            _group(1 - verdict.share, 1 - grouping.against[rows], 1 - against, excess),
-            _group(verdict.share, grouping.against[rows], against, excess),
+            _group(share, q[group], scored_q[group], excess)
+            | ({"label": labels[group]} if labels else {})
+            for group, share in enumerate(verdict.mix)
         ],
-        "profile": {
-            "levels": list(config.discover.levels),
-            **_curve("with", 1 - against, excess),
-            **_curve("against", against, excess),
-        },
+        "profile": {"levels": list(config.discover.levels), **_curves(scored_q, excess)},
     }
+
+
+def _curves(members: np.ndarray, excess: np.ndarray) -> dict[str, list[float]]:
+    names = ["with", "against"]
+    if len(members) > 2:
+        names = [f"group {group}" for group in range(len(members))]
+    curves = [_curve(name, member, excess) for name, member in zip(names, members, strict=True)]
+    return {key: values for curve in curves for key, values in curve.items()}
 
 
 def _group(

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file
 
-from invdiff.core.settle import GroupModel
 from invdiff.engine.config import Config
+from invdiff.engine.groups import Model, model_of
 from invdiff.engine.models import Source
 from invdiff.engine.passes import Features
 from invdiff.engine.processes import run_shards
@@ -56,7 +55,7 @@ def log_ratios(
     source: Source,
     adapter: Path | None,
     strength: float,
-    models: dict[str, GroupModel],
+    models: Mapping[str, Model],
     captions: Mapping[str, Sequence[str]],
     *,
     scale: float,
@@ -64,7 +63,7 @@ def log_ratios(
     title: str,
     spread: Callable[..., Iterator[tuple[Any, np.ndarray]]] = HERE,
 ) -> dict[str, np.ndarray]:
-    """Log-likelihood ratios of group 1 for fresh pictures of each prompt of ``models``.
+    """Log-likelihood ratios of groups to group 0, for fresh pictures of each prompt of ``models``.
 
     Drawn at guidance ``scale`` with the ``captions`` of each prompt in turn; their seeds belong to
     ``owner``, so no picture is used twice. ``spread`` does the work, as
@@ -100,11 +99,6 @@ def _slices(count: int) -> list[tuple[int, int]]:
     return [(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
 
 
-def load_models(path: Path) -> dict[str, GroupModel]:
+def load_models(path: Path) -> dict[str, Model]:
     """The model of the groups for each prompt, on raw features."""
-    stored: dict[str, torch.Tensor] = load_file(path)
-    models = {}
-    for name, tensor in stored.items():
-        *weight, a, b, c, prior = tensor.tolist()
-        models[name] = GroupModel(np.array(weight), (a, b, c), prior)
-    return models
+    return {name: model_of(tensor) for name, tensor in load_file(path).items()}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from invdiff.engine.discover_section import DiscoverSection
 
 HIGH_NOISE = 0.85
-AT_HIGH_NOISE = ("auto", "contrast", "semantic", "amortised")
+AT_HIGH_NOISE = ("auto", "contrast", "semantic", "amortised", "cluster")
 AT_EVERY_LEVEL = ("profile", "top_loss")
 
 

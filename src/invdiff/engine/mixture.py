@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from invdiff.core.membership import Membership, Mix, memberships, present, shares_of, within
 from invdiff.core.objective import (
     balanced_weights,
     mixture_shares,
@@ -18,7 +19,7 @@ from invdiff.engine import order
 from invdiff.engine.train_section import TrainSection
 
 REFERENCES = 8192
-NO_AIMS: Mapping[str, float] = MappingProxyType({})
+NO_AIMS: Mapping[str, Mix] = MappingProxyType({})
 
 
 @dataclass
@@ -30,18 +31,20 @@ class Regrets:
 
     prompts: tuple[str, ...]
     memory: float = 0.9
+    groups: int = 2
     value: np.ndarray = field(init=False)
     total: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.total = np.zeros((len(self.prompts), 2))
-        self.value = np.full((len(self.prompts), 2), np.nan)
+        self.total = np.zeros((len(self.prompts), self.groups))
+        self.value = np.full((len(self.prompts), self.groups), np.nan)
 
-    def update(self, losses: np.ndarray, prompt: np.ndarray, against: np.ndarray) -> None:
-        """Take in losses (n,) of images with the given prompts and q_1."""
+    def update(self, losses: np.ndarray, prompt: np.ndarray, member: Membership) -> None:
+        """Take in losses (n,) of images with the given prompts and memberships."""
+        columns = memberships(member).T
         for row, name in enumerate(self.prompts):
             inside = prompt == name
-            for group, q in enumerate((1 - against, against)):
+            for group, q in enumerate(columns):
                 mass = q[inside].sum()
                 if mass > 0.5:
                     seen = float(q[inside] @ losses[inside] / mass)
@@ -60,18 +63,30 @@ class Mixture:
     ``flipped`` are the latents of the mirrored pictures, where training sees these as well.
     ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
     looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
-    1 to reach.
+    1 to reach. Of more than two groups ``against`` has all q_i(e), a row for each image, and
+    ``wanted`` all shares.
     """
 
     latents: torch.Tensor
     prompt: np.ndarray
     pool: np.ndarray
-    against: np.ndarray
+    against: Membership
     balanced: tuple[str, ...]
     watched: tuple[str, ...] = ()
     sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
-    wanted: float = 0.5
+    wanted: Mix = 0.5
     flipped: torch.Tensor | None = None
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return memberships(self.against[:0]).shape[1]
+
+    def wanted_of(self, name: str) -> Mix:
+        """The mix to reach in a pool; what the pool lacks altogether cannot be had in it."""
+        if self.against.ndim == 1:
+            return self.wanted
+        return within(self.wanted, present(self.against[self.pool == name])).tolist()
 
     def clean(self, chosen: torch.Tensor, seed: int, step: int) -> torch.Tensor:
         """The latents of ``chosen`` images as they are seen at ``step``, mirrored or not."""
@@ -86,24 +101,26 @@ class Mixture:
         self,
         regrets: Regrets,
         variance_weight: float,
-        aims: Mapping[str, float] = NO_AIMS,
+        aims: Mapping[str, Mix] = NO_AIMS,
         dro_step: float = 0.0,
     ) -> torch.Tensor:
         """The chance of each image: groups at the aimed shares, tilted by the running regrets.
 
         With a ``dro_step`` they are tilted as GroupDRO does, by the sums of the risks instead.
-        ``aims`` are the shares of group 1 where they are not the wanted one (see the feedback).
+        ``aims`` are the mixes where they are not the wanted one (see the feedback). A group that a
+        pool lacks has no regret, and the others are a mixture without it.
         """
-        shares = {name: np.array([1 - aim, aim]) for name, aim in aims.items()}
+        shares = {name: shares_of(aim) for name, aim in aims.items()}
         for row, name in enumerate(regrets.prompts):
-            known = regrets.value[row]
+            aimed = shares_of(aims.get(name, self.wanted_of(name)))
+            there = aimed > 0
+            known, total = regrets.value[row, there], regrets.total[row, there]
             tilt = variance_weight if np.isfinite(known).all() else 0.0
-            aim = aims.get(name, self.wanted)
-            aimed = np.array([1 - aim, aim])
-            shares[name] = (
-                worst_case_shares(regrets.total[row], aimed, dro_step)
+            shares[name] = np.zeros(len(aimed))
+            shares[name][there] = (
+                worst_case_shares(total, aimed[there], dro_step)
                 if dro_step
-                else mixture_shares(np.nan_to_num(known), aimed, tilt)
+                else mixture_shares(np.nan_to_num(known), aimed[there], tilt)
             )
         return torch.from_numpy(balanced_weights(self.against, self.pool, shares)).float()
 

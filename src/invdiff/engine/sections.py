@@ -15,7 +15,7 @@ from invdiff.data.sets import builtin
 EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builtin.SETS.items()}
 
 # Estimators that look for groups: where they find none, there is nothing to train.
-INFERRING = ("auto", "contrast", "semantic", "profile", "amortised", "top_loss")
+INFERRING = ("auto", "contrast", "semantic", "profile", "amortised", "cluster", "top_loss")
 
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

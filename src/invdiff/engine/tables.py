@@ -53,13 +53,20 @@ def read(folder: Path, row: str, seed: int) -> dict[str, Any]:
         "discovery": {
             prompt: {
                 "found": entry["found"],
-                "share": entry["groups"][1]["share"] if entry["groups"] else None,
+                "share": _against(entry["groups"]),
                 "balanced_accuracy": agreement.get("balanced_accuracy", {}).get(prompt),
                 "auc": agreement.get("auc", {}).get(prompt),
             }
             for prompt, entry in prompts.items()
         },
     }
+
+
+def _against(groups: Sequence[Mapping[str, Any]]) -> float | None:
+    """The share of the images in another group than the one with the model."""
+    if len(groups) > 2:
+        return float(1 - groups[0]["share"])
+    return groups[1]["share"] if groups else None
 
 
 def comparison(rows: Sequence[Mapping[str, Any]], ours: str) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from invdiff.core.membership import Mix
 from invdiff.engine import order
 from invdiff.engine.calibrate import calibrate
 from invdiff.engine.certify import certify
 from invdiff.engine.config import Config
 from invdiff.engine.files import read_json, read_parquet, write_json
 from invdiff.engine.generated import load_models
+from invdiff.engine.groups import membership_of, wanted_mix
 from invdiff.engine.measure import encode, open_run_samples
 from invdiff.engine.mixture import Mixture
 from invdiff.engine.models import ModelRef, Source, resolve, source_of
@@ -145,7 +147,8 @@ def load_mixture(run: RunFolder) -> Mixture:
     """Latents and groups of the run's data, matched by sample id."""
     samples = open_run_samples(run)
     groups = read_parquet(run.path / "groups.parquet")
-    pairs = zip(groups["prompt"], groups["q_1"], strict=True)
+    member = membership_of(groups)
+    pairs = zip(groups["prompt"], member, strict=True)
     group_of = dict(zip(groups["sample_id"], pairs, strict=True))
     found = read_json(run.path / "discovery.json")["prompts"]
     balanced = tuple(sorted(name for name, entry in found.items() if entry["found"]))
@@ -163,7 +166,9 @@ def load_mixture(run: RunFolder) -> Mixture:
         balanced, watched = ("*",) if balanced else (), ()
     captions = np.array(samples.caption)
     names = np.array(samples.sample_id)
-    wanted = run.config.discover.against_share
+    wanted: Mix = 0.5
+    if balanced or watched:
+        wanted = wanted_mix(run.config.discover, 2 if member.ndim == 1 else member.shape[1])
     latents = encode(run, samples)
     flipped = encode(run, samples, flipped=True) if run.config.train.flip else None
     return Mixture(latents, captions, pool, against, balanced, watched, names, wanted, flipped)

@@ -1,7 +1,8 @@
 """Section 3: the same seeds without and with guidance, in pictures, shares and quality."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -17,6 +18,7 @@ from invdiff.app.report.measured import (
     strength_curve,
     tables,
 )
+from invdiff.app.report.sides import side
 from invdiff.app.report.summary import estimated_gap
 from invdiff.app.report.words import Estimate, Table, count, percent, scale_name
 
@@ -98,18 +100,41 @@ def _estimated_shares(inputs: Inputs) -> Iterator[Plot]:
     if inputs.has_shares or not (gap := estimated_gap(inputs)) or not gap[0].get("shares"):
         return
     before, after = (point.get("shares") or {} for point in gap)
+    several = any(isinstance(share, list) for share in before.values())
+    what = f"estimated share of {'each' if several else 'the'} group"
+    what += "" if several else " against the model"
     rows = [
-        plots.Row(prompt, Estimate(before[prompt]), Estimate(after.get(prompt)))
+        row
         for prompt in before
+        for row in _share_rows(inputs, prompt, before[prompt], after.get(prompt))
     ]
-    what = "estimated share of the group against the model"
     alt = f"{what}, base and guided: " + "; ".join(
         f"{row.label} {percent(row.before.value)} and {percent(row.after.value)}" for row in rows
     )
-    share = inputs.config.discover.against_share
-    parity = (share, "parity" if share == 0.5 else "wanted")
-    drawing = plots.dumbbell(rows, "estimated", alt, what, (0.0, 1.0), parity, percent)
+    drawing = plots.dumbbell(
+        rows, "estimated", alt, what, (0.0, 1.0), _wanted(inputs, before), percent
+    )
     yield Plot(drawing, f"Guidance scale {(inputs.calibration or {})['guidance_scale']:g}")
+
+
+def _share_rows(inputs: Inputs, prompt: str, before: Any, after: Any) -> Iterator[plots.Row]:
+    """The group against the model, or each of several."""
+    if not isinstance(before, list):
+        yield plots.Row(prompt, Estimate(before), Estimate(after))
+        return
+    groups = inputs.prompts[prompt]["groups"]
+    for group, (old, new) in enumerate(zip(before, after, strict=True)):
+        yield plots.Row(f"{prompt}: {side(groups, group)}", Estimate(old), Estimate(new))
+
+
+def _wanted(inputs: Inputs, shares: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Where a share should be: nowhere in particular where several are wanted uneven."""
+    section = inputs.config.discover
+    several = [len(share) for share in shares.values() if isinstance(share, list)]
+    if several:
+        return None if section.target else (1 / several[0], "parity")
+    share = section.against_share
+    return share, "parity" if share == 0.5 else "wanted"
 
 
 def _plots(inputs: Inputs) -> Iterator[Plot]:

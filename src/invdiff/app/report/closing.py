@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from invdiff.app.report import plots
 from invdiff.app.report.inputs import Inputs, hashes
+from invdiff.app.report.sides import side
 from invdiff.app.report.words import (
     Cell,
     Estimate,
@@ -20,8 +21,6 @@ from invdiff.app.report.words import (
     span,
 )
 from invdiff.engine.stages import STAGES
-
-GROUPS = {0: "with the model", 1: "against the model"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def certificate(inputs: Inputs) -> Certificate | None:
         return None
     before, after = entry["before"], entry["after"]
     rows = [
-        plots.Row(_group_name(old), Estimate.of(old, "risk"), Estimate.of(new, "risk"))
+        plots.Row(_group_name(inputs, old), Estimate.of(old, "risk"), Estimate.of(new, "risk"))
         for old, new in zip(before["groups"], after["groups"], strict=True)
     ]
     axis = "denoising risk (lower is better)"
@@ -53,17 +52,24 @@ def certificate(inputs: Inputs) -> Certificate | None:
         after=significant(after["bound"], 4),
         count=sum(row.before.value is not None for row in rows),
         drawing=plots.dumbbell(rows, "risks", alt, axis, text=lambda v: significant(v, 4)),
-        groups=_risks(before, after),
+        groups=_risks(inputs, before, after),
         bounds=_bounds(before, after),
     )
 
 
-def _group_name(group: Mapping[str, Any]) -> str:
-    side = str(GROUPS.get(group["group"], group["group"])).removesuffix(" the model")
-    return f"{group['prompt']}, {side}"
+def _group_name(inputs: Inputs, group: Mapping[str, Any]) -> str:
+    return f"{group['prompt']}, {_side(inputs, group).removesuffix(' the model')}"
 
 
-def _risks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
+def _side(inputs: Inputs, group: Mapping[str, Any]) -> str:
+    """The name of a group of the certificate; over all prompts together it stands for no label."""
+    if entry := inputs.prompts.get(group["prompt"]):
+        return side(entry["groups"], group["group"])
+    count = max(len(entry["groups"]) for entry in inputs.prompts.values())
+    return side([{}] * count, group["group"])
+
+
+def _risks(inputs: Inputs, before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
     mixture = after.get("worst_mixture") or ()
     weights = mixture if len(mixture) == len(after["groups"]) else [None] * len(after["groups"])
     rows = []
@@ -72,9 +78,9 @@ def _risks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
         for group in (old, new):
             risk = Estimate.of(group, "risk")
             risks.append(Cell(significant(risk.value, 4), span(risk, 4)))
-        side = Cell(str(GROUPS.get(old["group"], old["group"])))
+        name = Cell(_side(inputs, old))
         shown = Cell(number(weight) if weight is not None else "\N{EN DASH}")
-        rows.append((Cell(old["prompt"]), side, Cell(count(old["images"])), *risks, shown))
+        rows.append((Cell(old["prompt"]), name, Cell(count(old["images"])), *risks, shown))
     head = ("Prompt", "Inferred group", "Images", "Base", "Guided", "Weight in worst mixture")
     return Table(
         "Denoising risk of each inferred group",

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from invdiff.app.report import montage, plots
 from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.sides import against
 from invdiff.app.report.words import (
     Cell,
     Estimate,
@@ -97,21 +98,33 @@ def _how(discovery: Mapping[str, Any]) -> str:
 
 def _overview(inputs: Inputs) -> Table:
     rows = []
+    most = max(len(entry["groups"]) for entry in inputs.prompts.values())
     for prompt, entry in inputs.prompts.items():
         groups = entry["groups"] if entry["found"] else ()
-        shares = [cell(Estimate.of(group, "share"), 0, as_percent=True) for group in groups[:2]]
+        shares = [_share(group, most) for group in groups]
         result = "found" if entry["found"] else "nothing to balance"
         images = Cell(count(entry["images"]), f"{count(entry['scored'])} scored")
         explained = Cell(percent(entry.get("explained"), 1), _p_value(entry))
-        blank = [Cell("\N{EN DASH}")] * (2 - len(shares))
+        blank = [Cell("\N{EN DASH}")] * (most - len(shares))
         rows.append((Cell(prompt), Cell(result), images, *shares, *blank, explained))
-    head = ("Prompt", "Result", "Images", "With the model", "Against the model", "Explained")
+    named = ("With the model", "Against the model")
+    columns = named if most == 2 else [f"Group {group}" for group in range(most)]
+    head = ("Prompt", "Result", "Images", *columns, "Explained")
     note = (
         "Share of the prompt's training images in each group, with "
         f"{percent(inputs.confidence)} interval, and the share of the score's variance that the "
         "split explains."
     )
+    if most > 2:
+        note += " The higher its number, the more a group goes against the model."
     return Table("Inferred groups", head, tuple(rows), note)
+
+
+def _share(group: Mapping[str, Any], groups: int) -> Cell:
+    """The share of a group, with its interval or the label that it was given by."""
+    if groups > 2 and (label := group.get("label")):
+        return Cell(percent(group["share"]), label)
+    return cell(Estimate.of(group, "share"), 0, as_percent=True)
 
 
 def _p_value(entry: Mapping[str, Any]) -> str:
@@ -126,12 +139,13 @@ def _prompt(
 ) -> PromptFound:
     grids = [
         montage.most_certain(inputs, samples, prompt, group)
-        for group in (0, 1)
+        for group in range(len(entry["groups"]))
         if samples is not None and entry["found"]
     ]
     drawn = None
     if entry["found"] and (profile := entry.get("profile")):
-        alt = f"Mean excess over the noise levels, with and against the model, prompt: {prompt}"
+        sides = "with and against the model" if "with" in profile else "of each group"
+        alt = f"Mean excess over the noise levels, {sides}, prompt: {prompt}"
         drawn = plots.profile(profile, f"profile{at}", alt)
     sentence = _sentence(inputs, entry)
     return PromptFound(prompt, entry["found"], sentence, tuple(g for g in grids if g), drawn)
@@ -143,10 +157,12 @@ def _sentence(inputs: Inputs, entry: Mapping[str, Any]) -> str:
         note = entry.get("note") or "nothing to balance"
         tail = f" ({p_value}, {count(entry['scored'])} images scored)" if p_value else ""
         return note[0].upper() + note[1:] + tail + "."
-    share = Estimate.of(entry["groups"][1], "share")
+    share = against(entry["groups"])
+    several = len(entry["groups"]) > 2
+    groups = "inferred groups other than group 0" if several else "inferred group"
     return (
         f"{with_interval(share, inputs.confidence, 0, as_percent=True)} of the images are in the "
-        "inferred group that the model works against. The split explains "
+        f"{groups} that the model works against. The split explains "
         f"{percent(entry.get('explained'), 1)} of the variance of the score"
         + (f" ({p_value})." if p_value else ".")
     )
@@ -204,10 +220,15 @@ def _labels(inputs: Inputs) -> Table | None:
     if not measured:
         return None
     accuracy, area = measured.get("balanced_accuracy") or {}, measured.get("auc") or {}
+    columns = {"Balanced accuracy": accuracy, "Area under the curve": area}
+    note = "The labels were read after the groups were fixed. 1 = the groups are the labels."
+    if any(len(entry["groups"]) > 2 for entry in inputs.prompts.values()):
+        columns["Adjusted Rand index"] = measured.get("adjusted_rand") or {}
+        columns["Accuracy, matched"] = measured.get("matched_accuracy") or {}
+        note += " The first two are about the rarest label, the others about all."
     rows = [
-        (Cell(prompt), Cell(number(accuracy.get(prompt))), Cell(number(area.get(prompt))))
+        (Cell(prompt), *(Cell(number(values.get(prompt))) for values in columns.values()))
         for prompt in dict.fromkeys([*accuracy, *area])
     ]
-    head = ("Prompt", "Balanced accuracy", "Area under the curve")
-    note = "The labels were read after the groups were fixed. 1 = the groups are the labels."
+    head = ("Prompt", *columns)
     return Table("Inferred groups against the labels of the data", head, tuple(rows), note)

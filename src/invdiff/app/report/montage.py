@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.sides import side
 from invdiff.app.report.words import percent
 from invdiff.data.samples import Samples
 
@@ -71,10 +72,11 @@ def most_certain(inputs: Inputs, samples: Samples, prompt: str, group: int) -> G
     chosen = [place[sample] for _, sample in sorted(members)[:MOST_CERTAIN]]
     if not chosen:
         return None
-    side = "against" if group else "with"
-    share = inputs.prompts[prompt]["groups"][group].get("share")
-    alt = f"{len(chosen)} training images of the inferred group {side} the model, prompt: {prompt}"
-    caption = f"{side.capitalize()} the model, {percent(share)} of the images"
+    groups = inputs.prompts[prompt]["groups"]
+    name, share = side(groups, group), groups[group].get("share")
+    of = name if name.startswith("group") else f"group {name}"
+    alt = f"{len(chosen)} training images of the inferred {of}, prompt: {prompt}"
+    caption = f"{name[0].upper()}{name[1:]}, {percent(share)} of the images"
     return grid(list(samples.pictures(chosen)), alt, caption)
 
 

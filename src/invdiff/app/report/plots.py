@@ -105,10 +105,10 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def profile(entry: Mapping[str, Any], name: str, alt: str) -> Markup:
-    """The mean excess over the noise levels for both groups, plus and minus two standard errors."""
+    """The mean excess over the noise levels for each group, plus and minus two standard errors."""
     with svg.drawing(2.2, LEFT, TOP) as (figure, axes):
         axes.axhline(0, color=svg.MUTED, linewidth=0.8)
-        for side, colour, marker in (("with", svg.WITH, "o"), ("against", svg.AGAINST, "s")):
+        for side, label, colour, marker in _sides(entry):
             columns = (entry["levels"], entry[side], entry[f"{side}_error"])
             points = [
                 (level, mean, 2 * (error or 0.0))
@@ -119,12 +119,27 @@ def profile(entry: Mapping[str, Any], name: str, alt: str) -> Markup:
             means = [mean for _, mean, _ in points]
             low, high = ([m + sign * e for _, m, e in points] for sign in (-1, 1))
             axes.fill_between(levels, low, high, color=colour, alpha=0.22, linewidth=0)
-            label = f"{side} the model"
             axes.plot(levels, means, color=colour, marker=marker, markersize=4, label=label)
         _noise_axis(axes)
         _name(axes, "mean excess")
         _legend(axes)
         return svg.render(figure, name, alt)
+
+
+def _sides(entry: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Key, name, colour and marker of each group's curve."""
+    if "with" in entry:
+        return [
+            ("with", "with the model", svg.WITH, "o"),
+            ("against", "against the model", svg.AGAINST, "s"),
+        ]
+    names = [key for key in entry if key.startswith("group ") and not key.endswith("_error")]
+    between = [(svg.GUIDED, svg.MUTED, svg.BASE, svg.INK)[at % 4] for at in range(len(names) - 2)]
+    colours = [svg.WITH, *between, svg.AGAINST]
+    return [
+        (name, name, colour, "os^Dv*"[at % 6])
+        for at, (name, colour) in enumerate(zip(names, colours, strict=True))
+    ]
 
 
 def reliability(levels: Sequence[float], values: Sequence[float | None], alt: str) -> Markup:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from invdiff.app.report import plots
 from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.sides import against
 from invdiff.app.report.words import (
     Estimate,
     count,
@@ -48,8 +49,7 @@ def findings(inputs: Inputs) -> list[Finding]:
 def _what_was_found(inputs: Inputs) -> Finding:
     names = []
     for prompt in inputs.found:
-        against = inputs.prompts[prompt]["groups"][1]
-        share = Estimate.of(against, "share")
+        share = against(inputs.prompts[prompt]["groups"])
         interval = span(share, 0, as_percent=True)
         names.append(
             f"{quoted(prompt)} ({percent(share.value)} of its images"
@@ -60,10 +60,16 @@ def _what_was_found(inputs: Inputs) -> Finding:
     if not names:
         return Finding("Found", f"Nothing to balance was found in any of {total}.")
     text = (
-        f"In {len(names)} of {total} there is an inferred group that the model works against: "
+        f"In {len(names)} of {total} {_there_are(inputs)} that the model works against: "
         f"{listed(names)}."
     )
     return Finding("Found", text + (f" Nothing to balance in {listed(rest)}." if rest else ""))
+
+
+def _there_are(inputs: Inputs) -> str:
+    if any(len(inputs.prompts[prompt]["groups"]) > 2 for prompt in inputs.found):
+        return "there are inferred groups"
+    return "there is an inferred group"
 
 
 def _nothing_was_trained(inputs: Inputs) -> Finding:

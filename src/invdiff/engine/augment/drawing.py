@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invdiff.core.settle import GroupModel
 from invdiff.engine.files import write_with
+from invdiff.engine.groups import Model
 from invdiff.engine.passes import Encode, Features
 from invdiff.engine.processes import run_shards
 from invdiff.engine.sample import slug
@@ -29,13 +29,13 @@ LEAST_TRIES = 100
 class Wish:
     """How many pictures of a prompt are wanted: of each inferred group, or of all together.
 
-    ``counts`` has two numbers where the prompt has groups, which ``model`` tells apart, else one.
+    ``counts`` has one for each group where the prompt has groups, which ``model`` tells apart.
     """
 
     prompt: str
     captions: tuple[str, ...]
     counts: tuple[int, ...]
-    model: GroupModel | None = None
+    model: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Artist:
         return seed_of(self.seed, f"{self.owner} {wish.prompt}", index)
 
     def __call__(self, shard: tuple[Wish, tuple[int, ...]]) -> np.ndarray:
-        """Log-likelihood ratios (n,) of group 1; draws what is missing. 0 without groups."""
+        """Log-likelihood ratios of groups to group 0; draws what is missing. 0 without groups."""
         wish, indices = shard
         missing = [k for k in indices if not self.path(wish, k).is_file()]
         if missing:
@@ -92,7 +92,7 @@ def draw_all(
     Raises:
         RunError: a group hardly ever comes.
     """
-    known = {wish.prompt: np.zeros(0) for wish in wishes}
+    known = {wish.prompt: no_ratios(wish) for wish in wishes}
     while shards := [shard for wish in wishes for shard in due(wish, known[wish.prompt], batch)]:
         title = "drawing pictures"
         found = run_shards(artist, shards, processes=processes, title=title)
@@ -124,8 +124,21 @@ def due(wish: Wish, known: np.ndarray, batch: int) -> Iterator[tuple[Wish, tuple
 
 
 def groups_of(wish: Wish, ratios: np.ndarray) -> np.ndarray:
-    """The inferred group of each picture, as likely as the other before it is looked at."""
-    return (ratios > 0).astype(np.int64) if wish.model else np.zeros(len(ratios), np.int64)
+    """The inferred group of each picture, all as likely before it is looked at."""
+    if wish.model is None:
+        return np.zeros(len(ratios), np.int64)
+    return against_zero(ratios).argmax(1)
+
+
+def against_zero(ratios: np.ndarray) -> np.ndarray:
+    """Ratios (n, K) of all groups to group 0, its own included, from those of the others."""
+    others = ratios[:, None] if ratios.ndim == 1 else ratios
+    return np.concatenate([np.zeros((len(ratios), 1)), others], 1)
+
+
+def no_ratios(wish: Wish) -> np.ndarray:
+    """Ratios of no picture at all, to which others can be added."""
+    return np.zeros((0, len(wish.counts) - 1) if len(wish.counts) > 2 else 0)
 
 
 def chosen(wish: Wish, ratios: np.ndarray) -> list[int]:

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from invdiff.data.samples import Samples
-from invdiff.engine.augment.drawing import Artist, Wish, chosen, draw_all, groups_of
+from invdiff.engine.augment.drawing import Artist, Wish, against_zero, chosen, draw_all, groups_of
 from invdiff.engine.augment.wishes import even_set, top_up
 from invdiff.engine.environment import environment
 from invdiff.engine.files import read_json, read_parquet, write_json, write_text, write_with
+from invdiff.engine.groups import membership_of
 from invdiff.engine.lock import locked
 from invdiff.engine.measure import open_run_samples
 from invdiff.engine.models import source_of
@@ -164,6 +165,7 @@ def artist_of(run: RunFolder, folder: Path, request: Request) -> Artist:
 def keep_drawn(artist: Artist, wish: Wish, ratios: np.ndarray, out: Path, run: str) -> list[Row]:
     """Put the chosen pictures of a wish into their places; their rows."""
     rows, group = [], groups_of(wish, ratios)
+    q = expit(ratios) if ratios.ndim == 1 else softmax(against_zero(ratios), axis=1)
     for k in chosen(wish, ratios):
         path = artist.path(wish, k)
         place = out / "synthetic" / path.parent.name / path.name
@@ -177,7 +179,7 @@ def keep_drawn(artist: Artist, wish: Wish, ratios: np.ndarray, out: Path, run: s
             "seed": artist.seed_at(wish, k),
             "run": run,
         }
-        told = {"group": group[k], "q_1": f"{expit(ratios[k]):.4f}"} if wish.model else {}
+        told = {"group": group[k]} | _told(q[k]) if wish.model else {}
         rows.append(row | told)
     return rows
 
@@ -186,7 +188,7 @@ def keep_real(run: RunFolder, out: Path) -> list[Row]:
     """Put the pictures of the run's data, at its size, into their places; their rows."""
     samples: Samples = open_run_samples(run)
     groups = read_parquet(run.path / "groups.parquet")
-    entries = zip(groups["prompt"], groups["group"], groups["q_1"], strict=True)
+    entries = zip(groups["prompt"], groups["group"], membership_of(groups), strict=True)
     found = dict(zip(groups["sample_id"], entries, strict=True))
     if unknown := set(samples.sample_id) - set(found):
         raise RunError(
@@ -207,17 +209,26 @@ def keep_real(run: RunFolder, out: Path) -> list[Row]:
                 "prompt": prompt,
                 "synthetic": "false",
                 "group": group,
-                "q_1": f"{q:.4f}",
                 "sample_id": name,
             }
+            | _told(q)
         )
     return rows
+
+
+def _told(q: np.ndarray) -> Row:
+    """The columns of a picture's membership: all groups but group 0, which has the rest."""
+    others = [q] if np.ndim(q) == 0 else q[1:]
+    return {f"q_{group}": f"{one:.4f}" for group, one in enumerate(others, 1)}
 
 
 def as_csv(rows: Sequence[Row]) -> str:
     """The rows of ``metadata.csv``."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    at = COLUMNS.index("q_1")
+    more = sorted({key for row in rows for key in row if key.startswith("q_")} - {"q_1"})
+    columns = (*COLUMNS[: at + 1], *more, *COLUMNS[at + 1 :])
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

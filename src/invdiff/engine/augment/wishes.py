@@ -2,27 +2,35 @@
 
 import numpy as np
 
-from invdiff.core.settle import GroupModel
 from invdiff.engine.augment.drawing import Wish
 from invdiff.engine.files import read_json, read_parquet
 from invdiff.engine.generated import load_models
+from invdiff.engine.groups import Model
 from invdiff.engine.prompt_groups import captions_drawn
 from invdiff.engine.run import RunFolder
 from invdiff.errors import RunError
 
 
 def even_set(run: RunFolder, images: int) -> list[Wish]:
-    """``images`` pictures of each prompt, half of each inferred group where there are groups."""
-    halves = (images // 2, images - images // 2)
+    """``images`` pictures of each prompt, as many of each inferred group where there are groups."""
     models = found_models(run)
     return [
-        Wish(prompt, captions, halves if prompt in models else (images,), models.get(prompt))
+        Wish(prompt, captions, parts(images, models.get(prompt)), models.get(prompt))
         for prompt, captions in sorted(captions_drawn(run).items())
     ]
 
 
+def parts(images: int, model: Model | None) -> tuple[int, ...]:
+    """``images`` in parts that differ by one at most: for each group that the prompt has."""
+    if model is None:
+        return (images,)
+    there = model.present
+    ends = np.cumsum(there) * images // there.sum()
+    return tuple(int(part) for part in np.diff(ends, prepend=0))
+
+
 def top_up(run: RunFolder) -> list[Wish]:
-    """What the smaller inferred group of each prompt lacks.
+    """What the smaller inferred groups of each prompt lack; none of a group that it has none of.
 
     Raises:
         RunError: no groups were found, so there is nothing to even out.
@@ -31,8 +39,9 @@ def top_up(run: RunFolder) -> list[Wish]:
     prompt, group = np.array(groups["prompt"]), np.array(groups["group"])
     captions, wishes = captions_drawn(run), []
     for name, model in sorted(found_models(run).items()):
-        counts = np.bincount(group[prompt == name], minlength=2)
-        lacking = tuple(int(n) for n in counts.max() - counts)
+        there = model.present
+        counts = np.bincount(group[prompt == name], minlength=len(there))
+        lacking = tuple(int(n) for n in (counts.max() - counts) * there)
         wishes.append(Wish(name, captions[name], lacking, model))
     if not wishes:
         raise RunError(
@@ -42,7 +51,7 @@ def top_up(run: RunFolder) -> list[Wish]:
     return wishes
 
 
-def found_models(run: RunFolder) -> dict[str, GroupModel]:
+def found_models(run: RunFolder) -> dict[str, Model]:
     """The model of the groups of each prompt in which some were found."""
     entries = read_json(run.path / "discovery.json")["prompts"]
     models = load_models(run.path / "group_model.safetensors")

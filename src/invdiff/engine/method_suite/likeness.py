@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-Groups = Mapping[str, NDArray[np.bool_]]
-"""For each prompt which of its images are against the model, in the order of their ids."""
+from invdiff.core.membership import hard
+from invdiff.engine.groups import membership_of
+
+Groups = Mapping[str, NDArray[np.integer[Any]]]
+"""For each prompt which group its images are in, in the order of their ids."""
 
 
 def groups_of(table: Mapping[str, Sequence[Any]], found: Mapping[str, bool]) -> Groups:
-    """The groups of ``groups.parquet``: q_1 > 0.5, and nobody where no groups were found."""
+    """The groups of ``groups.parquet``, and one of all images where none were found."""
     ids, prompt = np.array(table["sample_id"]), np.array(table["prompt"])
-    against = np.array(table["q_1"]) > 0.5
+    group = hard(membership_of(table))
     order = np.argsort(ids)
     return {
-        name: against[order][prompt[order] == name] & is_found for name, is_found in found.items()
+        name: group[order][prompt[order] == name] * is_found for name, is_found in found.items()
     }
 
 

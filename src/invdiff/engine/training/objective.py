@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from invdiff.core.objective import corrected_aim
+from invdiff.core.membership import Mix
+from invdiff.core.objective import corrected_mix
 from invdiff.core.schedule import add_noise, clean_from_prediction, loss_weight
-from invdiff.core.settle import GroupModel
 from invdiff.engine.config import Config
 from invdiff.engine.generated import log_ratios
+from invdiff.engine.groups import Model
 from invdiff.engine.mixture import Mixture, Regrets, levels_of, step_owner
 from invdiff.engine.prompts import encode_known
 from invdiff.engine.training.team import Team
@@ -54,7 +55,7 @@ class Batch:
 class Feedback:
     """What looking back needs: the model of each prompt's groups, and captions to draw with."""
 
-    models: Mapping[str, GroupModel]
+    models: Mapping[str, Model]
     captions: Mapping[str, Sequence[str]]
 
 
@@ -67,8 +68,8 @@ class Objective:
         self.config, self.denoiser, self.mixture = config, denoiser, mixture
         self.team = team or Team()
         self.known = encode_known(denoiser, mixture.prompt.tolist())
-        self.regrets = Regrets(mixture.balanced)
-        self.aims: dict[str, float] = {}
+        self.regrets = Regrets(mixture.balanced, groups=mixture.groups)
+        self.aims: dict[str, Mix] = {}
 
     def batch(self, step: int) -> Batch:
         """Everything that ``step`` draws."""
@@ -136,7 +137,7 @@ class Objective:
         if not chosen:
             return
         scales = self.config.train.feedback_scales or [self.config.calibrate.guidance_scale]
-        seen: dict[str, list[float]] = {name: [] for name in chosen}
+        seen: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
         for scale in scales:
             ratios = log_ratios(
                 self.config,
@@ -151,10 +152,11 @@ class Objective:
                 spread=self.team.map,
             )
             for name, values in ratios.items():
-                seen[name].append(models[name].share(values))
+                seen[name].append(models[name].shares(values))
         for name, shares in seen.items():
-            aim, wanted = self.aims.get(name, self.mixture.wanted), self.mixture.wanted
-            self.aims[name] = corrected_aim(aim, shares, scales, wanted=wanted)
+            wanted = self.mixture.wanted_of(name)
+            aim = self.aims.get(name, wanted)
+            self.aims[name] = corrected_mix(aim, shares, scales, wanted)
 
     def _estimate(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """The clean latents that the network predicts."""

@@ -62,8 +62,9 @@ class State:
         self.average.load_state(_part(tensors, AVERAGE))
         checkpoint.unpack(tensors, optimiser=self.optimiser)
         self.objective.aims = facts["aims"]
-        self.objective.regrets.value = np.array(facts["regrets"], dtype=float).reshape(-1, 2)
-        self.objective.regrets.total = np.array(facts["totals"], dtype=float).reshape(-1, 2)
+        regrets = self.objective.regrets
+        regrets.value = np.array(facts["regrets"], dtype=float).reshape(regrets.value.shape)
+        regrets.total = np.array(facts["totals"], dtype=float).reshape(regrets.total.shape)
         self.scale.value, self.scale.good = facts["scale"], facts["good"]
         for name in vars(self.memory):
             setattr(self.memory, name, facts[name])

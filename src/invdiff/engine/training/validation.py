@@ -50,5 +50,5 @@ def held_loss(config: Config, denoiser: Denoiser, held: Mixture) -> float:
     The groups of a prompt count the same, as in training.
     """
     losses = fixed_losses(config, denoiser, held, np.arange(len(held.prompt)))
-    weights = held.weights(Regrets(held.balanced), 0.0).double().numpy()
+    weights = held.weights(Regrets(held.balanced, groups=held.groups), 0.0).double().numpy()
     return float(losses @ weights / weights.sum())
