@@ -98,7 +98,7 @@ def _how(discovery: Mapping[str, Any]) -> str:
 
 def _overview(inputs: Inputs) -> Table:
     rows = []
-    most = max(len(entry["groups"]) for entry in inputs.prompts.values())
+    most = max(2, *(len(entry["groups"]) for entry in inputs.prompts.values()))
     for prompt, entry in inputs.prompts.items():
         groups = entry["groups"] if entry["found"] else ()
         shares = [_share(group, most) for group in groups]

@@ -39,9 +39,8 @@ class Inputs:
 
     @property
     def prompts(self) -> Mapping[str, Mapping[str, Any]]:
-        """What discovery says about each prompt of the training data."""
-        entries: Mapping[str, Mapping[str, Any]] = self.discovery["prompts"]
-        return entries
+        """What discovery says about each prompt of the training data; no groups if it says none."""
+        return {name: {"groups": [], **entry} for name, entry in self.discovery["prompts"].items()}
 
     @property
     def found(self) -> tuple[str, ...]:
