@@ -31,6 +31,7 @@ from invdiff.core.verdict import Verdict, judge_prompts
 QUANTILES = (0.15, 0.5, 0.85)  # where a direction is cut to begin with
 SETTLED = 4  # candidates that are carried to the features
 FITTED = "the line that explains the excess best"
+TAUGHT = f"{FITTED}, taught by all images"
 LEAST_IN_LINE = 0.93
 """Least cosine between the shift of the losses and the log-odds of the shares, at every level.
 
@@ -58,6 +59,8 @@ def contrasted(
     Two groups with one covariance and a shift that is the same under every prompt
     (:func:`invdiff.core.settle.settle`), which settle once more in the features of all images; and
     the line along which the objective of the max step is largest (:mod:`invdiff.core.amortised`).
+    That was found in the images compared alone, so where it wins all images teach it what its
+    groups look like (:mod:`invdiff.core.self_training`); a mixture has settled in all already.
     Only groups whose shift goes with their shares count (:meth:`Contrasts.in_line`), before that
     and after. ``score`` is the excess of the images ``scored``, which ranks the groups and says
     which of them is against the model; what is tested for each prompt is whether its groups lean
@@ -68,7 +71,9 @@ def contrasted(
         return no_groups(features, prompt, "nothing to balance: one prompt has no contrasts")
     known, names = contrasts(), prompt[scored]
     own = score[np.searchsorted(scored, known.rows)]
-    candidates = list(_carried_all(known, own, features, prompt, min_share))
+    projection = Projection.fit(features)
+    components = projection(features)
+    candidates = list(_carried_all(known, own, projection, components, prompt, min_share))
     found: list[tuple[str, float, GroupModels]] = []
     for name, models in candidates:
         member = apply(models, features, prompt)
@@ -77,9 +82,13 @@ def contrasted(
     if not found:
         return no_groups(features, prompt, NOTHING)
     found.sort(key=lambda one: -one[1])
-    models = found[0][2]
-    if found[0][0] == FITTED:
-        models = _trained(known, models, features, prompt)
+    chosen, _, models = found[0]
+    if chosen == FITTED:
+        member = self_trained(components, apply(models, features, prompt) > 0.5) * 1.0
+        taught = linear_models(member, components, projection, np.arange(len(prompt)), prompt)
+        now = apply(taught, features, prompt)[known.rows]
+        if known.in_line(now, prompt[known.rows]) >= LEAST_IN_LINE:  # else it was led astray
+            chosen, models = TAUGHT, taught
     alike = apply(models, features, prompt)[known.rows]  # the same group under every prompt
     lean = known.towards(alike, prompt[known.rows])
     models = orient(models, features[scored], score, names)
@@ -95,13 +104,14 @@ def contrasted(
         wanted=wanted,
     )
     ranking = tuple((name, value) for name, value, _ in found)
-    return Grouping(against, verdicts, models, found[0][0], ranking, NAME)
+    return Grouping(against, verdicts, models, chosen, ranking, NAME)
 
 
 def _carried_all(
     known: Contrasts,
     own: Float[np.ndarray, " row"],
-    features: Float[np.ndarray, "sample feature"],
+    projection: Projection,
+    components: Float[np.ndarray, "sample component"],
     prompt: np.ndarray,
     min_share: float,
 ) -> Iterator[tuple[str, GroupModels]]:
@@ -110,8 +120,7 @@ def _carried_all(
     Mixtures settle there once more. The line does not: it needs no gap, and where there is none in
     the features a mixture would leave it.
     """
-    projection, rows = Projection.fit(features), known.rows
-    components = projection(features)
+    rows = known.rows
     for candidate, _ in _candidates(known, own, prompt[rows], min_share)[:SETTLED]:
         q = settled(candidate, components, rows, prompt)
         yield candidate.name, refined_models(q, components, projection, prompt)
@@ -119,24 +128,6 @@ def _carried_all(
     q = fit(space, own, prompt[rows])(space, prompt[rows])
     leading = Projection(projection.mean, projection.axes[:, :LEADING])
     yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
-
-
-def _trained(
-    known: Contrasts,
-    models: GroupModels,
-    features: Float[np.ndarray, "sample feature"],
-    prompt: np.ndarray,
-) -> GroupModels:
-    """The line, taught by all images what its groups look like; as it was if that leads astray.
-
-    It was found in the images compared alone. A mixture has settled in all of them already.
-    """
-    projection, everyone = Projection.fit(features), np.arange(len(prompt))
-    components = projection(features)
-    member = self_trained(components, apply(models, features, prompt) > 0.5) * 1.0
-    taught = linear_models(member, components, projection, everyone, prompt)
-    now = apply(taught, features, prompt)[known.rows]
-    return taught if known.in_line(now, prompt[known.rows]) >= LEAST_IN_LINE else models
 
 
 def no_groups(

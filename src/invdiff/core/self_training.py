@@ -13,7 +13,6 @@ from invdiff.core.candidates import CLUSTERED, cross_fit
 
 ROUNDS = 8
 STILL = 0.002
-FOLDING = 0  # seed of the folds, another one in each round
 
 
 def self_trained(
@@ -28,7 +27,7 @@ def self_trained(
     """
     leading, count = components[:, :CLUSTERED], int(member.sum())
     for k in range(ROUNDS):
-        chance = cross_fit(leading, member, FOLDING + k)
+        chance = cross_fit(leading, member, k)  # other folds in each round
         updated = np.zeros(len(member), bool)
         updated[np.argsort(-chance, kind="stable")[:count]] = chance.any()
         moved, member = float((updated != member).mean()), updated

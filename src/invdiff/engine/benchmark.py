@@ -39,7 +39,7 @@ Work = TypeVar("Work")
 
 
 class Job(NamedTuple):
-    """One row and seed of a benchmark."""
+    """One row and seed of a benchmark; ``changes`` are settings of all its rows."""
 
     root: str
     name: str
