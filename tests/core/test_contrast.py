@@ -74,6 +74,7 @@ def rough_line(monkeypatch, taught):
     shares = {"few": 0.1, "most": 0.9, "less": 0.15, "more": 0.85}
     skewed = plant(shares, count=600, width=60)
     found = search(skewed, contrast(skewed, shares, effect=0.4, rows=np.arange(0, 2400, 6)))
+    assert found.ranking[0][0] == found.chosen
     unusual = np.concatenate([skewed.unusual(name) for name in shares])
     return found.chosen, (found.against > 0.5)[unusual].mean()
 

@@ -82,13 +82,13 @@ def contrasted(
     if not found:
         return no_groups(features, prompt, NOTHING)
     found.sort(key=lambda one: -one[1])
+    if found[0][0] == FITTED:
+        member = self_trained(components, apply(found[0][2], features, prompt) > 0.5) * 1.0
+        models = linear_models(member, components, projection, np.arange(len(prompt)), prompt)
+        member = apply(models, features, prompt)
+        if known.in_line(member[known.rows], prompt[known.rows]) >= LEAST_IN_LINE:  # not astray
+            found[0] = TAUGHT, worth(member[scored], score, names, min_share), models
     chosen, _, models = found[0]
-    if chosen == FITTED:
-        member = self_trained(components, apply(models, features, prompt) > 0.5) * 1.0
-        taught = linear_models(member, components, projection, np.arange(len(prompt)), prompt)
-        now = apply(taught, features, prompt)[known.rows]
-        if known.in_line(now, prompt[known.rows]) >= LEAST_IN_LINE:  # else it was led astray
-            chosen, models = TAUGHT, taught
     alike = apply(models, features, prompt)[known.rows]  # the same group under every prompt
     lean = known.towards(alike, prompt[known.rows])
     models = orient(models, features[scored], score, names)
