@@ -105,6 +105,24 @@ def test_refining_finds_members_that_show_the_attribute_only_a_little():
     assert found[~attribute[rows]].mean() < 0.01
 
 
+def test_a_prompt_of_one_group_keeps_it_and_is_no_model_for_the_others():
+    """Its own two halves, along what the others call the attribute, are not two groups."""
+    planted = plant({"few": 0.1, "most": 0.9, "none": 1e-3}, count=400)
+    features = planted.features.copy()
+    few = planted.prompt == "few"
+    shift = features[few & planted.attribute].mean(0) - features[few & ~planted.attribute].mean(0)
+    none = np.flatnonzero(planted.prompt == "none")
+    features[none[::2]] += 0.4 * shift
+    start = planted.attribute * 1.0
+    start[none[:20:2]] = 1.0
+    direction, fitted = refine(features, start, planted.prompt)
+    for name in ("few", "most"):
+        rows = planted.prompt == name
+        found = membership(features[rows] @ direction, *fitted[name]) > 0.5
+        assert (found == planted.attribute[rows]).mean() > 0.99
+    assert membership(features[none] @ direction, *fitted["none"]).mean() < 0.03
+
+
 def test_a_shifted_ratio_is_that_of_the_shifted_values():
     values = np.linspace(-3, 3, 7)
     moved = membership(values + 0.7, shifted((0.3, 1.2, -0.4), 0.7), -1.0)

@@ -32,6 +32,7 @@ QUANTILES = (0.15, 0.5, 0.85)  # where a direction is cut to begin with
 SETTLED = 4  # candidates that are carried to the features
 FITTED = "the line that explains the excess best"
 TAUGHT = f"{FITTED}, taught by all images"
+TAUGHT_SETTLED = f"{TAUGHT}, settled"
 LEAST_IN_LINE = 0.93
 """Least cosine between the shift of the losses and the log-odds of the shares, at every level.
 
@@ -83,11 +84,13 @@ def contrasted(
         return no_groups(features, prompt, NOTHING)
     found.sort(key=lambda one: -one[1])
     if found[0][0] == FITTED:
-        member = self_trained(components, apply(found[0][2], features, prompt) > 0.5) * 1.0
-        models = linear_models(member, components, projection, np.arange(len(prompt)), prompt)
-        member = apply(models, features, prompt)
-        if known.in_line(member[known.rows], prompt[known.rows]) >= LEAST_IN_LINE:  # not astray
-            found[0] = TAUGHT, worth(member[scored], score, names, min_share), models
+        least = LEAST_IN_LINE
+        for name, models in _taught(found[0][2], projection, components, features, prompt):
+            member = apply(models, features, prompt)
+            line = known.in_line(member[known.rows], prompt[known.rows])
+            if line >= least:  # else it went astray
+                found[0] = name, worth(member[scored], score, names, min_share), models
+                least = line
     chosen, _, models = found[0]
     alike = apply(models, features, prompt)[known.rows]  # the same group under every prompt
     lean = known.towards(alike, prompt[known.rows])
@@ -128,6 +131,21 @@ def _carried_all(
     q = fit(space, own, prompt[rows])(space, prompt[rows])
     leading = Projection(projection.mean, projection.axes[:, :LEADING])
     yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
+
+
+def _taught(
+    models: GroupModels,
+    projection: Projection,
+    components: Float[np.ndarray, "sample component"],
+    features: Float[np.ndarray, "sample feature"],
+    prompt: np.ndarray,
+) -> Iterator[tuple[str, GroupModels]]:
+    """What becomes of a line when all images teach it, and the mixture next to that."""
+    member = self_trained(components, apply(models, features, prompt) > 0.5) * 1.0
+    models = linear_models(member, components, projection, np.arange(len(prompt)), prompt)
+    yield TAUGHT, models
+    q, _ = settle(components[:, :LEADING], apply(models, features, prompt), prompt)
+    yield TAUGHT_SETTLED, refined_models(q, components, projection, prompt)
 
 
 def no_groups(

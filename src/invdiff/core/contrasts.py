@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import logit
 
 from invdiff.core.candidates import centre
 from invdiff.core.grouping import mean_explained, tie
+from invdiff.core.settle import MIXED
 
 Losses = Float[np.ndarray, "scored condition level"]
 Space = Float[np.ndarray, "scored contrast"]
 
 LEAST_TIE = 0.05
-MOSTLY = 0.75  # share of the prompts that must have both groups, or one alone as it should be
-FEWEST = 3  # prompts that must have both groups, where there are as many: two are always in line
-MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
+MOSTLY = 0.75  # share of the prompts that must have both groups, where there are few
+FEWEST = 3  # prompts that must have both groups, where there are many: two are always in line
+PURE = 0.9  # least share that such a prompt counts with: no model has learnt that it is all
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Contrasts:
     def in_line(self, q: Float[np.ndarray, " scored"], prompt: np.ndarray) -> float:
         """How far the shift between the groups is the one that their shares imply, -1 to 1.
 
-        The least cosine over the levels, of the prompts in which both groups are; 0 where fewer
-        than two are, where their shares are alike (:data:`LEAST_TIE`), or where too few of the
-        others fit (:data:`MOSTLY`): the log-odds of a prompt that has one group alone, as one that
-        names an attribute, have no end, so the shift under it must lie beyond that of all that have
-        both.
+        The least cosine over the levels; 0 where too few prompts have both groups
+        (:data:`FEWEST`, :data:`MOSTLY`) or the shares of these are alike (:data:`LEAST_TIE`). The
+        log-odds of a prompt that has one group alone, as one that names an attribute, have no end:
+        they are what the shift under it says, by the line through the prompts that have both, but
+        at least those of :data:`PURE`.
         """
         known = [k for k, name in enumerate(self.names) if (prompt == name).any()]
         share = np.array([q[prompt == self.names[k]].mean() for k in known])
@@ -65,20 +66,12 @@ class Contrasts:
         inside = np.isin(
             prompt, [self.names[k] for k, both in zip(known, mixed, strict=True) if both]
         )
-        most = MOSTLY * len(known)
-        if mixed.sum() < max(2, min(FEWEST, most)) or tie(q[inside], prompt[inside]) < LEAST_TIE:
+        enough = mixed.sum() >= max(2, min(FEWEST, MOSTLY * len(known)))
+        if not enough or tie(q[inside], prompt[inside]) < LEAST_TIE:
             return 0.0
         apart = centre(q[:, None], prompt)[:, 0]
-        shift = np.einsum("n,ncl->cl", apart, self._relative()[:, known])
-        beyond = (shift < shift[mixed].min(0)).all(1) & (share > 1 - MIXED)
-        beyond |= (shift > shift[mixed].max(0)).all(1) & (share < MIXED)
-        if mixed.sum() + beyond.sum() < most:
-            return 0.0
-        odds, shift = logit(share[mixed]), shift[mixed]
-        odds -= odds.mean()
-        shift = shift - shift.mean(0)
-        length = np.linalg.norm(odds) * np.linalg.norm(shift, axis=0) + 1e-30
-        return float((-(odds @ shift) / length).min())
+        shift = np.einsum("n,ncl->lc", apart, self._relative()[:, known])
+        return min(_cosine(-_odds(share, mixed, level), level) for level in shift)
 
     def towards(
         self, q: Float[np.ndarray, " row"], prompt: np.ndarray
@@ -108,6 +101,25 @@ class Contrasts:
                     repr(name) for name, sign in zip(self.names, side, strict=True) if sign > 0
                 )
                 yield f"{one} against the rest at level {level + 1}", values @ side
+
+
+def _odds(
+    share: Float[np.ndarray, " prompt"],
+    mixed: Bool[np.ndarray, " prompt"],
+    shift: Float[np.ndarray, " prompt"],
+) -> Float[np.ndarray, " prompt"]:
+    """Log-odds of the shares; of prompts that are not ``mixed`` what their ``shift`` implies."""
+    odds = logit(np.clip(share, MIXED, 1 - MIXED))
+    slope, start = np.polyfit(odds[mixed], shift[mixed], 1)
+    implied = (shift - start) / slope if slope < 0 else np.zeros(len(shift))
+    side = np.where(share > 0.5, 1.0, -1.0)
+    return np.where(mixed, odds, side * np.maximum(side * implied, logit(PURE)))
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """The cosine of what is left of both without their means."""
+    one, other = one - one.mean(), other - other.mean()
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-30))
 
 
 def worth(

@@ -17,6 +17,7 @@ from invdiff.core.candidates import FOLDS, Linear, Projection
 STEPS = 100
 ROUNDS = 12
 SMALLEST = 0.005
+MIXED = 0.03  # a prompt with a smaller share of either group has the other one alone
 
 Ratio = tuple[float, float, float]
 
@@ -142,31 +143,56 @@ def refine(
     images near it. It is fitted on all prompts, lined up by their group 0, and each prompt then
     settles along it by itself (:func:`along`): what shows an attribute in one prompt finds the
     members of another that show it only a little, and these say in the next round what to look at.
+    A prompt of one group alone (:data:`MIXED`) has nothing to settle and is no model for others.
 
     Returns the direction and each prompt's log-likelihood ratio and prior. The direction is zero
     when a group has too few members for a model.
     """
     rows = {str(name): prompt == name for name in np.unique(prompt)}
+    mixed = {name: r for name, r in rows.items() if MIXED <= q[r].mean() <= 1 - MIXED}
+    fitted = np.any([*mixed.values()], axis=0) if mixed else np.zeros(len(q), bool)
     lined, q = components.copy(), q.copy()
     direction = np.zeros(components.shape[1])
     for _ in range(ROUNDS):
-        if min((q > 0.5).sum(), (q <= 0.5).sum()) < FOLDS:
+        if min((q[fitted] > 0.5).sum(), (q[fitted] <= 0.5).sum()) < FOLDS:
             break
-        for inside in rows.values():
+        for inside in mixed.values():
             weight = 1 - q[inside] + 1e-9
             lined[inside] = components[inside] - np.average(
                 components[inside], axis=0, weights=weight
             )
-        direction = Linear.fit(lined, q).weight
+        direction = Linear.fit(lined[fitted], q[fitted]).weight
         values = components @ direction
         updated = q.copy()
-        for inside in rows.values():
+        for inside in mixed.values():
             updated[inside] = membership(values[inside], *along(values[inside], q[inside]))
         moved, q = float(np.abs(updated - q).mean()), updated
         if moved < 1e-4:
             break
     values = components @ direction
-    return direction, {name: along(values[inside], q[inside]) for name, inside in rows.items()}
+    known = {name: along(values[inside], q[inside]) for name, inside in mixed.items()}
+    usual = np.mean([gap(values[r], q[r]) for r in mixed.values()], 0) if mixed else np.zeros(2)
+    for name in rows.keys() - mixed.keys():
+        known[name] = alone(values[rows[name]], bool(q[rows[name]].mean() > 0.5), *usual)
+    return direction, {name: known[name] for name in rows}
+
+
+def gap(values: Float[np.ndarray, " sample"], q: Float[np.ndarray, " sample"]) -> np.ndarray:
+    """How far apart the groups' means are along the direction, and their common variance."""
+    one, none = np.average(values, weights=q + 1e-9), np.average(values, weights=1 - q + 1e-9)
+    return np.array([one - none, np.mean(q * (values - one) ** 2 + (1 - q) * (values - none) ** 2)])
+
+
+def alone(
+    values: Float[np.ndarray, " sample"], group: bool, apart: float, variance: float
+) -> tuple[Ratio, float]:
+    """What :func:`along` gives, of a prompt with one group alone: the other is as far as usual."""
+    prior = float(logit(SMALLEST)) * (-1 if group else 1)
+    if variance <= 0:
+        return (0.0, 0.0, 0.0), prior
+    middle = float(values.mean()) + (-0.5 if group else 0.5) * apart
+    slope = apart / variance
+    return (-slope * middle, slope, 0.0), prior
 
 
 def log_ratio_at(

@@ -82,6 +82,12 @@ class Mixture:
         """How many groups there are."""
         return memberships(self.against[:0]).shape[1]
 
+    @property
+    def others(self) -> np.ndarray:
+        """Which images are of pools in which nothing was found, where something was in others."""
+        concerned = np.isin(self.pool, [*self.balanced, *self.watched])
+        return ~concerned if self.balanced else np.zeros(len(self.pool), bool)
+
     def wanted_of(self, name: str) -> Mix:
         """The mix to reach in a pool; what the pool lacks altogether cannot be had in it."""
         if self.against.ndim == 1:

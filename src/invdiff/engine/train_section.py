@@ -83,6 +83,11 @@ class TrainSection(Section):
     target: Literal["stable", "sample"] = Field(
         "stable", description="What the denoiser is trained towards."
     )
+    keep_others: bool = Field(
+        True,
+        description="Train prompts in which nothing was found towards the base model's own "
+        "prediction, so that they stay as they are; false trains them on their pictures.",
+    )
     loss_space: Literal["v", "epsilon", "x0", "min_snr"] = Field(
         "v",
         description="Space of the loss, whatever the model predicts; min_snr is epsilon with the "

@@ -29,13 +29,15 @@ REGRET_EVERY = 8
 class Batch:
     """The images of one step (n,), noised; ``parts`` are the rows of each pass of this process.
 
-    ``target`` holds the rows of this process only, in the order of ``rows``. ``risk`` is filled in
-    as errors are computed: those of the clean latents, in the rows of this process.
+    ``target`` holds the rows of this process only, in the order of ``rows``; where an image is
+    ``kept`` the base model's estimate takes its place. ``risk`` is filled in as errors are
+    computed: those of the clean latents, in the rows of this process.
     """
 
     chosen: torch.Tensor
     timestep: torch.Tensor
     dropped: torch.Tensor
+    kept: torch.Tensor
     clean: torch.Tensor
     noisy: torch.Tensor
     target: torch.Tensor
@@ -70,6 +72,7 @@ class Objective:
         self.known = encode_known(denoiser, mixture.prompt.tolist())
         self.regrets = Regrets(mixture.balanced, groups=mixture.groups)
         self.aims: dict[str, Mix] = {}
+        self.others = torch.from_numpy(mixture.others & config.train.keep_others)
 
     def batch(self, step: int) -> Batch:
         """Everything that ``step`` draws."""
@@ -83,6 +86,7 @@ class Objective:
         levels = levels_of(section, owner)
         timestep = (levels * (schedule.timesteps - 1)).round().long()
         dropped = torch.rand(section.batch, generator=owner) < section.prompt_dropout
+        kept = self.others[chosen] & ~dropped  # what the null prompt shows is no prompt's own
         clean = self.mixture.clean(chosen, self.config.seed, step)
         noise = torch.randn(clean.shape, generator=owner)
         noisy = add_noise(schedule, clean, noise, timestep)
@@ -94,7 +98,7 @@ class Objective:
                 schedule, noisy, timestep, chosen, dropped, weights, owner, rows
             )
         risk = torch.zeros(section.batch)
-        return Batch(chosen, timestep, dropped, clean, noisy, target, parts, risk)
+        return Batch(chosen, timestep, dropped, kept, clean, noisy, target, parts, risk)
 
     def errors(self, batch: Batch, part: int) -> torch.Tensor:
         """Weighted squared errors (n,) of one part, with a graph for its gradient."""
@@ -102,7 +106,11 @@ class Objective:
         rows = batch.parts[part]
         estimate = self._estimate(batch, rows)
         batch.risk[rows] = self._weighted(batch, rows, estimate.detach(), batch.clean[rows]).cpu()
-        return self._weighted(batch, rows, estimate, batch.target[start : start + len(rows)])
+        target = batch.target[start : start + len(rows)]
+        if (own := batch.kept[rows]).any():
+            target = target.clone()
+            target[own] = self._base_estimate(batch, rows[own]).to(target)
+        return self._weighted(batch, rows, estimate, target)
 
     @torch.no_grad()
     def look(self, batch: Batch, step: int) -> None:
@@ -115,12 +123,9 @@ class Objective:
             return
         risk = batch.risk.clone()
         if objective == "regret":
-            with adapter.disabled(self.denoiser.module):
-                for rows in batch.parts:
-                    base = self._weighted(
-                        batch, rows, self._estimate(batch, rows), batch.clean[rows]
-                    )
-                    risk[rows] -= base.cpu()
+            for rows in batch.parts:
+                estimate = self._base_estimate(batch, rows)
+                risk[rows] -= self._weighted(batch, rows, estimate, batch.clean[rows]).cpu()
         risk = self.team.sum(risk)
         finite = torch.isfinite(risk).numpy()
         images = batch.chosen.numpy()[finite]
@@ -167,6 +172,12 @@ class Objective:
         noisy, timestep = batch.noisy[rows].to(device), batch.timestep[rows].to(device)
         prediction = self.denoiser.predict(noisy, timestep, condition)
         return clean_from_prediction(schedule, prediction, noisy, timestep)
+
+    @torch.no_grad()
+    def _base_estimate(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+        """Those that the network predicts without the adapter."""
+        with adapter.disabled(self.denoiser.module):
+            return self._estimate(batch, rows)
 
     def _weighted(
         self, batch: Batch, rows: torch.Tensor, estimate: torch.Tensor, target: torch.Tensor
