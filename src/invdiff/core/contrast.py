@@ -8,7 +8,9 @@ prompts, whatever shape it has in the features: photographs of places are no clu
 all of them look like the prompts that have places. And what is no skew does not shift them so.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -44,6 +46,19 @@ NOTHING = "nothing to balance: no groups are more usual under one prompt than un
 ALIKE = 0.9  # 1 for the same groups, 0 for independent ones
 
 
+Step = tuple[GroupModels, float, float]
+"""Groups, how far they are in line, and their worth."""
+
+
+class Ranked(NamedTuple):
+    """Groups in line: what they are ranked by is mostly their worth (:func:`_best_of_line`)."""
+
+    name: str
+    rank: float
+    worth: float
+    models: GroupModels
+
+
 def contrasted(
     contrasts: Callable[[], Contrasts],
     score: Float[np.ndarray, " scored"],
@@ -60,13 +75,13 @@ def contrasted(
     Two groups with one covariance and a shift that is the same under every prompt
     (:func:`invdiff.core.settle.settle`), which settle once more in the features of all images; and
     the line along which the objective of the max step is largest (:mod:`invdiff.core.amortised`).
-    That was found in the images compared alone, so where it wins all images teach it what its
-    groups look like (:mod:`invdiff.core.self_training`); a mixture has settled in all already.
-    Only groups whose shift goes with their shares count (:meth:`Contrasts.in_line`), before that
-    and after. ``score`` is the excess of the images ``scored``, which ranks the groups and says
-    which of them is against the model; what is tested for each prompt is whether its groups lean
-    apart (:meth:`Contrasts.towards`). For the other arguments see
-    :func:`invdiff.core.grouping.semantic`. With fewer than two prompts nothing is found.
+    That was found in the images compared alone, so all images teach it what its groups look like
+    (:mod:`invdiff.core.self_training`), and the mixture next to them settles as well. Only groups
+    whose shift goes with their shares count (:meth:`Contrasts.in_line`). ``score`` is the excess of
+    the images ``scored``, which ranks the groups and says which of them is against the model; what
+    is tested for each prompt is whether its groups lean apart (:meth:`Contrasts.towards`). For the
+    other arguments see :func:`invdiff.core.grouping.semantic`. With fewer than two prompts nothing
+    is found.
     """
     if len(np.unique(prompt[scored])) < 2:
         return no_groups(features, prompt, "nothing to balance: one prompt has no contrasts")
@@ -75,23 +90,19 @@ def contrasted(
     projection = Projection.fit(features)
     components = projection(features)
     candidates = list(_carried_all(known, own, projection, components, prompt, min_share))
-    found: list[tuple[str, float, GroupModels]] = []
-    for name, models in candidates:
+
+    def judged(models: GroupModels) -> tuple[float, float]:
         member = apply(models, features, prompt)
-        if known.in_line(member[known.rows], prompt[known.rows]) >= LEAST_IN_LINE:
-            found.append((name, worth(member[scored], score, names, min_share), models))
+        line = known.in_line(member[known.rows], prompt[known.rows])
+        return line, worth(member[scored], score, names, min_share)
+
+    taught = partial(
+        _taught, projection=projection, components=components, features=features, prompt=prompt
+    )
+    found = _ranked(candidates, judged, taught)
     if not found:
         return no_groups(features, prompt, NOTHING)
-    found.sort(key=lambda one: -one[1])
-    if found[0][0] == FITTED:
-        least = LEAST_IN_LINE
-        for name, models in _taught(found[0][2], projection, components, features, prompt):
-            member = apply(models, features, prompt)
-            line = known.in_line(member[known.rows], prompt[known.rows])
-            if line >= least:  # else it went astray
-                found[0] = name, worth(member[scored], score, names, min_share), models
-                least = line
-    chosen, _, models = found[0]
+    chosen, models = found[0].name, found[0].models
     alike = apply(models, features, prompt)[known.rows]  # the same group under every prompt
     lean = known.towards(alike, prompt[known.rows])
     models = orient(models, features[scored], score, names)
@@ -106,7 +117,7 @@ def contrasted(
         candidates=len(candidates),
         wanted=wanted,
     )
-    ranking = tuple((name, value) for name, value, _ in found)
+    ranking = tuple((one.name, one.worth) for one in found)
     return Grouping(against, verdicts, models, chosen, ranking, NAME)
 
 
@@ -131,6 +142,45 @@ def _carried_all(
     q = fit(space, own, prompt[rows])(space, prompt[rows])
     leading = Projection(projection.mean, projection.axes[:, :LEADING])
     yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
+
+
+def _ranked(
+    candidates: Sequence[tuple[str, GroupModels]],
+    judged: Callable[[GroupModels], tuple[float, float]],
+    taught: Callable[[GroupModels], Iterator[tuple[str, GroupModels]]],
+) -> list[Ranked]:
+    """Those in line, best first; ``judged`` says how far they are, and their worth."""
+    found = []
+    for name, models in candidates:
+        line, value = judged(models)
+        if name == FITTED:
+            steps = [(models, *judged(models)) for _, models in taught(models)]
+            found += _best_of_line((models, line, value), *steps)
+        elif line >= LEAST_IN_LINE:
+            found.append(Ranked(name, value, value, models))
+    return sorted(found, key=lambda one: -one.rank)
+
+
+def _best_of_line(fitted: Step, taught: Step, mixture: Step) -> list[Ranked]:
+    """The line or what becomes of it (:func:`_taught`), at most one of them.
+
+    The mixture, where it is more in line than the taught line, comes before all others: these
+    settle from cuts at quantiles, and end at groups as much in line that are mixed where prompts
+    name the attribute. A taught line is ranked by the worth that the line had before: teaching
+    raises that of wrong groups too, and on balanced faces it puts a line in line that was not.
+    """
+    (line, in_line, value), (after, still, raised), (models, settled, mixed) = (
+        fitted,
+        taught,
+        mixture,
+    )
+    if settled >= max(still, LEAST_IN_LINE):
+        return [Ranked(TAUGHT_SETTLED, np.inf, mixed, models)]
+    if in_line < LEAST_IN_LINE:
+        return []
+    if still >= LEAST_IN_LINE:  # else teaching has led astray
+        return [Ranked(TAUGHT, value, raised, after)]
+    return [Ranked(FITTED, value, value, line)]
 
 
 def _taught(
