@@ -12,6 +12,7 @@ from invdiff.core.contrast import (
     LEAST_IN_LINE,
     TAUGHT,
     TAUGHT_SETTLED,
+    _best_of_line,
     contrasted,
 )
 from invdiff.core.contrasts import Contrasts, worth
@@ -119,6 +120,24 @@ def test_the_mixture_next_to_a_taught_line_leaves_prompts_that_name_the_attribut
     for name in named:
         assert not found.verdicts[name].found
         assert not 0.01 < found.verdicts[name].share < 0.99
+
+
+@pytest.mark.parametrize(
+    ("line", "taught", "mixture", "chosen"),
+    [
+        (0.95, 0.97, 0.98, TAUGHT_SETTLED),
+        (0.90, 0.97, 0.98, TAUGHT_SETTLED),
+        (0.95, 0.97, 0.96, TAUGHT),
+        (0.95, 0.90, 0.96, FITTED),
+        (0.90, 0.97, 0.96, None),
+        (0.90, 0.91, 0.99, None),
+        (0.81, 0.95, 0.99, None),
+    ],
+)
+def test_which_of_line_taught_line_and_mixture_is_taken(line, taught, mixture, chosen):
+    found = _best_of_line(({}, line, 0.1), ({}, taught, 0.3), ({}, mixture, 0.05))
+    assert [one.name for one in found] == ([chosen] if chosen else [])
+    assert all((one.rank == np.inf) == (chosen == TAUGHT_SETTLED) for one in found)
 
 
 def test_images_that_were_not_compared_get_their_group_from_the_features(planted):

@@ -41,6 +41,8 @@ LEAST_IN_LINE = 0.93
 Of the true groups of all sets 0.96 to 1.00. Of what is carried to the features of balanced faces,
 of a skew without a tie and of four groups of faces at most 0.88 with a tie.
 """
+NEARLY = 0.88
+"""The same of a line that is found in few images, where its mixture is more in line than both."""
 NAME = "contrast"
 NOTHING = "nothing to balance: no groups are more usual under one prompt than under another"
 ALIKE = 0.9  # 1 for the same groups, 0 for independent ones
@@ -166,15 +168,16 @@ def _best_of_line(fitted: Step, taught: Step, mixture: Step) -> list[Ranked]:
 
     The mixture, where it is more in line than the taught line, comes before all others: these
     settle from cuts at quantiles, and end at groups as much in line that are mixed where prompts
-    name the attribute. A taught line is ranked by the worth that the line had before: teaching
-    raises that of wrong groups too, and on balanced faces it puts a line in line that was not.
+    name the attribute. It needs a line that was nearly in line (:data:`NEARLY`). A taught line is
+    ranked by the worth that the line had before, and needs one that was: teaching raises both of
+    wrong groups too, and on balanced faces it puts a line in line that was not.
     """
     (line, in_line, value), (after, still, raised), (models, settled, mixed) = (
         fitted,
         taught,
         mixture,
     )
-    if settled >= max(still, LEAST_IN_LINE):
+    if in_line >= NEARLY and settled >= still >= LEAST_IN_LINE:
         return [Ranked(TAUGHT_SETTLED, np.inf, mixed, models)]
     if in_line < LEAST_IN_LINE:
         return []
