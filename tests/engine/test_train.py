@@ -200,7 +200,7 @@ def test_the_loss_is_the_plain_denoising_loss_with_a_sampled_target(objective, s
     """An independent witness: the squared error of what is predicted, in each space."""
     at_work = objective(
         "train.target='sample'", "train.objective='mean'", f"train.loss_space='{space}'",
-        "train.batch=6",
+        "train.batch=6", "train.keep_others=false",
     )  # fmt: skip
     config, model, mixture = at_work.config.train, at_work.denoiser, at_work.mixture
     owner = step_owner(0, 3)
