@@ -114,7 +114,7 @@ def test_a_prompt_of_one_group_keeps_it_and_is_no_model_for_the_others():
     none = np.flatnonzero(planted.prompt == "none")
     features[none[::2]] += 0.4 * shift
     start = planted.attribute * 1.0
-    start[none[:20:2]] = 1.0
+    start[none[:12:2]] = 1.0
     direction, fitted = refine(features, start, planted.prompt)
     for name in ("few", "most"):
         rows = planted.prompt == name

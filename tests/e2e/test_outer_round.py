@@ -27,10 +27,8 @@ def strengthened(run, factor=100.0):
 def test_the_guided_model_is_the_base_of_the_next_round(world, finished, tmp_path):
     first, out = copy_of(finished, tmp_path / "first"), tmp_path / "export"
     strengthened(first)
-    assert (
-        main(["export", str(first), "--out", str(out), "--format", "merged", "--strength", "1"])
-        == 0
-    )
+    as_drawn = ["--format", "merged", "--strength", "1"]
+    assert main(["export", str(first), "--out", str(out), *as_drawn]) == 0
     merged = out / "merged"
 
     def drawn(model, folder=None):

@@ -8,8 +8,7 @@ prompts, whatever shape it has in the features: photographs of places are no clu
 all of them look like the prompts that have places. And what is no skew does not shift them so.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -39,26 +38,23 @@ LEAST_IN_LINE = 0.93
 """Least cosine between the shift of the losses and the log-odds of the shares, at every level.
 
 Of the true groups of all sets 0.96 to 1.00. Of what is carried to the features of balanced faces,
-of a skew without a tie and of four groups of faces at most 0.88 with a tie.
+of a skew without a tie and of four groups of faces at most 0.88 with a tie, before it is taught.
 """
 NEARLY = 0.88
-"""The same of a line that is found in few images, where its mixture is more in line than both."""
+"""Least of a line that is taught: it was found in few images, and teaching mends that."""
 NAME = "contrast"
 NOTHING = "nothing to balance: no groups are more usual under one prompt than under another"
 ALIKE = 0.9  # 1 for the same groups, 0 for independent ones
 
 
-Step = tuple[GroupModels, float, float]
-"""Groups, how far they are in line, and their worth."""
-
-
-class Ranked(NamedTuple):
-    """Groups in line: what they are ranked by is mostly their worth (:func:`_best_of_line`)."""
+class Judged(NamedTuple):
+    """Groups by name, how far they are in line, their worth, and what they are ranked by."""
 
     name: str
-    rank: float
-    worth: float
     models: GroupModels
+    line: float
+    worth: float
+    rank: float
 
 
 def contrasted(
@@ -93,15 +89,20 @@ def contrasted(
     components = projection(features)
     candidates = list(_carried_all(known, own, projection, components, prompt, min_share))
 
-    def judged(models: GroupModels) -> tuple[float, float]:
+    def judged(name: str, models: GroupModels) -> Judged:
         member = apply(models, features, prompt)
         line = known.in_line(member[known.rows], prompt[known.rows])
-        return line, worth(member[scored], score, names, min_share)
+        value = worth(member[scored], score, names, min_share)
+        return Judged(name, models, line, value, value)
 
-    taught = partial(
-        _taught, projection=projection, components=components, features=features, prompt=prompt
-    )
-    found = _ranked(candidates, judged, taught)
+    found = [judged(*candidate) for candidate in candidates]
+    fitted = found.pop()
+    found = [one for one in found if one.line >= LEAST_IN_LINE]
+    if fitted.line >= NEARLY:
+        member = apply(fitted.models, features, prompt)
+        steps = _taught(member, projection, components, features, prompt)
+        found += _best_of_line(fitted, *(judged(*step) for step in steps))
+    found.sort(key=lambda one: -one.rank)
     if not found:
         return no_groups(features, prompt, NOTHING)
     chosen, models = found[0].name, found[0].models
@@ -131,7 +132,7 @@ def _carried_all(
     prompt: np.ndarray,
     min_share: float,
 ) -> Iterator[tuple[str, GroupModels]]:
-    """The groups of the images compared in the features of all: names and models.
+    """The groups of the images compared in the features of all: names and models, a line last.
 
     Mixtures settle there once more. The line does not: it needs no gap, and where there is none in
     the features a mixture would leave it.
@@ -146,56 +147,32 @@ def _carried_all(
     yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
 
 
-def _ranked(
-    candidates: Sequence[tuple[str, GroupModels]],
-    judged: Callable[[GroupModels], tuple[float, float]],
-    taught: Callable[[GroupModels], Iterator[tuple[str, GroupModels]]],
-) -> list[Ranked]:
-    """Those in line, best first; ``judged`` says how far they are, and their worth."""
-    found = []
-    for name, models in candidates:
-        line, value = judged(models)
-        if name == FITTED:
-            steps = [(models, *judged(models)) for _, models in taught(models)]
-            found += _best_of_line((models, line, value), *steps)
-        elif line >= LEAST_IN_LINE:
-            found.append(Ranked(name, value, value, models))
-    return sorted(found, key=lambda one: -one.rank)
-
-
-def _best_of_line(fitted: Step, taught: Step, mixture: Step) -> list[Ranked]:
+def _best_of_line(fitted: Judged, taught: Judged, mixture: Judged) -> list[Judged]:
     """The line or what becomes of it (:func:`_taught`), at most one of them.
 
     The mixture, where it is more in line than the taught line, comes before all others: these
     settle from cuts at quantiles, and end at groups as much in line that are mixed where prompts
-    name the attribute. It needs a line that was nearly in line (:data:`NEARLY`). A taught line is
-    ranked by the worth that the line had before, and needs one that was: teaching raises both of
-    wrong groups too, and on balanced faces it puts a line in line that was not.
+    name the attribute. A taught line is ranked by the worth that the line had before, and needs one
+    that was in line: teaching raises both of wrong groups too.
     """
-    (line, in_line, value), (after, still, raised), (models, settled, mixed) = (
-        fitted,
-        taught,
-        mixture,
-    )
-    if in_line >= NEARLY and settled >= still >= LEAST_IN_LINE:
-        return [Ranked(TAUGHT_SETTLED, np.inf, mixed, models)]
-    if in_line < LEAST_IN_LINE:
+    if mixture.line >= taught.line >= LEAST_IN_LINE:
+        return [mixture._replace(rank=np.inf)]
+    if fitted.line < LEAST_IN_LINE:
         return []
-    if still >= LEAST_IN_LINE:  # else teaching has led astray
-        return [Ranked(TAUGHT, value, raised, after)]
-    return [Ranked(FITTED, value, value, line)]
+    astray = taught.line < LEAST_IN_LINE
+    return [fitted if astray else taught._replace(rank=fitted.worth)]
 
 
 def _taught(
-    models: GroupModels,
+    member: Float[np.ndarray, " sample"],
     projection: Projection,
     components: Float[np.ndarray, "sample component"],
     features: Float[np.ndarray, "sample feature"],
     prompt: np.ndarray,
 ) -> Iterator[tuple[str, GroupModels]]:
-    """What becomes of a line when all images teach it, and the mixture next to that."""
-    member = self_trained(components, apply(models, features, prompt) > 0.5) * 1.0
-    models = linear_models(member, components, projection, np.arange(len(prompt)), prompt)
+    """What becomes of a line's groups when all images teach it, and the mixture next to that."""
+    learnt = self_trained(components, member > 0.5) * 1.0
+    models = linear_models(learnt, components, projection, np.arange(len(prompt)), prompt)
     yield TAUGHT, models
     q, _ = settle(components[:, :LEADING], apply(models, features, prompt), prompt)
     yield TAUGHT_SETTLED, refined_models(q, components, projection, prompt)

@@ -15,7 +15,6 @@ from scipy.special import logit
 
 from invdiff.core.candidates import centre
 from invdiff.core.grouping import mean_explained, tie
-from invdiff.core.settle import MIXED
 
 Losses = Float[np.ndarray, "scored condition level"]
 Space = Float[np.ndarray, "scored contrast"]
@@ -23,6 +22,7 @@ Space = Float[np.ndarray, "scored contrast"]
 LEAST_TIE = 0.05
 MOSTLY = 0.75  # share of the prompts that must have both groups, where there are few
 FEWEST = 3  # prompts that must have both groups, where there are many: two are always in line
+MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
 PURE = 0.9  # least share that such a prompt counts with: no model has learnt that it is all
 
 

@@ -17,7 +17,7 @@ from invdiff.core.candidates import FOLDS, Linear, Projection
 STEPS = 100
 ROUNDS = 12
 SMALLEST = 0.005
-MIXED = 0.03  # a prompt with a smaller share of either group has the other one alone
+ALONE = 0.98  # a prompt with a larger share of either group has that one alone
 
 Ratio = tuple[float, float, float]
 
@@ -143,13 +143,13 @@ def refine(
     images near it. It is fitted on all prompts, lined up by their group 0, and each prompt then
     settles along it by itself (:func:`along`): what shows an attribute in one prompt finds the
     members of another that show it only a little, and these say in the next round what to look at.
-    A prompt of one group alone (:data:`MIXED`) has nothing to settle and is no model for others.
+    A prompt of one group (:data:`ALONE`) has nothing to settle and is no model for others.
 
     Returns the direction and each prompt's log-likelihood ratio and prior. The direction is zero
     when a group has too few members for a model.
     """
     rows = {str(name): prompt == name for name in np.unique(prompt)}
-    mixed = {name: r for name, r in rows.items() if MIXED <= q[r].mean() <= 1 - MIXED}
+    mixed = {name: r for name, r in rows.items() if 1 - ALONE <= q[r].mean() <= ALONE}
     fitted = np.any([*mixed.values()], axis=0) if mixed else np.zeros(len(q), bool)
     lined, q = components.copy(), q.copy()
     direction = np.zeros(components.shape[1])
