@@ -147,7 +147,7 @@ def test_which_of_line_taught_line_and_mixture_is_taken(line, taught, mixture, c
 
 
 def test_a_line_far_out_of_line_is_not_taught(monkeypatch):
-    """Half of the draws on balanced faces have a line at 0.67, and a mixture at 0.998 next to it."""
+    """Half of the draws on balanced faces have a line at 0.67, beside a mixture at 0.998."""
     found, _ = rough_line(monkeypatch, self_trained, settle)
     assert found.chosen in (TAUGHT, TAUGHT_SETTLED)
     monkeypatch.setattr("invdiff.core.contrast.NEARLY", 1.01)
