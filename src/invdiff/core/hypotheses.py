@@ -1,19 +1,26 @@
 """What is tested for each interval: Bias of one set, and the change of Bias between two.
 
 Every test looks at the mean corrected value of the prompts (:meth:`invdiff.core.paths.Paths
-.corrected`) and simulates samplers on the paths through the observed shares.
+.corrected`) and simulates samplers on the paths through the observed shares. A change is measured
+in its own standard errors (the bootstrap-t, Hall 1988, Annals of Statistics 16, 927): how far
+corrected values scatter depends on how large they are, which is not what is tested.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 
 from invdiff.core.inversion import Draws, Inversion, redraw
 from invdiff.core.parity import Measure, imbalance, shares
 from invdiff.core.paths import Mixes, Paths, fitted, paths_of, spread
 
 Tables = tuple[Num[np.ndarray, "..."], Num[np.ndarray, "..."]]
+Scatter = Callable[[Float[np.ndarray, "draw prompt"]], Draws]
+# Shares of the largest value at which the scatter is simulated, and with how many tables: what is
+# known of it roughly is the same for the pictures and for the samplers they are compared with.
+SCATTER_AT = np.linspace(0, 1, 13)
+SCATTER_TABLES = 200
 
 
 def mean_measure(
@@ -82,15 +89,45 @@ def _change(
     largest = np.concatenate([first.largest, second.largest])
     start = start * totals / (totals + 1)  # half an image each: what was not seen is possible
     sign = np.repeat([1.0, -1.0], prompts)
+    scatters = scatter(first, seed), scatter(second, seed + 1)
+
+    def seen(
+        one: Num[np.ndarray, "draw prompt klass"], other: Num[np.ndarray, "draw prompt klass"]
+    ) -> tuple[Draws, Draws]:
+        """The change that two sets of counts show, and its standard error but for a factor."""
+        value, next_value = first.corrected(one), second.corrected(other)
+        error = np.sqrt(scatters[0](value) + scatters[1](next_value))
+        return (value - next_value).mean(-1), error
+
+    observed, own_error = seen(before[None], after[None])
 
     def simulate(value: float) -> Draws:
         values = spread(start, totals, largest, sign, value / 2)  # the mean is over both halves
-        one, other = tables(first.at(values[:prompts]), second.at(values[prompts:]))
-        return (first.corrected(one) - second.corrected(other)).mean(-1)
+        shown, error = seen(*tables(first.at(values[:prompts]), second.at(values[prompts:])))
+        return value + (shown - value) * own_error / error
 
-    observed = float((first.corrected(before) - second.corrected(after)).mean())
     most = float(first.largest.mean())
-    return Inversion(observed, simulate, -most, most, bounded=False)
+    return Inversion(float(observed[0]), simulate, -most, most, bounded=False)
+
+
+def scatter(paths: Paths, seed: int) -> Scatter:
+    """The variance of the corrected values, summed over prompts, by these values.
+
+    Half an image less than one class only shows keeps it above 0 there.
+    """
+    places = SCATTER_AT[:, None] * paths.largest
+    variances = [
+        paths.corrected(redraw(paths.at(place), paths.totals, SCATTER_TABLES, seed)).var(0)
+        for place in places
+    ]
+    known = np.array(variances) + 1e-12
+    most = paths.largest * paths.totals / (paths.totals + 1)
+
+    def of(values: Float[np.ndarray, "draw prompt"]) -> Draws:
+        columns = zip(np.minimum(values, most).T, places.T, known.T, strict=True)
+        return np.sum([np.interp(*column) for column in columns], axis=0)
+
+    return of
 
 
 def shrinkage(sets: Sequence[Paths], resamples: int, seed: int) -> float:
