@@ -74,8 +74,8 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
             ["--suite", "method", "--part", "lost"],
             "there is no part 'lost': one of found, balanced",
         ),
-        (["faces", "--train.steps=3"], "--rows and settings belong to --suite ablation"),
-        (["faces", "--rows", "rank-4"], "--rows and settings belong to --suite ablation"),
+        (["faces", "--train.steps=3"], "settings belong to --suite ablation or method"),
+        (["faces", "--rows", "rank-4"], "--rows belongs to --suite ablation"),
         (["faces", "--suite", "ablation", "--train.stepz=3"], "did you mean --train.steps?"),
         (["faces", "--suite", "all"], "one of controls, baselines, ablation, augment, method"),
     ],
@@ -92,19 +92,21 @@ def test_what_a_suite_does_not_take_is_a_usage_error_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("words", "names", "part"),
+    ("words", "names", "part", "changes"),
     [
-        (["--suite", "method"], [], None),
+        (["--suite", "method"], [], None, []),
+        (["--suite", "method", "faces", "--seed=3"], ["faces"], None, ["seed=3"]),
         (
             ["scenes", "digits", "--suite", "method", "--part", "found"],
             ["scenes", "digits"],
             "found",
+            [],
         ),
-        (["--suite", "method", "--part", "balanced", "faces"], ["faces"], "balanced"),
+        (["--suite", "method", "--part", "balanced", "faces"], ["faces"], "balanced", []),
     ],
 )
 def test_the_suite_of_the_method_takes_any_number_of_sets(
-    tmp_path, monkeypatch, capsys, words, names, part
+    tmp_path, monkeypatch, capsys, words, names, part, changes
 ):
     asked = []
 
@@ -114,5 +116,5 @@ def test_the_suite_of_the_method_takes_any_number_of_sets(
 
     monkeypatch.setattr(suite, "benchmark", benchmark)
     assert main(["benchmark", "run", "--seeds", "2", "--out", str(tmp_path), *words]) == 0
-    assert asked == [(names, 2, tmp_path, part)]
+    assert asked == [(names, 2, tmp_path, part, changes)]
     assert capsys.readouterr().out == f"| set |\n\ntable: {tmp_path / 'method.md'}\n"

@@ -64,9 +64,12 @@ def finish_runs(place, seeds, only=balanced.ROWS):
 def test_every_estimator_is_searched_with_the_default_first():
     assert found.NAMES[0] == found.DEFAULT == "auto"
     assert sorted(found.NAMES) == sorted(ESTIMATORS)
-    config = found.settings("faces", "labels", 2)
+    config = found.settings(found.Search(".", "faces", "labels", 2))
     assert (config.discover.estimator, config.seed) == ("labels", 2)
-    assert found.settings("faces", found.DEFAULT, 0) == rows.settings("faces", OURS, 0)
+    default = found.Search(".", "faces", found.DEFAULT, 0)
+    assert found.settings(default) == rows.settings("faces", OURS, 0)
+    changed = found.settings(default._replace(changes=("train.steps=7",)))
+    assert changed.train.steps == 7
 
 
 def test_discovery_alone_is_done_and_what_it_computed_is_shared(searched):
@@ -171,7 +174,7 @@ def worked(monkeypatch):
     there = {"faces", "scenes"}
 
     def noted(part):
-        return lambda name, seeds, place: asked.append((part, name, seeds, place))
+        return lambda *of: asked.append((part, *of))
 
     monkeypatch.setattr(suite, "PARTS", {part: noted(part) for part in suite.PARTS})
     monkeypatch.setattr(suite, "here", lambda name: name in there)
@@ -183,7 +186,7 @@ def test_without_names_every_set_that_is_there_and_the_cheap_part_first(worked, 
     table = suite.benchmark([], 2, tmp_path)
     assert table == tmp_path / "method.md"
     expected = [(p, s) for p in ("found", "balanced") for s in ("faces", "scenes")]
-    assert worked == [(part, name, 2, tmp_path / name) for part, name in expected]
+    assert worked == [(part, name, 2, tmp_path / name, ()) for part, name in expected]
     told = "not built, left out: faces-balanced, faces-marginal, faces-named, faces-race, digits "
     assert capsys.readouterr().out == f"{told}(invdiff data build NAME)\n"
     assert "Not built, so not here: faces-balanced, faces-marginal" in table.read_text()
@@ -191,13 +194,23 @@ def test_without_names_every_set_that_is_there_and_the_cheap_part_first(worked, 
 
 def test_named_sets_and_one_part(worked, tmp_path, capsys):
     suite.benchmark(["scenes", "scenes"], 1, tmp_path, "found")
-    assert worked == [("found", "scenes", 1, tmp_path / "scenes")]
+    assert worked == [("found", "scenes", 1, tmp_path / "scenes", ())]
     assert capsys.readouterr().out == ""
     missing = read_json(tmp_path / "method.json")["missing"]
     assert [(one["part"], one["set"], one["of"]) for one in missing] == [
         ("found", "scenes", len(ESTIMATORS))
     ]
     assert missing[0]["names"][0] == "auto, seed 0"
+
+
+def test_changed_settings_reach_the_work_and_are_told_with_their_sets(worked, tmp_path):
+    few = ["sample.images_per_prompt=7"]
+    suite.benchmark(["faces"], 1, tmp_path, "balanced")
+    suite.benchmark(["scenes"], 1, tmp_path, "balanced", few)
+    assert [changes for *_, changes in worked] == [(), few]
+    assert read_json(tmp_path / "method.json")["changes"] == {"faces": [], "scenes": few}
+    text = (tmp_path / "method.md").read_text()
+    assert "With the settings `--sample.images_per_prompt=7` (scenes)." in text
 
 
 @pytest.mark.parametrize(
@@ -235,7 +248,7 @@ def test_sets_of_earlier_calls_stay_in_the_tables(worked, tmp_path, monkeypatch)
 def test_an_interrupted_suite_leaves_tables_that_say_what_is_missing(searched, monkeypatch, world):
     finish_runs(searched / "faces", 2, {OURS})
 
-    def interrupted(name, seeds, place):
+    def interrupted(name, seeds, place, changes):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(suite, "PARTS", suite.PARTS | {"balanced": interrupted})

@@ -7,7 +7,7 @@ from typing import Any
 from invdiff.errors import ConfigError
 
 WORDS = "run a named benchmark"
-MORE = "With --suite ablation, settings are those of all rows, as in --train.steps 400. "
+MORE = "With --suite ablation or method, settings are those of all rows, as in --train.steps 400. "
 
 
 def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
@@ -57,8 +57,10 @@ def benchmark(asked: argparse.Namespace) -> None:
 
     if asked.suite != METHOD and asked.part:
         raise ConfigError(f"--part belongs to --suite {METHOD}")
-    if asked.suite != ABLATION and (asked.rows or asked.overrides):
-        raise ConfigError(f"--rows and settings belong to --suite {ABLATION}")
+    if asked.suite != ABLATION and asked.rows:
+        raise ConfigError(f"--rows belongs to --suite {ABLATION}")
+    if asked.suite not in (ABLATION, METHOD) and asked.overrides:
+        raise ConfigError(f"settings belong to --suite {ABLATION} or {METHOD}")
     others = {METHOD: _method, DOWNSTREAM: _downstream}
     print(f"table: {others.get(asked.suite, _rows)(asked)}")
 
@@ -66,7 +68,7 @@ def benchmark(asked: argparse.Namespace) -> None:
 def _method(asked: argparse.Namespace) -> Path:
     from invdiff.engine.method_suite.suite import benchmark
 
-    table = benchmark(asked.names, asked.seeds, asked.out, asked.part)
+    table = benchmark(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
     print(table.read_text(encoding="utf-8"))
     return table
 

@@ -1,5 +1,6 @@
 """What the groups do: runs of the rows that balance a model, at three guidance scales."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from invdiff.engine.suites import ORACLE, OURS
 ROWS = ("reference recipe", "top loss", OURS, ORACLE)
 
 
-def jobs(name: str, seeds: int, place: Path) -> list[rows.Job]:
-    """All runs on a set."""
-    return [rows.Job(str(place), name, row, seed) for row in ROWS for seed in range(seeds)]
+def jobs(name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> list[rows.Job]:
+    """All runs on a set; ``changes`` are settings of all of them."""
+    root, own = str(place), tuple(changes)
+    return [rows.Job(root, name, row, seed, own) for row in ROWS for seed in range(seeds)]
 
 
 def done(job: rows.Job) -> bool:
@@ -23,9 +25,9 @@ def done(job: rows.Job) -> bool:
     return RunFolder.is_run(folder) and RunFolder.read(folder).done("evaluate")
 
 
-def run(name: str, seeds: int, place: Path) -> None:
+def run(name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> None:
     """Do the runs that are missing; the time goes to ``balanced-time.json``."""
-    known = jobs(name, seeds, place)
+    known = jobs(name, seeds, place, changes)
     left = [job for job in known if not rows.open_run(job).done("evaluate")]
     if not left:
         return

@@ -1,5 +1,6 @@
 """Which estimator finds the groups: discovery alone, once for each estimator and seed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,16 @@ CHANCE = {"auc": 0.5, "balanced_accuracy": 0.5, "adjusted_rand": 0.0}
 
 
 class Search(NamedTuple):
-    """One discovery on the set ``name``, whose folder is ``root``."""
+    """One discovery on the set ``name``, whose folder is ``root``.
+
+    ``changes`` are settings of all of them.
+    """
 
     root: str
     name: str
     estimator: str
     seed: int
+    changes: tuple[str, ...] = ()
 
 
 class Found(NamedTuple):
@@ -44,9 +49,10 @@ class Found(NamedTuple):
     groups: Groups
 
 
-def searches(name: str, seeds: int, place: Path) -> list[Search]:
+def searches(name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> list[Search]:
     """All there are to do on a set, those of the default first."""
-    return [Search(str(place), name, one, seed) for one in NAMES for seed in range(seeds)]
+    root, own = str(place), tuple(changes)
+    return [Search(root, name, one, seed, own) for one in NAMES for seed in range(seeds)]
 
 
 def folder_of(place: Path, estimator: str, seed: int) -> Path:
@@ -60,12 +66,12 @@ def done(search: Search) -> bool:
     return RunFolder.is_run(folder) and RunFolder.read(folder).done("discover")
 
 
-def run(name: str, seeds: int, place: Path) -> None:
+def run(name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> None:
     """Do the discoveries that are missing; the time goes to ``found-time.json``.
 
     The default comes first, with all processes on one seed: the others share what it computed.
     """
-    known = searches(name, seeds, place)
+    known = searches(name, seeds, place, changes)
     left = [one for one in known if not open_run(one).done("discover")]
     if not left:
         return
@@ -80,15 +86,16 @@ def run(name: str, seeds: int, place: Path) -> None:
         rows.beside_each_other(search, others, before, keep_time, f"{name}: estimators", "one")
 
 
-def settings(name: str, estimator: str, seed: int, processes: int = 1) -> Config:
+def settings(one: Search, processes: int = 1) -> Config:
     """Those of the default row of the benchmark, with another estimator."""
-    return rows.settings(name, OURS, seed, processes, [f"discover.estimator='{estimator}'"])
+    own = [*one.changes, f"discover.estimator='{one.estimator}'"]
+    return rows.settings(one.name, OURS, one.seed, processes, own)
 
 
 def open_run(one: Search, processes: int = 1) -> RunFolder:
     """Its run; made if it is not there."""
     folder = folder_of(Path(one.root), one.estimator, one.seed)
-    return RunFolder.open(folder, settings(one.name, one.estimator, one.seed, processes))
+    return RunFolder.open(folder, settings(one, processes))
 
 
 def search(one: Search, processes: int = 1) -> Path:

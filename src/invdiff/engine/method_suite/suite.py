@@ -7,7 +7,7 @@ from typing import Any
 from invdiff.data.sets import builtin
 from invdiff.data.sources import read_labels
 from invdiff.engine import benchmark as rows
-from invdiff.engine.files import read_json
+from invdiff.engine.files import read_json, write_json
 from invdiff.engine.method_suite import balanced, found
 from invdiff.engine.method_suite.summaries import Result
 from invdiff.engine.method_suite.writing import write
@@ -15,20 +15,29 @@ from invdiff.engine.opening import open_data
 from invdiff.errors import ConfigError
 from invdiff.model.features import SIZE
 
-PARTS: Mapping[str, Callable[[str, int, Path], None]] = {
+PARTS: Mapping[str, Callable[[str, int, Path, Sequence[str]], None]] = {
     "found": found.run,
     "balanced": balanced.run,
 }
+CHANGES = "changes.json"
 
 
-def benchmark(names: Sequence[str], seeds: int, out: Path, part: str | None = None) -> Path:
+def benchmark(
+    names: Sequence[str],
+    seeds: int,
+    out: Path,
+    part: str | None = None,
+    changes: Sequence[str] = (),
+) -> Path:
     """Do what is missing for seeds 0..seeds-1, one set after the other; returns ``method.md``.
 
     Without ``names`` all sets that are there, without a ``part`` both. The files are written before
-    the work, from what earlier calls have done, and after each set.
+    the work, from what earlier calls have done, and after each set. ``changes`` are settings of all
+    runs of this call, such as ``sample.images_per_prompt=100``; the tables name them.
 
     Raises:
-        ConfigError: there is no such set or part, or fewer than one seed.
+        ConfigError: there is no such set or part, fewer than one seed, or a change that is no
+            setting.
         DataError: a set that was named is not there.
         RunError: a run folder below ``out`` was made with other settings.
     """
@@ -36,6 +45,8 @@ def benchmark(names: Sequence[str], seeds: int, out: Path, part: str | None = No
         raise ConfigError(f"there is no part {part!r}: one of {', '.join(PARTS)}")
     parts = [part] if part else list(PARTS)
     asked = sets(names, seeds)
+    for name in asked:
+        rows.require_changes(name, changes)
     unbuilt = [] if names else [name for name in builtin.SETS if name not in asked]
     if unbuilt:
         print(f"not built, left out: {', '.join(unbuilt)} (invdiff data build NAME)", flush=True)
@@ -46,7 +57,8 @@ def benchmark(names: Sequence[str], seeds: int, out: Path, part: str | None = No
     todo = [(one, name) for one in parts for name in asked]
     table = write_up(out, results, seeds, todo, unbuilt)
     for one, name in todo:
-        PARTS[one](name, seeds, out / name)
+        write_json(out / name / CHANGES, list(changes))
+        PARTS[one](name, seeds, out / name, changes)
         results[name] = read(name, seeds, out / name)
         write_up(out, results, seeds, todo, unbuilt)
     return table
@@ -62,7 +74,9 @@ def write_up(
     """Write the tables of what there is; parts and sets that were ``asked`` for may lack some."""
     lacking = [missing(part, results[name], seeds) for part, name in asked]
     left = [entry for entry in lacking if entry["names"]]
-    return write(out, list(results.values()), seeds, left, unbuilt, wall_seconds(out, results))
+    changes = {name: read_changes(out / name) for name in results}
+    seconds = wall_seconds(out, results)
+    return write(out, list(results.values()), seeds, left, unbuilt, seconds, changes)
 
 
 def sets(names: Sequence[str], seeds: int) -> list[str]:
@@ -85,7 +99,7 @@ def read(name: str, seeds: int, place: Path) -> Result:
     runs = [balanced.read(job) for job in balanced.jobs(name, seeds, place) if balanced.done(job)]
     if not searches:
         return Result(name, 0, (), tuple(runs))
-    section = found.settings(name, found.DEFAULT, 0).data
+    section = found.settings(searches[0]).data
     data = open_data(section, SIZE)
     labels = len(set(read_labels(section.path, section.label_column, data)))
     return Result(name, labels, tuple(found.read(one, data) for one in searches), tuple(runs))
@@ -101,6 +115,11 @@ def missing(part: str, result: Result, seeds: int) -> dict[str, Any]:
         done = {(run["row"], run["seed"]) for run in result.balanced}
     names = [f"{name}, seed {seed}" for name, seed in wanted if (name, seed) not in done]
     return {"part": part, "set": result.name, "names": names, "of": len(wanted)}
+
+
+def read_changes(place: Path) -> list[str]:
+    """The settings that all runs on a set were given last."""
+    return read_json(place / CHANGES) if (place / CHANGES).is_file() else []
 
 
 def wall_seconds(out: Path, names: Iterable[str]) -> dict[str, dict[str, float]]:

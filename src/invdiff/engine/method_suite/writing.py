@@ -59,11 +59,12 @@ def write(
     missing: Sequence[Mapping[str, Any]],
     unbuilt: Sequence[str],
     seconds: Mapping[str, Mapping[str, float]],
+    changes: Mapping[str, Sequence[str]],
 ) -> Path:
     """Write the three files into ``out``; returns the first.
 
     ``missing`` has the ``part``, the ``set``, the ``names`` and ``of`` how many; ``seconds`` the
-    wall time of each set and part.
+    wall time of each set and part; ``changes`` the settings that a set's runs were given.
     """
     record = {
         "suite": METHOD,
@@ -75,6 +76,7 @@ def write(
         "missing": missing,
         "not_built": unbuilt,
         "wall_seconds": seconds,
+        "changes": changes,
         "versions": environment()["versions"],
     }
     write_text(out / "method.csv", as_csv(results))
@@ -194,4 +196,16 @@ def _made_by(record: Mapping[str, Any]) -> str:
     versions = record["versions"]
     known = [f"{name} {versions[name]}" for name in markdown.LIBRARIES if versions.get(name)]
     command = f"`invdiff benchmark run --suite {METHOD} --seeds {len(record['seeds'])} --out DIR`"
-    return f"Made by {', '.join([command, *took])}, with {listed(known)}."
+    return (
+        f"Made by {', '.join([command, *took])}, with {listed(known)}.{_changes(record['changes'])}"
+    )
+
+
+def _changes(changes: Mapping[str, Sequence[str]]) -> str:
+    """The settings that were changed, each with its sets."""
+    sets: dict[str, list[str]] = {}
+    for name, own in changes.items():
+        if own:
+            sets.setdefault(" ".join(f"--{change}" for change in own), []).append(name)
+    told = [f"`{words}` ({listed(names)})" for words, names in sets.items()]
+    return f" With the settings {'; '.join(told)}." if told else ""
