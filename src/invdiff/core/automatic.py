@@ -2,8 +2,9 @@
 
 A skew that is the same under every prompt moves no prompt against another and cancels in the
 excess. It is left in the loss, together with everything else that makes a picture hard to denoise.
-So the loss is asked second, and more is asked of it. With a single prompt there is nothing to
-contrast, and the excess takes the place of the contrasts.
+So the loss is asked second, about the clearest groups that all prompts have, and more is asked of
+it. With a single prompt there is nothing to contrast, and the excess takes the place of the
+contrasts.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from invdiff.core.clearest import clearest
 from invdiff.core.contrast import contrasted
 from invdiff.core.contrasts import Contrasts
-from invdiff.core.grouping import Grouping, mean_explained, semantic
+from invdiff.core.grouping import Grouping, semantic
 from invdiff.core.verdict import FEWEST
 
 LEAST_OF_LOSS = 0.1
@@ -39,9 +41,8 @@ def automatic(
     """:func:`contrasted`, or :func:`semantic` on the excess of a single prompt; else on the loss.
 
     All are those at high noise. If the first groups mean something under any prompt the loss is not
-    looked at. If they don't, the groups by the loss count where they are :func:`alike`; candidates
-    are ranked by what they explain alone, since there is no tie. ``contrasts`` is called at most
-    once.
+    looked at. If they don't, :func:`invdiff.core.clearest.clearest` chooses groups without it, and
+    they count where they are :func:`alike`. ``contrasts`` is called at most once.
     """
     asked: dict[str, Any] = {
         "features": features,
@@ -57,8 +58,8 @@ def automatic(
         first = semantic(excess, seed=seed, **asked)
     if any(verdict.watched for verdict in first.verdicts.values()):
         return first
-    second = semantic(loss, name="loss", worth=mean_explained, seed=seed, **asked)
-    return second if alike(second, features[scored], prompt[scored]) else first
+    second = clearest(loss, seed=seed, **asked)
+    return second if second and alike(second, features[scored], prompt[scored]) else first
 
 
 def alike(

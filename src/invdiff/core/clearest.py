@@ -1,0 +1,97 @@
+"""The clearest two groups that all prompts have: what is asked where no prompt tells.
+
+A skew that is the same under every prompt shows in the plain loss alone, beside everything else
+that makes a picture hard to denoise, and many partitions explain some of that. So the loss does not
+choose. What people call an attribute is a gap in the features; the groups are those of the widest
+gap that is there under every prompt, and the loss is asked whether they are a skew.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import entr
+
+from invdiff.core.candidates import LEADING, Projection, centre, cluster_candidates
+from invdiff.core.grouping import SETTLED, Grouping, apply, orient, refined_models, settled
+from invdiff.core.verdict import judge_prompts
+
+
+def clearest(
+    loss: Float[np.ndarray, " scored"],
+    features: Float[np.ndarray, "sample feature"],
+    scored: np.ndarray,
+    prompt: np.ndarray,
+    *,
+    min_share: float,
+    false_alarm: float,
+    seed: int,
+    wanted: float = 0.5,
+) -> Grouping | None:
+    """The groups of the largest :func:`clarity`, judged by the plain ``loss`` at high noise.
+
+    Clusters of the features (:func:`invdiff.core.candidates.cluster_candidates`) settle; those of
+    which a prompt has less than ``min_share`` are left out: they are content of the other prompts.
+    None if two groups tell nothing that one does not. For the arguments see
+    :func:`invdiff.core.grouping.semantic`.
+    """
+    projection = Projection.fit(features)
+    components = projection(features)
+    leading, names = components[:, :LEADING], prompt[scored]
+    candidates = [
+        (clarity(leading[scored], one.member * 1.0, names), one)
+        for one in cluster_candidates(components[scored], names, seed)
+        if _everywhere(one.member * 1.0, names, min_share)
+    ]
+    candidates.sort(key=lambda pair: -pair[0])
+    known: dict[bytes, tuple[float, str, np.ndarray]] = {}
+    for _, candidate in candidates[:SETTLED]:
+        q = settled(candidate, components, scored, prompt)
+        member = q > 0.5
+        key = min(member.tobytes(), (~member).tobytes())  # several candidates settle to the same
+        if key not in known and _everywhere(q, prompt, min_share):
+            known[key] = clarity(leading, q, prompt), candidate.name, q
+    ranking = sorted(known.values(), key=lambda one: -one[0])
+    if not ranking or ranking[0][0] <= 0:
+        return None
+    _, chosen, q = ranking[0]
+    models = refined_models(q, components, projection, prompt)
+    models = orient(models, features[scored], loss, names)
+    against = apply(models, features, prompt)
+    verdicts = judge_prompts(
+        against,
+        loss,
+        scored,
+        prompt,
+        min_share=min_share,
+        false_alarm=false_alarm,
+        candidates=1,  # the loss had no part in choosing them
+        wanted=wanted,
+    )
+    order = tuple((name, value) for value, name, _ in ranking)
+    return Grouping(against, verdicts, models, chosen, order, "loss")
+
+
+def clarity(
+    components: Float[np.ndarray, "sample component"],
+    q: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+) -> float:
+    """Nats by which two groups describe an image's features better than one does.
+
+    Less those it takes to say which of them the image is in. Two Gaussians of one covariance; each
+    prompt has its own mean and shares, and the groups the same shift under all of them. Along their
+    discriminant a share R^2 of the variance within prompts is between them, which is that of the
+    least squares fit of q, and the gain is -log(1 - R^2) / 2 - H(group | prompt).
+    """
+    member, values = centre(q[:, None], prompt)[:, 0], centre(components, prompt)
+    total, along = float(member @ member), member @ values
+    square = values.T @ values
+    inside = float(along @ np.linalg.lstsq(square, along)[0]) / (total + 1e-12)
+    shares = q - member
+    entropy = float((entr(shares) + entr(1 - shares)).mean())
+    return float(-0.5 * np.log1p(-min(inside, 1 - 1e-9))) - entropy
+
+
+def _everywhere(q: Float[np.ndarray, " sample"], prompt: np.ndarray, min_share: float) -> bool:
+    """Whether every prompt has both groups."""
+    shares = np.array([q[prompt == name].mean() for name in np.unique(prompt)])
+    return bool(shares.min() >= min_share and shares.max() <= 1 - min_share)
