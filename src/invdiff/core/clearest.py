@@ -83,8 +83,9 @@ def clarity(
     least squares fit of q, and the gain is -log(1 - R^2) / 2 - H(group | prompt).
     """
     member, values = centre(q[:, None], prompt)[:, 0], centre(components, prompt)
-    total, along = float(member @ member), member @ values
-    square = values.T @ values
+    along, square = member @ values, values.T @ values
+    # Of the groups as they would be drawn: memberships that are all alike tell none apart.
+    total = float(member @ member + (q * (1 - q)).sum())
     inside = float(along @ np.linalg.lstsq(square, along)[0]) / (total + 1e-12)
     shares = q - member
     entropy = float((entr(shares) + entr(1 - shares)).mean())
