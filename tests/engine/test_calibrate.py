@@ -21,12 +21,14 @@ from tiny_world import COAT, HAT, copy_of, denoiser
 def gaps(world, finished, monkeypatch):
     """The recommendation when the strengths have these gaps; which of them were tried."""
 
-    def recommend(table, tolerance=0.1):
+    def recommend(table, tolerance=0.1, past=9.0):
         tried = []
 
         def estimate(run, prompts, strength):
             tried.append(strength)
-            return {"strength": strength, "gap": table[strength]}
+            gap = table.get(strength, 0.3)
+            above = gap if strength > past else -gap
+            return {"strength": strength, "gap": gap, "above": above}
 
         monkeypatch.setattr(stage, "estimate_gap", estimate)
         run = world.open(finished)
@@ -55,6 +57,13 @@ def test_otherwise_the_one_with_the_smallest_gap(gaps):
     assert gaps({0.0: 0.8, 0.5: 0.3, 1.0: 0.4, 1.5: 0.5})[0] == 0.5
 
 
+def test_between_two_that_err_on_either_side_one_more_is_tried(gaps):
+    """At 1 the groups lack 0.2, at 1.25 they have 0.6 too much: a quarter of the way."""
+    table = {0.0: 0.8, 0.5: 0.7, 1.0: 0.2, 1.25: 0.6}
+    assert gaps(table, past=1.0) == (1.0, [0.0, 0.5, 1.0, 1.06, 1.25])
+    assert gaps(table | {1.06: 0.05}, past=1.0)[0] == 1.06
+
+
 def test_one_strength_needs_no_search(gaps):
     assert gaps({1.0: 0.9}) == (1.0, [])
 
@@ -78,6 +87,7 @@ def test_shares_are_those_of_the_pictures_whatever_the_training_images_had(prior
     assert found["shares"][COAT] == pytest.approx(0, abs=1e-6)
     assert found["gap"] == pytest.approx((0.5 + 1) / 2, abs=1e-6)
     assert found["images"] == 5
+    assert found["above"] == pytest.approx((0.25 - 0.5) / 2, abs=1e-6)
 
 
 def test_the_gap_is_that_from_the_share_that_is_wanted():

@@ -7,6 +7,7 @@ classifier-free guidance raises the odds of any imbalance that is left to the po
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ def calibrate(run: RunFolder) -> dict[str, Any]:
     """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
 
     Strength 1 is kept if its estimated gap is within tolerance: there the adapter is a stock LoRA
-    for every tool, without a second pass. Otherwise it is the smallest strength within tolerance
-    or, failing that, the one with the smallest gap.
+    for every tool, without a second pass. Otherwise it is the smallest strength within tolerance.
+    If there is none, one more is tried where two neighbours err on either side
+    (:func:`between`), and the one with the smallest gap is taken.
     """
     section = run.config.calibrate
     prompts = found_prompts(run)
@@ -50,9 +52,25 @@ def calibrate(run: RunFolder) -> dict[str, Any]:
     if tried[TRAINED]["gap"] > section.tolerance:
         tried |= {s: estimate_gap(run, prompts, s) for s in others}
         enough = [s for s in sorted(tried) if tried[s]["gap"] <= section.tolerance]
+        strength = None if enough else between(tried)
+        if strength is not None and strength not in tried:
+            tried[strength] = estimate_gap(run, prompts, strength)
         record["strength"] = enough[0] if enough else min(tried, key=lambda s: tried[s]["gap"])
     record["curve"] = [tried[s] for s in sorted(tried)]
     return record
+
+
+def between(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
+    """The strength at which groups would be as wanted on average; None if none tried is past it.
+
+    Between the first two neighbours of which one leaves too few pictures against the model and the
+    next too many, on a straight line between what they are ``above``.
+    """
+    points = [(strength, tried[strength]["above"]) for strength in sorted(tried)]
+    for (weaker, low), (stronger, high) in pairwise(points):
+        if low < 0 < high:
+            return round(weaker + (stronger - weaker) * low / (low - high), 2)
+    return None
 
 
 def found_prompts(run: RunFolder) -> list[str]:
@@ -100,7 +118,9 @@ def summary(
     """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures.
 
     The gap is the sum over the groups of what each is off its ``wanted`` share: |share - share| of
-    two where even ones are. Of more than two groups the shares are those of all.
+    two where even ones are. ``above`` is by how much the groups against the model have more than
+    they should, less than 0 where they lack it. Of more than two groups the shares are those of
+    all.
     """
     target = {name: within(wanted, models[name].present) for name in ratios}
     gaps = np.zeros(resamples)
@@ -112,8 +132,10 @@ def summary(
             gaps[k] += abs(off_by(share, target[name])).sum() / len(ratios)
     shares = {name: models[name].shares(values) for name, values in ratios.items()}
     low, high = np.quantile(gaps, [0.025, 0.975])
+    off = np.array([off_by(shares[name], target[name]) for name in shares])
     return {
-        "gap": float(np.mean([abs(off_by(shares[n], target[n])).sum() for n in shares])),
+        "gap": float(abs(off).sum(1).mean()),
+        "above": float(-off[:, 0].mean()),
         "low": low,
         "high": high,
         "images": sum(len(values) for values in ratios.values()),
