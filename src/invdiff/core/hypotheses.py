@@ -20,7 +20,7 @@ Scatter = Callable[[Float[np.ndarray, "draw prompt"]], Draws]
 # Shares of the largest value at which the scatter is simulated, and with how many tables: what is
 # known of it roughly is the same for the pictures and for the samplers they are compared with.
 SCATTER_AT = np.linspace(0, 1, 13)
-SCATTER_TABLES = 200
+SCATTER_TABLES = 100
 
 
 def mean_measure(
@@ -116,11 +116,11 @@ def scatter(paths: Paths, seed: int) -> Scatter:
     Half an image less than one class only shows keeps it above 0 there.
     """
     places = SCATTER_AT[:, None] * paths.largest
-    variances = [
-        paths.corrected(redraw(paths.at(place), paths.totals, SCATTER_TABLES, seed)).var(0)
-        for place in places
-    ]
-    known = np.array(variances) + 1e-12
+    mixes = np.concatenate([paths.at(place) for place in places])
+    totals = np.tile(paths.totals, len(places))
+    drawn = redraw(mixes, totals, SCATTER_TABLES, seed)
+    values = paths.corrected(drawn.reshape(SCATTER_TABLES, *places.shape, -1))
+    known = values.var(0) + 1e-12
     most = paths.largest * paths.totals / (paths.totals + 1)
 
     def of(values: Float[np.ndarray, "draw prompt"]) -> Draws:
@@ -135,8 +135,9 @@ def shrinkage(sets: Sequence[Paths], resamples: int, seed: int) -> float:
 
     1 far from parity. Where balanced samplers explain what was seen, the corrected values are
     chance, and samplers that had them would scatter more than the true ones: a change that is
-    extreme is one whose values happened to be large. So they are shrunk together, by the
-    positive part of James and Stein (1961), with squares that balanced samplers show as units.
+    extreme is one whose values happened to be large. So they are shrunk together, as James and
+    Stein (1961) do, with squares that balanced samplers show as units; but by the *square* of the
+    part that chance explains, so that values a little off parity stay as they are.
     """
     units = []
     for paths in sets:
@@ -144,4 +145,5 @@ def shrinkage(sets: Sequence[Paths], resamples: int, seed: int) -> float:
         drawn = paths.measure.of(redraw(even, paths.totals, resamples, seed))
         units.append(paths.observed**2 / np.square(drawn).mean(0))
     square = np.concatenate(units)
-    return float(np.sqrt(max(0.0, 1 - (len(square) - 2) / max(square.sum(), 1e-9))))
+    chance = max(len(square) - 2, 0) / max(square.sum(), 1e-9)
+    return float(max(0.0, 1 - chance**2))
