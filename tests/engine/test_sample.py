@@ -18,6 +18,7 @@ from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import plan, sample, slug
 from invdiff.engine.sampler import Sampler, seed_of
 from invdiff.errors import ModelError
+from invdiff.model import adapter
 
 
 def run_with(folder, *overrides, skipped=False):
@@ -175,6 +176,22 @@ def test_only_strength_1_everywhere_is_fused(world, finished, change):
     sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
     plain, fused = (replace(sampler, fuse=fuse, **change) for fuse in (False, True))
     assert np.array_equal(plain.pictures(["a hat"], [1]), fused.pictures(["a hat"], [1]))
+
+
+def test_an_adapter_in_training_is_drawn_within_the_window(world, finished):
+    """As its folder is; the window is taken off again."""
+    model, folder = tiny_world.denoiser(world), finished / "adapter"
+    drawn = ["a hat"] * 2, [3, 4]
+    window = (0.5, 1.0)
+    whole = Sampler(model, folder, 1.0, (0.0, 1.0), 1.5, 4).latents(*drawn)
+    expected = Sampler(model, folder, 1.0, window, 1.5, 4).latents(*drawn)
+    assert not torch.equal(whole, expected)
+    adapter.load(model.module, folder)
+    for _ in range(2):
+        torch.testing.assert_close(
+            Sampler(model, None, 1.0, window, 1.5, 4).latents(*drawn), expected
+        )
+    torch.testing.assert_close(Sampler(model, None, 1.0, (0.0, 1.0), 1.5, 4).latents(*drawn), whole)
 
 
 def test_two_prompts_never_share_a_folder():

@@ -129,6 +129,17 @@ def attached(pipe: Any, adapter_folder: str | Path, **options: Any) -> Iterator[
         detach(pipe)
 
 
+@contextmanager
+def within_window(pipe: Any, window: Window) -> Iterator[Any]:
+    """The adapter that the denoiser carries already, in the window alone, for a `with` block."""
+    module = denoiser_module(pipe)
+    add_guidance(module, 1.0, window, highest_timestep(pipe, module, window, 1.0))
+    try:
+        yield pipe
+    finally:
+        remove_guidance(module)
+
+
 def denoiser_module(pipe: Any) -> nn.Module:
     """The network that a diffusers pipeline denoises with. Raises ModelError without one."""
     for name in ("unet", "transformer"):
