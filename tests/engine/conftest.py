@@ -1,5 +1,7 @@
-"""The tiny world, for the tests of this folder."""
+"""The tiny world and short trainings of it, for the tests of this folder."""
+
+from training_runs import discovered, plain, trainer
 
 from tiny_world import finished, world
 
-__all__ = ["finished", "world"]
+__all__ = ["discovered", "finished", "plain", "trainer", "world"]

@@ -1,94 +1,26 @@
 """Each setting of the training does what it says; most change the result, some must not."""
 
-import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
-from contextlib import ExitStack, suppress
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
+from training_runs import STEPS, distance, failing_at, record, weights
 
-from invdiff.app import cli
-from invdiff.engine import checkpoint
-from invdiff.engine.files import read_json
 from invdiff.engine.mixture import levels_of, step_owner
 from invdiff.engine.models import ModelRef, _load, load_pipeline
-from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, team_size, train
-from invdiff.engine.training import state
+from invdiff.engine.train import team_size, train
 from invdiff.engine.training.average import Average
-from invdiff.engine.training.log import FILE
 from invdiff.engine.training.loop import Trainer, prepared
 from invdiff.engine.training.scaling import Scale
 from invdiff.engine.training.team import Team
-from invdiff.engine.training.validation import is_held
 from invdiff.errors import (
     ConfigError,
-    Interrupted,
-    InvDiffWarning,
     MissingExtra,
     ModelError,
     RunError,
 )
 from invdiff.model import adapter
-from tiny_world import copy_of, denoiser
-
-STEPS = ("train.steps=4", "train.save_every=2", "calibrate.strengths=[1.0]")
-
-
-@pytest.fixture
-def discovered(world, finished, tmp_path):
-    def opened(name, *overrides):
-        copied = copy_of(finished, tmp_path / name, "train")
-        return world.open(copied, *STEPS, *overrides)
-
-    return opened
-
-
-@pytest.fixture
-def plain(discovered):
-    run = discovered("plain")
-    train(run)
-    return run
-
-
-def weights(run):
-    return load_file(run.path / "adapter" / adapter.FILE)
-
-
-def distance(one, other):
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
-
-
-def record(run):
-    told = read_json(run.path / "training.json")
-    told.pop("seconds")
-    return told
-
-
-def lines(run):
-    return [json.loads(line) for line in (run.path / FILE).read_text().splitlines()]
-
-
-@pytest.fixture
-def trainer(world, finished):
-    """A trainer on the tiny model with a fresh adapter, without a run to write to."""
-    with ExitStack() as stack:
-
-        def make(*overrides, precise=None):
-            stack.close()  # one adapter at a time
-            run = world.open(finished)
-            config = world.config(*STEPS, *overrides)
-            model = stack.enter_context(fresh_adapter(precise or denoiser(world), config))
-            return Trainer(config, model, load_mixture(run), load_feedback(run))
-
-        yield make
-
+from tiny_world import denoiser
 
 # Options that change nothing but rounding
 
@@ -225,15 +157,6 @@ def test_other_optimisers_resume_to_the_bit(world, discovered, name, monkeypatch
     again = world.open(broken.path, *STEPS, *settings)
     train(again)
     assert distance(weights(again), weights(straight)) == 0
-
-
-def failing_at(number, original=Trainer.step):
-    def step(self, step):
-        if step == number:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    return step
 
 
 @pytest.mark.parametrize(
@@ -377,237 +300,3 @@ def test_attention_that_is_not_there_is_refused(world, tmp_path):
     with pytest.raises(ModelError, match=r'model\.attention = "xformers".*use "auto"'):
         load_pipeline(ModelRef(str(world.model), "cpu", "float32", "xformers"))
     load_pipeline(ModelRef(str(world.model), "cpu", "float32", "native"))
-
-
-# What is told
-
-
-def test_every_step_is_one_line(plain):
-    told = lines(plain)
-    assert [line["step"] for line in told] == list(range(4))
-    assert [line["loss"] for line in told] == record(plain)["curve"]["loss"]
-    assert all(line["gradient_norm"] > 0 and line["learning_rate"] > 0 for line in told)
-
-
-def test_the_norm_is_that_before_clipping(trainer, monkeypatch):
-    at_work = trainer()
-    objective = at_work.state.objective
-    at_work._gradients(objective.batch(0))
-    whole = torch.cat([p.grad.flatten() for p in at_work.parameters]).norm().item()
-    monkeypatch.setattr("invdiff.engine.training.loop.MOST_NORM", whole / 10)
-    assert at_work.step(0)["gradient_norm"] == pytest.approx(whole, rel=1e-5)
-
-
-def test_an_interrupted_log_goes_on_without_gaps_or_repeats(world, discovered, monkeypatch):
-    settings = ("train.validate_every=2", "train.held_share=0.2")
-    straight, broken = discovered("straight", *settings), discovered("broken", *settings)
-    train(straight)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", failing_at(3))
-        with pytest.raises(KeyboardInterrupt):
-            train(broken)
-    with (broken.path / FILE).open("a") as handle:
-        handle.write('{"step": 3, "lo')  # killed while it wrote
-    again = world.open(broken.path, *STEPS, *settings)
-    train(again)
-    assert lines(again) == lines(straight)
-    assert record(again) == record(straight)
-    assert record(again)["validation"]["step"] == [0, 2, 4]
-
-
-def test_held_pictures_are_not_trained_on(world, discovered, monkeypatch):
-    run = discovered("run", "train.validate_every=4", "train.held_share=0.3")
-    seen = set()
-    original = Trainer.step
-
-    def step(self, number):
-        seen.update(self.mixture.sample_id.tolist())
-        return original(self, number)
-
-    monkeypatch.setattr(Trainer, "step", step)
-    train(run)
-    everything = load_mixture(run).sample_id
-    held = is_held(run.config.seed, everything.tolist(), 0.3)
-    assert 0.1 < held.mean() < 0.5
-    assert seen == set(everything[~held].tolist())
-    first, last = record(run)["validation"]["loss"]
-    assert first != last
-
-
-def test_grids_show_the_base_above_the_guided(discovered):
-    run = discovered("run", "train.preview_every=2", "train.learning_rate=0.5")
-    train(run)
-    names = sorted(path.name for path in (run.path / "previews").iterdir())
-    assert names == ["base.png", "step-0000002.png", "step-0000004.png"]
-    base = np.asarray(Image.open(run.path / "previews" / "base.png"))
-    for name in names[1:]:
-        grid = np.asarray(Image.open(run.path / "previews" / name))
-        assert grid.shape == (2 * base.shape[0], *base.shape[1:])
-        assert np.array_equal(grid[: len(base)], base)
-        assert not np.array_equal(grid[len(base) :], base)
-
-
-def test_tensorboard_gets_the_numbers(discovered):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = discovered("run", "train.trackers=['tensorboard']")
-    train(run)
-    events = accumulator.EventAccumulator(str(run.path / "tensorboard"))
-    events.Reload()
-    told = [event.value for event in events.Scalars("train/loss")]
-    assert told == pytest.approx([line["loss"] for line in lines(run)], rel=1e-5)
-
-
-# Stops, damage, a full disk
-
-
-def test_a_signal_saves_and_the_same_command_goes_on(world, discovered, plain, monkeypatch):
-    run = discovered("stopped")
-    original = Trainer.step
-
-    def step(self, number):
-        if number == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", step)
-        with pytest.raises(Interrupted):
-            train(run)
-    newest = max(path.name for path in (run.path / "checkpoints").iterdir())
-    assert newest == "step-0000003", "the step is finished, between two checkpoints of the settings"
-    again = world.open(run.path, *STEPS)
-    train(again)
-    assert distance(weights(again), weights(plain)) == 0
-    assert record(again) == record(plain)
-
-
-def test_the_second_signal_ends_it_at_once(discovered, monkeypatch):
-    run = discovered("stopped")
-
-    def step(self, number):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        pytest.fail("it went on")
-
-    monkeypatch.setattr(Trainer, "step", step)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(run)
-        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert not (run.path / "checkpoints").exists()
-
-
-def test_a_signal_while_looking_back_saves_what_was_before(world, discovered, monkeypatch):
-    settings = ("train.feedback=[0.75]", "calibrate.images_per_prompt=40")
-    straight, run = discovered("straight", *settings), discovered("stopped", *settings)
-    train(straight)
-    with monkeypatch.context() as patch:
-        original = Team.stop_if_asked
-
-        def asked(self):
-            self.stop.asked = checkpointed(run) == 2
-            original(self)
-
-        patch.setattr(Team, "stop_if_asked", asked)
-        with pytest.raises(Interrupted):
-            train(run)
-    again = world.open(run.path, *STEPS, *settings)
-    train(again)
-    assert distance(weights(again), weights(straight)) == 0
-
-
-def checkpointed(run):
-    names = [path.name for path in (run.path / "checkpoints").glob("step-*")]
-    return int(max(names, default="step-0").removeprefix("step-"))
-
-
-@pytest.mark.parametrize("moments", [(2,), (3, 3), (2, 3), "end"])
-def test_interruptions_at_a_save_twice_between_saves_and_at_the_end(
-    world, discovered, plain, monkeypatch, moments
-):
-    run = discovered("broken")
-    with monkeypatch.context() as patch:
-        if moments == "end":
-            patch.setattr("invdiff.engine.train.certify", failing_certify)
-            moments = (4,)
-        for moment in moments:
-            patch.setattr(Trainer, "step", failing_at(moment))
-            with pytest.raises(KeyboardInterrupt):
-                train(world.open(run.path, *STEPS))
-    again = world.open(run.path, *STEPS)
-    if moments == (4,):
-        monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made again"))
-    train(again)
-    assert distance(weights(again), weights(plain)) == 0
-    assert record(again) == record(plain)
-
-
-def failing_certify(*_):
-    raise KeyboardInterrupt
-
-
-def test_damage_to_the_newest_checkpoint_costs_one_interval(world, discovered, plain, monkeypatch):
-    run = discovered("broken", "train.save_every=1")
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", failing_at(3))
-        with pytest.raises(KeyboardInterrupt):
-            train(run)
-    kept = sorted(path.name for path in (run.path / "checkpoints").iterdir())
-    assert kept == ["step-0000002", "step-0000003"]
-    file = run.path / "checkpoints" / kept[1] / "tensors.safetensors"
-    file.write_bytes(file.read_bytes()[:-7])
-    again = world.open(run.path, *STEPS, "train.save_every=1")
-    with pytest.warns(InvDiffWarning, match=r"damaged: .*step-0000003; going on from step-0000002"):
-        train(again)
-    assert distance(weights(again), weights(plain)) == 0
-
-
-def test_a_disk_without_room_is_refused_before_the_work(discovered, monkeypatch):
-    run = discovered("run")
-    full = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(state.shutil, "disk_usage", lambda _: full)
-    monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made"))
-    with pytest.raises(RunError, match=r"needs about 1 MB .* 1 MB are free: make room"):
-        train(run)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 8 MB, where this user may mount one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
-        pytest.skip("mounting a small file system is not allowed here")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def test_a_full_disk_leaves_the_checkpoint_before(
-    world, finished, plain, small_disk, monkeypatch, capfd
-):
-    run = world.open(copy_of(finished, small_disk / "run", "train"), *STEPS, "train.save_every=1")
-    filler, original = small_disk / "filler", Trainer.step
-
-    def step(self, number):
-        if number == 2:
-            with suppress(OSError), filler.open("wb", buffering=0) as handle:
-                while True:
-                    handle.write(bytes(2**12))
-        return original(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", step)
-        assert cli.main(["train", "--out", str(run.path)]) == 1
-    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("invdiff:")]
-    assert len(said) == 1
-    assert "the disk is full" in said[0]
-    kept = sorted((run.path / "checkpoints").iterdir())
-    assert [path.name for path in kept] == ["step-0000001", "step-0000002"]
-    assert all(map(checkpoint.is_valid, kept))
-    filler.unlink()
-    assert cli.main(["train", "--out", str(run.path)]) == 0
-    assert distance(weights(run), weights(plain)) == 0

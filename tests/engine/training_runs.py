@@ -1,0 +1,74 @@
+"""Short trainings of the tiny world, and what they left behind; fixtures and helpers."""
+
+import json
+from contextlib import ExitStack
+
+import pytest
+from safetensors.torch import load_file
+
+from invdiff.engine.files import read_json
+from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, train
+from invdiff.engine.training.log import FILE
+from invdiff.engine.training.loop import Trainer
+from invdiff.model import adapter
+from tiny_world import copy_of, denoiser
+
+STEPS = ("train.steps=4", "train.save_every=2", "calibrate.strengths=[1.0]")
+
+
+@pytest.fixture
+def discovered(world, finished, tmp_path):
+    def opened(name, *overrides):
+        copied = copy_of(finished, tmp_path / name, "train")
+        return world.open(copied, *STEPS, *overrides)
+
+    return opened
+
+
+@pytest.fixture
+def plain(discovered):
+    run = discovered("plain")
+    train(run)
+    return run
+
+
+def weights(run):
+    return load_file(run.path / "adapter" / adapter.FILE)
+
+
+def distance(one, other):
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def record(run):
+    told = read_json(run.path / "training.json")
+    told.pop("seconds")
+    return told
+
+
+def lines(run):
+    return [json.loads(line) for line in (run.path / FILE).read_text().splitlines()]
+
+
+@pytest.fixture
+def trainer(world, finished):
+    """A trainer on the tiny model with a fresh adapter, without a run to write to."""
+    with ExitStack() as stack:
+
+        def make(*overrides, precise=None):
+            stack.close()  # one adapter at a time
+            run = world.open(finished)
+            config = world.config(*STEPS, *overrides)
+            model = stack.enter_context(fresh_adapter(precise or denoiser(world), config))
+            return Trainer(config, model, load_mixture(run), load_feedback(run))
+
+        yield make
+
+
+def failing_at(number, original=Trainer.step):
+    def step(self, step):
+        if step == number:
+            raise KeyboardInterrupt
+        return original(self, step)
+
+    return step
