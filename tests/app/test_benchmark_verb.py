@@ -95,7 +95,12 @@ def test_what_a_suite_does_not_take_is_a_usage_error_in_one_line(
     ("words", "names", "part", "changes"),
     [
         (["--suite", "method"], [], None, []),
-        (["--suite", "method", "faces", "--seed=3"], ["faces"], None, ["seed=3"]),
+        (
+            ["--suite", "method", "faces", "--sample.images_per_prompt=7"],
+            ["faces"],
+            None,
+            ["sample.images_per_prompt=7"],
+        ),
         (
             ["scenes", "digits", "--suite", "method", "--part", "found"],
             ["scenes", "digits"],

@@ -54,11 +54,13 @@ def test_the_wider_gap_is_taken_although_another_explains_more_of_the_loss():
     random = np.random.default_rng(2)
     planted = plant({"a": 0.1, "b": 0.1}, count=300, gap=9.0)
     other = random.random(600) < 0.3
-    planted.features[:, 3] += 3.0 * other
+    planted.features[:, 3] += 5.0 * other
     loss = planted.score + 6.0 * other
     grouping = search(planted, loss)
     assert agree(grouping.against > 0.5, planted.attribute) > 0.99
-    assert grouping.ranking[0][0] == grouping.chosen
+    clarities = [value for _, value in grouping.ranking]
+    assert len(clarities) > 1
+    assert clarities == sorted(clarities, reverse=True)
     assert grouping.score == "loss"
 
 
@@ -69,6 +71,17 @@ def test_groups_that_a_prompt_lacks_are_its_neighbours_content():
     grouping = search(planted)
     assert agree(grouping.against > 0.5, planted.attribute) > 0.97
     assert [verdict.found for verdict in grouping.verdicts.values()] == [True] * 3
+
+
+def test_a_prompt_too_small_to_be_searched_does_not_decide():
+    """Twelve pictures without the rare group, none of them scored."""
+    planted = plant({"a": 0.1, "b": 0.1}, count=200)
+    small = np.flatnonzero(~planted.attribute)[:12]
+    prompt = planted.prompt.copy()
+    prompt[small] = "c"
+    scored = np.setdiff1d(np.arange(400), small)
+    found = clearest(planted.score[scored], planted.features, scored, prompt, **SETTINGS)
+    assert agree(found.against[scored] > 0.5, planted.attribute[scored]) > 0.97
 
 
 def test_one_cloud_has_no_groups():

@@ -121,7 +121,7 @@ def test_candidates_are_ranked_by_the_objective():
     planted = plant({"a": 0.1, "b": 0.9}, effect=4)
     lot = np.random.default_rng(0).random(len(planted.prompt)) < 0.3
     made = [Candidate("lot", lot), Candidate("truth", planted.attribute)]
-    ranked = grouping.rank(made, planted.score, planted.prompt, 0.02, grouping.objective)
+    ranked = grouping.rank(made, planted.score, planted.prompt, 0.02)
     assert [candidate.name for candidate, _ in ranked] == ["truth", "lot"]
     value = ranked[0][1]
     member = planted.attribute * 1.0

@@ -64,6 +64,23 @@ def test_between_two_that_err_on_either_side_one_more_is_tried(gaps):
     assert gaps(table | {1.06: 0.05}, past=1.0)[0] == 1.06
 
 
+def test_between_two_nothing_is_tried_where_one_of_the_grid_is_enough(gaps):
+    table = {0.0: 0.8, 0.5: 0.05, 1.0: 0.4, 1.5: 0.5}
+    assert gaps(table, past=0.7) == (0.5, [0.0, 0.5, 1.0, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("above", "expected"),
+    [
+        ({0.0: -0.4, 1.0: -0.1}, None),  # never enough
+        ({0.0: -0.4, 0.5: -0.1, 1.0: 0.1, 1.5: -0.1}, 0.75),  # the first of two crossings
+        ({0.0: -0.4, 1.0: 0.0, 1.5: 0.1}, None),  # as wanted on average, but not prompt by prompt
+    ],
+)
+def test_where_the_groups_are_as_wanted_on_average(above, expected):
+    assert stage.between({s: {"above": value} for s, value in above.items()}) == expected
+
+
 def test_one_strength_needs_no_search(gaps):
     assert gaps({1.0: 0.9}) == (1.0, [])
 

@@ -203,14 +203,32 @@ def test_named_sets_and_one_part(worked, tmp_path, capsys):
     assert missing[0]["names"][0] == "auto, seed 0"
 
 
-def test_changed_settings_reach_the_work_and_are_told_with_their_sets(worked, tmp_path):
+def test_changed_settings_reach_the_work(worked, tmp_path):
     few = ["sample.images_per_prompt=7"]
-    suite.benchmark(["faces"], 1, tmp_path, "balanced")
-    suite.benchmark(["scenes"], 1, tmp_path, "balanced", few)
-    assert [changes for *_, changes in worked] == [(), few]
-    assert read_json(tmp_path / "method.json")["changes"] == {"faces": [], "scenes": few}
+    suite.benchmark(["faces"], 1, tmp_path, "balanced", few)
+    assert worked == [("balanced", "faces", 1, tmp_path / "faces", few)]
+
+
+def test_settings_that_are_not_the_suites_own_are_told_with_their_set_and_part(
+    tiny, tmp_path, monkeypatch
+):
+    """They are read off the runs; what was merely asked for is not told."""
+    few = ("discover.images_per_prompt=44",)
+    found.run("faces", 1, tmp_path / "faces", few)
+    monkeypatch.setattr(suite, "sets", lambda names, seeds: ["faces"])
+    monkeypatch.setattr(suite, "PARTS", {"found": lambda *_: None})
+    suite.benchmark(["faces"], 1, tmp_path, "found", ["sample.images_per_prompt=7"])
+    told = read_json(tmp_path / "method.json")["changes"]["faces"]
+    assert told == {"found": ["discover.images_per_prompt=44"]}
     text = (tmp_path / "method.md").read_text()
-    assert "With the settings `--sample.images_per_prompt=7` (scenes)." in text
+    assert "With the settings `--discover.images_per_prompt=44` (faces, found)." in text
+
+
+@pytest.mark.parametrize("change", ["seed=3", "discover.estimator='none'", "data.path='x'"])
+def test_settings_that_the_suite_has_itself_are_refused(worked, tmp_path, change):
+    with pytest.raises(ConfigError, match="its own; leave it out"):
+        suite.benchmark(["faces"], 1, tmp_path / "out", None, [change])
+    assert not worked
 
 
 @pytest.mark.parametrize(

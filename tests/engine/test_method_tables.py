@@ -152,7 +152,7 @@ def test_a_scale_that_was_not_drawn_has_no_seed(result):
 
 def write(out, results, missing=(), unbuilt=()):
     seconds = {"scenes": {"found": 90.0, "balanced": 600.0}, "digits": {"found": 30.0}}
-    return writing.write(out, results, 2, missing, unbuilt, seconds, {})
+    return writing.write(out, results, 2, missing, unbuilt, seconds)
 
 
 def test_the_page_has_both_tables_and_says_what_is_missing(result, tmp_path):

@@ -178,7 +178,7 @@ def test_only_strength_1_everywhere_is_fused(world, finished, change):
     assert np.array_equal(plain.pictures(["a hat"], [1]), fused.pictures(["a hat"], [1]))
 
 
-def test_an_adapter_in_training_is_drawn_within_the_window(world, finished):
+def test_an_adapter_in_training_is_drawn_within_the_window(world, finished, request):
     """As its folder is; the window is taken off again."""
     model, folder = tiny_world.denoiser(world), finished / "adapter"
     drawn = ["a hat"] * 2, [3, 4]
@@ -186,7 +186,11 @@ def test_an_adapter_in_training_is_drawn_within_the_window(world, finished):
     whole = Sampler(model, folder, 1.0, (0.0, 1.0), 1.5, 4).latents(*drawn)
     expected = Sampler(model, folder, 1.0, window, 1.5, 4).latents(*drawn)
     assert not torch.equal(whole, expected)
+    base = Sampler(model, None, 1.0, window, 1.5, 4).latents(*drawn)
     adapter.load(model.module, folder)
+    request.addfinalizer(lambda: adapter.remove(model.module))
+    with adapter.disabled(model.module):
+        assert torch.equal(Sampler(model, None, 1.0, window, 1.5, 4).latents(*drawn), base)
     for _ in range(2):
         torch.testing.assert_close(
             Sampler(model, None, 1.0, window, 1.5, 4).latents(*drawn), expected

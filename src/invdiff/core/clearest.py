@@ -6,13 +6,23 @@ choose. What people call an attribute is a gap in the features; the groups are t
 gap that is there under every prompt, and the loss is asked whether they are a skew.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 from scipy.special import entr
 
 from invdiff.core.candidates import LEADING, Projection, centre, cluster_candidates
 from invdiff.core.grouping import SETTLED, Grouping, apply, orient, refined_models, settled
-from invdiff.core.verdict import judge_prompts
+from invdiff.core.verdict import FEWEST, judge_prompts
+
+
+class Settled(NamedTuple):
+    """Memberships of all images that a cluster settled to."""
+
+    clarity: float
+    name: str
+    q: Float[np.ndarray, " sample"]
 
 
 def clearest(
@@ -28,10 +38,10 @@ def clearest(
 ) -> Grouping | None:
     """The groups of the largest :func:`clarity`, judged by the plain ``loss`` at high noise.
 
-    Clusters of the features (:func:`invdiff.core.candidates.cluster_candidates`) settle; those of
-    which a prompt has less than ``min_share`` are left out: they are content of the other prompts.
-    None if two groups tell nothing that one does not. For the arguments see
-    :func:`invdiff.core.grouping.semantic`.
+    Clusters of the features (:func:`invdiff.core.candidates.cluster_candidates`) settle; those that
+    a prompt has not (less than ``min_share`` of its scored images, if it has enough to judge) are
+    left out: they are content of the other prompts. None if there are none, or if two groups tell
+    nothing that one does not. For the arguments see :func:`invdiff.core.grouping.semantic`.
     """
     projection = Projection.fit(features)
     components = projection(features)
@@ -42,15 +52,15 @@ def clearest(
         if _everywhere(one.member * 1.0, names, min_share)
     ]
     candidates.sort(key=lambda pair: -pair[0])
-    known: dict[bytes, tuple[float, str, np.ndarray]] = {}
+    found: dict[bytes, Settled] = {}
     for _, candidate in candidates[:SETTLED]:
         q = settled(candidate, components, scored, prompt)
         member = q > 0.5
         key = min(member.tobytes(), (~member).tobytes())  # several candidates settle to the same
-        if key not in known and _everywhere(q, prompt, min_share):
-            known[key] = clarity(leading, q, prompt), candidate.name, q
-    ranking = sorted(known.values(), key=lambda one: -one[0])
-    if not ranking or ranking[0][0] <= 0:
+        if key not in found and _everywhere(q[scored], names, min_share):
+            found[key] = Settled(clarity(leading, q, prompt), candidate.name, q)
+    ranking = sorted(found.values(), key=lambda one: -one.clarity)
+    if not ranking or ranking[0].clarity <= 0:
         return None
     _, chosen, q = ranking[0]
     models = refined_models(q, components, projection, prompt)
@@ -66,8 +76,8 @@ def clearest(
         candidates=1,  # the loss had no part in choosing them
         wanted=wanted,
     )
-    order = tuple((name, value) for value, name, _ in ranking)
-    return Grouping(against, verdicts, models, chosen, order, "loss")
+    told = tuple((one.name, one.clarity) for one in ranking)
+    return Grouping(against, verdicts, models, chosen, told, "loss", ranked_by="clarity in nats")
 
 
 def clarity(
@@ -93,6 +103,7 @@ def clarity(
 
 
 def _everywhere(q: Float[np.ndarray, " sample"], prompt: np.ndarray, min_share: float) -> bool:
-    """Whether every prompt has both groups."""
-    shares = np.array([q[prompt == name].mean() for name in np.unique(prompt)])
-    return bool(shares.min() >= min_share and shares.max() <= 1 - min_share)
+    """Whether every prompt that has enough images to judge has both groups."""
+    names, counts = np.unique(prompt, return_counts=True)
+    shares = np.array([q[prompt == name].mean() for name in names[counts >= FEWEST]])
+    return len(shares) > 0 and bool(shares.min() >= min_share and shares.max() <= 1 - min_share)

@@ -22,6 +22,7 @@ from invdiff.core.verdict import BALANCED_WITHIN, FEWEST, LEAST_EXPLAINED, Verdi
 
 LEAST_TIE = 0.05  # nats, as for the groups of the contrasts
 LEAST_COMMON = 0.03  # of a prompt's images: groups with less are not counted as there
+RANKED_BY = "share of the score's variance explained; in the order of the ICL"
 
 
 def clusters(
@@ -76,9 +77,10 @@ def clusters(
         )
     name = ranking[0][0]
     if order[0] > 2:
-        return Grouping(member, verdicts, models, name, ranking, "excess")
+        return Grouping(member, verdicts, models, name, ranking, "excess", ranked_by=RANKED_BY)
     two = {text: as_two(model) for text, model in models.items()}
-    return Grouping(member[:, 1].copy(), verdicts, two, name, ranking, "excess")
+    against = member[:, 1].copy()
+    return Grouping(against, verdicts, two, name, ranking, "excess", ranked_by=RANKED_BY)
 
 
 def _told(found: dict[int, Clusters], count: int) -> str:

@@ -3,7 +3,7 @@
 Group 0 goes *with* what the model has learnt for the prompt, group 1 *against* it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,7 +34,8 @@ class Grouping:
     Of more than two groups it has a row of q_i(0) to q_i(K-1) for each image; ``names`` says what
     each group of a prompt is where they are labels that were given. ``models`` gives the same for
     new images of a prompt, from their raw features. ``score`` names what the groups were read off,
-    "excess" or "loss"; empty for groups that were given.
+    "excess", "contrast" or "loss"; empty for groups that were given. ``ranked_by`` says what the
+    numbers of the ``ranking`` are.
     """
 
     against: Membership
@@ -44,6 +45,7 @@ class Grouping:
     ranking: tuple[tuple[str, float], ...]
     score: str = ""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ranked_by: str = "share of the score's variance explained, times the tie to the prompt in nats"
 
 
 def rank(
@@ -51,11 +53,10 @@ def rank(
     score: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
     min_share: float,
-    worth: "Worth",
 ) -> list[tuple[Candidate, float]]:
-    """Candidates with their ``worth``, best first."""
+    """Candidates with their :func:`objective`, best first."""
     scored = [
-        (candidate, worth(candidate.member * 1.0, score, prompt, min_share))
+        (candidate, objective(candidate.member * 1.0, score, prompt, min_share))
         for candidate in candidates
     ]
     return sorted(scored, key=lambda pair: -pair[1])
@@ -91,11 +92,6 @@ def objective(
     return mean_explained(member, score, prompt, min_share) * tie(member, prompt)
 
 
-Worth = Callable[
-    [Float[np.ndarray, " sample"], Float[np.ndarray, " sample"], np.ndarray, float], float
-]
-
-
 def tie(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
     """Mutual information of group and prompt in nats, at least ``LEAST_TIE``; 1 for one prompt.
 
@@ -122,12 +118,10 @@ def semantic(
     false_alarm: float,
     seed: int,
     wanted: float = 0.5,
-    name: str = "excess",
-    worth: Worth = objective,
 ) -> Grouping:
-    """The best of both kinds of candidates, each settled, by their ``worth``.
+    """The best of both kinds of candidates, each settled, by their :func:`objective`.
 
-    ``score`` (at high noise, mean over draws and levels; ``name`` says which) is known for the rows
+    ``score`` (the excess at high noise, mean over draws and levels) is known for the rows
     ``scored`` of the data, ``features`` and ``prompt`` for all; the fitted models carry the groups
     over. ``wanted`` is the share of group 1 at which there is nothing to balance.
     """
@@ -139,12 +133,12 @@ def semantic(
     best: tuple[float, str, GroupModels] = (-1.0, "", {})
     ranking = []
     known: dict[bytes, tuple[GroupModels, float]] = {}
-    for candidate, _ in rank(candidates, score, names, min_share, worth)[:SETTLED]:
+    for candidate, _ in rank(candidates, score, names, min_share)[:SETTLED]:
         q = settled(candidate, components, scored, prompt)
         if q.tobytes() not in known:  # several candidates settle to the same groups
             models = refined_models(q, components, projection, prompt)
             member = apply(models, features, prompt)[scored]
-            known[q.tobytes()] = models, worth(member, score, names, min_share)
+            known[q.tobytes()] = models, objective(member, score, names, min_share)
         models, value = known[q.tobytes()]
         ranking.append((candidate.name, value))
         if value > best[0]:
@@ -162,7 +156,7 @@ def semantic(
         wanted=wanted,
     )
     ranking.sort(key=lambda pair: -pair[1])
-    return Grouping(against, verdicts, models, best[1], tuple(ranking), name)
+    return Grouping(against, verdicts, models, best[1], tuple(ranking), "excess")
 
 
 GroupModels = dict[str, GroupModel]

@@ -17,8 +17,8 @@ from invdiff.core.paths import Mixes, Paths, fitted, paths_of, spread
 
 Tables = tuple[Num[np.ndarray, "..."], Num[np.ndarray, "..."]]
 Scatter = Callable[[Float[np.ndarray, "draw prompt"]], Draws]
-# Shares of the largest value at which the scatter is simulated, and with how many tables: what is
-# known of it roughly is the same for the pictures and for the samplers they are compared with.
+# Shares of the largest value at which the scatter is simulated, and with how many tables. A rough
+# one will do: pictures and the samplers that they are compared with are measured in the same.
 SCATTER_AT = np.linspace(0, 1, 13)
 SCATTER_TABLES = 100
 
@@ -89,12 +89,15 @@ def _change(
     largest = np.concatenate([first.largest, second.largest])
     start = start * totals / (totals + 1)  # half an image each: what was not seen is possible
     sign = np.repeat([1.0, -1.0], prompts)
-    scatters = scatter(first, seed), scatter(second, seed + 1)
+    scatters = scatter(first, seed + 2), scatter(second, seed + 3)
 
     def seen(
         one: Num[np.ndarray, "draw prompt klass"], other: Num[np.ndarray, "draw prompt klass"]
     ) -> tuple[Draws, Draws]:
-        """The change that two sets of counts show, and its standard error but for a factor."""
+        """The change that two sets of counts show, and the scale of its scatter.
+
+        That is the standard error, but for a factor, of sets without pairs.
+        """
         value, next_value = first.corrected(one), second.corrected(other)
         error = np.sqrt(scatters[0](value) + scatters[1](next_value))
         return (value - next_value).mean(-1), error
@@ -113,7 +116,7 @@ def _change(
 def scatter(paths: Paths, seed: int) -> Scatter:
     """The variance of the corrected values, summed over prompts, by these values.
 
-    Half an image less than one class only shows keeps it above 0 there.
+    Values are capped half an image below the largest, where nothing would scatter.
     """
     places = SCATTER_AT[:, None] * paths.largest
     mixes = np.concatenate([paths.at(place) for place in places])

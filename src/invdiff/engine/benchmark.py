@@ -184,6 +184,13 @@ def settings(
     return configuration.preset(name, own)
 
 
+def changed(own: Config, usual: Config) -> list[str]:
+    """What ``own`` has other than ``usual``, as ``key=value``; nothing about processes."""
+    before, after = configuration.flatten(usual), configuration.flatten(own)
+    different = [key for key in after if key not in OWN and after[key] != before[key]]
+    return [f"{key}={json.dumps(after[key])}" for key in different]
+
+
 def folder_of(out: Path, row: str, seed: int) -> Path:
     """The run folder of one row and seed."""
     return out / f"seed-{seed}" / slug(row)

@@ -29,7 +29,8 @@ def findings(
         "reliability": reliability,
         "images_scored": len(scored),
         "stability": None if stability is None else {"agreement": stability, "runs": 2},
-        "ranking": [{"name": name, "explained": value} for name, value in grouping.ranking],
+        "ranking": [{"name": name, "worth": value} for name, value in grouping.ranking],
+        "ranked_by": grouping.ranked_by,
         "prompts": {
             str(name): _prompt(str(name), scores, scored, prompt, grouping, config)
             for name in np.unique(prompt)

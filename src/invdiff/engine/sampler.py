@@ -17,7 +17,7 @@ from invdiff.engine.models import Source, require_finite, resolve
 from invdiff.engine.prompts import encode_known
 from invdiff.engine.resident import drawing
 from invdiff.model import lora_file
-from invdiff.model.adapter import present
+from invdiff.model.adapter import switched_on
 from invdiff.model.attach import attached, denoiser_module, within_window
 from invdiff.model.hook import FULL
 from invdiff.model.merge import merged
@@ -32,7 +32,8 @@ def seed_of(seed: int, prompt: str, index: int) -> int:
 class Sampler:
     """How a set of pictures is drawn; without an ``adapter`` folder by the model as it is.
 
-    That is the base model, or while it is trained the one with the adapter that it carries.
+    That is the base model, or while it is trained the one with the adapter that it carries, at
+    ``strength`` and in the ``window`` if that is not everywhere.
 
     At strength 1 without a window, ``fuse`` adds the adapter to the weights for the time of a
     batch: the layers of a LoRA beside them cost a sixth of a small network's time. Sums are then
@@ -75,8 +76,8 @@ class Sampler:
 
     def _guidance(self, pipeline: Any) -> AbstractContextManager[Any]:
         if self.adapter is None:
-            live = self.window != FULL and present(denoiser_module(pipeline))
-            return within_window(pipeline, self.window) if live else nullcontext()
+            live = self.window != FULL and switched_on(denoiser_module(pipeline))
+            return within_window(pipeline, self.strength, self.window) if live else nullcontext()
         if self.fuse and self.strength == 1 and self.window == FULL:
             return merged(denoiser_module(pipeline), lora_file.read(self.adapter), 1.0)
         return attached(pipeline, self.adapter, strength=self.strength, window=self.window)

@@ -135,10 +135,12 @@ class CalibrateSection(Section):
     guidance_scale: float = Field(2.5, ge=1, description="Guidance scale of the calibration.")
     images_per_prompt: Whole = Field(64, description="Images of each prompt and strength.")
     tolerance: float = Field(
-        0.2, gt=0, le=1, description="Largest gap from even shares that is close enough."
+        0.2, gt=0, le=1, description="Largest gap from the wanted shares that is close enough."
     )
     strengths: Strengths = Field(
-        [0.0, 0.5, 0.75, 1.0, 1.25, 1.5], description="Strengths to try, ascending, with 1.0."
+        [0.0, 0.5, 0.75, 1.0, 1.25, 1.5],
+        description="Strengths to try, ascending, with 1.0; if none is enough, one more between "
+        "two of them.",
     )
 
 

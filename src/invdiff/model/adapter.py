@@ -188,6 +188,11 @@ def enable(module: nn.Module, on: bool) -> None:
         _switch(layer, on)
 
 
+def switched_on(module: nn.Module) -> bool:
+    """Whether the network carries an InvDiff adapter that takes part in what it computes."""
+    return present(module) and any(map(_is_on, adapted_layers(module).values()))
+
+
 @contextmanager
 def switched(module: nn.Module, on: bool) -> Iterator[None]:
     """The network with the adapter on or off, then as it was. A fused adapter is a ModelError."""

@@ -130,12 +130,13 @@ def attached(pipe: Any, adapter_folder: str | Path, **options: Any) -> Iterator[
 
 
 @contextmanager
-def within_window(pipe: Any, window: Window) -> Iterator[Any]:
-    """The adapter that the denoiser carries already, in the window alone, for a `with` block."""
+def within_window(pipe: Any, strength: float, window: Window) -> Iterator[Any]:
+    """`attached`, with the adapter that the denoiser carries already."""
     module = denoiser_module(pipe)
-    add_guidance(module, 1.0, window, highest_timestep(pipe, module, window, 1.0))
+    add_guidance(module, strength, window, highest_timestep(pipe, module, window, strength))
     try:
         yield pipe
+        verify_applied(pipe)
     finally:
         remove_guidance(module)
 

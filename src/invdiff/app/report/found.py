@@ -205,12 +205,12 @@ def _ranking(discovery: Mapping[str, Any]) -> Table | None:
     rows = [
         (
             Cell(entry["name"], "chosen" if entry["name"] == discovery.get("candidate") else ""),
-            Cell(percent(entry["explained"], 1)),
+            Cell(f"{entry['worth']:.3f}"),
         )
         for entry in discovery.get("ranking") or ()
     ]
-    note = "By the share of the score's variance that they explain."
-    head = ("Candidate", "Explained")
+    note = f"Worth: {discovery.get('ranked_by', '')}."
+    head = ("Candidate", "Worth")
     return Table("The best candidate splits", head, tuple(rows), note) if rows else None
 
 

@@ -38,6 +38,12 @@ def run(name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> None
         rows.run_rows(left, known, keep_time)
 
 
+def changes(job: rows.Job) -> list[str]:
+    """The settings of a run that is there which are not the suite's own."""
+    own = RunFolder.read(rows.folder_of(Path(job.root), job.row, job.seed)).config
+    return rows.changed(own, rows.settings(job.name, job.row, job.seed))
+
+
 def read(job: rows.Job) -> dict[str, Any]:
     """What the tables need of one run."""
     folder = rows.folder_of(Path(job.root), job.row, job.seed)

@@ -92,6 +92,12 @@ def settings(one: Search, processes: int = 1) -> Config:
     return rows.settings(one.name, OURS, one.seed, processes, own)
 
 
+def changes(one: Search) -> list[str]:
+    """The settings of a discovery that is there which are not the suite's own."""
+    own = RunFolder.read(folder_of(Path(one.root), one.estimator, one.seed)).config
+    return rows.changed(own, settings(one._replace(changes=())))
+
+
 def open_run(one: Search, processes: int = 1) -> RunFolder:
     """Its run; made if it is not there."""
     folder = folder_of(Path(one.root), one.estimator, one.seed)

@@ -7,7 +7,7 @@ from typing import Any
 from invdiff.data.sets import builtin
 from invdiff.data.sources import read_labels
 from invdiff.engine import benchmark as rows
-from invdiff.engine.files import read_json, write_json
+from invdiff.engine.files import read_json
 from invdiff.engine.method_suite import balanced, found
 from invdiff.engine.method_suite.summaries import Result
 from invdiff.engine.method_suite.writing import write
@@ -19,7 +19,9 @@ PARTS: Mapping[str, Callable[[str, int, Path, Sequence[str]], None]] = {
     "found": found.run,
     "balanced": balanced.run,
 }
-CHANGES = "changes.json"
+ESTIMATOR = "discover.estimator"
+LABELLED = "data."
+"""Settings below this say which pictures and labels there are; the suite's sets have their own."""
 
 
 def benchmark(
@@ -47,6 +49,9 @@ def benchmark(
     asked = sets(names, seeds)
     for name in asked:
         rows.require_changes(name, changes)
+    for key in (change.partition("=")[0] for change in changes):
+        if key == ESTIMATOR or key.startswith(LABELLED):
+            raise ConfigError(f"--{key}: the suite of the method has its own; leave it out")
     unbuilt = [] if names else [name for name in builtin.SETS if name not in asked]
     if unbuilt:
         print(f"not built, left out: {', '.join(unbuilt)} (invdiff data build NAME)", flush=True)
@@ -57,7 +62,6 @@ def benchmark(
     todo = [(one, name) for one in parts for name in asked]
     table = write_up(out, results, seeds, todo, unbuilt)
     for one, name in todo:
-        write_json(out / name / CHANGES, list(changes))
         PARTS[one](name, seeds, out / name, changes)
         results[name] = read(name, seeds, out / name)
         write_up(out, results, seeds, todo, unbuilt)
@@ -74,9 +78,8 @@ def write_up(
     """Write the tables of what there is; parts and sets that were ``asked`` for may lack some."""
     lacking = [missing(part, results[name], seeds) for part, name in asked]
     left = [entry for entry in lacking if entry["names"]]
-    changes = {name: read_changes(out / name) for name in results}
     seconds = wall_seconds(out, results)
-    return write(out, list(results.values()), seeds, left, unbuilt, seconds, changes)
+    return write(out, list(results.values()), seeds, left, unbuilt, seconds)
 
 
 def sets(names: Sequence[str], seeds: int) -> list[str]:
@@ -96,13 +99,20 @@ def here(name: str) -> bool:
 def read(name: str, seeds: int, place: Path) -> Result:
     """What is complete of a set; nothing is made."""
     searches = [one for one in found.searches(name, seeds, place) if found.done(one)]
-    runs = [balanced.read(job) for job in balanced.jobs(name, seeds, place) if balanced.done(job)]
+    jobs = [job for job in balanced.jobs(name, seeds, place) if balanced.done(job)]
+    runs, changes = [balanced.read(job) for job in jobs], {}
+    if searches:
+        changes["found"] = found.changes(searches[0])
+    if jobs:
+        changes["balanced"] = balanced.changes(jobs[0])
     if not searches:
-        return Result(name, 0, (), tuple(runs))
-    section = found.settings(searches[0]).data
+        return Result(name, 0, (), tuple(runs), changes)
+    section = found.settings(searches[0]).data  # no change is about the data
     data = open_data(section, SIZE)
     labels = len(set(read_labels(section.path, section.label_column, data)))
-    return Result(name, labels, tuple(found.read(one, data) for one in searches), tuple(runs))
+    return Result(
+        name, labels, tuple(found.read(one, data) for one in searches), tuple(runs), changes
+    )
 
 
 def missing(part: str, result: Result, seeds: int) -> dict[str, Any]:
@@ -115,11 +125,6 @@ def missing(part: str, result: Result, seeds: int) -> dict[str, Any]:
         done = {(run["row"], run["seed"]) for run in result.balanced}
     names = [f"{name}, seed {seed}" for name, seed in wanted if (name, seed) not in done]
     return {"part": part, "set": result.name, "names": names, "of": len(wanted)}
-
-
-def read_changes(place: Path) -> list[str]:
-    """The settings that all runs on a set were given last."""
-    return read_json(place / CHANGES) if (place / CHANGES).is_file() else []
 
 
 def wall_seconds(out: Path, names: Iterable[str]) -> dict[str, dict[str, float]]:

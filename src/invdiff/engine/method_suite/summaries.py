@@ -4,6 +4,7 @@ They are of what was found and measured; nothing is measured here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,13 +23,15 @@ MEASURED = {"bias": ("bias",), "fidelity": ("fidelity",), "frechet": ("frechet",
 class Result(NamedTuple):
     """What is complete of a set that has so many ``labels``.
 
-    ``balanced`` are runs as :func:`invdiff.engine.tables.read` gives them.
+    ``balanced`` are runs as :func:`invdiff.engine.tables.read` gives them; ``changes`` are the
+    settings of each part that are not the suite's own.
     """
 
     name: str
     labels: int
     found: tuple[Found, ...]
     balanced: tuple[Mapping[str, Any], ...]
+    changes: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def found_lines(result: Result) -> list[dict[str, Any]]:

@@ -59,12 +59,11 @@ def write(
     missing: Sequence[Mapping[str, Any]],
     unbuilt: Sequence[str],
     seconds: Mapping[str, Mapping[str, float]],
-    changes: Mapping[str, Sequence[str]],
 ) -> Path:
     """Write the three files into ``out``; returns the first.
 
     ``missing`` has the ``part``, the ``set``, the ``names`` and ``of`` how many; ``seconds`` the
-    wall time of each set and part; ``changes`` the settings that a set's runs were given.
+    wall time of each set and part.
     """
     record = {
         "suite": METHOD,
@@ -76,7 +75,7 @@ def write(
         "missing": missing,
         "not_built": unbuilt,
         "wall_seconds": seconds,
-        "changes": changes,
+        "changes": {result.name: result.changes for result in results},
         "versions": environment()["versions"],
     }
     write_text(out / "method.csv", as_csv(results))
@@ -201,11 +200,13 @@ def _made_by(record: Mapping[str, Any]) -> str:
     )
 
 
-def _changes(changes: Mapping[str, Sequence[str]]) -> str:
-    """The settings that were changed, each with its sets."""
-    sets: dict[str, list[str]] = {}
-    for name, own in changes.items():
-        if own:
-            sets.setdefault(" ".join(f"--{change}" for change in own), []).append(name)
-    told = [f"`{words}` ({listed(names)})" for words, names in sets.items()]
+def _changes(changes: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """The settings that are not the suite's own, each with its sets and parts."""
+    where: dict[str, list[str]] = {}
+    for name, parts in changes.items():
+        for part, own in parts.items():
+            if own:
+                words = " ".join(f"--{change}" for change in own)
+                where.setdefault(words, []).append(f"{name}, {part}")
+    told = [f"`{words}` ({'; '.join(places)})" for words, places in where.items()]
     return f" With the settings {'; '.join(told)}." if told else ""

@@ -13,7 +13,6 @@ from invdiff.engine.training.objective import Feedback
 from invdiff.engine.training.team import Team
 from invdiff.model import adapter
 from invdiff.model.denoiser import Denoiser
-from invdiff.model.hook import FULL
 
 PROMPTS, PICTURES = 4, 4
 SIDE = 128  # pixels of a picture in the grid, at most
@@ -35,9 +34,8 @@ class Previews:
         base = self.folder / "base.png"
         if not base.is_file():
             with adapter.disabled(self.denoiser.module):
-                self._write(base, self._pictures(FULL))
-        start, stop = self.config.sample.window
-        pictures = self._pictures((start, stop))
+                self._write(base, self._pictures())
+        pictures = self._pictures()
         if base.is_file():
             self._write(path, [np.asarray(Image.open(base)), *pictures])
 
@@ -45,10 +43,11 @@ class Previews:
         if not self.team.stop.asked:
             write_with(path, Image.fromarray(np.concatenate(rows)).save)
 
-    def _pictures(self, window: tuple[float, float]) -> list[np.ndarray]:
+    def _pictures(self) -> list[np.ndarray]:
         """One row of pictures, prompt by prompt: uint8 (height, width, 3), alone in a list."""
         scale, steps = self.config.calibrate.guidance_scale, self.config.sample.steps
-        sampler = Sampler(self.denoiser, None, 1.0, window, scale, steps)
+        start, stop = self.config.sample.window
+        sampler = Sampler(self.denoiser, None, 1.0, (start, stop), scale, steps)
         row: list[np.ndarray] = []
         for prompt in sorted(self.feedback.captions)[:PROMPTS]:
             if self.team.stop.asked:
