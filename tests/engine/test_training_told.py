@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from training_runs import STEPS, failing_at, lines, record
 
+from invdiff.engine.sampler import Sampler
 from invdiff.engine.train import load_mixture, train
 from invdiff.engine.training.log import FILE
 from invdiff.engine.training.loop import Trainer
@@ -75,6 +76,27 @@ def test_grids_show_the_base_above_the_guided(discovered):
         assert grid.shape == (2 * base.shape[0], *base.shape[1:])
         assert np.array_equal(grid[: len(base)], base)
         assert not np.array_equal(grid[len(base) :], base)
+
+
+def test_grids_and_looking_back_are_drawn_within_the_window(discovered, monkeypatch):
+    """The base above is the base all the same."""
+    settings = ("train.preview_every=4", "train.learning_rate=0.5", "train.feedback=[0.5]")
+    told, original = [], Sampler.latents
+
+    def latents(self, *of):
+        told.append(self.window)
+        return original(self, *of)
+
+    grids = []
+    for name, window in (("whole", "[0.0,1.0]"), ("high", "[0.5,1.0]")):
+        run = discovered(name, f"sample.window={window}", "sample.steps=4", *settings)
+        monkeypatch.setattr(Sampler, "latents", latents)
+        train(run)
+        grids.append(np.asarray(Image.open(run.path / "previews" / "step-0000004.png")))
+    half = len(grids[0]) // 2
+    assert np.array_equal(grids[0][:half], grids[1][:half])
+    assert not np.array_equal(grids[0][half:], grids[1][half:])
+    assert set(told) == {(0.0, 1.0), (0.5, 1.0)}
 
 
 def test_tensorboard_gets_the_numbers(discovered):

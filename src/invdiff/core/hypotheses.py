@@ -89,7 +89,7 @@ def _change(
     largest = np.concatenate([first.largest, second.largest])
     start = start * totals / (totals + 1)  # half an image each: what was not seen is possible
     sign = np.repeat([1.0, -1.0], prompts)
-    scatters = scatter(first, seed + 2), scatter(second, seed + 3)
+    scatters = scatter(first, seed), scatter(second, seed + 1)
 
     def seen(
         one: Num[np.ndarray, "draw prompt klass"], other: Num[np.ndarray, "draw prompt klass"]
