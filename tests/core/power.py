@@ -1,6 +1,6 @@
 """How often a skew is found, of which size: ``python -m tests.core.power 10`` (10 runs a row).
 
-Of even shares there are five times as many: what is found there are the false alarms.
+Of even shares there are three times as many: what is found there are the false alarms.
 
 Planted data: four prompts of 300 images, two with the attribute in a share of them, two in the rest
 of it. The losses shift by half the log-odds of the shares, in standard deviations of one loss: at
@@ -18,7 +18,7 @@ from invdiff.core.intervals import wilson
 from tests.core.planted import contrast, plant
 
 SKEWS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-EVEN_TIMES = 5
+EVEN_TIMES = 3
 IMAGES, GAP, EFFECT = 300, 3.0, 0.5
 
 
