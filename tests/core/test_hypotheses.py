@@ -19,7 +19,7 @@ def test_what_chance_explains_is_taken_away():
     """Nothing is left at parity, nearly all two standard errors off it, all far away."""
     assert shrinkage([paths(0.5, 0.51), paths(0.49, 0.5)], 500, 0) == 0
     near = shrinkage([paths(0.6, 0.4, 0.6, 0.4)] * 2, 500, 0)
-    assert near == pytest.approx(1 - (6 / 32) ** 2, abs=0.02)  # 8 imbalances of 2 units each
+    assert near == pytest.approx(1 - (8 / 32) ** 2, abs=0.02)  # 8 imbalances of 2 units each
     assert shrinkage([paths(0.9, 0.1)] * 2, 500, 0) > 0.999
 
 

@@ -139,8 +139,9 @@ def shrinkage(sets: Sequence[Paths], resamples: int, seed: int) -> float:
     1 far from parity. Where balanced samplers explain what was seen, the corrected values are
     chance, and samplers that had them would scatter more than the true ones: a change that is
     extreme is one whose values happened to be large. So they are shrunk together, as James and
-    Stein (1961) do, with squares that balanced samplers show as units; but by the *square* of the
-    part that chance explains, so that values a little off parity stay as they are.
+    Stein (1961) do, with squares that balanced samplers show as units: to parity where no more was
+    seen than chance shows, and by the *square* of the part that it explains, so that values a
+    little off parity stay as they are.
     """
     units = []
     for paths in sets:
@@ -148,5 +149,5 @@ def shrinkage(sets: Sequence[Paths], resamples: int, seed: int) -> float:
         drawn = paths.measure.of(redraw(even, paths.totals, resamples, seed))
         units.append(paths.observed**2 / np.square(drawn).mean(0))
     square = np.concatenate(units)
-    chance = max(len(square) - 2, 0) / max(square.sum(), 1e-9)
+    chance = len(square) / max(square.sum(), 1e-9)
     return float(max(0.0, 1 - chance**2))
