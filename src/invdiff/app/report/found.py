@@ -208,6 +208,7 @@ def _ranking(discovery: Mapping[str, Any]) -> Table | None:
             Cell(f"{entry['worth']:.3f}"),
         )
         for entry in discovery.get("ranking") or ()
+        if "worth" in entry  # records of earlier versions do not say what they rank by
     ]
     note = f"Worth: {discovery.get('ranked_by', '')}."
     head = ("Candidate", "Worth")
