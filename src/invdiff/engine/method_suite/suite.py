@@ -102,9 +102,9 @@ def read(name: str, seeds: int, place: Path) -> Result:
     jobs = [job for job in balanced.jobs(name, seeds, place) if balanced.done(job)]
     runs, changes = [balanced.read(job) for job in jobs], {}
     if searches:
-        changes["found"] = found.changes(searches[0])
+        changes["found"] = _together(map(found.changes, searches))
     if jobs:
-        changes["balanced"] = balanced.changes(jobs[0])
+        changes["balanced"] = _together(map(balanced.changes, jobs))
     if not searches:
         return Result(name, 0, (), tuple(runs), changes)
     section = found.settings(searches[0]).data  # no change is about the data
@@ -113,6 +113,11 @@ def read(name: str, seeds: int, place: Path) -> Result:
     return Result(
         name, labels, tuple(found.read(one, data) for one in searches), tuple(runs), changes
     )
+
+
+def _together(changes: Iterable[Sequence[str]]) -> list[str]:
+    """Every setting that some run has; two values of one show that the runs differ."""
+    return list(dict.fromkeys(change for own in changes for change in own))
 
 
 def missing(part: str, result: Result, seeds: int) -> dict[str, Any]:
