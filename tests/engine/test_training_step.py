@@ -11,7 +11,10 @@ from invdiff.core.schedule import add_noise
 from invdiff.engine import config as configuration
 from invdiff.engine.certify import certify
 from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_levels
+from invdiff.engine.pretrain.loop import cosine
 from invdiff.engine.train import load_feedback, load_mixture
+from invdiff.engine.train_section import TrainSection
+from invdiff.engine.training.loop import WARMUP
 from invdiff.engine.training.objective import Objective
 from invdiff.model import adapter
 from tiny_world import COAT, HAT, denoiser
@@ -155,6 +158,15 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, mo
     assert [scale for scale, _ in asked] == [2.5, 1.0, 3.0, 1.0, 3.0]
     assert len({owner for _, owner in asked}) == 3
     assert aims["[3.0]"] < aims["[1.0,3.0]"] < 0.5 < aims["[1.0]"]
+
+
+def test_no_look_back_comes_too_late_to_be_learnt():
+    """Under the cosine schedule 1 % of the learning is still to come after 80 % of the steps."""
+    section = TrainSection()
+    rates = [cosine(step, section.steps, warmup=WARMUP) for step in range(section.steps)]
+    left = [sum(rates[round(share * section.steps) :]) / sum(rates) for share in section.feedback]
+    assert section.feedback
+    assert min(left) > 0.05
 
 
 # Small parts

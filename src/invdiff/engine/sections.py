@@ -133,7 +133,9 @@ class CalibrateSection(Section):
     """The search for the smallest strength that is enough."""
 
     guidance_scale: float = Field(2.5, ge=1, description="Guidance scale of the calibration.")
-    images_per_prompt: Whole = Field(64, description="Images of each prompt and strength.")
+    images_per_prompt: Whole = Field(
+        64, description="Images of each prompt for each strength, and for each look back's scale."
+    )
     tolerance: float = Field(
         0.2, gt=0, le=1, description="Largest gap from the wanted shares that is close enough."
     )

@@ -97,7 +97,7 @@ class TrainSection(Section):
         5.0, gt=0, description="Largest signal-to-noise ratio that counts in the space min_snr."
     )
     feedback: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [0.4, 0.6, 0.8],
+        [0.2, 0.4, 0.6],
         description="When to look back, as shares of the steps: pictures of the half-trained "
         "model correct the shares that are aimed at; empty for never.",
     )
