@@ -341,6 +341,8 @@ def test_the_plan_counts_passes():
     assert plan(alone)[1].passes == 10 * 2 * 3 + drawing
     looking = configuration.parse(config.model_dump(), [*settled, "train.feedback=[0.5, 0.75]"])
     assert plan(looking)[1].passes == 10 * 2 * 3 + 3 * drawing
+    assert "2 looks back and 1 strength" in plan(looking)[1].detail
+    assert "look" not in plan(alone)[1].detail
     plain = configuration.parse(looking.model_dump(), ["train.feedback_scales=[1.0, 2.5]"])
     assert plan(plain)[1].passes == 10 * 2 * 3 + 4 * drawing
     assert "1 arm x 2 guidance scales" in plan(guided)[2].detail

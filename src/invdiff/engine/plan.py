@@ -76,9 +76,10 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     )
     scales = asked.feedback_scales or [calibrate.guidance_scale]
     walks += len(asked.feedback) * sum(_walks(1.0, scale, branches) for scale in scales)
+    looks = f"{_counted(asked.feedback, 'look')} back and " if asked.feedback else ""
     detail = (
         f"{asked.steps} steps of {asked.batch} images, rank {asked.rank}; at most {images} images "
-        f"for each of {len(asked.feedback)} looks back and {len(calibrate.strengths)} strengths"
+        f"for each of {looks}{_counted(calibrate.strengths, 'strength')}"
     )
     return Work("train", training + images * walks * config.sample.steps, detail)
 
