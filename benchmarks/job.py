@@ -29,7 +29,9 @@ LEAN = (
     "discover.levels=[0.98,0.94]",
     "discover.estimator='semantic'",
     "train.steps=400",
+    "train.feedback=[0.4,0.6,0.8]",
     f"train.feedback_scales=[{SCALE}]",
+    "calibrate.images_per_prompt=64",
     "calibrate.strengths=[1.0]",
     "sample.images_per_prompt=400",
 )
