@@ -14,6 +14,7 @@ from invdiff.engine.files import read_json
 from invdiff.engine.generated import load_models, log_ratios
 from invdiff.engine.passes import Features
 from invdiff.engine.sampler import Sampler
+from invdiff.model import adapter
 from tiny_world import COAT, HAT, copy_of, denoiser
 
 
@@ -154,6 +155,26 @@ def test_generated_pictures_are_judged_like_the_data(world, monkeypatch):
     np.testing.assert_allclose(found, linear.log_ratio(features), rtol=1e-4)
     other = log_ratios(*drawn, scale=scale, owner="another", title="")[HAT]
     assert not np.allclose(found, other)
+
+
+def test_pictures_of_an_adapted_network_are_judged_by_the_base(world):
+    """Looking back draws with the adapter in the network; what it draws is read without."""
+    settings = ("calibrate.images_per_prompt=3", "discover.feature_levels=[0.3,0.6]")
+    config, model = world.config(*settings), denoiser(world)
+    linear = GroupModel(np.ones(2 * 32 * 4) / 50, (0.1, 1.0, 0.0), 0.0)
+    adapter.add_lora(model.module, 2, seed=0)
+    for number, weight in enumerate(adapter.parameters(model.module)):
+        torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(number))
+    drawn = (config, model, None, 1.0, {HAT: linear}, {HAT: [HAT]})
+    found = log_ratios(*drawn, scale=1.5, owner="test", title="")[HAT]
+    seeds = [generated.seed_of(config.seed, f"test {HAT}", k) for k in range(3)]
+    latents = Sampler(model, None, 1.0, (0.0, 1.0), 1.5, 2).latents([HAT] * 3, seeds)
+    features = Features(model, config.seed, (0.3, 0.6), 1, 32)
+    adapted = linear.log_ratio(features(latents)["feature"].double().numpy())
+    adapter.remove(model.module)
+    base = linear.log_ratio(features(latents)["feature"].double().numpy())
+    assert not np.allclose(adapted, base, rtol=0.1)
+    np.testing.assert_allclose(found, base, rtol=1e-4)
 
 
 def test_strength_zero_is_the_base_and_one_is_the_adapter(world, finished, tmp_path):

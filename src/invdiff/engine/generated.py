@@ -1,6 +1,7 @@
 """Which inferred group a generated picture belongs to, for calibration and for the feedback."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,11 @@ from safetensors.torch import load_file
 
 from invdiff.engine.config import Config
 from invdiff.engine.groups import Model, model_of
-from invdiff.engine.models import Source
+from invdiff.engine.models import Source, resolve
 from invdiff.engine.passes import Features
 from invdiff.engine.processes import run_shards
 from invdiff.engine.sampler import Sampler, seed_of
+from invdiff.model.adapter import disabled, switched_on
 
 BATCH = 32
 HERE = partial(run_shards, processes=1)
@@ -38,7 +40,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Generated:
-    """Bottleneck features of generated pictures, for workers."""
+    """Bottleneck features of generated pictures, for workers.
+
+    The features are the *base* model's, whatever draws: those of an adapted network lie elsewhere,
+    and the models of the groups know the base's.
+    """
 
     sampler: Sampler
     features: Features
@@ -47,7 +53,9 @@ class Generated:
         """Features (n, level * width)."""
         _, captions, seeds = shard
         latents = self.sampler.latents(captions, seeds)
-        return self.features(latents)["feature"].double().numpy()
+        module = resolve(self.sampler.source).module
+        with disabled(module) if switched_on(module) else nullcontext():
+            return self.features(latents)["feature"].double().numpy()
 
 
 def log_ratios(
