@@ -109,8 +109,13 @@ def test_what_was_learnt_by_looking_back_survives_an_interruption(
     monkeypatch.undo()
     again = world.open(broken.path, *settings)
     train(again)
-    aims = read_json(again.path / "training.json")["aims"]
-    assert aims == read_json(straight.path / "training.json")["aims"]
+    told = read_json(again.path / "training.json")
+    expected = read_json(straight.path / "training.json")
+    aims = told["aims"]
+    assert aims == expected["aims"]
+    assert told["looks"] == expected["looks"]
+    assert [look["step"] for look in told["looks"]] == [3, 7]
+    assert told["looks"][-1]["aims"] == aims
     watched = read_json(again.path / "discovery.json")["prompts"]
     assert set(aims) == {name for name, entry in watched.items() if entry["watched"]}
     assert set(aims) >= set(found_prompts(again))

@@ -156,6 +156,8 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, mo
         one.look_back(load_feedback(world.open(finished)), step=7)
         aims[scales] = one.aims[HAT]
     assert [scale for scale, _ in asked] == [2.5, 1.0, 3.0, 1.0, 3.0]
+    assert one.looks[-1]["guidance_scales"] == [1.0, 3.0]
+    assert np.array(one.looks[-1]["shares"][HAT])[:, 1].round(2).tolist() == [0.4, 0.9]
     assert len({owner for _, owner in asked}) == 3
     assert aims["[3.0]"] < aims["[1.0,3.0]"] < 0.5 < aims["[1.0]"]
 

@@ -135,6 +135,7 @@ class Trainer:
             "parameters": own,
             "base_parameters": sum(p.numel() for p in module.parameters()) - own,
             "aims": state.objective.aims,
+            "looks": state.objective.looks,
             "regrets": dict(zip(regrets.prompts, regrets.value.tolist(), strict=True)),
         }
 

@@ -6,6 +6,7 @@ takes its rows of the batch, so neither their number nor an interruption changes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +73,7 @@ class Objective:
         self.known = encode_known(denoiser, mixture.prompt.tolist())
         self.regrets = Regrets(mixture.balanced, groups=mixture.groups)
         self.aims: dict[str, Mix] = {}
+        self.looks: list[dict[str, Any]] = []
         self.others = torch.from_numpy(mixture.others & config.train.keep_others)
 
     def batch(self, step: int) -> Batch:
@@ -162,6 +164,10 @@ class Objective:
             wanted = self.mixture.wanted_of(name)
             aim = self.aims.get(name, wanted)
             self.aims[name] = corrected_mix(aim, shares, scales, wanted)
+        told = {name: np.stack(shares).tolist() for name, shares in seen.items()}
+        self.looks.append(
+            {"step": step, "guidance_scales": scales, "shares": told, "aims": dict(self.aims)}
+        )
 
     def _estimate(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """The clean latents that the network predicts."""

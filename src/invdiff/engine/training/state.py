@@ -62,6 +62,7 @@ class State:
         self.average.load_state(_part(tensors, AVERAGE))
         checkpoint.unpack(tensors, optimiser=self.optimiser)
         self.objective.aims = facts["aims"]
+        self.objective.looks = facts.get("looks", [])  # older checkpoints have none
         regrets = self.objective.regrets
         regrets.value = np.array(facts["regrets"], dtype=float).reshape(regrets.value.shape)
         regrets.total = np.array(facts["totals"], dtype=float).reshape(regrets.total.shape)
@@ -93,6 +94,7 @@ class State:
             "regrets": objective.regrets.value.tolist(),
             "totals": objective.regrets.total.tolist(),
             "aims": objective.aims,
+            "looks": objective.looks,
             "scale": self.scale.value,
             "good": self.scale.good,
             **vars(self.memory),
