@@ -18,7 +18,7 @@ from invdiff.engine.passes import Features, Score
 from invdiff.engine.passing import SHARD
 from invdiff.engine.processes import run_shards
 from invdiff.engine.sampler import Sampler, seed_of
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 
 PROMPT = "a person wearing a hat"
 LEVELS, DRAWS, BATCH = (0.98, 0.94, 0.88, 0.75, 0.5), 2, 64
@@ -58,7 +58,7 @@ def save_adapter(folder: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     for tensor in adapter.parameters(unet):
         tensor.data += 1e-3 * torch.randn(tensor.shape, generator=draw)
-    adapter.save(unet, folder, {})
+    adapter_file.save(unet, folder, {})
 
 
 def draw(folder: Path, arm: str, count: int, steps: int) -> None:

@@ -16,11 +16,11 @@ from invdiff.app.export import export
 from invdiff.engine.files import read_json, write_json
 from invdiff.engine.run import RunFolder
 from invdiff.errors import ConfigError, ModelError, RunError
-from invdiff.model import adapter, kohya
+from invdiff.model import adapter, adapter_file, kohya
 from tests.model import tiny
 from tests.model.test_kohya import draw, trained
 
-LORAS = {adapter.FILE, kohya.FILE}
+LORAS = {adapter_file.FILE, kohya.FILE}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def run(tmp_path_factory, model):
     adapter.add_lora(unet, 4, seed=0)
     tiny.move(unet)
     settings = {"recommended_strength": 1.0, "base_model": str(model), "rank": 4}
-    adapter.save(unet, run.path / "adapter", settings)
+    adapter_file.save(unet, run.path / "adapter", settings)
     (run.path / "report.html").write_text("<h1>audit</h1>")
     return run.path
 
@@ -68,7 +68,12 @@ def test_a_run_is_exported_verified_and_described(run, tmp_path, capsys):
     assert main(["export", str(run), "--out", str(out), *words]) == 0
     told = capsys.readouterr().out.splitlines()
     assert names(out) == LORAS | {"merged", "README.md", "report.html", "verification.json"}
-    assert [line.split(":")[0] for line in told] == [adapter.FILE, kohya.FILE, "merged/", str(out)]
+    assert [line.split(":")[0] for line in told] == [
+        adapter_file.FILE,
+        kohya.FILE,
+        "merged/",
+        str(out),
+    ]
     assert all(": ok, 77 of 77 layers matched" in line for line in told[:3])
     checks = read_json(out / "verification.json")
     assert all(check["ok"] and check["difference"] < 1e-3 < check["effect"] for check in checks)
@@ -81,7 +86,7 @@ def test_what_was_exported_draws_the_same_pictures(run, model, tmp_path):
     expected = draw(ours)
     export(run, tmp_path / "out")
     assert np.abs(expected - base).max() > 0.01
-    stock.load_lora_weights(tmp_path / "out" / adapter.FILE)
+    stock.load_lora_weights(tmp_path / "out" / adapter_file.FILE)
     assert np.array_equal(draw(stock), expected)
     stock.unload_lora_weights()
     stock.load_lora_weights(tmp_path / "out" / kohya.FILE)
@@ -113,7 +118,7 @@ def test_the_card_has_everything_a_stranger_needs(run, tmp_path):
         "# Faces | balanced",
         "**Recommended strength 0.75**, at noise levels 0 to 1",
         "calibrated at guidance scale 2.5",
-        f'pipe.load_lora_weights("path/to/this/folder", weight_name="{adapter.FILE}")',
+        f'pipe.load_lora_weights("path/to/this/folder", weight_name="{adapter_file.FILE}")',
         "ComfyUI",
         f"<lora:{kohya.FILE.split('.')[0]}:0.75>",
         "8,000 training pictures of 4 prompts",

@@ -8,7 +8,7 @@ from safetensors import safe_open
 import invdiff
 from invdiff.app.cli import main
 from invdiff.engine.files import read_json
-from invdiff.model import adapter, kohya
+from invdiff.model import adapter_file, kohya
 from tests.model import tiny
 from tests.model.test_kohya import draw
 
@@ -26,7 +26,7 @@ def test_a_finished_run_is_exported_and_draws_the_same(finished, tmp_path, capsy
 
 
 def test_the_trained_header_says_how_to_use_the_adapter(finished, world):
-    with safe_open(finished / "adapter" / adapter.FILE, framework="pt") as file:
+    with safe_open(finished / "adapter" / adapter_file.FILE, framework="pt") as file:
         settings = json.loads(file.metadata()["invdiff"])
     calibration = read_json(finished / "adapter" / "calibration.json")
     assert settings == {

@@ -10,13 +10,13 @@ from invdiff.engine.discover import discover
 from invdiff.engine.models import ModelRef
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sampler import Sampler
-from invdiff.model import adapter
+from invdiff.model import adapter_file
 from tiny_world import HAT, copy_of
 
 
 def strengthened(run, factor=100.0):
     """Make the adapter of a run, which a few steps trained, one whose guidance can be seen."""
-    path = run / "adapter" / adapter.FILE
+    path = run / "adapter" / adapter_file.FILE
     weights = tiny_world.tensors(path)
     with safe_open(path, "pt") as file:
         header = file.metadata()

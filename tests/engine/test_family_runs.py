@@ -18,7 +18,7 @@ from invdiff import Run
 from invdiff.core.guidance import combine
 from invdiff.engine.config import parse
 from invdiff.engine.files import read_json
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from invdiff.model.attach import attached
 from invdiff.model.denoiser import from_pipeline
 from tests.model import tiny
@@ -145,7 +145,7 @@ def test_the_stock_loader_gives_the_same_pictures(trained, folder, guided):
 def test_merged_weights_give_the_same_pictures(trained, folder, guided):
     pipe = trained.fresh()
     module = from_pipeline(pipe).module
-    adapter.load(module, folder)
+    adapter_file.load(module, folder)
     module.fuse_lora()
     adapter.remove(module)
     assert np.abs(trained.draw(pipe) - guided).max() < 1e-4
@@ -156,7 +156,7 @@ def test_other_strengths_are_the_formula(trained, folder, strength):
     """f_base + s (f_adapted - f_base) of two networks apart, with the same latent."""
     number = strength if isinstance(strength, float) else 0.5
     plain, lora, pipe = (trained.fresh() for _ in range(3))
-    adapter.load(from_pipeline(lora).module, folder)
+    adapter_file.load(from_pipeline(lora).module, folder)
     invdiff.attach(pipe, folder, strength=strength)
     models = [from_pipeline(each) for each in (plain, lora, pipe)]
     latent = torch.randn(2, *models[0].encode_images(blank(models[0])).shape[1:])

@@ -15,7 +15,7 @@ from invdiff.engine.mixture import Mixture, is_flipped, step_owner
 from invdiff.engine.passes import Encode
 from invdiff.engine.train import _shared, load_mixture, train
 from invdiff.engine.training.objective import Feedback, Objective
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from tiny_world import HAT, contents, copy_of, denoiser
 
 SETTINGS = ("discover.estimator='random'", "train.steps=6", "train.save_every=3")
@@ -158,7 +158,7 @@ def test_an_interrupted_training_goes_on_to_the_same_adapter(run, world, opened,
     train(world.open(broken.path, *SETTINGS, "train.flip=true"))
     train(plain := opened("plain"))
     one, two, other = (
-        tiny_world.tensors(path / "adapter" / adapter.FILE)
+        tiny_world.tensors(path / "adapter" / adapter_file.FILE)
         for path in (run.path, broken.path, plain.path)
     )
     assert all(torch.equal(one[name], two[name]) for name in one)

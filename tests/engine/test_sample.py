@@ -18,7 +18,7 @@ from invdiff.engine.run import RunFolder
 from invdiff.engine.sample import plan, sample, slug
 from invdiff.engine.sampler import Sampler, seed_of
 from invdiff.errors import ModelError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 
 
 def run_with(folder, *overrides, skipped=False):
@@ -187,7 +187,7 @@ def test_an_adapter_in_training_is_drawn_within_the_window(world, finished, requ
     expected = Sampler(model, folder, 1.0, window, 1.5, 4).latents(*drawn)
     assert not torch.equal(whole, expected)
     base = Sampler(model, None, 1.0, window, 1.5, 4).latents(*drawn)
-    adapter.load(model.module, folder)
+    adapter_file.load(model.module, folder)
     request.addfinalizer(lambda: adapter.remove(model.module))
     with adapter.disabled(model.module):
         assert torch.equal(Sampler(model, None, 1.0, window, 1.5, 4).latents(*drawn), base)

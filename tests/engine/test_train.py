@@ -17,7 +17,7 @@ from invdiff.engine.train import fresh_adapter, load_mixture, train
 from invdiff.engine.training.loop import Trainer
 from invdiff.engine.training.objective import Objective
 from invdiff.errors import ModelError, RunError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from tiny_world import HAT, contents, copy_of, denoiser, stamps
 
 TEN_STEPS = ("train.steps=10", "train.save_every=5")
@@ -34,7 +34,7 @@ def discovered(world, finished, tmp_path):
 
 
 def trained(folder):
-    return load_file(folder / "adapter" / adapter.FILE)
+    return load_file(folder / "adapter" / adapter_file.FILE)
 
 
 def same_adapter(one, other):
@@ -43,7 +43,8 @@ def same_adapter(one, other):
     return (
         first.keys() == second.keys()
         and all(torch.equal(first[name], second[name]) for name in first)
-        and adapter.read_settings(one / "adapter") == adapter.read_settings(other / "adapter")
+        and adapter_file.read_settings(one / "adapter")
+        == adapter_file.read_settings(other / "adapter")
         and contents(one / "adapter", "*.json") == contents(other / "adapter", "*.json")
     )
 
@@ -259,7 +260,7 @@ def test_what_the_record_says(finished, world):
     assert {entry["prompt"] for entry in told["certificate"]["after"]["groups"]} == found
     assert told["certificate"]["before"] != told["certificate"]["after"]
     assert (
-        adapter.read_settings(finished / "adapter")["recommended_strength"]
+        adapter_file.read_settings(finished / "adapter")["recommended_strength"]
         == (read_json(finished / "adapter" / "calibration.json")["strength"])
     )
 

@@ -10,7 +10,7 @@ from invdiff.engine.files import read_json
 from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, train
 from invdiff.engine.training.log import FILE
 from invdiff.engine.training.loop import Trainer
-from invdiff.model import adapter
+from invdiff.model import adapter_file
 from tiny_world import copy_of, denoiser
 
 STEPS = ("train.steps=4", "train.save_every=2", "calibrate.strengths=[1.0]")
@@ -33,7 +33,7 @@ def plain(discovered):
 
 
 def weights(run):
-    return load_file(run.path / "adapter" / adapter.FILE)
+    return load_file(run.path / "adapter" / adapter_file.FILE)
 
 
 def distance(one, other):

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import nn
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from tests.model import tiny
 
 
@@ -181,20 +181,20 @@ def test_state_of_another_rank_or_network_is_refused(unet):
 
 def test_the_stock_loader_opens_the_file_and_computes_the_same(unet, tmp_path):
     adapted = _predict(_moved(unet))
-    path = adapter.save(unet, tmp_path / "adapter", {"recommended_strength": 1.5})
+    path = adapter_file.save(unet, tmp_path / "adapter", {"recommended_strength": 1.5})
     assert [each.name for each in path.parent.iterdir()] == ["pytorch_lora_weights.safetensors"]
     stock = tiny.pipeline()
     stock.load_lora_weights(path.parent)
     assert torch.equal(_predict(stock.unet), adapted)
     again = tiny.pipeline().unet
-    adapter.load(again, path.parent)
+    adapter_file.load(again, path.parent)
     assert torch.equal(_predict(again), adapted)
 
 
 def test_the_file_gives_the_same_without_its_header(unet, tmp_path):
     """alpha == rank: kohya and ComfyUI, which don't read the header, get the same strength."""
     adapted = _predict(_moved(unet))
-    path = adapter.save(unet, tmp_path, {})
+    path = adapter_file.save(unet, tmp_path, {})
     with safe_open(path, framework="pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     stock = tiny.pipeline()
@@ -203,8 +203,10 @@ def test_the_file_gives_the_same_without_its_header(unet, tmp_path):
 
 
 def test_header_carries_settings_and_rank_and_no_more_of_peft_than_needed(unet, tmp_path):
-    path = adapter.save(_moved(unet), tmp_path, {"recommended_strength": 1.5, "prompts": ["a"]})
-    assert adapter.read_settings(tmp_path) == {"recommended_strength": 1.5, "prompts": ["a"]}
+    path = adapter_file.save(
+        _moved(unet), tmp_path, {"recommended_strength": 1.5, "prompts": ["a"]}
+    )
+    assert adapter_file.read_settings(tmp_path) == {"recommended_strength": 1.5, "prompts": ["a"]}
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["lora_adapter_metadata"])
     assert header["unet.r"] == header["unet.lora_alpha"] == 4
@@ -213,17 +215,17 @@ def test_header_carries_settings_and_rank_and_no_more_of_peft_than_needed(unet, 
 
 def test_settings_added_later_keep_weights_and_metadata(unet, tmp_path):
     adapted = _predict(_moved(unet))
-    path = adapter.save(unet, tmp_path, {"rank": 4, "recommended_strength": 1.0})
-    adapter.write_settings(tmp_path, recommended_strength=1.5)
-    assert adapter.read_settings(tmp_path) == {"rank": 4, "recommended_strength": 1.5}
+    path = adapter_file.save(unet, tmp_path, {"rank": 4, "recommended_strength": 1.0})
+    adapter_file.write_settings(tmp_path, recommended_strength=1.5)
+    assert adapter_file.read_settings(tmp_path) == {"rank": 4, "recommended_strength": 1.5}
     again = tiny.pipeline().unet
-    adapter.load(again, tmp_path)
+    adapter_file.load(again, tmp_path)
     assert torch.equal(_predict(again), adapted)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_failed_save_keeps_the_old_file(unet, tmp_path, monkeypatch):
-    path = adapter.save(_moved(unet), tmp_path, {"version": 1})
+    path = adapter_file.save(_moved(unet), tmp_path, {"version": 1})
 
     def fail(weights, path, metadata):
         Path(path).write_bytes(b"torn")
@@ -231,16 +233,16 @@ def test_a_failed_save_keeps_the_old_file(unet, tmp_path, monkeypatch):
 
     monkeypatch.setattr(adapter, "save_file", fail)
     with pytest.raises(OSError, match="No space"):
-        adapter.save(unet, tmp_path, {"version": 2})
-    assert adapter.read_settings(tmp_path) == {"version": 1}
+        adapter_file.save(unet, tmp_path, {"version": 2})
+    assert adapter_file.read_settings(tmp_path) == {"version": 1}
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_an_adapter_for_another_network_is_refused_before_anything_changes(unet, tmp_path):
-    adapter.save(_moved(unet), tmp_path, {})
+    adapter_file.save(_moved(unet), tmp_path, {})
     other = tiny.unet(channels=(8, 16))
     with pytest.raises(ModelError, match=r"another network: \d+ of \d+ tensors .*conv1.lora_A"):
-        adapter.load(other, tmp_path)
+        adapter_file.load(other, tmp_path)
     assert not adapter.present(other)
 
 
@@ -249,21 +251,21 @@ def test_an_adapter_for_another_network_is_refused_before_anything_changes(unet,
 )
 def test_missing_and_torn_files_are_named(unet, tmp_path, content, message):
     if content is not None:
-        (tmp_path / adapter.FILE).write_bytes(content)
+        (tmp_path / adapter_file.FILE).write_bytes(content)
     with pytest.raises(ModelError, match=message):
-        adapter.load(unet, tmp_path)
+        adapter_file.load(unet, tmp_path)
 
 
 def test_other_loras_stay_as_they_are(unet, tmp_path):
     """The base pass of a pipeline with a style LoRA is the style, not the bare network."""
-    adapter.save(_moved(tiny.pipeline().unet, seed=1), tmp_path, {})
+    adapter_file.save(_moved(tiny.pipeline().unet, seed=1), tmp_path, {})
     alone = tiny.pipeline().unet
-    adapter.load(alone, tmp_path)
+    adapter_file.load(alone, tmp_path)
     unet.load_lora_adapter(
-        str(tmp_path), weight_name=adapter.FILE, prefix="unet", adapter_name="style"
+        str(tmp_path), weight_name=adapter_file.FILE, prefix="unet", adapter_name="style"
     )
     style = _predict(unet)
-    adapter.load(unet, tmp_path)
+    adapter_file.load(unet, tmp_path)
     both = _predict(unet)
     assert not torch.allclose(both, style, atol=1e-3)
     assert not torch.allclose(both, _predict(alone), atol=1e-3)

@@ -7,7 +7,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from invdiff.model.attach import (
     applied,
     attach,
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     unet = tiny.pipeline().unet
     adapter.add_lora(unet, 4, seed=0)
     tiny.move(unet)
-    adapter.save(unet, folder, {"recommended_strength": 0.5})
+    adapter_file.save(unet, folder, {"recommended_strength": 0.5})
     return folder
 
 
@@ -76,7 +76,7 @@ def test_strength_zero_is_the_base(pipe, folder, base):
 def test_a_fresh_adapter_is_the_base(pipe, tmp_path, base):
     unet = tiny.pipeline().unet
     adapter.add_lora(unet, 4, seed=0)
-    adapter.save(unet, tmp_path, {})
+    adapter_file.save(unet, tmp_path, {})
     attach(pipe, tmp_path)
     assert np.array_equal(draw(pipe), base)
     set_strength(pipe, 1.7)
@@ -109,7 +109,7 @@ def test_no_strength_means_the_recommended_one(pipe, folder, tmp_path):
     assert guidance_of(pipe.unet).strength == 0.5
     detach(pipe)
     adapter.add_lora(pipe.unet, 4, seed=0)
-    adapter.save(pipe.unet, tmp_path, {})
+    adapter_file.save(pipe.unet, tmp_path, {})
     adapter.remove(pipe.unet)
     attach(pipe, tmp_path)
     assert guidance_of(pipe.unet).strength == 1.0

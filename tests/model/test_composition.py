@@ -10,7 +10,7 @@ from diffusers import ControlNetModel, FirstBlockCacheConfig
 from PIL import Image
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from invdiff.model.attach import applied, attach, attached, detach, set_strength
 from invdiff.model.denoiser import from_pipeline
 from invdiff.model.families import FAMILIES
@@ -25,7 +25,7 @@ def saved(module, folder, seed=0, size=0.1):
     """An adapter that changes the pictures."""
     adapter.add_lora(module, 2, seed)
     tiny.move(module, seed, size)
-    adapter.save(module, folder, {})
+    adapter_file.save(module, folder, {})
     return folder
 
 

@@ -11,7 +11,7 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors.torch import save_file
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter, comfyui, kohya
+from invdiff.model import adapter, adapter_file, comfyui, kohya
 from invdiff.model.attach import attached, denoiser_module
 from invdiff.model.lora_file import LoraFile, read
 from tests.model import tiny
@@ -31,7 +31,7 @@ def trained(module, folder, rank=4):
     """An adapter that does something, on the disk; the network is left as it was."""
     adapter.add_lora(module, rank, seed=0)
     tiny.move(module)
-    adapter.save(module, folder, {})
+    adapter_file.save(module, folder, {})
     adapter.remove(module)
     return read(folder)
 

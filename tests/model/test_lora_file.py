@@ -9,7 +9,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from invdiff.model.lora_file import read
 from tests.model import tiny
 
@@ -34,7 +34,7 @@ def write(folder, **options):
     header["unet.target_modules"] = LAYERS
     kept = {key: value for key, value in header.items() if value is None or is_plain(value)}
     metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(kept)}
-    save_file(weights, folder / adapter.FILE, metadata=metadata)
+    save_file(weights, folder / adapter_file.FILE, metadata=metadata)
     return pipe.unet
 
 
@@ -71,7 +71,7 @@ def test_what_invdiff_wrote_comes_back_with_its_settings(tmp_path):
     unet = tiny.pipeline().unet
     adapter.add_lora(unet, 4, seed=0)
     tiny.move(unet)
-    adapter.save(unet, tmp_path, {"rank": 4})
+    adapter_file.save(unet, tmp_path, {"rank": 4})
     lora, state = read(tmp_path), adapter.state(unet)
     assert lora.component == "unet"
     assert lora.settings == {"rank": 4}
@@ -82,7 +82,7 @@ def test_what_invdiff_wrote_comes_back_with_its_settings(tmp_path):
 def test_the_header_of_mixed_ranks_is_what_diffusers_needs(tmp_path):
     write(tmp_path, lora_alpha=2, rank_pattern={"conv1": 2}, alpha_pattern={"conv1": 1})
     lora = read(tmp_path)
-    save_file(lora.prefixed(), tmp_path / adapter.FILE, metadata=lora.header())
+    save_file(lora.prefixed(), tmp_path / adapter_file.FILE, metadata=lora.header())
     pipe = tiny.pipeline()
     pipe.load_lora_weights(tmp_path)
     for name in LAYERS:
@@ -101,7 +101,7 @@ def test_the_header_of_mixed_ranks_is_what_diffusers_needs(tmp_path):
     ],
 )
 def test_what_is_no_plain_lora_of_a_denoiser_is_refused(tmp_path, keys, message):
-    save_file({key: torch.ones(2, 2) for key in keys}, tmp_path / adapter.FILE)
+    save_file({key: torch.ones(2, 2) for key in keys}, tmp_path / adapter_file.FILE)
     with pytest.raises(ModelError, match=message):
         read(tmp_path)
 
@@ -109,6 +109,6 @@ def test_what_is_no_plain_lora_of_a_denoiser_is_refused(tmp_path, keys, message)
 def test_dora_is_refused(tmp_path):
     weights = {f"unet.a.lora_{one}.weight": torch.ones(2, 2) for one in "AB"}
     metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps({"unet.use_dora": True})}
-    save_file(weights, tmp_path / adapter.FILE, metadata=metadata)
+    save_file(weights, tmp_path / adapter_file.FILE, metadata=metadata)
     with pytest.raises(ModelError, match="is a DoRA"):
         read(tmp_path)

@@ -6,7 +6,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from invdiff.model.attach import attached
 from invdiff.model.merge import merged, save_merged
 from tests.model import tiny
@@ -39,7 +39,7 @@ def test_the_weights_are_those_of_a_fused_lora(family, strength, tmp_path):
     lora = trained(module, tmp_path)
     with merged(module, lora, strength):
         ours = {name: module.get_submodule(name).weight.clone() for name in lora.layers}
-    adapter.load(module, tmp_path)
+    adapter_file.load(module, tmp_path)
     module.fuse_lora(lora_scale=strength, adapter_names=[adapter.NAME])
     for name, weight in ours.items():
         stock = module.get_submodule(name).base_layer.weight
@@ -73,7 +73,7 @@ def test_another_network_and_one_with_a_lora_are_refused(tmp_path):
         merged(tiny.unet((8, 16)), lora, 1),
     ):
         pass
-    adapter.load(unet, tmp_path)
+    adapter_file.load(unet, tmp_path)
     with pytest.raises(ModelError, match="carries a LoRA already"), merged(unet, lora, 1):
         pass
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter, kohya
+from invdiff.model import adapter, adapter_file, kohya
 from invdiff.model.lora_file import read
 from invdiff.model.merge import save_merged
 from invdiff.model.verify import Verifier
@@ -90,7 +90,7 @@ def test_a_file_that_the_loader_refuses_is_an_error(tmp_path):
     verifier = Verifier(pipe, tmp_path, lora, ["a hat"], STEPS | SMALL)
     with pytest.raises(ModelError, match=r"cannot be loaded again by FluxPipeline \(Assertion"):
         verifier.lora_file(tmp_path / kohya.FILE)
-    assert verifier.lora_file(tmp_path / adapter.FILE).ok
+    assert verifier.lora_file(tmp_path / adapter_file.FILE).ok
 
 
 def test_the_merged_pipeline_is_held_against_the_same_weight(verifier, pipe, lora, tmp_path):
@@ -103,11 +103,11 @@ def test_the_merged_pipeline_is_held_against_the_same_weight(verifier, pipe, lor
 
 def test_an_adapter_that_does_nothing_must_go_on_doing_nothing(pipe, file, tmp_path):
     adapter.add_lora(pipe.unet, 4, seed=0)
-    adapter.save(pipe.unet, tmp_path / "fresh", {})
+    adapter_file.save(pipe.unet, tmp_path / "fresh", {})
     adapter.remove(pipe.unet)
     verifier = Verifier(pipe, tmp_path / "fresh", read(tmp_path / "fresh"), ["a hat"], STEPS)
     assert not verifier.lora_file(file).ok
-    check = verifier.lora_file(tmp_path / "fresh" / adapter.FILE)
+    check = verifier.lora_file(tmp_path / "fresh" / adapter_file.FILE)
     assert (check.ok, check.effect) == (True, 0.0)
 
 
@@ -130,7 +130,7 @@ class WithoutLoader:
 def test_a_family_without_a_pipeline_loader_goes_through_ours(pipe, lora, tmp_path):
     plain = WithoutLoader(pipe)
     verifier = Verifier(plain, tmp_path / "adapter", lora, ["a hat"], STEPS)
-    check = verifier.lora_file(tmp_path / "adapter" / adapter.FILE)
+    check = verifier.lora_file(tmp_path / "adapter" / adapter_file.FILE)
     assert check.ok
     assert check.effect > 0
     assert not adapter.present(pipe.unet)

@@ -22,7 +22,7 @@ from invdiff.app.report.words import (
     with_interval,
 )
 from invdiff.engine.export import MERGED, Source, public_name
-from invdiff.model import adapter, kohya
+from invdiff.model import adapter_file, kohya
 from invdiff.model.description import Description
 from invdiff.model.modelspec import Facts
 from invdiff.model.verify import Check
@@ -86,13 +86,13 @@ def _loading(
     place = repo or "path/to/this/folder"
     named = public_name(source.base) or ""
     name = named if "/" in named else "path/to/the/base-model"
-    if adapter.FILE in written and not base.pipeline.startswith("PixArt"):  # it has no loader
-        load = f'pipe.load_lora_weights("{place}", weight_name="{adapter.FILE}")'
+    if adapter_file.FILE in written and not base.pipeline.startswith("PixArt"):  # it has no loader
+        load = f'pipe.load_lora_weights("{place}", weight_name="{adapter_file.FILE}")'
         yield (
             "With diffusers:\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
             f'pipe = DiffusionPipeline.from_pretrained("{name}")\n{load}\n```'
         )
-    if adapter.FILE in written:
+    if adapter_file.FILE in written:
         start, stop = facts.window
         yield (
             "With `invdiff`, for other strengths, windows, and proof that it was applied:\n\n"
@@ -106,9 +106,9 @@ def _loading(
             "with *Create Hook Keyframe*. With A1111, Forge or SD.Next: put it into `models/Lora` "
             f"and write `<lora:{Path(kohya.FILE).stem}:{facts.strength:g}>` into the prompt."
         )
-    elif adapter.FILE in written and base.component == "transformer":
+    elif adapter_file.FILE in written and base.component == "transformer":
         yield (
-            f"With ComfyUI: put `{adapter.FILE}` into `models/loras` and add *Load LoRA*, if "
+            f"With ComfyUI: put `{adapter_file.FILE}` into `models/loras` and add *Load LoRA*, if "
             "ComfyUI knows the base model."
         )
     if MERGED in written:

@@ -19,7 +19,7 @@ from invdiff.engine.models import ModelRef, device_of, hushed, load_pipeline, wi
 from invdiff.engine.run import RunFolder
 from invdiff.engine.sections import EMBEDDED_SETS
 from invdiff.errors import ConfigError, RunError
-from invdiff.model import adapter, description, kohya, merge, modelspec
+from invdiff.model import adapter_file, description, kohya, merge, modelspec
 from invdiff.model.description import Description
 from invdiff.model.lora_file import LoraFile, read
 from invdiff.model.verify import Check, Verifier
@@ -65,8 +65,8 @@ def locate(path: Path, model: str | None = None) -> Source:
         folder = path / "adapter"
         if read_json(path / "training.json").get("skipped"):
             raise RunError(f"{path} found nothing to balance: its adapter does nothing to export")
-    elif not (path / adapter.FILE).is_file():
-        raise RunError(f"{path} is neither a run folder nor a folder with {adapter.FILE}")
+    elif not (path / adapter_file.FILE).is_file():
+        raise RunError(f"{path} is neither a run folder nor a folder with {adapter_file.FILE}")
     lora = read(folder)
     told = lora.settings
     start, stop = run.config.sample.window if run else told.get("window", (0.0, 1.0))
@@ -126,7 +126,7 @@ def write(
                 merge.save_merged(pipeline, source.lora, facts.strength, folder / MERGED)
             written.append(MERGED)
         else:
-            file = folder / (adapter.FILE if name == "diffusers" else kohya.FILE)
+            file = folder / (adapter_file.FILE if name == "diffusers" else kohya.FILE)
             written.append(_write_lora(source, file, name, base, facts).name)
     return written
 
@@ -143,7 +143,7 @@ def _write_lora(
         "window": list(facts.window),
         "guidance_scale": facts.scale,
     }
-    header |= {adapter.SETTINGS_KEY: json.dumps(settings, sort_keys=True)}
+    header |= {adapter_file.SETTINGS_KEY: json.dumps(settings, sort_keys=True)}
     if form == "diffusers":
         header |= lora.header()
     return write_with(file, lambda beside: save_file(weights, beside, metadata=header))

@@ -34,7 +34,7 @@ from invdiff.engine.training.objective import Feedback
 from invdiff.engine.training.team import Team, assembled
 from invdiff.engine.training.validation import split
 from invdiff.errors import RunError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from invdiff.model.denoiser import Denoiser
 
 
@@ -46,7 +46,7 @@ def train(run: RunFolder) -> None:
         record = fit(run)
         with kept_workers():
             found = calibrate(run)
-        adapter.write_settings(run.path / "adapter", **_how_to_use(run, found))
+        adapter_file.write_settings(run.path / "adapter", **_how_to_use(run, found))
         write_json(run.path / "adapter" / "calibration.json", found)
         write_json(run.path / "training.json", record)
         stage.facts["steps"] = record["steps"]
@@ -78,7 +78,7 @@ def fit(run: RunFolder) -> dict[str, Any]:
             record = trainer.record()
             record["certificate"] = certify(config, denoiser, mixture)
             settings = {"seed": config.seed, "rank": config.train.rank}
-            adapter.save(denoiser.module, run.path / "adapter", settings)
+            adapter_file.save(denoiser.module, run.path / "adapter", settings)
     record["seconds"] = round(time.monotonic() - started, 1)
     return record
 

@@ -1,36 +1,24 @@
 """LoRA on a frozen diffusers denoiser: G(z_t, t, y) = f_adapted(z_t, t, y) - f_base(z_t, t, y).
 
-The adapter is an ordinary PEFT LoRA named `NAME`, so that at strength 1 the saved file is a LoRA
-for every tool that reads one. `alpha == rank` always: a file whose alpha differs reloads at another
-strength wherever the header is not read (kohya, ComfyUI), silently.
+The adapter is an ordinary PEFT LoRA named `NAME`. Its file: :mod:`invdiff.model.adapter_file`.
 """
 
-import json
 import math
-import os
-import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from invdiff.errors import ModelError
-from invdiff.model.loading import opened, require_fit
 
 NAME = "invdiff"
 """The adapter's name inside PEFT; the file on disk does not contain it."""
-FILE = LORA_WEIGHT_NAME_SAFE
-SETTINGS_KEY = "invdiff"
 
 _PLAIN = "_class_without_lora"
 
@@ -74,14 +62,14 @@ def add_lora(module: nn.Module, rank: int, seed: int) -> None:
     """
     if rank < 1:
         raise ModelError(f"rank is {rank}; it must be a whole number of at least 1")
-    _require_free(module)
-    _give_methods(module)
+    require_free(module)
+    give_methods(module)
     module.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets(module))
     with torch.random.fork_rng(devices=[]):  # PEFT's own draws must not disturb the caller's stream
         module.add_adapter(config, adapter_name=NAME)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(seed)
-    for name, weight in _named(module):
+    for name, weight in named(module):
         weight.data = weight.data.float()
         if name.endswith("lora_A.weight"):
             draw = torch.rand(weight.shape, generator=generator)
@@ -92,17 +80,17 @@ def add_lora(module: nn.Module, rank: int, seed: int) -> None:
 
 def parameters(module: nn.Module) -> list[nn.Parameter]:
     """The adapter's parameters in a fixed order, made once: clip and step over this list."""
-    return [tensor for _, tensor in _named(module)]
+    return [tensor for _, tensor in named(module)]
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
     """The adapter's weights, copied to the CPU: `<layer>.lora_A.weight` and `.lora_B.weight`."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in _named(module)}
+    return {name: tensor.detach().cpu().clone() for name, tensor in named(module)}
 
 
 def load_state(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put weights made by `state` back, exactly. Raises ModelError on any other name or shape."""
-    own = dict(_named(module))
+    own = dict(named(module))
     for name in sorted(own.keys() | weights.keys()):
         needed, given = own.get(name), weights.get(name)
         if needed is None or given is None or needed.shape != given.shape:
@@ -114,72 +102,6 @@ def load_state(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(weights[name])
-
-
-def save(module: nn.Module, folder: Path, settings: Mapping[str, Any]) -> Path:
-    """Write `<folder>/pytorch_lora_weights.safetensors` for the stock `pipe.load_lora_weights`.
-
-    `settings` (JSON) goes to the header under "invdiff"; its `recommended_strength` is what
-    `attach` uses when no strength is given. The LoRA's own metadata holds only rank, alpha and
-    layer names: PEFT's full config would be refused by every PEFT that doesn't know its newest
-    field. The file appears complete or not at all. Returns its path.
-    """
-    prefix, layers = component(module), adapted_layers(module)
-    rank = next(iter(layers.values())).r[NAME]
-    config = {"r": rank, "lora_alpha": rank, "target_modules": list(layers)}
-    header = {
-        "format": "pt",
-        LORA_ADAPTER_METADATA_KEY: json.dumps({f"{prefix}.{key}": config[key] for key in config}),
-        SETTINGS_KEY: json.dumps(dict(settings), sort_keys=True),
-    }
-    weights = {f"{prefix}.{name}": tensor for name, tensor in state(module).items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder) as stage:
-        save_file(weights, Path(stage) / FILE, metadata=header)
-        os.replace(Path(stage) / FILE, path := folder / str(FILE))
-    return path
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings in an adapter's header; {} for a LoRA that InvDiff did not write."""
-    with opened(folder / FILE) as file:
-        settings: dict[str, Any] = json.loads((file.metadata() or {}).get(SETTINGS_KEY, "{}"))
-    return settings
-
-
-def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
-    """Load a saved adapter beside whatever LoRA the network has, and switch it on.
-
-    The file is compared with the network first: a layer of another name or shape is a ModelError,
-    where the stock loader warns and goes on. `pipeline` lets the loader re-apply CPU offloading.
-    """
-    _require_free(module)
-    prefix = component(module)
-    with opened(folder / FILE) as file:
-        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
-    others = _active(module)
-    _give_methods(module)
-    with warnings.catch_warnings():  # a second LoRA is what was asked for
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        module.load_lora_adapter(  # type: ignore[operator]
-            str(folder), weight_name=FILE, prefix=prefix, adapter_name=NAME, _pipeline=pipeline
-        )
-    for name, layer in adapted_layers(module).items():  # loading has switched the other LoRAs off
-        layer.set_adapter([*others.get(name, ()), NAME])
-    _restore_precision(module, folder, prefix)
-
-
-def _restore_precision(module: nn.Module, folder: Path, prefix: str) -> None:
-    """Load again what PEFT rounded to a layer's storage type (layerwise casting, 8 bits).
-
-    The casting covers the layer, not the adapter that came later: nothing would lift it for use.
-    """
-    with opened(folder / FILE) as file:
-        for name, weight in _named(module):
-            if weight.element_size() == 1:
-                exact = file.get_tensor(f"{prefix}.{name}")
-                weight.data = exact.to(weight.device, torch.float32)
 
 
 def enable(module: nn.Module, on: bool) -> None:
@@ -246,7 +168,7 @@ def adapted_layers(module: nn.Module) -> dict[str, LoraLayer]:
     return layers
 
 
-def _active(module: nn.Module) -> dict[str, list[str]]:
+def active(module: nn.Module) -> dict[str, list[str]]:
     """The LoRAs that are on in each layer that has any."""
     return {
         name: list(layer.active_adapters)
@@ -255,7 +177,8 @@ def _active(module: nn.Module) -> dict[str, list[str]]:
     }
 
 
-def _named(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def named(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The adapter's parameters by the names of :func:`state`, in the network's own order."""
     for name, layer in adapted_layers(module).items():
         for factor, part in (("lora_A", layer.lora_A[NAME]), ("lora_B", layer.lora_B[NAME])):
             yield f"{name}.{factor}.weight", cast(nn.Parameter, part.weight)
@@ -284,7 +207,8 @@ def _switch(layer: LoraLayer, on: bool) -> None:
     assert _is_on(layer) == on, "PEFT no longer reads _disable_adapters"
 
 
-def _require_free(module: nn.Module) -> None:
+def require_free(module: nn.Module) -> None:
+    """Raises ModelError where no adapter can go: no network of diffusers, or it has one already."""
     if not isinstance(module, ModelMixin):
         raise ModelError(
             f"{type(module).__name__} is no network of diffusers; pass pipe.unet or so"
@@ -293,7 +217,7 @@ def _require_free(module: nn.Module) -> None:
         raise ModelError("the network already has an InvDiff adapter; call remove or detach first")
 
 
-def _give_methods(module: nn.Module) -> None:
+def give_methods(module: nn.Module) -> None:
     """Let a network carry a LoRA to which diffusers gives no methods for it (PixArt's).
 
     They are those of all its other networks, mixed into a class of the same name.
@@ -309,15 +233,3 @@ def _take_methods(module: nn.Module) -> None:
 
 def _shape(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else str(list(tensor.shape))
-
-
-def write_settings(folder: Path, **settings: Any) -> None:
-    """Add settings to the header of a saved adapter; the weights stay as they are."""
-    path = Path(folder) / FILE
-    with opened(path) as file:
-        header = dict(file.metadata())
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    header[SETTINGS_KEY] = json.dumps(read_settings(folder) | settings, sort_keys=True)
-    with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder) as stage:
-        save_file(weights, Path(stage) / FILE, metadata=header)
-        os.replace(Path(stage) / FILE, path)

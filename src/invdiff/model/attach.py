@@ -24,7 +24,7 @@ from torch import nn
 
 from invdiff.core.guidance import Strength, strength_at
 from invdiff.errors import ModelError
-from invdiff.model import adapter
+from invdiff.model import adapter, adapter_file
 from invdiff.model.calls import guide_conditional_only, highest_timestep, require_branches
 from invdiff.model.hook import Guided, add_guidance, guidance_of, remove_guidance
 
@@ -61,12 +61,12 @@ def attach(
     if guidance_of(module) is not None:
         raise ModelError("this pipeline already has an adapter attached; call detach(pipe) first")
     if strength is None:
-        strength = float(adapter.read_settings(folder).get("recommended_strength", 1.0))
+        strength = float(adapter_file.read_settings(folder).get("recommended_strength", 1.0))
     _require_strength(strength)
     _require_window(window)
     highest = highest_timestep(pipe, module, window, strength)
     _require_apply_to(pipe, apply_to)
-    adapter.load(module, folder, pipe)
+    adapter_file.load(module, folder, pipe)
     guidance = add_guidance(module, strength, window, highest)
     if apply_to == "cond":
         guide_conditional_only(pipe, guidance)

@@ -158,7 +158,7 @@ def add_guidance(
     without an adapter or if guided.
     """
     if not adapter.present(module):
-        raise ModelError("the network carries no adapter; call add_lora or adapter.load first")
+        raise ModelError("the network carries no adapter; call add_lora or adapter_file.load first")
     if guidance_of(module) is not None:
         raise ModelError("the network is guided already; call remove_guidance first")
     guidance = Guided(strength, window, highest)

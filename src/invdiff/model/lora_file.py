@@ -17,7 +17,7 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor
 
 from invdiff.errors import ModelError
-from invdiff.model.adapter import FILE, SETTINGS_KEY
+from invdiff.model.adapter_file import FILE, SETTINGS_KEY
 from invdiff.model.loading import opened
 
 COMPONENTS = ("unet", "transformer")

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import nn
 
 from invdiff.errors import ModelError
-from invdiff.model import adapter, comfyui
+from invdiff.model import adapter, adapter_file, comfyui
 from invdiff.model.attach import denoiser_module
 from invdiff.model.lora_file import LoraFile
 
@@ -123,7 +123,7 @@ class Verifier:
 
     def _reference(self, weight: float) -> np.ndarray:
         """Pictures of the adapter as it was trained: at weight 1 those of strength 1."""
-        adapter.load(self.module, self.source)
+        adapter_file.load(self.module, self.source)
         try:
             self.module.set_adapters([adapter.NAME], [weight])  # type: ignore[operator]
             return self._draw(self.pipe)
@@ -136,7 +136,7 @@ class Verifier:
         stock = getattr(self.pipe, "load_lora_weights", None)
         try:
             if stock is None:
-                adapter.load(self.module, file.parent)
+                adapter_file.load(self.module, file.parent)
             else:
                 stock(str(file.parent), weight_name=file.name, adapter_name=adapter.NAME)
         except Exception as error:  # whatever a loader has against the file
