@@ -253,6 +253,20 @@ def test_beside_prompts_that_name_it_the_others_are_balanced_as_before(with_expl
         assert ((found.against[inside] > 0.5) == planted.unusual(name)).mean() > 0.97
 
 
+def test_a_level_at_which_the_groups_hardly_differ_says_nothing(planted):
+    """A plain attribute is seen through less noise: the prompt then changes nothing but by chance.
+
+    Without the rule what is left there, out of line, would refuse the groups of every level.
+    """
+    known = contrast(planted, SHARES, effect=2.0)
+    q = planted.attribute * 1.0
+    losses = known.losses.copy()
+    losses[:, :, 1] *= -0.01
+    assert replace(known, losses=losses).in_line(q, planted.prompt) > LEAST_IN_LINE
+    losses[:, :, 1] *= 10
+    assert replace(known, losses=losses).in_line(q, planted.prompt) < 0
+
+
 def test_one_level_out_of_line_is_enough_to_refuse(planted):
     known = contrast(planted, SHARES, effect=2.0)
     q = planted.attribute * 1.0

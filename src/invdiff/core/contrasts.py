@@ -23,6 +23,7 @@ LEAST_TIE = 0.05
 MOSTLY = 0.75  # share of the prompts that must have both groups, where there are few
 FEWEST = 3  # prompts that must have both groups, where there are many: two are always in line
 MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
+SILENT = 0.025  # of the largest shift of any level: one with less says nothing of the groups
 PURE = 0.9  # least share that such a prompt counts with: no model has learnt that it is all
 
 
@@ -54,7 +55,9 @@ class Contrasts:
     def in_line(self, q: Float[np.ndarray, " scored"], prompt: np.ndarray) -> float:
         """How far the shift between the groups is the one that their shares imply, -1 to 1.
 
-        The least cosine over the levels; 0 where too few prompts have both groups
+        The least cosine over the levels, without those at which the groups hardly differ
+        (:data:`SILENT`): a plain attribute is seen through less noise whatever the prompt says,
+        and what is left of the shift there is chance. 0 where too few prompts have both groups
         (:data:`FEWEST`, :data:`MOSTLY`) or the shares of these are alike (:data:`LEAST_TIE`). The
         log-odds of a prompt that has one group alone, as one that names an attribute, have no end:
         they are what the shift under it says, by the line through the prompts that have both, but
@@ -71,7 +74,9 @@ class Contrasts:
             return 0.0
         apart = centre(q[:, None], prompt)[:, 0]
         shift = np.einsum("n,ncl->lc", apart, self._relative()[:, known])
-        return min(_cosine(-_odds(share, mixed, level), level) for level in shift)
+        size = np.linalg.norm(shift - shift.mean(1, keepdims=True), axis=1)
+        telling = shift[size >= SILENT * size.max()]
+        return min(_cosine(-_odds(share, mixed, level), level) for level in telling)
 
     def towards(
         self, q: Float[np.ndarray, " row"], prompt: np.ndarray
