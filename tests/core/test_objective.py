@@ -53,6 +53,21 @@ def test_weights_are_the_mixture_of_the_groups_in_the_shares_asked_for(groups, s
         assert (weight >= 0).all()
 
 
+@given(st.floats(1, 8))
+def test_images_between_the_groups_count_less_with_more_certainty(certainty):
+    """The sure ones make up what is asked for; a group of unsure ones alone still has its mass."""
+    against = np.array([0.0] * 8 + [0.5, 1.0])
+    prompt = np.full(10, "a")
+    weight = balanced_weights(against, prompt, {"a": EVEN}, certainty)
+    assert weight.mean() == pytest.approx(1)
+    assert weight[8] / weight[9] < 0.6
+    share = 0.5**certainty
+    assert weight[9] == pytest.approx(10 * 0.5 / (1 + share))
+    assert weight[8] == pytest.approx(10 * 0.5 * (share / (8 + share) + share / (1 + share)))
+    unsure = balanced_weights(np.array([0.0, 0.0, 0.4]), np.full(3, "a"), {"a": EVEN}, certainty)
+    assert unsure.mean() == pytest.approx(1)
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0.01, 0.99))
 def test_hard_groups_weigh_exactly_what_was_asked_for(usual, unusual, share):
     against = np.array([0.0] * usual + [1.0] * unusual)

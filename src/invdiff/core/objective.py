@@ -30,19 +30,25 @@ def balanced_weights(
     member: Membership,
     prompt: np.ndarray,
     shares: dict[str, Float[np.ndarray, " group"]],
+    certainty: float = 1.0,
 ) -> Float[np.ndarray, " sample"]:
     """Weights that give the groups of each prompt the masses ``shares[prompt]``.
 
-    w_i = sum_e u_e q_i(e) / p_hat(e | y_i) (design 1.4). Prompts without an entry keep weight 1.
-    The weights of a prompt average 1, so prompts keep their own shares of the data. What a group
-    should have that a prompt lacks altogether is left to the groups that it has.
+    w_i = sum_e u_e r_i(e) / mean r(e), r = q_i(e) to the power ``certainty`` (design 1.4, where it
+    is 1). Prompts without an entry keep weight 1. The weights of a prompt average 1, so prompts
+    keep their own shares of the data. What a group should have that a prompt lacks altogether is
+    left to the groups that it has.
+
+    Inferred memberships are surer than they are right, and the images between two groups are
+    mostly of the common one: a power above 1 leaves them to neither.
     """
     weight = np.ones(len(member))
     q_all = memberships(member)
     for name, share in shares.items():
         rows = prompt == name
         q = q_all[rows]
-        weight[rows] = q @ (within(share, present(q)) / q.mean(0).clip(LEAST_MASS))
+        sure = q**certainty
+        weight[rows] = sure @ (within(share, present(q)) / sure.mean(0).clip(LEAST_MASS))
     return weight
 
 

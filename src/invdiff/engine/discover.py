@@ -137,7 +137,7 @@ def write_results(
             "prompt": list(samples.prompt),
             "caption": list(samples.caption),
             **columns(grouping.against),
-            "weight": balanced_weights(grouping.against, pool, shares),
+            "weight": balanced_weights(grouping.against, pool, shares, config.discover.certainty),
         },
     )
     write_scores(run.path / "scores.parquet", samples, measured, config.discover.levels)

@@ -91,6 +91,12 @@ class DiscoverSection(Section):
         description="Shares of more than two groups that are wanted under every prompt, from the "
         "group with the model to the one most against it; empty is even.",
     )
+    certainty: float = Field(
+        4.0,
+        ge=1,
+        description="Power to which memberships count in the weights of training: the higher, the "
+        "less an image between two groups counts in either; 1 takes them as they are.",
+    )
     most_groups: int = Field(
         8, ge=2, description="Groups of a prompt that there may be; more labels are refused."
     )

@@ -64,7 +64,7 @@ class Mixture:
     ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
     looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
     1 to reach. Of more than two groups ``against`` has all q_i(e), a row for each image, and
-    ``wanted`` all shares.
+    ``wanted`` all shares. ``certainty``: :func:`invdiff.core.objective.balanced_weights`.
     """
 
     latents: torch.Tensor
@@ -76,6 +76,7 @@ class Mixture:
     sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
     wanted: Mix = 0.5
     flipped: torch.Tensor | None = None
+    certainty: float = 1.0
 
     @property
     def groups(self) -> int:
@@ -128,7 +129,8 @@ class Mixture:
                 if dro_step
                 else mixture_shares(np.nan_to_num(known), aimed[there], tilt)
             )
-        return torch.from_numpy(balanced_weights(self.against, self.pool, shares)).float()
+        weights = balanced_weights(self.against, self.pool, shares, self.certainty)
+        return torch.from_numpy(weights).float()
 
     def target(
         self,

@@ -171,4 +171,7 @@ def load_mixture(run: RunFolder) -> Mixture:
         wanted = wanted_mix(run.config.discover, 2 if member.ndim == 1 else member.shape[1])
     latents = encode(run, samples)
     flipped = encode(run, samples, flipped=True) if run.config.train.flip else None
-    return Mixture(latents, captions, pool, against, balanced, watched, names, wanted, flipped)
+    certainty = run.config.discover.certainty
+    return Mixture(
+        latents, captions, pool, against, balanced, watched, names, wanted, flipped, certainty
+    )
