@@ -22,6 +22,7 @@ class Row:
 
 
 ABLATED: Mapping[str, str] = {
+    "plain memberships": "discover.certainty=1.0",
     "epsilon loss": "train.loss_space='epsilon'",
     "x0 loss": "train.loss_space='x0'",
     "min-SNR loss": "train.loss_space='min_snr'",
