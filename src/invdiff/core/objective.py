@@ -48,7 +48,7 @@ def balanced_weights(
         rows = prompt == name
         q = q_all[rows]
         sure = q**certainty
-        weight[rows] = sure @ (within(share, present(q)) / sure.mean(0).clip(LEAST_MASS))
+        weight[rows] = sure @ (within(share, present(q)) / sure.mean(0).clip(LEAST_MASS**certainty))
     return weight
 
 
