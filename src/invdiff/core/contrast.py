@@ -9,6 +9,7 @@ all of them look like the prompts that have places. And what is no skew does not
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -84,25 +85,7 @@ def contrasted(
     if len(np.unique(prompt[scored])) < 2:
         return no_groups(features, prompt, "nothing to balance: one prompt has no contrasts")
     known, names = contrasts(), prompt[scored]
-    own = score[np.searchsorted(scored, known.rows)]
-    projection = Projection.fit(features)
-    components = projection(features)
-    candidates = list(_carried_all(known, own, projection, components, prompt, min_share))
-
-    def judged(name: str, models: GroupModels) -> Judged:
-        member = apply(models, features, prompt)
-        line = known.in_line(member[known.rows], prompt[known.rows])
-        value = worth(member[scored], score, names, min_share)
-        return Judged(name, models, line, value, value)
-
-    found = [judged(*candidate) for candidate in candidates]
-    fitted = found.pop()
-    found = [one for one in found if one.line >= LEAST_IN_LINE]
-    if fitted.line >= NEARLY:
-        member = apply(fitted.models, features, prompt)
-        steps = _taught(member, projection, components, features, prompt)
-        found += _best_of_line(fitted, *(judged(*step) for step in steps))
-    found.sort(key=lambda one: -one.rank)
+    found, tried = _Search(known, score, features, scored, prompt, min_share).found()
     if not found:
         return no_groups(features, prompt, NOTHING)
     chosen, models = found[0].name, found[0].models
@@ -117,34 +100,62 @@ def contrasted(
         prompt,
         min_share=min_share,
         false_alarm=false_alarm,
-        candidates=len(candidates),
+        candidates=tried,
         wanted=wanted,
     )
     ranking = tuple((one.name, one.worth) for one in found)
     return Grouping(against, verdicts, models, chosen, ranking, NAME)
 
 
-def _carried_all(
-    known: Contrasts,
-    own: Float[np.ndarray, " row"],
-    projection: Projection,
-    components: Float[np.ndarray, "sample component"],
-    prompt: np.ndarray,
-    min_share: float,
-) -> Iterator[tuple[str, GroupModels]]:
-    """The groups of the images compared in the features of all: names and models, a line last.
+@dataclass(frozen=True)
+class _Search:
+    """What groups are searched in, and judged by."""
 
-    Mixtures settle there once more. The line does not: it needs no gap, and where there is none in
-    the features a mixture would leave it.
-    """
-    rows = known.rows
-    for candidate, _ in _candidates(known, own, prompt[rows], min_share)[:SETTLED]:
-        q = settled(candidate, components, rows, prompt)
-        yield candidate.name, refined_models(q, components, projection, prompt)
-    *_, (_, space) = known.spaces()
-    q = fit(space, own, prompt[rows])(space, prompt[rows])
-    leading = Projection(projection.mean, projection.axes[:, :LEADING])
-    yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
+    known: Contrasts
+    score: Float[np.ndarray, " scored"]
+    features: Float[np.ndarray, "sample feature"]
+    scored: np.ndarray
+    prompt: np.ndarray
+    min_share: float
+
+    def found(self) -> tuple[list[Judged], int]:
+        """The groups in line, best first, and how many were tried."""
+        projection = Projection.fit(self.features)
+        components = projection(self.features)
+        candidates = [self.judged(*one) for one in self._carried_all(projection, components)]
+        *mixtures, fitted = candidates
+        found = [one for one in mixtures if one.line >= LEAST_IN_LINE]
+        if fitted.line >= NEARLY:
+            member = apply(fitted.models, self.features, self.prompt)
+            steps = _taught(member, projection, components, self.features, self.prompt)
+            found += _best_of_line(fitted, *(self.judged(*step) for step in steps))
+        return sorted(found, key=lambda one: -one.rank), len(candidates)
+
+    def judged(self, name: str, models: GroupModels) -> Judged:
+        """How far groups are in line, and what they are worth."""
+        member, rows = apply(models, self.features, self.prompt), self.known.rows
+        line = self.known.in_line(member[rows], self.prompt[rows])
+        scored = self.scored
+        value = worth(member[scored], self.score, self.prompt[scored], self.min_share)
+        return Judged(name, models, line, value, value)
+
+    def _carried_all(
+        self, projection: Projection, components: Float[np.ndarray, "sample component"]
+    ) -> Iterator[tuple[str, GroupModels]]:
+        """The groups of the images compared in the features of all: names and models, a line last.
+
+        Mixtures settle there once more. The line does not: it needs no gap, and where there is
+        none in the features a mixture would leave it.
+        """
+        known, prompt, rows = self.known, self.prompt, self.known.rows
+        own = self.score[np.searchsorted(self.scored, rows)]
+        for candidate, _ in _candidates(known, own, prompt[rows], self.min_share)[:SETTLED]:
+            q = settled(candidate, components, rows, prompt)
+            yield candidate.name, refined_models(q, components, projection, prompt)
+        *_, (_, space) = known.spaces()
+        q = fit(space, own, prompt[rows])(space, prompt[rows])
+        leading = Projection(projection.mean, projection.axes[:, :LEADING])
+        yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
 
 
 def _best_of_line(fitted: Judged, taught: Judged, mixture: Judged) -> list[Judged]:
