@@ -269,7 +269,7 @@ def test_settings_of_all_rows_give_way_to_that_of_the_row(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "changes", "told"),
     [
-        (["rank-5"], [], "there is no row 'rank-5': some of inferred-groups, epsilon-loss"),
+        (["rank-5"], [], "there is no row 'rank-5': some of inferred-groups, plain-memberships, "),
         ([], ["train.stepz=3"], "no such setting; did you mean --train.steps"),
         ([], ["seed=3"], "--seed: a benchmark has its own"),
     ],

@@ -231,7 +231,7 @@ def test_a_failed_save_keeps_the_old_file(unet, tmp_path, monkeypatch):
         Path(path).write_bytes(b"torn")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(adapter, "save_file", fail)
+    monkeypatch.setattr(adapter_file, "save_file", fail)
     with pytest.raises(OSError, match="No space"):
         adapter_file.save(unet, tmp_path, {"version": 2})
     assert adapter_file.read_settings(tmp_path) == {"version": 1}
