@@ -126,6 +126,18 @@ def test_groups_are_drawn_evenly_within_a_balanced_prompt(objective, finished):
     np.testing.assert_allclose(weights, groups["weight"], rtol=1e-5)
 
 
+def test_the_weights_follow_the_certainty_of_the_settings(world, finished, objective):
+    """As discovery writes them, and as training draws: both read the setting."""
+    run = world.open(finished)
+    assert run.config.discover.certainty == 4
+    mixture = load_mixture(run)
+    assert mixture.certainty == 4
+    soft = replace(mixture, against=mixture.against.clip(0.2, 0.8))
+    regrets = objective().regrets
+    plain = replace(soft, certainty=1.0).weights(regrets, 0.0)
+    assert not np.allclose(soft.weights(regrets, 0.0), plain, rtol=0.1)
+
+
 # Looking back
 
 
