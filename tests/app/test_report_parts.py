@@ -1,19 +1,13 @@
-"""The parts of the report: numbers in words, findings, grids of pictures, drawings."""
+"""The parts of the report: numbers in words, findings, sections."""
 
-import base64
 import copy
-import io
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from report_fixture import GLASSES, HAT, HEADBAND, MALE, metrics, write_run
+from report_fixture import HAT, HEADBAND, MALE, metrics, write_run
 
 from invdiff.app.report import (
     changed,
@@ -22,15 +16,11 @@ from invdiff.app.report import (
     inputs,
     limits,
     measured,
-    montage,
-    plots,
     summary,
-    svg,
     words,
 )
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.words import Estimate
-from invdiff.data.sources import open_samples
 
 
 @pytest.fixture(scope="module")
@@ -228,127 +218,6 @@ def test_adaptive_rounds_are_told(known: Inputs, stopped: str, expected: str) ->
     assert "in 2 rounds: 4 at level 0.98 and 2 at level 0.5; " in words_of_it
     assert words_of_it.endswith(expected)
     assert "More draws (discover.most_draws)" in " ".join(limits.limits(told))
-
-
-# pictures
-
-
-def tiles(grid: montage.Grid) -> list[tuple[int, ...]]:
-    """The colour in the middle of every tile, row by row."""
-    sheet = Image.open(io.BytesIO(base64.b64decode(grid.uri.partition(",")[2]))).convert("RGBA")
-    assert sheet.size == (grid.width, grid.height)
-    edge = (grid.width + montage.GAP) // montage.COLUMNS
-    rows = range(edge // 2, grid.height, edge)
-    return [sheet.getpixel((x, y)) for y in rows for x in range(edge // 2, grid.width, edge)]
-
-
-def plain(colour: int) -> np.ndarray:
-    return np.full((8, 8, 3), colour, dtype=np.uint8)
-
-
-def test_a_grid_is_filled_row_by_row_and_clear_where_it_ends() -> None:
-    grid = montage.grid([plain(20 * k) for k in range(10)], "alt", "caption")
-    shown = tiles(grid)
-    assert [colour[0] for colour in shown[:10]] == [20 * k for k in range(10)]
-    assert all(colour[3] == 0 for colour in shown[10:])
-
-
-def test_large_pictures_become_small_ones() -> None:
-    grid = montage.grid([np.zeros((512, 512, 3), dtype=np.uint8)] * 2, "alt", "caption")
-    assert (grid.width, grid.height) == (2 * montage.TILE + montage.GAP, montage.TILE)
-
-
-def test_the_file_stays_small_even_when_every_picture_is_noise() -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (24, 96, 96, 3)).astype(np.uint8)
-    smooth = [
-        np.asarray(Image.fromarray(n[:24, :24]).resize((96, 96), Image.Resampling.BICUBIC))
-        for n in noise
-    ]
-    each = len(montage.grid(smooth, "alt", "caption").uri) / 24
-    scales = 2
-    generated = found.PICTURED_PROMPTS * scales * 2
-    most = generated * montage.seeds_shown(generated)
-    most += found.PICTURED_PROMPTS * 2 * montage.MOST_CERTAIN
-    assert each * most < 5_500_000
-
-
-@given(st.integers(0, 10_000))
-def test_many_grids_show_fewer_seeds_in_full_rows(grids: int) -> None:
-    seeds = montage.seeds_shown(grids)
-    assert montage.COLUMNS <= seeds <= montage.SEEDS_SHOWN
-    assert seeds % montage.COLUMNS == 0
-    assert grids * seeds <= montage.PICTURES or seeds == montage.COLUMNS
-
-
-def test_the_same_position_is_the_same_seed(known: Inputs, tmp_path: Path) -> None:
-    rows = [("base", k) for k in range(12)] + [("guided", k) for k in reversed(range(12))]
-    table = {"arm": [arm for arm, _ in rows], "index": [k for _, k in rows]}
-    table |= {"prompt": [HAT] * 24, "scale": [1.0] * 24, "strength": [1.0] * 24}
-    table |= {"seed": [100 + k for _, k in rows], "path": [f"{arm}{k}.png" for arm, k in rows]}
-    for arm, k in rows:
-        Image.fromarray(plain(10 * k + (5 if arm == "guided" else 0))).save(
-            tmp_path / f"{arm}{k}.png"
-        )
-    (tmp_path / "guided3.png").unlink()
-    grids = montage.generated(replace(known, path=tmp_path, samples=table), HAT, 1.0, 24)
-    base, guided = ([c[0] for c in tiles(grids[arm]) if c[3]] for arm in ("base", "guided"))
-    assert base == [10 * k for k in range(12) if k != 3]
-    assert guided == [colour + 5 for colour in base]
-
-
-def test_the_most_certain_images_come_first(known: Inputs, tmp_path: Path) -> None:
-    images = np.stack([plain(10 * k) for k in range(20)])
-    np.savez(tmp_path / "data.npz", images=images, prompt=np.array([GLASSES] * 20))
-    samples = open_samples(tmp_path / "data.npz", 8)
-    q_1 = [((7 * k) % 20) / 20 for k in range(20)]
-    table = {"sample_id": list(samples.sample_id), "prompt": [GLASSES] * 20, "q_1": q_1}
-    table |= {"q_0": [1 - q for q in q_1], "group": [int(q > 0.5) for q in q_1]}
-    grid = montage.most_certain(replace(known, groups=table), samples, GLASSES, 1)
-    assert grid is not None
-    expected = sorted((k for k in range(20) if q_1[k] > 0.5), key=lambda k: -q_1[k])
-    assert [c[0] for c in tiles(grid) if c[3]] == [10 * k for k in expected]
-    assert grid.caption == "Against the model, 10% of the images"
-
-
-# drawings
-
-
-def test_a_drawing_takes_its_colours_and_font_from_the_page() -> None:
-    row = plots.Row("prompt", Estimate(0.9, 0.8, 1.0), Estimate(0.1, 0.0, 0.2), 0.05)
-    drawing = plots.dumbbell([row], "name", "alt", "axis", (0.0, 1.0), (0.5, "parity"))
-    for colour, variable in svg.VARIABLES.items():
-        assert colour not in drawing
-        if colour in (svg.BASE, svg.GUIDED, svg.INK, svg.MUTED, svg.LINE):
-            assert f"var({variable})" in drawing
-    for unwanted in ("<style", "<metadata", "<!--", "xmlns", "DejaVu", "xlink"):
-        assert unwanted not in drawing
-
-
-def test_prompts_in_a_drawing_are_escaped_and_no_formulas() -> None:
-    label = '<b>$5 & $6</b> "'
-    row = plots.Row(label, Estimate(0.9), Estimate(0.1))
-    drawing = plots.dumbbell([row], "name", f"alt {label}", "axis")
-    assert "<b>" not in drawing
-    assert '>&lt;b&gt;$5 &amp; $6&lt;/b&gt; "</text>' in drawing
-    assert 'aria-label="alt &lt;b&gt;$5 &amp; $6&lt;/b&gt; &#34;"' in drawing
-
-
-def test_a_profile_leaves_out_levels_without_a_value() -> None:
-    entry = {"levels": [0.5, 0.9], "with": [0.1, 0.2], "against": [None, 0.3]}
-    entry |= {"with_error": [0.01, 0.01], "against_error": [None, 0.01]}
-    drawing = plots.profile(entry, "name", "alt")
-    marks = re.findall(r"<use [^>]*fill: var\(--(with|against)\)", drawing)
-    assert marks.count("with") - marks.count("against") == 1
-
-
-def test_a_dumbbell_leaves_out_what_is_not_defined() -> None:
-    nothing = plots.Row("nothing", Estimate(None), Estimate(None))
-    half = plots.Row("half", Estimate(0.4), Estimate(None))
-    drawing = plots.dumbbell([nothing, half], "name", "alt", "axis")
-    assert ">0.40<" in drawing
-    assert "var(--guided)" not in drawing
-    assert "nan" not in drawing.lower()
 
 
 def test_prompts_that_name_the_attribute_are_told_with_counts(known: Inputs) -> None:
