@@ -24,7 +24,9 @@ def arm(bias, share, strength=1.0, fidelity=0.98, distance=90.0):
     }
 
 
-def write_run(folder, arms, found=(True, False, True), auc=(0.9, None, 0.8), strength=1.0):
+def write_run(
+    folder, arms, found=(True, False, True), auc=(0.9, None, 0.8), strength=1.0, skipped=False
+):
     """The files that the tables read; ``found`` and ``auc`` are those of the three prompts."""
     prompts = (HAT, BAND, ANYBODY)
     accuracy = [value and value - 0.1 for value in auc]
@@ -39,6 +41,7 @@ def write_run(folder, arms, found=(True, False, True), auc=(0.9, None, 0.8), str
         for prompt, one in zip(prompts, found, strict=True)
     }
     write_json(folder / "discovery.json", {"prompts": entries})
+    write_json(folder / "training.json", {"skipped": skipped})
     write_json(folder / "adapter" / "calibration.json", {"strength": strength})
 
 

@@ -7,9 +7,11 @@ import pytest
 from made_up import arm
 
 from invdiff.core.intervals import wilson
+from invdiff.engine import markdown
 from invdiff.engine.files import read_json
 from invdiff.engine.method_suite import found, likeness, summaries, writing
 from invdiff.engine.method_suite.found import CHANCE, Found
+from invdiff.engine.method_suite.oracle import oracle_lines
 from invdiff.engine.method_suite.summaries import Result
 from invdiff.engine.suites import ORACLE, OURS
 
@@ -147,6 +149,34 @@ def test_a_scale_that_was_not_drawn_has_no_seed(result):
     assert known[-1]["bias"]["value"] is None
 
 
+# Beside the oracle
+
+
+def two_seeds(result, ours, oracle):
+    """The runs of the fixture twice, with these Biases of the default and of the oracle."""
+    runs = []
+    for seed, values in enumerate(zip(ours, oracle, strict=True)):
+        for run, value in zip(result.balanced, values, strict=True):
+            guided = {"1.0": arm(value, 0.5, fidelity=0.97, distance=30.0 + seed)}
+            runs.append(run | {"seed": seed, "arms": run["arms"] | {"guided": guided}})
+    return result._replace(balanced=tuple(runs))
+
+
+def test_the_default_is_compared_with_the_oracle_seed_by_seed(result):
+    (line,) = oracle_lines(two_seeds(result, ours=(0.2, 0.3), oracle=(0.1, 0.0)))
+    assert (line["set"], line["scale"], line["seeds"]) == ("scenes", 1.0, 2)
+    assert line["difference"] == pytest.approx({"value": 0.2, "low": 0.1, "high": 0.3})
+    assert line["cut"] == pytest.approx((0.6 - 0.25) / (0.6 - 0.05))
+    assert line["fidelity"] == pytest.approx({"value": -0.01, "low": -0.01, "high": -0.01})
+    assert line["distance"] == pytest.approx({"value": -59.5, "low": -60.0, "high": -59.0})
+
+
+def test_where_the_oracle_takes_nothing_off_there_is_no_cut(result):
+    (line,) = oracle_lines(two_seeds(result, ours=(0.6, 0.6), oracle=(0.58, 0.56)))
+    assert line["cut"] is None
+    assert not list(oracle_lines(result._replace(balanced=result.balanced[:1])))
+
+
 # Files
 
 
@@ -158,7 +188,7 @@ def write(out, results, missing=(), unbuilt=()):
 def test_the_page_has_both_tables_and_says_what_is_missing(result, tmp_path):
     missing = [{"part": "found", "set": "scenes", "names": ["labels, seed 0"], "of": 20}]
     text = write(tmp_path, [result], missing, ["digits"]).read_text()
-    (head, *lines), (wide, *rows) = shown(text)
+    (head, *lines), (wide, *rows), _ = shown(text)
     assert dict(zip(head, lines[0], strict=True)) == {
         "set": "scenes",
         "estimator": "auto",
@@ -180,18 +210,35 @@ def test_the_page_has_both_tables_and_says_what_is_missing(result, tmp_path):
     for words in (
         "(the same command goes on): scenes, found: 1 of 20.",
         "Not built, so not here: digits (`invdiff data build NAME`).",
-        "row, scale and seed: 400 (scenes).",
+        "row, scale and seed, and what a balanced sampler of as many would show: 400 (scenes, Bias "
+        "0.05).",
         "`invdiff benchmark run --suite method --seeds 2 --out DIR`, 2 minutes of wall time for "
         "found, 10 minutes of wall time for balanced, with ",
     ):
         assert words in text
 
 
+def test_the_page_says_how_far_the_default_is_from_the_oracle(result, tmp_path):
+    (head, low, *_) = shown(write(tmp_path, [result]).read_text())[2]
+    assert dict(zip(head, low, strict=True)) == {
+        "set": "scenes (1 of 2 seeds)",
+        "scale": "1",
+        "Bias less the oracle's": "0.00",
+        "cut, of the oracle's": "1.00",
+        "fidelity less the base's": "0.000",
+        "Fréchet less the base's": "-69.00",
+    }
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    assert [markdown.number(value, 3) for value in (-0.0004, -0.0006)] == ["0.000", "-0.001"]
+
+
 def test_a_part_that_is_not_there_has_no_table(result, tmp_path):
     cheap = write(tmp_path, [result._replace(balanced=())]).read_text()
     assert [block[0][1] for block in shown(cheap)] == ["estimator"]
     dear = write(tmp_path, [result._replace(found=())]).read_text()
-    assert [block[0][1] for block in shown(dear)] == ["row"]
+    assert [block[0][1] for block in shown(dear)] == ["row", "scale"]
     for text in (cheap, dear):
         assert "Not made yet" not in text
         assert "Not built" not in text

@@ -212,3 +212,12 @@ def test_the_page_names_no_machine(rows, tmp_path):
     text = tables.write(tmp_path, rows, OURS).read_text()
     assert str(tmp_path) not in text
     assert not re.search(r"unbiased|removed", text)
+
+
+def test_where_nothing_was_trained_the_guided_model_is_the_base(tmp_path):
+    base = {"base": {"1.0": arm(0.6, 0.9, 0.0)}}
+    write_run(tmp_path / "skipped", base, skipped=True)
+    write_run(tmp_path / "base alone", base)
+    arms = tables.read(tmp_path / "skipped", OURS, 0)["arms"]
+    assert arms == {"base": base["base"], "guided": base["base"]}
+    assert tables.read(tmp_path / "base alone", OURS, 0)["arms"] == base

@@ -154,7 +154,7 @@ def number(value: float | None, digits: int | None = 2) -> str:
     """A number with so many digits, or as short as it is."""
     if value is None:
         return NOTHING
-    return f"{value:g}" if digits is None else f"{value:.{digits}f}"
+    return f"{value:g}" if digits is None else f"{value:z.{digits}f}"  # z: no minus before 0.00
 
 
 def listed(items: Iterable[Any]) -> str:

@@ -35,17 +35,22 @@ PLAIN, CFG = "1.0", "2.5"
 
 
 def read(folder: Path, row: str, seed: int) -> dict[str, Any]:
-    """What the tables need of one run folder; RunError if one of its files is missing."""
+    """What the tables need of one run folder; RunError if one of its files is missing.
+
+    Where there was nothing to train, the guided model is the base as it is.
+    """
     suffixed = ROWS[row].arm == "base"
     metrics = read_json(folder / "metrics.json")
     agreement = metrics["groups_vs_labels"] or {}
     prompts = read_json(folder / "discovery.json")["prompts"]
+    skipped = read_json(folder / "training.json")["skipped"]
+    arms = metrics["arms"]
     return {
         "row": row,
         "arm": ROWS[row].arm,
         "seed": seed,
         "protocol": metrics["protocol"],
-        "arms": metrics["arms"],
+        "arms": arms | {"guided": arms["base"]} if skipped and "base" in arms else arms,
         "prompt_suffix": read_json(folder / "stages" / "sample.json")["prompt_suffix"]
         if suffixed
         else None,

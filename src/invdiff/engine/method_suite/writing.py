@@ -14,6 +14,7 @@ from invdiff.engine.files import write_json, write_text
 from invdiff.engine.markdown import interval, listed, number, ranged, table
 from invdiff.engine.method_suite.balanced import ROWS
 from invdiff.engine.method_suite.found import DEFAULT
+from invdiff.engine.method_suite.oracle import oracle_lines
 from invdiff.engine.method_suite.summaries import (
     Result,
     balanced_figures,
@@ -21,7 +22,7 @@ from invdiff.engine.method_suite.summaries import (
     found_figures,
     found_lines,
 )
-from invdiff.engine.suites import METHOD
+from invdiff.engine.suites import METHOD, ORACLE, OURS
 from invdiff.engine.suites import ROWS as ALL_ROWS
 
 COLUMNS = ("part", "set", "name", "seed", "prompt", "scale", "figure", "value", "low", "high")
@@ -47,8 +48,22 @@ FOUND_TERMS = (
 )
 BALANCED_TERMS = (
     "Bias is 0 at parity. Square brackets are means of the seeds' own 95 % intervals, round ones "
-    "the lowest and the highest seed. Attributes are estimated by a classifier. `method.json` has "
-    "the strengths and the Bias that a balanced sampler would show."
+    "the lowest and the highest seed. Attributes are estimated by a classifier. Where nothing was "
+    "found nothing is trained, and the row is the base model. `method.json` has the strengths."
+)
+DISTANCE = "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet"
+ORACLE_HEAD = (
+    "set",
+    "scale",
+    "Bias less the oracle's",
+    "cut, of the oracle's",
+    "fidelity less the base's",
+    f"{DISTANCE} less the base's",
+)
+ORACLE_TERMS = (
+    f"*{OURS}* beside *{ORACLE}* and the base model, means over the seeds that have both and the "
+    "lowest and the highest. The cut is the share of what the oracle takes off the base's Bias; "
+    "none where that is less than a balanced sampler would show."
 )
 
 
@@ -71,6 +86,7 @@ def write(
         "seeds": list(range(seeds)),
         "found": [line for result in results for line in found_lines(result)],
         "balanced": [line for result in results for line in balanced_lines(result)],
+        "against_oracle": [line for result in results for line in oracle_lines(result)],
         "images_per_prompt": images_per_prompt(results),
         "missing": missing,
         "not_built": unbuilt,
@@ -112,6 +128,9 @@ def page(record: Mapping[str, Any]) -> str:
         blocks += [table(FOUND_HEAD, cells, words=2), FOUND_TERMS]
     if record["balanced"]:
         blocks += [_balanced_table(record), f"{_images(record)} {BALANCED_TERMS}", _rows()]
+    if record["against_oracle"]:
+        cells = (_against_oracle(line, seeds) for line in record["against_oracle"])
+        blocks += [table(ORACLE_HEAD, cells), ORACLE_TERMS]
     blocks += [_missing(record["missing"])] if record["missing"] else []
     if record["not_built"]:
         names = listed(record["not_built"])
@@ -134,9 +153,8 @@ def _found(line: Mapping[str, Any], seeds: int) -> list[str]:
 
 
 def _balanced_table(record: Mapping[str, Any]) -> str:
-    distance = "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet to balanced"
-    head = ["set", "row"]
-    head += [f"{name}, {w:g}" for name in ("Bias", "fidelity", distance) for w in SCALES]
+    names = ("Bias", "fidelity", f"{DISTANCE} to balanced")
+    head = ["set", "row", *(f"{name}, {w:g}" for name in names for w in SCALES)]
     rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in record["balanced"]:
         rows.setdefault((line["set"], line["row"]), []).append(line)
@@ -148,6 +166,18 @@ def _balanced_table(record: Mapping[str, Any]) -> str:
         ),
         words=2,
     )
+
+
+def _against_oracle(line: Mapping[str, Any], seeds: int) -> list[str]:
+    few = "" if line["seeds"] == seeds else f" ({line['seeds']} of {seeds} seeds)"
+    return [
+        line["set"] + few,
+        f"{line['scale']:g}",
+        ranged(line["difference"]),
+        number(line["cut"]),
+        ranged(line["fidelity"], 3),
+        ranged(line["distance"]),
+    ]
 
 
 def _figures(own: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -165,13 +195,21 @@ def _label(name: str, line: Mapping[str, Any], seeds: int) -> str:
 
 
 def _images(record: Mapping[str, Any]) -> str:
-    counts = record["images_per_prompt"]
-    told = listed(f"{count} ({name})" for name, count in counts.items())
+    counts, parity = record["images_per_prompt"], _parity(record["balanced"])
+    told = listed(
+        f"{count} ({name}, Bias {number(parity.get(name))})" for name, count in counts.items()
+    )
     return (
         "Bias, prompt fidelity and distance to the balanced set at guidance scales "
-        f"{listed(f'{scale:g}' for scale in SCALES)}. Images of each prompt, row, scale and seed: "
-        f"{told}."
+        f"{listed(f'{scale:g}' for scale in SCALES)}. Images of each prompt, row, scale and seed, "
+        f"and what a balanced sampler of as many would show: {told}."
     )
+
+
+def _parity(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The Bias of a balanced sampler of as many pictures: a set has the same in all its lines."""
+    known = ((line["set"], line["bias"]["parity_value"]) for line in lines)
+    return {name: value for name, value in known if value is not None}
 
 
 def _rows() -> str:
