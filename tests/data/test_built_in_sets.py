@@ -41,6 +41,11 @@ def test_scenes_tie_the_background_to_the_garment(share: Path) -> None:
     assert list(even.values()) == [{"plants": 5, "places": 5}] * 4
 
 
+def test_scenes_without_a_bias_are_even_in_both_splits(share: Path) -> None:
+    for split in scenes.draw(share, FEW, bias=0.5).values():
+        assert all(one["plants"] == one["places"] for one in shares(split, "background").values())
+
+
 def test_scenes_show_the_background_they_name(share: Path) -> None:
     drawn = scenes.draw(share, FEW)["train"]
     corners = drawn.pictures[:, :2, :2].astype(int).mean((1, 2))

@@ -27,9 +27,14 @@ BIAS = 0.9
 
 
 def draw(
-    source: Path | None = None, counts: Mapping[Split, int] = COUNTS, seed: int = 0
+    source: Path | None = None,
+    counts: Mapping[Split, int] = COUNTS,
+    seed: int = 0,
+    bias: float = BIAS,
 ) -> dict[Split, Drawn]:
     """Both splits, ``counts`` pictures of each prompt; no garment is in both.
+
+    In training ``bias`` of a prompt's pictures have its usual kind of background.
 
     ``source`` is laid out like /usr/share with the Debian packages dataset-fashion-mnist and
     mate-backgrounds installed. Raises DataError for what is missing.
@@ -41,7 +46,7 @@ def draw(
     found, first = {}, 0
     for number, split in enumerate(SPLITS):
         rng = np.random.default_rng((seed, number))
-        share = BIAS if split == "train" else 0.5
+        share = bias if split == "train" else 0.5
         garments = {
             label: images[labels == label][first : first + counts[split]] for label in GARMENTS
         }
