@@ -17,7 +17,7 @@ help:
 	@echo "make check      lint and test: all that CI runs"
 	@echo "make format     put the code into the format that lint asks for"
 	@echo "make base       train the embedded base model again, into build/base"
-	@echo "make benchmark  the table in the README, into build/benchmark"
+	@echo "make benchmark  the controls on faces, into build/benchmark"
 	@echo "make clean      remove environment, caches and built things"
 
 demo: $(VENV)/core.stamp
