@@ -1,14 +1,14 @@
-"""A base model of ``scenes`` that never saw a bias: what guidance does to even shares.
+r"""A base model of ``scenes`` that never saw a bias.
 
     python tools/even_base.py --out build/even
-    invdiff run --preset scenes --model.path build/even/pipeline --discover.estimator none
-        --train.steps 0 --sample.arms "['base']" --sample.guidance_scales "[1.0,2.5,5.0]"
+    invdiff run --preset scenes --model.path build/even/pipeline --discover.estimator none \
+        --train.steps 0 --sample.arms "['base']" --sample.guidance_scales "[1.0,2.5,5.0]" \
         --out build/even-run
 
 The recipe, garments and backgrounds of the built-in set, every prompt's pictures half on plants and
-half on places. A method that balances a model cannot be expected to leave less of a skew, or to
-draw prompts better, than a model that was trained on even data. For faces the set
-``faces-balanced`` is such a model. About ten minutes on one core; goes on where it was stopped.
+half on places: one model to set beside a balanced one, no bound on what balancing can reach. For
+faces the set ``faces-balanced`` is such a model. About ten minutes on one core; goes on where it
+was stopped.
 """
 
 import argparse

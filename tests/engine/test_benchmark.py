@@ -52,6 +52,13 @@ def test_only_the_estimator_tells_the_oracle_from_the_method():
     assert changed == {("discover", "estimator"), ("sample", "arms")}
 
 
+@pytest.mark.parametrize(("name", "images"), [("faces", 200), ("digits", 80)])
+def test_a_benchmark_draws_as_many_pictures_as_the_preset_at_its_own_scales(name, images):
+    section = bench.settings(name, OURS, 0).sample
+    assert section.images_per_prompt == images
+    assert tuple(section.guidance_scales) == bench.SCALES
+
+
 def test_rows_have_folders_of_their_own(tmp_path):
     folders = {bench.folder_of(tmp_path, row, seed) for row in ROWS for seed in range(3)}
     assert len(folders) == len(ROWS) * 3

@@ -157,7 +157,8 @@ def two_seeds(result, ours, oracle):
     runs = []
     for seed, values in enumerate(zip(ours, oracle, strict=True)):
         for run, value in zip(result.balanced, values, strict=True):
-            guided = {"1.0": arm(value, 0.5, fidelity=0.97, distance=30.0 + seed)}
+            guided = {"1.0": arm(value or 0.0, 0.5, fidelity=0.97, distance=30.0 + seed)}
+            guided["1.0"]["bias"]["value"] = value
             runs.append(run | {"seed": seed, "arms": run["arms"] | {"guided": guided}})
     return result._replace(balanced=tuple(runs))
 
@@ -169,6 +170,17 @@ def test_the_default_is_compared_with_the_oracle_seed_by_seed(result):
     assert line["cut"] == pytest.approx((0.6 - 0.25) / (0.6 - 0.05))
     assert line["fidelity"] == pytest.approx({"value": -0.01, "low": -0.01, "high": -0.01})
     assert line["distance"] == pytest.approx({"value": -59.5, "low": -60.0, "high": -59.0})
+
+
+def test_a_seed_without_a_bias_is_not_compared(result):
+    known = two_seeds(result, ours=(0.2, 0.3), oracle=(0.1, None))
+    (line,) = oracle_lines(known)
+    assert line["seeds"] == 1
+    assert line["difference"]["value"] == pytest.approx(0.1)
+    for run in known.balanced:
+        for arms in run["arms"].values():
+            arms["1.0"]["bias"]["parity_value"] = None
+    assert next(oracle_lines(known))["cut"] == pytest.approx(0.4 / 0.5)
 
 
 def test_where_the_oracle_takes_nothing_off_there_is_no_cut(result):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from invdiff.engine.averages import BASE, at
+from invdiff.engine.averages import BASE, at, mean
 from invdiff.engine.benchmark import SCALES
 from invdiff.engine.method_suite.summaries import Result, spread
 from invdiff.engine.suites import ORACLE, OURS
@@ -15,7 +15,7 @@ Triple = Sequence[Mapping[str, Any]]
 
 
 def oracle_lines(result: Result) -> Iterator[dict[str, Any]]:
-    """One line for each guidance scale, of the seeds that both rows have.
+    """One line for each guidance scale, of the seeds in which both rows have a Bias.
 
     ``difference`` is the default's Bias less the oracle's. ``cut`` is how much of what the oracle
     takes off the base's Bias, means over the seeds, the default takes off; None where the oracle
@@ -29,21 +29,25 @@ def oracle_lines(result: Result) -> Iterator[dict[str, Any]]:
             [arms.get((row, seed), {}).get(arm, {}).get(str(scale)) for row, arm in COMPARED]
             for seed in seeds
         ]
-        known = [triple for triple in triples if all(triple)]
+        known = [triple for triple in triples if all(triple) and len(_biases(triple)) == 3]
         if known:
             yield {"set": result.name, "scale": scale, "seeds": len(known), **_compared(known)}
 
 
 def _compared(triples: Sequence[Triple]) -> dict[str, Any]:
-    biases = [list(at(triple, "bias", "value")) for triple in triples]
+    biases = [_biases(triple) for triple in triples]
     base, ours, oracle = (fmean(column) for column in zip(*biases, strict=True))
-    parity = fmean(at((triple[0] for triple in triples), "bias", "parity_value"))
+    parity = mean(at((triple[0] for triple in triples), "bias", "parity_value")) or 0.0
     return {
         "difference": spread(after - best for _, after, best in biases),
         "cut": (base - ours) / (base - oracle) if base - oracle > parity else None,
         "fidelity": _gain(triples, "fidelity", "value"),
         "distance": _gain(triples, "frechet", "balanced", "value"),
     }
+
+
+def _biases(triple: Triple) -> list[float]:
+    return list(at(triple, "bias", "value"))
 
 
 def _gain(triples: Sequence[Triple], *figure: str) -> dict[str, float | None]:

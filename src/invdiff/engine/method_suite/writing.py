@@ -48,8 +48,9 @@ FOUND_TERMS = (
 )
 BALANCED_TERMS = (
     "Bias is 0 at parity. Square brackets are means of the seeds' own 95 % intervals, round ones "
-    "the lowest and the highest seed. Attributes are estimated by a classifier. Where nothing was "
-    "found nothing is trained, and the row is the base model. `method.json` has the strengths."
+    "the lowest and the highest seed. Attributes are estimated by a classifier. Where a row that "
+    "infers groups finds none it trains nothing, and its figures are those of the base model. "
+    "`method.json` has the strengths."
 )
 DISTANCE = "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet"
 ORACLE_HEAD = (
@@ -62,8 +63,9 @@ ORACLE_HEAD = (
 )
 ORACLE_TERMS = (
     f"*{OURS}* beside *{ORACLE}* and the base model, means over the seeds that have both and the "
-    "lowest and the highest. The cut is the share of what the oracle takes off the base's Bias; "
-    "none where that is less than a balanced sampler would show."
+    "lowest and the highest; differences are taken before rounding. The cut is the share of what "
+    "the oracle takes off the base's Bias; none where that is less than a balanced sampler would "
+    "show."
 )
 
 
