@@ -9,7 +9,7 @@ from made_up import ANYBODY, BAND, HAT, arm, ours, write_run
 
 from invdiff.engine import averages, tables
 from invdiff.engine.files import read_json, write_json
-from invdiff.engine.suites import ORACLE, OURS
+from invdiff.engine.suites import ORACLE, OURS, SUFFIX
 from invdiff.errors import RunError
 
 DASH = "\N{EN DASH}"
@@ -221,3 +221,5 @@ def test_where_nothing_was_trained_the_guided_model_is_the_base(tmp_path):
     arms = tables.read(tmp_path / "skipped", OURS, 0)["arms"]
     assert arms == {"base": base["base"], "guided": base["base"]}
     assert tables.read(tmp_path / "base alone", OURS, 0)["arms"] == base
+    write_json(tmp_path / "skipped/stages/sample.json", {"prompt_suffix": None})
+    assert tables.read(tmp_path / "skipped", SUFFIX, 0)["arms"] == base

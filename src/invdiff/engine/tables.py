@@ -43,14 +43,15 @@ def read(folder: Path, row: str, seed: int) -> dict[str, Any]:
     metrics = read_json(folder / "metrics.json")
     agreement = metrics["groups_vs_labels"] or {}
     prompts = read_json(folder / "discovery.json")["prompts"]
-    skipped = read_json(folder / "training.json")["skipped"]
     arms = metrics["arms"]
+    if read_json(folder / "training.json")["skipped"] and not suffixed and "base" in arms:
+        arms = arms | {"guided": arms["base"]}
     return {
         "row": row,
         "arm": ROWS[row].arm,
         "seed": seed,
         "protocol": metrics["protocol"],
-        "arms": arms | {"guided": arms["base"]} if skipped and "base" in arms else arms,
+        "arms": arms,
         "prompt_suffix": read_json(folder / "stages" / "sample.json")["prompt_suffix"]
         if suffixed
         else None,
