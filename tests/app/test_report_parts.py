@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_fixture import HAT, HEADBAND, MALE, metrics, write_run
+from report_fixture import HAT, HEADBAND, MALE, metrics
 
 from invdiff.app.report import (
     changed,
     closing,
     found,
-    inputs,
     limits,
     measured,
     summary,
@@ -21,12 +20,6 @@ from invdiff.app.report import (
 )
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.words import Estimate
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    return inputs.read(write_run(tmp_path_factory.mktemp("parts")))
-
 
 # numbers
 

@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from report_fixture import GLASSES, HAT, write_run
+from report_fixture import GLASSES, HAT
 
 from invdiff.app.report import (
     found,
-    inputs,
     montage,
     plots,
     svg,
@@ -23,12 +21,6 @@ from invdiff.app.report import (
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.words import Estimate
 from invdiff.data.sources import open_samples
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    return inputs.read(write_run(tmp_path_factory.mktemp("parts")))
-
 
 # pictures
 
