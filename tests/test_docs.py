@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from invdiff.app.cli.parser import build
+from invdiff.app.cli.arguments import build
 from invdiff.engine import config as configuration
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,8 @@ import pytest
 import tiny_world
 from invdiff.app import api
 from invdiff.app.cli import main
-from invdiff.app.cli.parser import UsageError, parse
+from invdiff.app.cli.arguments import UsageError
+from invdiff.app.cli.parser import parse
 from invdiff.engine import config as configuration
 from invdiff.engine.stages import STAGES
 from invdiff.errors import InvDiffError, ModelError

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from invdiff.app.cli import main
-from invdiff.app.cli.parser import PRESETS, build, parse
+from invdiff.app.cli.arguments import PRESETS, build
+from invdiff.app.cli.parser import parse
 from invdiff.engine import config as configuration
 
 HELP = Path(__file__).parents[2] / "docs" / "cli-help"

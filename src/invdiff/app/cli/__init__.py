@@ -11,7 +11,8 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
-from invdiff.app.cli.parser import UsageError, parse
+from invdiff.app.cli.arguments import UsageError
+from invdiff.app.cli.parser import parse
 from invdiff.errors import ConfigError, Interrupted, InvDiffError, InvDiffWarning
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75

@@ -16,7 +16,7 @@ from invdiff.app.cli import (
     two_folders,
     weights,
 )
-from invdiff.app.cli.parser import STAGE_VERBS, UsageError
+from invdiff.app.cli.arguments import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
 from invdiff.engine import config as configuration
 from invdiff.engine.config import Config
