@@ -5,7 +5,7 @@ r"""How well two readers know what a model draws, where the truth is known.
 
 Pictures of the balanced split that the classifier was not trained on, as many of each label, are
 noised to a share of the way and drawn from there by the guided model (SDEdit, Meng et al. 2022),
-which keeps the label of most. Read are they by the classifier, which measures Bias, and by the
+which keeps the label of most. They are read by the classifier, which measures Bias, and by the
 group model, which training looks back with. For each prompt: how often a reader is right, and the
 share that it gives to the group against the model, which is one half in truth. A reader's error in
 this share counts twice in Bias. Share 0 is the pictures as they are. Two labels; a run of a
@@ -14,6 +14,7 @@ built-in set in which groups were found. Twelve minutes on one core.
 
 import argparse
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,26 +97,31 @@ def rows(run: RunFolder, kept: StoredSet) -> Iterator[dict[str, Any]]:
     classifier, attribute = chosen.classifier, chosen.attribute
     if not isinstance(classifier, AttributeClassifier):
         raise SystemExit(f"{run.path} is not measured by a classifier of the set")
+    told = json.loads((run.path / "discovery.json").read_text())["prompts"]
+    known = load_models(run.path / "group_model.safetensors").items()
+    models = {name: model for name, model in known if told[name]["found"]}
+    if not models:
+        raise SystemExit(f"{run.path} found no groups: there is no group model to read with")
     pipe = StableDiffusionImg2ImgPipeline(
         **load_pipeline(source).components, requires_safety_checker=False
     )
     pipe.set_progress_bar_config(disable=True)
     attach(pipe, run.path / "adapter")
-    for prompt, model in load_models(run.path / "group_model.safetensors").items():
+    for prompt, model in models.items():
         pictures, truth = held_out(kept, attribute, classifier.facts["split_seed"], prompt)
         at_rest = against(run, source, model, pictures)
         rare = max(sorted(set(truth)), key=lambda label: ((truth == label) == at_rest).mean())
         for share, scale in [(w, s) for w in SHARES for s in (SCALES if w else SCALES[:1])]:
             drawn = redraw(run, pipe, pictures, prompt, share, scale) if share else pictures
-            told = classifier.estimate(classifier.features(drawn))[attribute]
+            classes = classifier.estimate(classifier.features(drawn))[attribute]
             grouped = against(run, source, model, drawn)
             yield {
                 "prompt": prompt,
                 "noised": share,
                 "scale": scale,
                 "pictures": len(truth),
-                "classifier right": round((told == truth).mean(), 3),
-                "classifier's share": round((told == rare).mean(), 3),
+                "classifier right": round((classes == truth).mean(), 3),
+                "classifier's share": round((classes == rare).mean(), 3),
                 "group model right": round((grouped == (truth == rare)).mean(), 3),
                 "group model's share": round(grouped.mean(), 3),
             }
