@@ -136,6 +136,7 @@ def main() -> None:
     asked = parser.parse_args()
     one_thread()
     run = RunFolder.read(asked.run)
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for line in rows(run, open_set(run.config.data.path)):
         print(*line.values(), sep=" | ", flush=True)
