@@ -123,6 +123,33 @@ def test_a_prompt_of_one_group_keeps_it_and_is_no_model_for_the_others():
     assert membership(features[none] @ direction, *fitted["none"]).mean() < 0.03
 
 
+@pytest.mark.parametrize(
+    ("part", "count", "members", "found"),
+    [
+        (1.0, 60, 9, True),  # few, and where the others have the group
+        (0.6, 60, 9, False),  # few, on the way to it
+        (0.6, 600, 90, True),  # what many pictures show is another matter
+    ],
+)
+def test_a_few_pictures_on_the_way_to_a_group_are_not_in_it(part, count, members, found):
+    planted = plant({"few": 0.1, "most": 0.9}, gap=10)
+    few = planted.prompt == "few"
+    shift = planted.features[few & planted.attribute].mean(0)
+    shift -= planted.features[few & ~planted.attribute].mean(0)
+    own = np.random.default_rng(1).normal(size=(count, planted.features.shape[1]))
+    own[:members] += part * shift
+    features = np.concatenate([planted.features, own])
+    prompt = np.append(planted.prompt, np.full(count, "own"))
+    start = np.append(planted.attribute, np.arange(count) < members) * 1.0
+    direction, fitted = refine(features, start, prompt)
+    share = membership(own @ direction, *fitted["own"]).mean()
+    assert share == pytest.approx(members / count if found else 0, abs=0.02)
+    for name in ("few", "most"):
+        rows = planted.prompt == name
+        told = membership(planted.features[rows] @ direction, *fitted[name]) > 0.5
+        assert (told == planted.attribute[rows]).all()
+
+
 def test_a_shifted_ratio_is_that_of_the_shifted_values():
     values = np.linspace(-3, 3, 7)
     moved = membership(values + 0.7, shifted((0.3, 1.2, -0.4), 0.7), -1.0)

@@ -6,6 +6,7 @@ candidate by expectation-maximisation; each prompt keeps its own mean and its ow
 its content nor its skew moves the boundary.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ STEPS = 100
 ROUNDS = 12
 SMALLEST = 0.005
 ALONE = 0.98  # a prompt with a larger share of either group has that one alone
+FEW = 20  # images: a smaller group is believed only where the other prompts have it
+NEAR = 2 / 3  # of the usual gap between the groups
 
 Ratio = tuple[float, float, float]
 
@@ -143,7 +146,8 @@ def refine(
     images near it. It is fitted on all prompts, lined up by their group 0, and each prompt then
     settles along it by itself (:func:`along`): what shows an attribute in one prompt finds the
     members of another that show it only a little, and these say in the next round what to look at.
-    A prompt of one group (:data:`ALONE`) has nothing to settle and is no model for others.
+    A prompt of one group (:data:`ALONE`, :func:`strays`) has nothing to settle and is no model for
+    others.
 
     Returns the direction and each prompt's log-likelihood ratio and prior. The direction is zero
     when a group has too few members for a model.
@@ -170,11 +174,31 @@ def refine(
         if moved < 1e-4:
             break
     values = components @ direction
+    for name in strays(values, q, mixed):
+        del mixed[name]
     known = {name: along(values[inside], q[inside]) for name, inside in mixed.items()}
     usual = np.mean([gap(values[r], q[r]) for r in mixed.values()], 0) if mixed else np.zeros(2)
     for name in rows.keys() - mixed.keys():
         known[name] = alone(values[rows[name]], bool(q[rows[name]].mean() > 0.5), *usual)
     return direction, {name: known[name] for name in rows}
+
+
+def strays(
+    values: Float[np.ndarray, " sample"],
+    q: Float[np.ndarray, " sample"],
+    rows: Mapping[str, np.ndarray],
+) -> list[str]:
+    """The prompts whose smaller group is a few pictures on the way to where other prompts have it.
+
+    Two Gaussians can always be laid into few pictures: the second takes what lies farthest out.
+    """
+    apart = {name: abs(gap(values[inside], q[inside])[0]) for name, inside in rows.items()}
+    usual = np.median([*apart.values()]) if apart else 0.0
+    return [
+        name
+        for name, inside in rows.items()
+        if min(q[inside].sum(), (1 - q[inside]).sum()) < FEW and apart[name] < NEAR * usual
+    ]
 
 
 def gap(values: Float[np.ndarray, " sample"], q: Float[np.ndarray, " sample"]) -> np.ndarray:
@@ -186,8 +210,12 @@ def gap(values: Float[np.ndarray, " sample"], q: Float[np.ndarray, " sample"]) -
 def alone(
     values: Float[np.ndarray, " sample"], group: bool, apart: float, variance: float
 ) -> tuple[Ratio, float]:
-    """What :func:`along` gives, of a prompt with one group alone: the other is as far as usual."""
+    """What :func:`along` gives, of a prompt with one group alone: the other is as far as usual.
+
+    Both spread as the prompt's own pictures do, where these spread more than groups usually do.
+    """
     prior = float(logit(SMALLEST)) * (-1 if group else 1)
+    variance = max(variance, float(values.var()))
     if variance <= 0:
         return (0.0, 0.0, 0.0), prior
     middle = float(values.mean()) + (-0.5 if group else 0.5) * apart
