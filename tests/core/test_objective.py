@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, logit
 
+from invdiff.core.membership import shares_of
 from invdiff.core.objective import (
     balanced_weights,
     corrected_aim,
+    first_aim,
     mean_variance,
     mixture_shares,
     worst_case_shares,
@@ -178,6 +180,15 @@ def test_the_aim_moves_against_what_the_guidance_scale_left(scale):
     assert corrected_aim(0.5, [0.5], scales) == pytest.approx(0.5)
     assert corrected_aim(0.4, [1 - seen], scales) > 0.4
     assert 0.15 <= corrected_aim(0.2, [1.0], scales) <= corrected_aim(0.8, [0.0], scales) <= 0.85
+
+
+@pytest.mark.parametrize("wanted", [0.3, 0.5, [0.5, 0.3, 0.2], [1 / 3] * 3, [0.6, 0.4, 0.0]])
+def test_the_first_aim_shows_the_wanted_mix_at_the_mean_scale(wanted):
+    """Ratios of shares to the power of the scale are those wanted, and none arise from nothing."""
+    aim = shares_of(first_aim(wanted, [1.0, 3.0]))
+    shown = aim**2 / (aim**2).sum()
+    assert shown == pytest.approx(shares_of(wanted))
+    assert shares_of(first_aim(wanted, [1.0])) == pytest.approx(shares_of(wanted))
 
 
 def test_the_aim_follows_the_share_that_is_wanted():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit, logit
 
 import tiny_world
 from invdiff.core.schedule import add_noise
@@ -139,6 +140,24 @@ def test_the_weights_follow_the_certainty_of_the_settings(world, finished, objec
 
 
 # Looking back
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale"), [("train.feedback_scales=[1.0,2.5]", 1.75), ("train.feedback=[]", 2.5)]
+)
+def test_training_starts_towards_what_guidance_makes_the_wanted_mix(objective, settings, scale):
+    """In the model the odds are those wanted to the power 1 / scale; even ones are left alone."""
+    even = objective("calibrate.guidance_scale=2.5", settings)
+    assert even.aims == {}
+    mixture = replace(even.mixture, wanted=0.3, balanced=(HAT,), watched=(HAT, COAT))
+    uneven = Objective(even.config, even.denoiser, mixture)
+    aim = expit(logit(0.3) / scale)
+    assert uneven.aims == {HAT: pytest.approx(aim), COAT: pytest.approx(aim)}
+    weights = mixture.weights(uneven.regrets, 0.0, uneven.aims).numpy()
+    rows = mixture.prompt == COAT
+    assert weights[rows] @ mixture.against[rows] / weights[rows].sum() == pytest.approx(
+        aim, abs=1e-3
+    )
 
 
 def test_a_prompt_that_was_even_is_looked_back_at(world, finished, objective):

@@ -18,6 +18,7 @@ from invdiff.core.membership import (
     LEAST_MASS,
     Membership,
     Mix,
+    as_mix,
     memberships,
     present,
     shares_of,
@@ -50,6 +51,21 @@ def balanced_weights(
         sure = q**certainty
         weight[rows] = sure @ (within(share, present(q)) / sure.mean(0).clip(LEAST_MASS**certainty))
     return weight
+
+
+def first_aim(wanted: Mix, scales: Sequence[float]) -> Mix:
+    """The mix to train towards at first, so that pictures at guidance ``scales`` show ``wanted``.
+
+    Guidance at scale w raises the ratios of two groups' shares to the power w, as far as the null
+    prompt has none to set against them. So what is trained is the mix whose ratios to the power of
+    the mean scale are those wanted: an even mix stays even, and 70 : 30 at scale 2.5 asks for
+    58 : 42. A group that is not wanted gets nothing.
+    """
+    target = shares_of(wanted)
+    aim = np.zeros(len(target))
+    own = target > 0
+    aim[own] = softmax(np.log(target[own]) / np.mean(scales))
+    return as_mix(aim)
 
 
 def corrected_aim(

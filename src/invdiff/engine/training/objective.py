@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from invdiff.core.membership import Mix
-from invdiff.core.objective import corrected_mix
+from invdiff.core.membership import Mix, shares_of
+from invdiff.core.objective import corrected_mix, first_aim
 from invdiff.core.schedule import add_noise, clean_from_prediction, loss_weight
 from invdiff.engine.config import Config
 from invdiff.engine.generated import log_ratios
@@ -72,7 +72,7 @@ class Objective:
         self.team = team or Team()
         self.known = encode_known(denoiser, mixture.prompt.tolist())
         self.regrets = Regrets(mixture.balanced, groups=mixture.groups)
-        self.aims: dict[str, Mix] = {}
+        self.aims: dict[str, Mix] = self._first_aims()
         self.looks: list[dict[str, Any]] = []
         self.others = torch.from_numpy(mixture.others & config.train.keep_others)
 
@@ -143,9 +143,8 @@ class Objective:
         chosen = {name: models[name] for name in self.mixture.watched if name in models}
         if not chosen:
             return
-        scales = self.config.train.feedback_scales or [self.config.calibrate.guidance_scale]
         seen: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
-        for scale in scales:
+        for scale in self.scales:
             ratios = log_ratios(
                 self.config,
                 self.denoiser,
@@ -163,11 +162,28 @@ class Objective:
         for name, shares in seen.items():
             wanted = self.mixture.wanted_of(name)
             aim = self.aims.get(name, wanted)
-            self.aims[name] = corrected_mix(aim, shares, scales, wanted)
+            self.aims[name] = corrected_mix(aim, shares, self.scales, wanted)
         told = {name: np.stack(shares).tolist() for name, shares in seen.items()}
         self.looks.append(
-            {"step": step, "guidance_scales": scales, "shares": told, "aims": dict(self.aims)}
+            {"step": step, "guidance_scales": self.scales, "shares": told, "aims": dict(self.aims)}
         )
+
+    @property
+    def scales(self) -> list[float]:
+        """The guidance scales at which pictures are to show the wanted mix."""
+        return self.config.train.feedback_scales or [self.config.calibrate.guidance_scale]
+
+    def _first_aims(self) -> dict[str, Mix]:
+        """Where training starts from, for each prompt that is to reach another mix than even."""
+        wanted = {
+            name: self.mixture.wanted_of(name)
+            for name in (*self.mixture.balanced, *self.mixture.watched)
+        }
+        return {
+            name: first_aim(mix, self.scales)
+            for name, mix in wanted.items()
+            if np.ptp(shares_of(mix)[shares_of(mix) > 0]) > 1e-9
+        }
 
     def _estimate(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """The clean latents that the network predicts."""
