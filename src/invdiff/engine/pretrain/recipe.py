@@ -55,6 +55,6 @@ RECIPES: Mapping[str, Recipe] = {
     "faces-marginal": VARIANT,
     "faces-named": VARIANT,
     "faces-race": VARIANT,
-    "scenes": Recipe(start="faces", autoencoder_steps=500, denoiser_steps=3000),
+    "scenes": Recipe(start="faces", autoencoder_steps=1500, denoiser_steps=6000),
     "digits": Recipe(start="faces", autoencoder_steps=300, denoiser_steps=2500),
 }
