@@ -15,32 +15,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
-from PIL import Image
 
+from invdiff.engine.evaluate import arms_of
+from invdiff.engine.files import read_parquet
 from invdiff.engine.labelling.choose import choose
+from invdiff.engine.labelling.looking import look
 from invdiff.engine.processes import one_thread
 from invdiff.engine.run import RunFolder
-from invdiff.model.features import AttributeClassifier
 
 RESAMPLES = 2000
 FEWEST = 5
 
 
 def estimates(run: RunFolder) -> Iterator[tuple[str, float, np.ndarray, np.ndarray, np.ndarray]]:
-    """Arm, scale, and of its pictures (n,) the prompt, the attribute and whether it is seen."""
+    """Arm, scale, and of its pictures (n,) the prompt, the attribute and whether the prompt is seen."""
     chosen = choose(run.config)
-    if chosen is None or not isinstance(chosen.classifier, AttributeClassifier):
+    if chosen is None or "prompt" not in chosen.classifier.classes:
         raise SystemExit(f"{run.path} is not measured by a classifier of a built-in set")
-    table = pq.read_table(run.path / "samples.parquet").to_pydict()
-    arms, scales = np.array(table["arm"]), np.array(table["scale"])
-    prompts, paths = np.array(table["prompt"]), np.array(table["path"])
-    for arm, scale in sorted(set(zip(arms.tolist(), scales.tolist(), strict=True))):
-        rows = (arms == arm) & (scales == scale)
-        pictures = np.stack([np.asarray(Image.open(run.path / path)) for path in paths[rows]])
-        told = chosen.classifier.estimate(chosen.classifier.features(pictures))
-        seen = np.array(told["prompt"]) == prompts[rows]
-        yield arm, scale, prompts[rows], np.array(told[chosen.attribute]), seen
+    columns = read_parquet(run.path / "samples.parquet")
+    samples = {name: np.asarray(values) for name, values in columns.items()}
+    for arm, scale, rows in arms_of(samples):
+        seen = look(run.path, samples, rows, chosen.classifier)
+        told = seen.estimated
+        yield arm, scale, seen.prompt, told[chosen.attribute], told["prompt"] == seen.prompt
 
 
 def figures(
@@ -71,7 +68,9 @@ def main() -> None:
         owner = np.random.default_rng(0)
         for arm, scale, prompt, attribute, seen in estimates(RunFolder.read(path)):
             plain, (value, low, high) = figures(prompt, attribute, seen, owner)
-            even = f"{value:.3f} [{low:.3f}, {high:.3f}]" if value == value else "too few of one"
+            even = (
+                f"{value:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(value) else "too few of one"
+            )
             print(path, arm, f"{scale:g}", len(seen), f"{plain:.3f}", even, sep=" | ", flush=True)
 
 

@@ -146,8 +146,8 @@ def refine(
     images near it. It is fitted on all prompts, lined up by their group 0, and each prompt then
     settles along it by itself (:func:`along`): what shows an attribute in one prompt finds the
     members of another that show it only a little, and these say in the next round what to look at.
-    A prompt of one group (:data:`ALONE`, :func:`strays`) has nothing to settle and is no model for
-    others.
+    A prompt of one group (:data:`ALONE`) has nothing to settle and is no model for others; one
+    whose second group turns out to be :func:`strays` has one group in what is returned.
 
     Returns the direction and each prompt's log-likelihood ratio and prior. The direction is zero
     when a group has too few members for a model.

@@ -174,7 +174,11 @@ class Objective:
         return self.config.train.feedback_scales or [self.config.calibrate.guidance_scale]
 
     def _first_aims(self) -> dict[str, Mix]:
-        """Where training starts from, for each prompt that is to reach another mix than even."""
+        """Where training starts from, for each prompt that is to reach another mix than even.
+
+        Also for prompts that show that mix already: guidance would not leave it so, as it leaves
+        even shares.
+        """
         wanted = {
             name: self.mixture.wanted_of(name)
             for name in (*self.mixture.balanced, *self.mixture.watched)
