@@ -28,7 +28,7 @@ FEWEST = 5
 
 
 def estimates(run: RunFolder) -> Iterator[tuple[str, float, np.ndarray, np.ndarray, np.ndarray]]:
-    """Arm, scale, and of its pictures (n,) the prompt, the attribute and whether the prompt is seen."""
+    """Arm, scale, and of its pictures (n,) prompt, attribute and whether the prompt is seen."""
     chosen = choose(run.config)
     if chosen is None or "prompt" not in chosen.classifier.classes:
         raise SystemExit(f"{run.path} is not measured by a classifier of a built-in set")
