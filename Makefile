@@ -39,7 +39,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 
 base: $(VENV)/core.stamp
-	$(BIN)/python -m invdiff.engine.pretrain --out build/base
+	$(BIN)/python -m invdiff.studies.toy_models --out build/base
 
 benchmark: $(VENV)/core.stamp
 	$(BIN)/invdiff benchmark run faces --seeds 3 --out build/benchmark

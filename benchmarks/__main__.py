@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import grouping, job, results, running, together, training
-from invdiff.engine.processes import one_thread
+from invdiff.engine.distributed.pool import one_thread
 
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "job": job.whole_job,

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.processes import START, start_worker
+from invdiff.engine.distributed.pool import START, start_worker
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import clock
-from invdiff.engine.large import ROWS, Rule, group_parquet
+from benchmarks.large_tables import ROWS, Rule, group_parquet
 
 SIZES = (10**4, 10**5, 10**6, 10**7)
 PROMPTS = 40

@@ -9,16 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from invdiff.engine import config as configuration
-from invdiff.engine.config import Config
-from invdiff.engine.discover import discover
-from invdiff.engine.evaluate import evaluate
-from invdiff.engine.files import read_json
-from invdiff.engine.levels import high_levels
-from invdiff.engine.run import RunFolder
-from invdiff.engine.sample import sample
-from invdiff.engine.train import train
-from invdiff.engine.training.objective import REGRET_EVERY
+from invdiff.engine.discovery.discover import discover
+from invdiff.engine.evaluation.evaluate import evaluate
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.sample import sample
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.deciding_levels import high_levels
+from invdiff.engine.storage.files import read_json
+from invdiff.engine.training.min_step import REGRET_EVERY
+from invdiff.engine.training.train import train
 
 THEIR_STEPS, THEIR_BATCH = 10_000, 64
 BACKWARD = 2

@@ -16,12 +16,12 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor
 
-from invdiff.engine import config as configuration
-from invdiff.engine.mixture import Mixture
-from invdiff.engine.training.loop import Trainer, prepared
-from invdiff.engine.training.team import Team
-from invdiff.model import adapter
+from invdiff.engine.distributed.team import Team
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.training.mixture import Mixture
+from invdiff.engine.training.trainer import Trainer, prepared
 from invdiff.model.denoiser import Denoiser
+from invdiff.model.lora import adapter
 
 RANK = 8
 MIX = 0.5  # their share of the trainable copy

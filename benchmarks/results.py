@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.environment import environment
-from invdiff.engine.files import read_json, write_json, write_text
+from invdiff.engine.run.environment import environment
+from invdiff.engine.storage.files import read_json, write_json, write_text
 
 HEAD = """# Results of the benchmarks
 

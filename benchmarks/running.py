@@ -12,13 +12,13 @@ import torch
 
 from benchmarks import clock
 from benchmarks.shapes import FACES
-from invdiff.core.schedule import add_noise
-from invdiff.engine.models import load_pipeline, resolve
-from invdiff.engine.passes import Features, Score
-from invdiff.engine.passing import SHARD
-from invdiff.engine.processes import run_shards
-from invdiff.engine.sampler import Sampler, seed_of
-from invdiff.model import adapter, adapter_file
+from invdiff.core.diffusion.schedule import add_noise
+from invdiff.engine.base_model.cache_keys import SHARD
+from invdiff.engine.base_model.loading import load_pipeline, resolve
+from invdiff.engine.discovery.passes import Features, Score
+from invdiff.engine.distributed.pool import run_shards
+from invdiff.engine.sampling.sampler import Sampler, seed_of
+from invdiff.model.lora import adapter, adapter_file
 
 PROMPT = "a person wearing a hat"
 LEVELS, DRAWS, BATCH = (0.98, 0.94, 0.88, 0.75, 0.5), 2, 64

@@ -10,11 +10,12 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from invdiff.data.sets import faces
-from invdiff.engine.architecture import published
-from invdiff.engine.models import ModelRef, hushed, load_pipeline
+from invdiff.data.sets.drawn import faces
+from invdiff.engine.base_model.architecture import published
+from invdiff.engine.base_model.loading import ModelRef, hushed, load_pipeline
 from invdiff.model.condition import Condition
-from invdiff.model.denoiser import Denoiser, from_pipeline
+from invdiff.model.denoiser import Denoiser
+from invdiff.model.families.registry import from_pipeline
 from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
 
 FACES = ModelRef("faces", "cpu", "float32")

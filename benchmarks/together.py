@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import clock
 from benchmarks.shapes import World, embedded_model, half_of_sd
 from benchmarks.training import Rounds, step_of
-from invdiff.engine.training.team import Team, assembled
+from invdiff.engine.distributed.team import Team, assembled
 
 # What is trained, the batch of one process, and how many rounds of steps.
 TRAINED: dict[str, tuple[Callable[[], World], int, int]] = {

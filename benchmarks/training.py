@@ -9,9 +9,9 @@ import torch
 from benchmarks import clock, shapes
 from benchmarks.recipes import RANK, Encoders, Ours, PlainLora, Theirs, batches, bytes_of
 from benchmarks.shapes import TOKENS, WIDTH, WithoutEncoders, World
-from invdiff.engine.training.objective import REGRET_EVERY as ROUND
-from invdiff.engine.training.team import Team
-from invdiff.model import adapter
+from invdiff.engine.distributed.team import Team
+from invdiff.engine.training.min_step import REGRET_EVERY as ROUND
+from invdiff.model.lora import adapter
 
 SIDES = ("theirs", "plain lora", "ours")
 EPOCHS = 10

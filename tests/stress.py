@@ -27,11 +27,14 @@ from pathlib import Path
 
 import torch
 
-import tiny_world
 from invdiff.app import cli
-from invdiff.engine import config as configuration
-from invdiff.engine import processes
-from invdiff.engine.files import read_json
+from invdiff.app.api import RESULTS
+from invdiff.engine.distributed import pool
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.storage.files import read_json
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also a script of its own
+from tests import tiny_world
 
 STAGES = ("discover", "train", "sample", "evaluate")
 SETTINGS = (
@@ -215,12 +218,12 @@ def prepare(root: Path) -> None:
     """Pictures and a model, and everything imported that a stage needs."""
     tiny_world.pictures(root / "data")
     tiny_world.save_pipeline(root / "model")
-    for stage in STAGES:
-        importlib.import_module(f"invdiff.engine.{stage}")
+    for module, _, _ in RESULTS.values():
+        importlib.import_module(module)
     from diffusers import StableDiffusionPipeline
 
     StableDiffusionPipeline.from_pretrained(root / "model")
-    processes.START = "fork"
+    pool.START = "fork"
 
 
 def main() -> None:

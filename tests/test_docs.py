@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from invdiff.app.cli.arguments import build
-from invdiff.engine import config as configuration
+from invdiff.engine.settings import config as configuration
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -22,7 +22,7 @@ INLINE = re.compile(r"`((?:make|invdiff) [^`]+)`")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 MACHINE_PATH = re.compile(r"(?<![\w./])/(?:home|root|tmp|work|mnt|Users|data)/")
-ROW = re.compile(r"^\|.*\| `(core/\w+\.py)` \| (.+?) \| (.+?) \|$", re.M)
+ROW = re.compile(r"^\|.*\| `(core/[\w/]+\.py)` \| (.+?) \| (.+?) \|$", re.M)
 NAME = re.compile(r"`([\w./:]+)`")
 
 
@@ -140,7 +140,8 @@ EQUATIONS = ROW.findall((ROOT / "docs" / "method.md").read_text())
 def test_the_method_names_its_functions():
     assert len(EQUATIONS) >= 10
     files = {file for file, _, _ in EQUATIONS}
-    written = {f"core/{p.name}" for p in (ROOT / "src/invdiff/core").glob("[a-z]*.py")}
+    core = ROOT / "src/invdiff"
+    written = {str(p.relative_to(core)) for p in core.glob("core/**/[a-z]*.py")}
     assert written <= files, f"no row in docs/method.md: {sorted(written - files)}"
 
 

@@ -65,7 +65,7 @@ def test_shapes_of_core_are_checked_while_the_tests_run():
     import jaxtyping
     import torch
 
-    from invdiff.core.objective import mean_variance
+    from invdiff.core.balancing.reweighting import mean_variance
 
     with pytest.raises(jaxtyping.TypeCheckError):
         mean_variance(torch.ones(1), torch.full((2,), 0.5), 1.0)

@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from invdiff.app.api import Run
-from invdiff.engine import config as configuration
-from invdiff.engine import models
-from invdiff.engine.files import read_parquet
-from invdiff.engine.run import RunFolder
-from invdiff.engine.stages import FILES, STAGES
+from invdiff.engine.base_model import loading
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.stages import FILES, STAGES
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.storage.files import read_parquet
 from model import tiny
 
 HAT, COAT = "a hat", "a coat"
@@ -100,7 +100,7 @@ def save_pipeline(folder: Path, seed: int = 0) -> Path:
 
 def denoiser(world: World):
     """The tiny model as a run of this process sees it: loaded once."""
-    return models.resolve(models.ModelRef(str(world.model), "cpu", "float32"))
+    return loading.resolve(loading.ModelRef(str(world.model), "cpu", "float32"))
 
 
 def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:

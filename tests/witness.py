@@ -11,10 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from invdiff.core import schedule as levels
-from invdiff.core.grouping import Grouping, semantic
-from invdiff.core.scoring import Scores, latent_loss, score_batch
-from invdiff.engine.mixture import Mixture, Regrets, step_owner, stratified_levels
+from invdiff.core.diffusion import schedule as levels
+from invdiff.core.diffusion.losses import latent_loss, score_batch
+from invdiff.core.discovery.estimators.semantic import semantic
+from invdiff.core.discovery.grouping import Grouping
+from invdiff.core.discovery.scores import Scores
+from invdiff.engine.training.mixture import Mixture
+from invdiff.engine.training.noise_levels import step_owner, stratified_levels
+from invdiff.engine.training.regrets import Regrets
 
 PROMPTS = ("a", "b")
 SKEWED = {"a": 0.1, "b": 0.9}

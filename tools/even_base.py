@@ -14,10 +14,10 @@ was stopped.
 import argparse
 from pathlib import Path
 
-from invdiff.data.sets import scenes
-from invdiff.engine.pretrain.build import build
-from invdiff.engine.pretrain.recipe import RECIPES
-from invdiff.engine.processes import one_thread
+from invdiff.data.sets.drawn import scenes
+from invdiff.engine.distributed.pool import one_thread
+from invdiff.studies.toy_models.build import build
+from invdiff.studies.toy_models.recipes import RECIPES
 
 
 def main() -> None:

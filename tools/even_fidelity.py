@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from invdiff.engine.evaluate import arms_of
-from invdiff.engine.files import read_parquet
-from invdiff.engine.labelling.choose import choose
-from invdiff.engine.labelling.looking import look
-from invdiff.engine.processes import one_thread
-from invdiff.engine.run import RunFolder
+from invdiff.engine.classifiers.choose import choose
+from invdiff.engine.classifiers.classify import look
+from invdiff.engine.distributed.pool import one_thread
+from invdiff.engine.evaluation.evaluate import arms_of
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.storage.files import read_parquet
 
 RESAMPLES = 2000
 FEWEST = 5

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pack_faces import ATTRIBUTES, SENTENCES
 
-from invdiff.data.sets.more_faces import BALANCED, GENDERS, MARGINAL, PROMPTS, RACE, RACES
+from invdiff.data.sets.drawn.more_faces import BALANCED, GENDERS, MARGINAL, PROMPTS, RACE, RACES
 from invdiff.data.sets.stored import SPLITS, Drawn, StoredSet, open_set, write_split
 
 

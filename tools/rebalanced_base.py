@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from invdiff.core import fidelity
+from invdiff.core.measurement import fidelity
 from invdiff.data.sets import builtin
-from invdiff.engine import config as configuration
-from invdiff.engine.evaluate import real_pictures
-from invdiff.engine.labelling.choose import choose
-from invdiff.engine.models import ModelRef, Source
-from invdiff.engine.opening import open_data
-from invdiff.engine.processes import one_thread
-from invdiff.engine.sampler import Sampler, seed_of
-from invdiff.model.classifying import Classifier
-from invdiff.model.features import SIZE
+from invdiff.engine.base_model.loading import ModelRef, Source
+from invdiff.engine.classifiers.choose import choose
+from invdiff.engine.distributed.pool import one_thread
+from invdiff.engine.encoding.data import open_data
+from invdiff.engine.evaluation.evaluate import real_pictures
+from invdiff.engine.sampling.sampler import Sampler, seed_of
+from invdiff.engine.settings import config as configuration
+from invdiff.model.vision.attribute_classifier import SIZE
+from invdiff.model.vision.classifiers import Classifier
 
 IMAGES = 400
 BATCH = 50

@@ -25,18 +25,19 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 from invdiff.data.sets.stored import StoredSet, open_set
-from invdiff.engine.files import write_with
-from invdiff.engine.generated import load_models
-from invdiff.engine.groups import Model
-from invdiff.engine.labelling.choose import choose
-from invdiff.engine.models import ModelRef, load_pipeline, source_of
-from invdiff.engine.passes import Encode, Features
-from invdiff.engine.pretrain.classifiers import halves
-from invdiff.engine.processes import one_thread
-from invdiff.engine.run import RunFolder
-from invdiff.engine.sampler import seed_of
-from invdiff.model.attach import attach
-from invdiff.model.features import AttributeClassifier
+from invdiff.engine.base_model.loading import ModelRef, load_pipeline
+from invdiff.engine.classifiers.choose import choose
+from invdiff.engine.discovery.groups import Model, load_models
+from invdiff.engine.discovery.passes import Features
+from invdiff.engine.distributed.pool import one_thread
+from invdiff.engine.distributed.randomness import halves
+from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.session import source_of
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.sampler import seed_of
+from invdiff.engine.storage.files import write_with
+from invdiff.model.guidance.attach import attach
+from invdiff.model.vision.attribute_classifier import AttributeClassifier
 
 SHARES = (0.0, 0.4, 0.6)
 SCALES = (1.0, 2.5, 5.0)

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invdiff.app.api import Run
-    from invdiff.app.evaluation import evaluate_folders
+    from invdiff.app.comparison.evaluate_folders import evaluate_folders
     from invdiff.app.export import export
-    from invdiff.engine.config import Config
-    from invdiff.model.attach import attach, detach
+    from invdiff.engine.settings.config import Config
+    from invdiff.model.guidance.attach import attach, detach
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Run", "__version__", "attach", "detach", "evaluate_folders", "export"]
 
 _HOMES = {
-    "Config": "invdiff.engine.config",
+    "Config": "invdiff.engine.settings.config",
     "Run": "invdiff.app.api",
-    "attach": "invdiff.model.attach",
-    "detach": "invdiff.model.attach",
-    "evaluate_folders": "invdiff.app.evaluation",
+    "attach": "invdiff.model.guidance.attach",
+    "detach": "invdiff.model.guidance.attach",
+    "evaluate_folders": "invdiff.app.comparison.evaluate_folders",
     "export": "invdiff.app.export",
 }
 

@@ -1,10 +1,10 @@
 """What several tests of the report look at."""
 
 import pytest
-from report_fixture import write_run
 
 from invdiff.app.report import inputs
 from invdiff.app.report.inputs import Inputs
+from tests.app.report_fixture import write_run
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from invdiff.data.sources import open_samples
-from invdiff.engine import config
-from invdiff.engine.files import write_json, write_parquet, write_text
-from invdiff.engine.run import RunFolder
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings import config
+from invdiff.engine.storage.files import write_json, write_parquet, write_text
 
 HAT, GLASSES = "a person wearing a hat", "a person wearing glasses"
 HEADBAND, PLAIN = "a person wearing a headband", "a portrait of a person"

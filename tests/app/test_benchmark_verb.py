@@ -3,13 +3,13 @@
 import shutil
 
 import pytest
-from report_fixture import write_run
 
 from invdiff.app.cli import main
-from invdiff.engine import benchmark as bench
-from invdiff.engine.files import write_json, write_text
-from invdiff.engine.method_suite import suite
-from invdiff.engine.suites import OURS
+from invdiff.engine.storage.files import write_json, write_text
+from invdiff.studies.benchmarking import rows as bench
+from invdiff.studies.benchmarking.method import suite
+from invdiff.studies.benchmarking.suites import OURS
+from tests.app.report_fixture import write_run
 
 NOTE = "Means over 2 seeds."
 

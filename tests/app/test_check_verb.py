@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-import tiny_world
 from invdiff.app.cli import main
 from invdiff.data import audit
 from invdiff.data.sources import open_samples
+from tests import tiny_world
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import textwrap
 
 import pytest
 
-import tiny_world
 from invdiff.app import api
 from invdiff.app.cli import main
 from invdiff.app.cli.arguments import UsageError
 from invdiff.app.cli.parser import parse
-from invdiff.engine import config as configuration
-from invdiff.engine.stages import STAGES
+from invdiff.engine.run.stages import STAGES
+from invdiff.engine.settings import config as configuration
 from invdiff.errors import InvDiffError, ModelError
+from tests import tiny_world
 
 QUICK = configuration.preset("faces-quick")
 

@@ -10,7 +10,7 @@ import pytest
 from invdiff.app.cli import main
 from invdiff.app.cli.arguments import PRESETS, build
 from invdiff.app.cli.parser import parse
-from invdiff.engine import config as configuration
+from invdiff.engine.settings import config as configuration
 
 HELP = Path(__file__).parents[2] / "docs" / "cli-help"
 

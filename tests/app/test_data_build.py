@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from invdiff.app.cli import main
-from invdiff.data.sets import builtin, digits
-from invdiff.engine.pretrain import sets
-from invdiff.engine.pretrain.recipe import Recipe
+from invdiff.data.sets import builtin
+from invdiff.data.sets.drawn import digits
+from invdiff.engine.fitting.recipe import Recipe
+from invdiff.studies.toy_models import sets
 
 TINY = Recipe(
     batch=4, autoencoder_channels=(8, 8, 8), autoencoder_steps=1, text_width=16, text_layers=1,

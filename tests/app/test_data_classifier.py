@@ -4,7 +4,7 @@ import pytest
 
 from engine.labelled_faces import export
 from invdiff.app.cli import main
-from invdiff.engine.labelling.choose import from_file
+from invdiff.engine.classifiers.choose import from_file
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from data.tiny_archives import make
 from invdiff.app.cli import main
-from invdiff.engine.files import read_json, read_parquet
-from invdiff.engine.prepare import BENCHMARKS
+from invdiff.engine.storage.files import read_json, read_parquet
+from invdiff.studies.official_sets import BENCHMARKS
 
 
 @pytest.fixture

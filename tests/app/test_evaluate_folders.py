@@ -10,8 +10,8 @@ from PIL import Image
 
 import invdiff
 from invdiff.app.cli import main
-from invdiff.data.sets import faces
-from invdiff.engine.compare import looking
+from invdiff.data.sets.drawn import faces
+from invdiff.engine.comparison import features
 
 EACH = 48
 
@@ -126,7 +126,7 @@ def test_features_are_computed_once_for_a_content(folders, measured, monkeypatch
     def never(*_):
         raise AssertionError("features were in the cache")
 
-    monkeypatch.setattr(looking.Look, "__call__", never)
+    monkeypatch.setattr(features.Look, "__call__", never)
     again = invdiff.evaluate_folders(*folders, measured, extractors=["faces"], resamples=200)
     assert figure(again, "kid", "b")["images"] == 4 * EACH
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tiny_world
 from invdiff.app.cli import main
 from invdiff.app.cli.two_pipelines import is_pipeline
-from invdiff.engine.compare.drawn import Pipeline, Wanted, draw_folder
-from invdiff.engine.sample import Part
-from invdiff.engine.sampler import seed_of
+from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
+from invdiff.engine.sampling.sample import Part
+from invdiff.engine.sampling.sampler import seed_of
 from invdiff.errors import RunError
-from tiny_world import finished, world
+from tests import tiny_world
+from tests.tiny_world import finished, world
 
 __all__ = ["finished", "world"]
 FEW = ["--images-per-prompt", "6", "--steps", "2", "--scale", "2.5", "--resamples", "100"]

@@ -7,18 +7,19 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from report_fixture import write_run
 from safetensors import safe_open
 
 import invdiff
 from invdiff.app.cli import main
 from invdiff.app.export import export
-from invdiff.engine.files import read_json, write_json
-from invdiff.engine.run import RunFolder
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import ConfigError, ModelError, RunError
-from invdiff.model import adapter, adapter_file, kohya
+from invdiff.model.formats import kohya
+from invdiff.model.lora import adapter, adapter_file
+from tests.app.report_fixture import write_run
 from tests.model import tiny
-from tests.model.test_kohya import draw, trained
+from tests.model.formats.test_kohya import draw, trained
 
 LORAS = {adapter_file.FILE, kohya.FILE}
 

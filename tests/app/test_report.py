@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixture import HAT, write_run
 
 from invdiff.app.report import builder, inputs
 from invdiff.app.report.builder import build
-from invdiff.engine.files import read_json, write_json
-from invdiff.engine.run import RunFolder
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import RunError
+from tests.app.report_fixture import HAT, write_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_fixture import HAT, HEADBAND, MALE, metrics
 
 from invdiff.app.report import (
     changed,
@@ -20,6 +19,7 @@ from invdiff.app.report import (
 )
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.words import Estimate
+from tests.app.report_fixture import HAT, HEADBAND, MALE, metrics
 
 # numbers
 

@@ -10,7 +10,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from report_fixture import GLASSES, HAT
 
 from invdiff.app.report import (
     found,
@@ -21,6 +20,7 @@ from invdiff.app.report import (
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.words import Estimate
 from invdiff.data.sources import open_samples
+from tests.app.report_fixture import GLASSES, HAT
 
 # pictures
 

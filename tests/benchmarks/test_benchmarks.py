@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import clock, grouping, job, recipes, shapes, together, training
-from invdiff.engine import config as configuration
+from invdiff.engine.settings import config as configuration
 
 
 def test_sides_take_turns_and_warm_rounds_do_not_count():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invdiff.core.contrasts import Contrasts
+from invdiff.core.discovery.prompt_contrasts import Contrasts
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from invdiff.core.contrast import contrasted
-from invdiff.core.intervals import wilson
+from invdiff.core.discovery.estimators.contrast import contrasted
+from invdiff.core.uncertainty.intervals import wilson
 from tests.core.planted import contrast, plant
 
 SKEWS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

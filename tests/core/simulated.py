@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from invdiff.core import hypotheses, inversion, misread, parity
+from invdiff.core.measurement import parity
+from invdiff.core.uncertainty import classifier_error, hypotheses, inversion
 
 SHARES = {
     "even": [0.5] * 4,
@@ -108,12 +109,12 @@ def corrected_coverage(share, images, runs, right=0.85, held_out=200, resamples=
     for counts in inversion.redraw(truth @ rates, totals, runs, seed=5):
         confusion = random.multinomial(held_out, rates)
         seed = int(random.integers(2**31))
-        low, high = misread.share_intervals(counts, confusion, resamples, seed)
-        tested = misread.bias_hypothesis(counts, confusion, resamples, seed)
+        low, high = classifier_error.share_intervals(counts, confusion, resamples, seed)
+        tested = classifier_error.bias_hypothesis(counts, confusion, resamples, seed)
         inside = ((low <= truth) & (truth <= high))[:, 0]
         within.append([*inside, tested.accepts(bias_of)])
         raw = parity.shares(counts)
-        errors.append([raw - truth, misread.corrected_shares(raw, confusion) - truth])
+        errors.append([raw - truth, classifier_error.corrected_shares(raw, confusion) - truth])
     inside, raw_and_corrected = np.mean(within, axis=0), np.mean(errors, axis=0)[:, :, 0]
     return inside[:-1], inside[-1], raw_and_corrected
 

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 import datasets
-import tiny_sources as tiny
 import webdataset
+
+from tests.data import tiny_sources as tiny
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_sources import bomb, encode, picture, png
 
 from invdiff.data.pictures import BadPicture, decode, fit, fit_array
+from tests.data.tiny_sources import bomb, encode, picture, png
 
 
 def gradient() -> Image.Image:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invdiff.data.plain import open_gallery
+from invdiff.data.gallery import open_gallery
 from invdiff.errors import DataError
 
 

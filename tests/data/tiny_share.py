@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invdiff.data.sets import photographs, scenes
+from invdiff.data.sets.drawn import photographs, scenes
 
 
 def idx(path: Path, values: np.ndarray) -> None:

@@ -1,5 +1,5 @@
 """The tiny world, for the tests of this folder."""
 
-from tiny_world import finished, world
+from tests.tiny_world import finished, world
 
 __all__ = ["finished", "world"]

@@ -9,12 +9,13 @@ from PIL import Image
 import invdiff
 from invdiff import Run
 from invdiff.data.samples import Samples
-from invdiff.data.sets import faces
-from invdiff.engine import measure, models
-from invdiff.engine.config import parse
-from invdiff.engine.files import read_json
-from invdiff.model import adapter
-from tiny_world import contents, table
+from invdiff.data.sets.drawn import faces
+from invdiff.engine.base_model import architecture, loading
+from invdiff.engine.encoding import data
+from invdiff.engine.settings.config import parse
+from invdiff.engine.storage.files import read_json
+from invdiff.model.lora import adapter
+from tests.tiny_world import contents, table
 
 HAT = "a person wearing a hat"
 STEPS, BATCH = 5, 4
@@ -23,8 +24,8 @@ STEPS, BATCH = 5, 4
 @pytest.fixture(scope="module")
 def stock():
     """The embedded model through nothing but diffusers."""
-    with models.hushed(), models.without_bars():
-        pipe = StableDiffusionPipeline.from_pretrained(models.embedded("faces"))
+    with loading.hushed(), loading.without_bars():
+        pipe = StableDiffusionPipeline.from_pretrained(architecture.embedded("faces"))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -46,7 +47,7 @@ def run(tmp_path_factory):
         },
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "open_data", lambda _, size: few_faces(size))
+        patch.setattr(data, "open_data", lambda _, size: few_faces(size))
         made = Run(tmp_path_factory.mktemp("faces") / "run", parse(settings))
         for stage in (made.discover, made.train, made.sample):
             stage()

@@ -7,10 +7,11 @@ from safetensors import safe_open
 
 import invdiff
 from invdiff.app.cli import main
-from invdiff.engine.files import read_json
-from invdiff.model import adapter_file, kohya
+from invdiff.engine.storage.files import read_json
+from invdiff.model.formats import kohya
+from invdiff.model.lora import adapter_file
 from tests.model import tiny
-from tests.model.test_kohya import draw
+from tests.model.formats.test_kohya import draw
 
 
 def test_a_finished_run_is_exported_and_draws_the_same(finished, tmp_path, capsys):

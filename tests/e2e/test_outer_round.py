@@ -4,14 +4,14 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import tiny_world
 from invdiff.app.cli import main
-from invdiff.engine.discover import discover
-from invdiff.engine.models import ModelRef
-from invdiff.engine.run import RunFolder
-from invdiff.engine.sampler import Sampler
-from invdiff.model import adapter_file
-from tiny_world import HAT, copy_of
+from invdiff.engine.base_model.loading import ModelRef
+from invdiff.engine.discovery.discover import discover
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.sampler import Sampler
+from invdiff.model.lora import adapter_file
+from tests import tiny_world
+from tests.tiny_world import HAT, copy_of
 
 
 def strengthened(run, factor=100.0):

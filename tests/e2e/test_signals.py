@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tiny_world
 from invdiff.app.cli import main
-from invdiff.data.sets import faces
-from invdiff.engine.processes import run_shards
-from invdiff.engine.run import RunFolder
+from invdiff.data.sets.drawn import faces
+from invdiff.engine.distributed.pool import run_shards
+from invdiff.engine.run.folder import RunFolder
 from invdiff.errors import RunError
+from tests import tiny_world
 
 PATIENCE = 240  # seconds; a busy machine is slow, not wrong
 pytestmark = [
@@ -152,7 +152,7 @@ def test_workers_leave_when_their_parent_is_killed():
     """SIGKILL, or the kernel when memory runs out: the parent can't say anything any more."""
     code = (
         "import time\n"
-        "from invdiff.engine.processes import run_shards\n"
+        "from invdiff.engine.distributed.pool import run_shards\n"
         "if __name__ == '__main__':\n"
         "    list(run_shards(time.sleep, [600, 600], processes=2, title='asleep'))\n"
     )

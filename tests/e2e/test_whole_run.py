@@ -13,16 +13,17 @@ import pytest
 from PIL import Image
 from safetensors import SafetensorError
 
-import tiny_world
 from invdiff import Run
 from invdiff.app.cli import main
-from invdiff.engine import checkpoint, models, sealed
-from invdiff.engine.config import dump
-from invdiff.engine.files import read_json
-from invdiff.engine.stages import STAGES
-from invdiff.model import adapter
+from invdiff.engine.base_model import loading
+from invdiff.engine.run.stages import STAGES
+from invdiff.engine.settings.config import dump
+from invdiff.engine.storage import checkpoint, sealed
+from invdiff.engine.storage.files import read_json
+from invdiff.model.lora import adapter
 from model import tiny
-from tiny_world import COAT, HAT, contents, copy_of, stamps
+from tests import tiny_world
+from tests.tiny_world import COAT, HAT, contents, copy_of, stamps
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"
 
@@ -129,7 +130,7 @@ def test_a_dry_run_writes_nothing(command, tmp_path, capfd):
 
 
 def test_a_pipeline_object_gives_what_its_folder_gives(world, finished, tmp_path):
-    pipe = models.load_pipeline(models.ModelRef(str(world.model), "cpu", "float32"))
+    pipe = loading.load_pipeline(loading.ModelRef(str(world.model), "cpu", "float32"))
     config = world.config("model.path='an object'")
     run = Run(tmp_path / "run", config, pipeline=pipe, data=world.data)
     report = run.run_all()

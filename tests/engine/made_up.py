@@ -1,6 +1,6 @@
 """Run folders of a benchmark that were never run: made-up figures in the formats of the stages."""
 
-from invdiff.engine.files import write_json
+from invdiff.engine.storage.files import write_json
 
 HAT, BAND, ANYBODY = "a person wearing a hat", "a person wearing a headband", "a person"
 VERSIONS = {"invdiff": "0.1.0", "torch": "2.13.0", "numpy": "2.4.1", "peft": None}

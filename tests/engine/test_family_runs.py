@@ -15,15 +15,15 @@ from PIL import Image
 
 import invdiff
 from invdiff import Run
-from invdiff.core.guidance import combine
-from invdiff.engine.config import parse
-from invdiff.engine.files import read_json
-from invdiff.model import adapter, adapter_file
-from invdiff.model.attach import attached
-from invdiff.model.denoiser import from_pipeline
+from invdiff.core.diffusion.guidance import combine
+from invdiff.engine.settings.config import parse
+from invdiff.engine.storage.files import read_json
+from invdiff.model.families.registry import from_pipeline
+from invdiff.model.guidance.attach import attached
+from invdiff.model.lora import adapter, adapter_file
 from tests.model import tiny
 from tests.model import tiny_families as families
-from tiny_world import COAT, HAT, pictures, table
+from tests.tiny_world import COAT, HAT, pictures, table
 
 SCALE, STEPS = 2.5, 2
 SETTINGS = {

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 import pytest
 from safetensors.torch import load_file
 
-from invdiff.engine.files import read_json
-from invdiff.engine.train import fresh_adapter, load_feedback, load_mixture, train
+from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.log import FILE
-from invdiff.engine.training.loop import Trainer
-from invdiff.model import adapter_file
-from tiny_world import copy_of, denoiser
+from invdiff.engine.training.train import fresh_adapter, load_feedback, load_mixture, train
+from invdiff.engine.training.trainer import Trainer
+from invdiff.model.lora import adapter_file
+from tests.tiny_world import copy_of, denoiser
 
 STEPS = ("train.steps=4", "train.save_every=2", "calibrate.strengths=[1.0]")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from invdiff.model import adapter, adapter_file
+from invdiff.model.lora import adapter, adapter_file
 from tests.model import tiny
 
 STEPS = 3

@@ -4,7 +4,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from invdiff.model import adapter
+from invdiff.model.lora import adapter
 
 LATENT = 8
 """Height and width of a latent; pictures are twice as large."""

@@ -5,18 +5,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine import config as configuration
-from invdiff.engine.config import Config
-from invdiff.engine.run import RunFolder
-from invdiff.engine.stages import STAGES
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.stages import STAGES
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings.config import Config
 from invdiff.errors import InvDiffError, ModelError
 
 # Where each stage lives and what it leaves for the reader; imported when it is its turn.
-_STAGES = {
-    "discover": ("invdiff.engine.discover", "discover", "groups.parquet"),
-    "train": ("invdiff.engine.train", "train", "adapter"),
-    "sample": ("invdiff.engine.sample", "sample", "samples.parquet"),
-    "evaluate": ("invdiff.engine.evaluate", "evaluate", "metrics.json"),
+RESULTS = {
+    "discover": ("invdiff.engine.discovery.discover", "discover", "groups.parquet"),
+    "train": ("invdiff.engine.training.train", "train", "adapter"),
+    "sample": ("invdiff.engine.sampling.sample", "sample", "samples.parquet"),
+    "evaluate": ("invdiff.engine.evaluation.evaluate", "evaluate", "metrics.json"),
     "report": ("invdiff.app.report.builder", "build", "report.html"),
 }
 
@@ -73,7 +73,7 @@ class Run:
 
     def do(self, stage: str) -> Path:
         """Do ``stage`` unless it is done; the path of what it leaves."""
-        module, function, result = _STAGES[stage]
+        module, function, result = RESULTS[stage]
         if not self.done(stage):
             with self.folder.stage(stage):
                 getattr(import_module(module), function)(self.folder)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from invdiff.app import card
 from invdiff.app.report import inputs as report
-from invdiff.engine import export as engine
-from invdiff.engine import hub
-from invdiff.engine.export import Source
-from invdiff.engine.files import new_folder, read_json, write_json, write_text
-from invdiff.model.modelspec import Facts
-from invdiff.model.verify import Check
+from invdiff.app.report import model_card
+from invdiff.engine.export import formats as engine
+from invdiff.engine.export import hub
+from invdiff.engine.export.formats import Source
+from invdiff.engine.storage.files import new_folder, read_json, write_json, write_text
+from invdiff.model.formats.modelspec import Facts
+from invdiff.model.formats.verify import Check
 
 AUDIT = "report.html"
 
@@ -73,7 +73,7 @@ def export(
         if found.run and (found.run.path / AUDIT).is_file():
             shutil.copyfile(found.run.path / AUDIT, folder / AUDIT)
         known = report.read(found.run) if found.run else None
-        text = card.card(found, known, base, facts, written, checks, repo)
+        text = model_card.card(found, known, base, facts, written, checks, repo)
         write_text(folder / "README.md", text)
     return Exported(Path(out), tuple(written), tuple(checks))
 

@@ -1,1 +1,1 @@
-"""From pictures with captions to samples."""
+"""Pictures with prompts: where they come from and what is wrong with them."""

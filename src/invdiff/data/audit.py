@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invdiff.data.checking import caption_of, content_of, progress
-from invdiff.data.likeness import SIDE, Likeness
-from invdiff.data.listing import Listing
+from invdiff.data.checks.checking import caption_of, content_of, progress
+from invdiff.data.checks.near_duplicates import SIDE, Likeness
 from invdiff.data.pictures import BadPicture
+from invdiff.data.readers.listing import Listing
 from invdiff.data.samples import Pictures, pick, picture_id
 from invdiff.data.sources import open_listing, read_captions
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from invdiff.data.checking import content_of, progress
+from invdiff.data.checks.checking import content_of, progress
 from invdiff.data.pictures import BadPicture
 from invdiff.data.samples import Pictures
 from invdiff.data.sources import first_few, open_listing

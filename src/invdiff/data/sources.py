@@ -6,18 +6,18 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from invdiff.data.checking import Checked, check, progress, to_samples
-from invdiff.data.columnar import open_parquet_pictures
-from invdiff.data.folders import METADATA, open_folder
-from invdiff.data.listing import Listing
-from invdiff.data.packed import open_npz
+from invdiff.data.checks.checking import Checked, check, progress, to_samples
+from invdiff.data.checks.quarantine import read_quarantine
 from invdiff.data.pictures import SUFFIXES, BadPicture
-from invdiff.data.quarantine import read_quarantine
+from invdiff.data.readers.columnar import open_parquet_pictures
+from invdiff.data.readers.folders import METADATA, open_folder
+from invdiff.data.readers.listing import Listing
+from invdiff.data.readers.packed import open_npz
+from invdiff.data.readers.tables import Table, hint
+from invdiff.data.readers.tars import open_tars
 from invdiff.data.samples import Samples, clean_prompt, pick, sample_id
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
-from invdiff.data.tables import Table, hint
-from invdiff.data.tars import open_tars
 from invdiff.errors import DataError
 
 logger = logging.getLogger(__name__)

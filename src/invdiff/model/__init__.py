@@ -1,0 +1,1 @@
+"""The denoiser behind one protocol, the adapter, and the networks that look at pictures."""

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
-from invdiff.core.schedule import Schedule
+from invdiff.core.diffusion.schedule import Schedule
 from invdiff.errors import ModelError
 from invdiff.model.condition import Condition
 
@@ -75,20 +76,14 @@ class Denoiser(Protocol):
         """Latents (n, channels, height, width) of those that the pipeline's own call gives."""
 
 
-def from_pipeline(pipeline: Any) -> Denoiser:
-    """The denoiser of a loaded text-to-image pipeline of diffusers.
-
-    Raises ModelError for any other; the error names what is supported.
-    """
-    from invdiff.model.families import FAMILIES, family_of
-
-    name, family = type(pipeline).__name__, family_of(pipeline)
-    if family is None:
-        supported = ", ".join(each.pipeline for each in FAMILIES)
-        raise ModelError(f"{name} is not supported; load the model as one of: {supported}")
-    if name in family.variants:
-        raise ModelError(
-            f"{name} needs more than a prompt: discover and train with "
-            f"{family.pipeline}.from_pipe(pipe), then attach the adapter to the {name}"
-        )
-    return family.opener()(pipeline)
+def denoiser_module(pipe: Any) -> nn.Module:
+    """The network that a diffusers pipeline denoises with. Raises ModelError without one."""
+    for name in ("unet", "transformer"):
+        module = getattr(pipe, name, None)
+        if isinstance(module, nn.Module):
+            inner = getattr(module, "_orig_mod", module)  # torch.compile wraps the network
+            assert isinstance(inner, nn.Module)
+            return inner
+    raise ModelError(
+        f"{type(pipe).__name__} has no unet and no transformer; pass a diffusers pipeline"
+    )

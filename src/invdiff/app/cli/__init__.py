@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     others help with its training.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from invdiff.engine.training.team import together
+        from invdiff.engine.distributed.team import together
 
         return together(lambda: _run(argv))
     return _run(argv)

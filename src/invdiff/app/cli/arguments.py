@@ -2,10 +2,10 @@
 
 import argparse
 import math
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-import invdiff
 from invdiff.app.cli import (
     augment,
     benchmark,
@@ -69,7 +69,7 @@ def build() -> argparse.ArgumentParser:
         epilog="Start with `invdiff demo --quick`. Exit codes: 0 done, 1 failed, 2 usage or "
         "configuration, 75 interrupted (run the same command again to go on).",
     )
-    parser.add_argument("--version", action="version", version=f"invdiff {invdiff.__version__}")
+    parser.add_argument("--version", action="version", version=f"invdiff {version('invdiff')}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     _demo(verbs)
     _run(verbs)

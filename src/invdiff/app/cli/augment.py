@@ -38,8 +38,8 @@ def problems(asked: argparse.Namespace) -> list[str]:
 
 def augment(asked: argparse.Namespace) -> None:
     """Do it, and say what there is now."""
-    from invdiff.engine.augment.folder import augment as make
-    from invdiff.engine.run import RunFolder
+    from invdiff.engine.augmentation.augment import augment as make
+    from invdiff.engine.run.folder import RunFolder
 
     options = {"scale": asked.scale, "strength": asked.strength}
     record = make(RunFolder.read(asked.run), asked.out, asked.images_per_prompt, **options)

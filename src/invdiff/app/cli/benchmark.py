@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
 
 def benchmark(asked: argparse.Namespace) -> None:
     """Do it, and show the table."""
-    from invdiff.engine.suites import ABLATION, DOWNSTREAM, METHOD
+    from invdiff.studies.benchmarking.suites import ABLATION, DOWNSTREAM, METHOD
 
     if asked.suite != METHOD and asked.part:
         raise ConfigError(f"--part belongs to --suite {METHOD}")
@@ -66,7 +66,7 @@ def benchmark(asked: argparse.Namespace) -> None:
 
 
 def _method(asked: argparse.Namespace) -> Path:
-    from invdiff.engine.method_suite.suite import benchmark
+    from invdiff.studies.benchmarking.method.suite import benchmark
 
     table = benchmark(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
     print(table.read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def _method(asked: argparse.Namespace) -> Path:
 
 
 def _downstream(asked: argparse.Namespace) -> Path:
-    from invdiff.engine.augment.downstream import benchmark
+    from invdiff.studies.benchmarking.downstream.study import benchmark
 
     table = benchmark(_one_name(asked), asked.seeds, asked.out)
     print(table.read_text(encoding="utf-8"))
@@ -83,9 +83,9 @@ def _downstream(asked: argparse.Namespace) -> Path:
 
 def _rows(asked: argparse.Namespace) -> Path:
     from invdiff.app.api import Run
-    from invdiff.engine.benchmark import benchmark, folder_of
-    from invdiff.engine.files import write_text
-    from invdiff.engine.suites import OURS
+    from invdiff.engine.storage.files import write_text
+    from invdiff.studies.benchmarking.rows import benchmark, folder_of
+    from invdiff.studies.benchmarking.suites import OURS
 
     table = benchmark(
         _one_name(asked), asked.seeds, asked.out, asked.suite, asked.rows, asked.overrides

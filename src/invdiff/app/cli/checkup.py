@@ -1,7 +1,7 @@
 """What `invdiff doctor` prints."""
 
 from invdiff.app.cli.summary import memory_line, model_line, size
-from invdiff.engine.doctor import Checkup
+from invdiff.engine.preflight.doctor import Checkup
 
 
 def told(found: Checkup) -> str:

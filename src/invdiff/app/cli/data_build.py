@@ -36,9 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(asked: argparse.Namespace) -> None:
     """Do it, and say how good the classifier is and what can be done now."""
-    from invdiff.engine.files import read_json
-    from invdiff.engine.pretrain.sets import make
-    from invdiff.model.features import AttributeClassifier
+    from invdiff.engine.storage.files import read_json
+    from invdiff.model.vision.attribute_classifier import AttributeClassifier
+    from invdiff.studies.toy_models.sets import make
 
     folder = make(asked.name, asked.source, asked.out)
     claims = AttributeClassifier.load(folder / "classifier.safetensors").facts["attributes"]

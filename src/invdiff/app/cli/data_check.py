@@ -51,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def check(asked: argparse.Namespace) -> None:
     """Check a source and say what was found. DataError if there is anything to leave out."""
     from invdiff.data.audit import audit
-    from invdiff.data.quarantine import SUFFIXES
+    from invdiff.data.checks.quarantine import SUFFIXES
 
     place: Path | None = asked.quarantine
     if place is not None and place.suffix.lower() not in SUFFIXES:
@@ -75,8 +75,8 @@ def check(asked: argparse.Namespace) -> None:
 
 def write_quarantine(path: Path, findings: Sequence["Finding"]) -> None:
     """Write the list that `data.quarantine` takes, as CSV or parquet."""
-    from invdiff.data.quarantine import COLUMNS
-    from invdiff.engine.files import write_parquet, write_with
+    from invdiff.data.checks.quarantine import COLUMNS
+    from invdiff.engine.storage.files import write_parquet, write_with
 
     rows = [[getattr(finding, name) for name in COLUMNS] for finding in findings]
     if path.suffix.lower() == ".parquet":

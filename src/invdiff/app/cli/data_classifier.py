@@ -51,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def learn(asked: argparse.Namespace) -> None:
     """Train, and say how good it is. ConfigError for a file name that cannot be used."""
-    from invdiff.engine.labelling.learn import learn as train
+    from invdiff.engine.classifiers.learn import learn as train
 
     if asked.out.suffix != ".safetensors":
         raise ConfigError(f"--out {asked.out} must end in .safetensors")

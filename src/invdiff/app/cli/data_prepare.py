@@ -49,9 +49,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare(asked: argparse.Namespace) -> None:
     """Do it, and say what there is now."""
-    from invdiff.data.sets.archive import TRAIN
-    from invdiff.engine.files import read_json
-    from invdiff.engine.prepare import prepare as prepare_archive
+    from invdiff.data.sets.official.archive import TRAIN
+    from invdiff.engine.storage.files import read_json
+    from invdiff.studies.official_sets import prepare as prepare_archive
 
     out = prepare_archive(asked.name, asked.source, asked.out, asked.ratio, asked.ratio_seed)
     print(table(read_json(out / "preparation.json")))

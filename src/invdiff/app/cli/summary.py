@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.config import Config
-from invdiff.engine.estimate import Estimate, estimate
-from invdiff.engine.files import read_json
-from invdiff.engine.plan import plan, prompts_of
-from invdiff.engine.run import RunFolder
+from invdiff.engine.preflight.memory import Estimate, estimate
+from invdiff.engine.preflight.plan import plan, prompts_of
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings.config import Config
+from invdiff.engine.storage.files import read_json
 
 Row = tuple[str, str, str]
 

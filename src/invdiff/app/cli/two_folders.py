@@ -105,7 +105,7 @@ def problems(asked: argparse.Namespace) -> list[str]:
 
 
 def _wrong_classes(classifier: str, classes: list[str]) -> str | None:
-    from invdiff.engine.evaluate_section import has_text, wrong_classes
+    from invdiff.engine.settings.evaluation import has_text, wrong_classes
 
     if not has_text(classes):
         return 'must be lines like "female = a photo of a woman"'
@@ -114,9 +114,9 @@ def _wrong_classes(classifier: str, classes: list[str]) -> str | None:
 
 def evaluate(asked: argparse.Namespace) -> None:
     """Measure, and print the tables, what to know and where the report is."""
-    from invdiff.app.compare.sheets import sheets
-    from invdiff.app.compare.writing import as_text
-    from invdiff.app.evaluation import evaluate_folders
+    from invdiff.app.comparison.evaluate_folders import evaluate_folders
+    from invdiff.app.comparison.sheets import sheets
+    from invdiff.app.comparison.writing import as_text
 
     options = {
         name: default if getattr(asked, name) is None else getattr(asked, name)

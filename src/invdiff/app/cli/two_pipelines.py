@@ -51,7 +51,7 @@ def problems(asked: argparse.Namespace) -> list[str]:
 
 def is_pipeline(path: str) -> bool:
     """Whether ``path`` is a pipeline in diffusers format, or a built-in name and no folder."""
-    from invdiff.engine.sections import EMBEDDED_SETS
+    from invdiff.engine.settings.common import EMBEDDED_SETS
 
     place = Path(path).expanduser()
     return (place / "model_index.json").is_file() or (path in EMBEDDED_SETS and not place.exists())
@@ -63,7 +63,7 @@ def drawn(asked: argparse.Namespace) -> list[str]:
     Raises:
         DataError: the file of the prompts cannot be read or has none.
     """
-    from invdiff.engine.compare.drawn import Pipeline, Wanted, draw_folder
+    from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 
     if not any(map(is_pipeline, asked.folders)):
         return list(asked.folders)

@@ -18,10 +18,10 @@ from invdiff.app.cli import (
 )
 from invdiff.app.cli.arguments import STAGE_VERBS, UsageError
 from invdiff.app.cli.summary import plan_text, summary
-from invdiff.engine import config as configuration
-from invdiff.engine.config import Config
-from invdiff.engine.run import RunFolder
-from invdiff.engine.stages import STAGES
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.stages import STAGES
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings.config import Config
 from invdiff.errors import ConfigError, RunError
 
 SMOKE = "smoke run: it shows that everything works, its figures show nothing"
@@ -110,7 +110,7 @@ def _export(asked: argparse.Namespace) -> None:
         asked.problems.append("--dry-run and --private belong to --push OWNER/NAME")
     _stop_at(asked.problems)
     from invdiff.app.export import export
-    from invdiff.engine import hub
+    from invdiff.engine.export import hub
 
     if asked.push:
         hub.require_name(asked.push)  # before the work
@@ -128,7 +128,7 @@ def _export(asked: argparse.Namespace) -> None:
 
 def _doctor(asked: argparse.Namespace) -> None:
     from invdiff.app.cli.checkup import told
-    from invdiff.engine.doctor import examine
+    from invdiff.engine.preflight.doctor import examine
 
     asked.out = None
     _stop_at(asked.problems)

@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def weights(asked: argparse.Namespace) -> None:
     """Do it. ModelError if a file is missing or not the known one."""
-    from invdiff.engine import weights as engine
+    from invdiff.engine.comparison import known_weights as engine
 
     place = asked.to or engine.folder()
     if asked.task == "list":
@@ -47,7 +47,7 @@ def problems(asked: argparse.Namespace) -> list[str]:
 
 
 def _list(place: Path) -> None:
-    from invdiff.engine.weights import WEIGHTS
+    from invdiff.engine.comparison.known_weights import WEIGHTS
 
     print(f"folder: {place}")
     for name, known in WEIGHTS.items():
@@ -58,7 +58,7 @@ def _list(place: Path) -> None:
 
 
 def _verify(names: list[str], place: Path) -> None:
-    from invdiff.engine.weights import WEIGHTS, verify
+    from invdiff.engine.comparison.known_weights import WEIGHTS, verify
     from invdiff.errors import ModelError
 
     bad = []

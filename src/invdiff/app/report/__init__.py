@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file that opens offline."""
+"""The report of a run: one HTML file, and the model card."""

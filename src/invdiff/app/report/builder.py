@@ -10,9 +10,9 @@ from PIL import Image
 from invdiff.app.report import changed, closing, found, inputs, limits, summary
 from invdiff.app.report.inputs import Inputs
 from invdiff.data.samples import Samples
-from invdiff.engine.files import write_text
-from invdiff.engine.opening import open_data
-from invdiff.engine.run import RunFolder
+from invdiff.engine.encoding.data import open_data
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.storage.files import write_text
 from invdiff.errors import DataError
 
 THUMBNAIL = 64  # pixels a side of training pictures, where nothing says their size

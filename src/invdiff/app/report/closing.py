@@ -20,7 +20,7 @@ from invdiff.app.report.words import (
     significant,
     span,
 )
-from invdiff.engine.stages import STAGES
+from invdiff.engine.run.stages import STAGES
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.files import read_json, read_parquet
+from invdiff.engine.storage.files import read_json, read_parquet
 
 HASHED = (
     "adapter/pytorch_lora_weights.safetensors",

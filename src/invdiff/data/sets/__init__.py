@@ -1,1 +1,1 @@
-"""Data sets by name: built-in ones, and readers of benchmarks' official archives."""
+"""Data sets known by name."""

@@ -1,1 +1,1 @@
-"""The min step from inside: the loop, its objective, its state, and what it tells meanwhile."""
+"""The stage that trains the guidance."""

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from invdiff.engine.files import plain, write_text
+from invdiff.engine.storage.files import plain, write_text
 from invdiff.errors import MissingExtra
 
 FILE = "training-log.jsonl"

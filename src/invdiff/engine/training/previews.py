@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invdiff.engine.config import Config
-from invdiff.engine.files import write_with
-from invdiff.engine.sampler import Sampler, seed_of
-from invdiff.engine.training.objective import Feedback
-from invdiff.engine.training.team import Team
-from invdiff.model import adapter
+from invdiff.engine.distributed.team import Team
+from invdiff.engine.sampling.sampler import Sampler, seed_of
+from invdiff.engine.settings.config import Config
+from invdiff.engine.storage.files import write_with
+from invdiff.engine.training.min_step import Feedback
 from invdiff.model.denoiser import Denoiser
+from invdiff.model.lora import adapter
 
 PROMPTS, PICTURES = 4, 4
 SIDE = 128  # pixels of a picture in the grid, at most

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from invdiff.engine import checkpoint
-from invdiff.engine.training.average import Average
-from invdiff.engine.training.objective import Objective
-from invdiff.engine.training.scaling import Scale
-from invdiff.engine.training.team import Team
+from invdiff.engine.distributed.team import Team
+from invdiff.engine.fitting.loss_scaling import Scale
+from invdiff.engine.fitting.weight_average import Average
+from invdiff.engine.storage import checkpoint
+from invdiff.engine.training.min_step import Objective
 from invdiff.errors import RunError
-from invdiff.model import adapter
+from invdiff.model.lora import adapter
 
 ADAPTER, AVERAGE = "adapter/", "average/"
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from invdiff.engine import order
-from invdiff.engine.certify import fixed_losses
-from invdiff.engine.config import Config
-from invdiff.engine.mixture import Mixture, Regrets
+from invdiff.engine.distributed import randomness
+from invdiff.engine.settings.config import Config
+from invdiff.engine.training.certificate import fixed_losses
+from invdiff.engine.training.mixture import Mixture
+from invdiff.engine.training.regrets import Regrets
 from invdiff.errors import DataError
 from invdiff.model.denoiser import Denoiser
 
@@ -21,7 +22,7 @@ IMAGES = 256
 def is_held(seed: int, sample_ids: Sequence[str], share: float) -> np.ndarray:
     """Which pictures are held out; belongs to each picture alone, whatever the others are."""
     return np.array(
-        [order.derive(seed, "held", name) % 2**20 < share * 2**20 for name in sample_ids]
+        [randomness.derive(seed, "held", name) % 2**20 < share * 2**20 for name in sample_ids]
     )
 
 

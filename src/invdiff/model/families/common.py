@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from invdiff.core.schedule import Prediction, Schedule, flow_schedule
+from invdiff.core.diffusion.schedule import Prediction, Schedule, flow_schedule
 from invdiff.errors import ModelError
 from invdiff.model.condition import Condition
 

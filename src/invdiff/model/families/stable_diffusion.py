@@ -8,7 +8,12 @@ import numpy as np
 import torch
 
 from invdiff.model.condition import Condition
-from invdiff.model.families.common import in_network_dtype, quarters, scaled_latents, schedule_of
+from invdiff.model.families.common import (
+    in_network_dtype,
+    quarters,
+    scaled_latents,
+    schedule_of,
+)
 
 
 class StableDiffusionDenoiser:

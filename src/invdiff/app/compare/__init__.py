@@ -1,1 +1,0 @@
-"""What is made of a comparison of two folders: tables, prose, one page."""

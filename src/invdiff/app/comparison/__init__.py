@@ -1,0 +1,1 @@
+"""Two folders of pictures, or two models, measured side by side: the page and the files."""

@@ -1,0 +1,1 @@
+"""Noise schedules, denoising losses, and base + strength * (adapted - base)."""

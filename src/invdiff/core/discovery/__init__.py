@@ -1,0 +1,1 @@
+"""The max step: scores, contrasts, candidate groups, their objective, the evidence."""

@@ -1,0 +1,1 @@
+"""Whole estimators of groups, one a file, chosen by name."""

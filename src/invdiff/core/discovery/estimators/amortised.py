@@ -1,0 +1,203 @@
+"""Groups as a function of the denoiser's features, trained end to end on the max step's objective.
+
+q_i(1) = sigmoid(x_i w + b_y): one direction for all prompts, an offset for each. The direction is
+what maximises explained variance times tie (:func:`objective.objective`), so nothing
+is clustered first. Cross-fitted: an image's group comes from the images of other folds, since in
+128 dimensions some direction explains any noise.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from invdiff.core.discovery.grouping import Grouping, apply, orient
+from invdiff.core.discovery.objective import LEAST_TIE, objective
+from invdiff.core.discovery.verdict import judge_prompts
+from invdiff.core.groups.features import FOLDS, LEADING, Linear, Projection
+from invdiff.core.groups.two_groups import SMALLEST, GroupModel
+
+PENALTY = 0.01
+STEPS = 150
+LEAST = 1e-6
+NAME = "a linear model of the features"
+
+
+@dataclass(frozen=True)
+class Amortised:
+    """The model: a weight for each component and an offset for each prompt."""
+
+    weight: Float[np.ndarray, " component"]
+    offset: dict[str, float]
+
+    def __call__(
+        self, components: Float[np.ndarray, "sample component"], prompt: np.ndarray
+    ) -> Float[np.ndarray, " sample"]:
+        """q_i(1); images of a prompt that was not fitted have the mean of the offsets."""
+        usual = float(np.mean(list(self.offset.values())))
+        offset = np.array([self.offset.get(str(name), usual) for name in prompt])
+        return expit(components @ self.weight + offset)
+
+
+def amortised(
+    score: Float[np.ndarray, " scored"],
+    features: Float[np.ndarray, "sample feature"],
+    scored: np.ndarray,
+    prompt: np.ndarray,
+    *,
+    min_share: float,
+    false_alarm: float,
+    seed: int,
+    wanted: float = 0.5,
+) -> Grouping:
+    """Groups by one linear model on the features, fitted to the cross-fitted memberships.
+
+    Arguments as those of :func:`semantic.semantic`. The verdicts are about memberships
+    in which no image had a part itself; ``ranking`` has the objective that these reach.
+    """
+    projection = Projection.fit(features)
+    components, names = projection(features), prompt[scored]
+    q = cross_fitted(components[scored][:, :LEADING], score, names, seed)
+    models = orient(
+        linear_models(q, components, projection, scored, prompt), features[scored], score, names
+    )
+    against = apply(models, features, prompt)
+    tested = against.copy()
+    tested[scored] = q
+    tested_by = judge_prompts(
+        tested,
+        score,
+        scored,
+        prompt,
+        min_share=min_share,
+        false_alarm=false_alarm,
+        candidates=1,
+        wanted=wanted,
+    )
+    verdicts = {
+        name: replace(verdict, share=float(against[prompt == name].mean()))
+        for name, verdict in tested_by.items()
+    }
+    ranking = ((NAME, objective(q, score, names, min_share)),)
+    return Grouping(against, verdicts, models, NAME, ranking, "excess")
+
+
+def linear_models(
+    q: Float[np.ndarray, " scored"],
+    components: Float[np.ndarray, "sample component"],
+    projection: Projection,
+    scored: np.ndarray,
+    prompt: np.ndarray,
+) -> dict[str, GroupModel]:
+    """The memberships as one logistic model, with each prompt's own share as its prior."""
+    if min(q.sum(), (1 - q).sum()) < FOLDS:
+        nothing = GroupModel(
+            np.zeros(len(projection.mean)), (0.0, 0.0, 0.0), float(logit(SMALLEST))
+        )
+        return {str(name): nothing for name in np.unique(prompt)}
+    linear = Linear.fit(components[scored], q)
+    member, weight = linear(components), projection.axes @ linear.weight
+    bias = linear.bias - float(projection.mean @ weight)
+    models = {}
+    for name in np.unique(prompt):
+        share = np.clip(member[prompt == name].mean(), SMALLEST, 1 - SMALLEST)
+        models[str(name)] = GroupModel(weight, (bias - logit(share), 1.0, 0.0), float(logit(share)))
+    return models
+
+
+def cross_fitted(
+    components: Float[np.ndarray, "sample component"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+    seed: int,
+) -> Float[np.ndarray, " sample"]:
+    """q_i(1) of each image by the model of the other folds, the same side group 1 in all folds.
+
+    Zero for images of prompts with fewer than two images a fold.
+    """
+    member = np.zeros(len(score))
+    codes, count = np.unique(prompt, return_inverse=True, return_counts=True)[1:]
+    searched = np.flatnonzero(count[codes] >= 2 * FOLDS)
+    if len(searched) == 0:
+        return member
+    whole = fit(components[searched], score[searched], prompt[searched])
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    for folds in splitter.split(searched, codes[searched]):
+        others, held = (searched[rows] for rows in folds)
+        model = fit(components[others], score[others], prompt[others])
+        aligned = model.weight @ whole.weight >= 0
+        found = model(components[held], prompt[held])
+        member[held] = found if aligned else 1 - found
+    return member
+
+
+def fit(
+    components: Float[np.ndarray, "sample component"],
+    score: Float[np.ndarray, " sample"],
+    prompt: np.ndarray,
+) -> Amortised:
+    """The best of several starts: where the score of all prompts rises, and that of each."""
+    names, codes = np.unique(prompt, return_inverse=True)
+    scale = components.std() + 1e-12
+    x = torch.from_numpy((components - components.mean(0)) / scale)
+    rows = [torch.from_numpy(np.flatnonzero(codes == k)) for k in range(len(names))]
+    y = torch.from_numpy(score.astype(np.float64))
+
+    def loss_of(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        leaf = torch.from_numpy(flat).requires_grad_()
+        weight, offset = leaf[: x.shape[1]], leaf[x.shape[1] :]
+        parts = [torch.sigmoid(x[r] @ weight + offset[k]) for k, r in enumerate(rows)]
+        value = PENALTY * weight.square().mean() - worth(parts, [y[r] for r in rows])
+        value.backward()
+        assert leaf.grad is not None, "the objective depends on the weights"
+        return value.item(), leaf.grad.numpy()
+
+    found = [
+        minimize(loss_of, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+        for start in _starts(x.numpy(), score, codes)
+    ]
+    best = min(found, key=lambda one: one.fun).x
+    weight = best[: x.shape[1]] / scale
+    middle = float(components.mean(0) @ weight)
+    offset = {str(n): float(b) - middle for n, b in zip(names, best[x.shape[1] :], strict=True)}
+    return Amortised(weight, offset)
+
+
+def worth(members: list[Tensor], scores: list[Tensor]) -> Tensor:
+    """Explained variance, averaged over prompts, times the mutual information with the prompt."""
+    explained, share = [], []
+    for q, r in zip(members, scores, strict=True):
+        pi = q.mean().clamp(LEAST, 1 - LEAST)
+        apart = (q @ r) / (pi * len(q)) - ((1 - q) @ r) / ((1 - pi) * len(q))
+        explained.append(pi * (1 - pi) * apart**2 / r.var(correction=0).clamp_min(1e-30))
+        share.append(pi)
+    mean = torch.stack(explained).mean()
+    if len(members) == 1:
+        return mean
+    shares = torch.stack(share)
+    return mean * (_entropy(shares.mean()) - _entropy(shares).mean()).clamp_min(LEAST_TIE)
+
+
+def _entropy(share: Tensor) -> Tensor:
+    return -(share * share.log() + (1 - share) * (1 - share).log())
+
+
+def _starts(x: np.ndarray, score: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
+    """Weights and offsets: unit spread along the direction, an even cut of each prompt."""
+    inside = [np.flatnonzero(codes == k) for k in range(codes.max() + 1)]
+    centred = [score[rows] - score[rows].mean() for rows in inside]
+    fitted = [(x[np.concatenate(inside)], np.concatenate(centred))]
+    fitted += [(x[rows], own) for rows, own in zip(inside, centred, strict=True)]
+    starts = []
+    for values, target in fitted:
+        direction = Ridge(alpha=len(target)).fit(values, target).coef_
+        along = x @ direction
+        weight = 2 * direction / (along.std() + 1e-12)
+        starts.append(np.append(weight, [-np.median(x[r] @ weight) for r in inside]))
+    return starts

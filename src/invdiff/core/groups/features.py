@@ -1,0 +1,106 @@
+"""The space that groups are looked for in: projections and linear models of features."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.special import expit
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+COMPONENTS = 128
+
+
+LEADING = 64  # components that a mixture or a free direction sees: each needs many images
+
+
+CLUSTERED = 32
+
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Leading principal components of features that were scaled to unit variance."""
+
+    mean: Float[np.ndarray, " feature"]
+    axes: Float[np.ndarray, "feature component"]
+
+    @classmethod
+    def fit(
+        cls, features: Float[np.ndarray, "sample feature"], components: int = COMPONENTS
+    ) -> "Projection":
+        """Fit on ``features``; the components keep their variances: clusters see what is large."""
+        count = min(components, *features.shape)
+        mean, scale = features.mean(0), features.std(0) + 1e-6
+        found = PCA(count, svd_solver="covariance_eigh").fit((features - mean) / scale)
+        return cls(mean, found.components_.T / scale[:, None])
+
+    def __call__(
+        self, features: Float[np.ndarray, "sample feature"]
+    ) -> Float[np.ndarray, "sample component"]:
+        """The components of ``features``."""
+        return (features - self.mean) @ self.axes
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A logistic model: probability of membership = sigmoid(values @ weight + bias)."""
+
+    weight: Float[np.ndarray, " feature"]
+    bias: float
+
+    @classmethod
+    def fit(
+        cls,
+        values: Float[np.ndarray, "sample feature"],
+        member: Bool[np.ndarray, " sample"] | Float[np.ndarray, " sample"],
+    ) -> "Linear":
+        """Fit on the values of both groups; ``member`` may be a probability.
+
+        One scale for all features: the penalty then holds small principal components down, which
+        are mostly noise. With each at unit variance they cost a tenth of a rare group's members.
+        """
+        mean, scale = values.mean(0), values.std() + 1e-8
+        unit = (values - mean) / scale
+        target, share = np.repeat([1, 0], len(member)), np.concatenate([member, 1.0 - member])
+        held = share > 0  # an image with a side of its own is not looked at twice
+        model = LogisticRegression(C=0.1, max_iter=1000)
+        model.fit(np.concatenate([unit, unit])[held], target[held], sample_weight=share[held])
+        weight = model.coef_[0] / scale
+        return cls(weight, float(model.intercept_[0] - mean @ weight))
+
+    def __call__(self, values: Float[np.ndarray, "sample feature"]) -> Float[np.ndarray, " sample"]:
+        """Probability of membership."""
+        return expit(values @ self.weight + self.bias)
+
+
+def centre(values: Float[np.ndarray, "sample width"], prompt: np.ndarray) -> np.ndarray:
+    """``values`` minus the mean of their prompt."""
+    centred = values.copy()
+    for name in np.unique(prompt):
+        rows = prompt == name
+        centred[rows] -= values[rows].mean(0)
+    return centred
+
+
+def cross_fit(
+    components: Float[np.ndarray, "sample component"],
+    member: Bool[np.ndarray, " sample"],
+    seed: int,
+    folds: int = FOLDS,
+) -> Float[np.ndarray, " sample"]:
+    """Probability of membership for each image, by a logistic model fitted on the others.
+
+    With fewer members than folds on either side there is nothing to learn: zeros come back.
+    """
+    probability = np.zeros(len(member))
+    if min(member.sum(), (~member).sum()) < folds:
+        return probability
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
+    for others, held_out in splitter.split(components, member):
+        model = Linear.fit(components[others], member[others])
+        probability[held_out] = model(components[held_out])
+    return probability

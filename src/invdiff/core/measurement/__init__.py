@@ -1,0 +1,1 @@
+"""Figures of samples: parity, distances, precision and recall, diversity."""

@@ -1,0 +1,1 @@
+"""Intervals: test inversion, bootstrap, errors of a classifier."""

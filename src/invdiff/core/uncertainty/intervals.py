@@ -1,0 +1,146 @@
+"""Intervals for shares, Bias and its reduction that cover the truth as often as they say.
+
+The plug-in Bias is a mean of absolute values: at parity it is not normal, is too large on average
+and its bootstrap never reaches 0. So each interval is the values that a test does not reject
+(:mod:`uncertainty.hypotheses`). What the test looks at is :func:`corrected`, which is always
+inside. Measured coverage: docs/evaluation.md.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from invdiff.core.measurement.parity import Measure, bias, imbalance
+from invdiff.core.uncertainty import hypotheses
+from invdiff.core.uncertainty.sampler_paths import paths_of
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the ends of its confidence interval; NaN where there was nothing to measure."""
+
+    value: float
+    low: float
+    high: float
+
+
+NOTHING = Interval(np.nan, np.nan, np.nan)
+
+
+def wilson(
+    count: Int[np.ndarray, "*cell"], total: Int[np.ndarray, "*cell"], confidence: float = 0.95
+) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
+    """Ends of the score interval of a share (Wilson 1927); NaN where ``total`` is 0."""
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    size = np.where(total > 0, total, np.nan)
+    share = count / size
+    scale = 1 + z**2 / size
+    centre = (share + z**2 / (2 * size)) / scale
+    half = z / scale * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
+    low = np.where(count == 0, 0 * share, centre - half)
+    return low, np.where(count == total, 0 * share + 1, centre + half)
+
+
+def corrected(counts: Int[np.ndarray, "prompt klass"], measure: Measure) -> float:
+    """The mean measure without most of the plug-in's upward error; NaN without images.
+
+    For each prompt the value at which the plug-in is on average what was observed, 0 where less
+    was observed than a balanced sampler shows. Some error is left: no estimate of an absolute
+    value is right on average at 0 (Cai and Low 2011, Annals of Statistics 39, 1012).
+    """
+    counts = seen(counts)
+    return float(paths_of(counts, measure).corrected(counts).mean()) if len(counts) else np.nan
+
+
+def interval(
+    counts: Int[np.ndarray, "prompt klass"],
+    measure: Measure,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """The mean measure over prompts (plug-in) and the values that fit the counts.
+
+    The ends are about the sampler: with many prompts of few images the plug-in itself, too large
+    by its upward error, can lie above them; :func:`corrected` cannot. ``resamples`` tables are
+    simulated for each value that is tried, all from ``seed``.
+    """
+    counts = seen(counts)
+    if not len(counts):
+        return NOTHING
+    tested = hypotheses.mean_measure(counts, measure, resamples, seed)
+    return Interval(float(measure.of(counts).mean()), *tested.ends(confidence))
+
+
+def bias_interval(
+    counts: Int[np.ndarray, "prompt klass"],
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """:func:`interval` of the Bias of these prompts."""
+    return interval(counts, imbalance(counts.shape[-1]), resamples, seed, confidence)
+
+
+def bias_reduction(
+    joint: Int[np.ndarray, "prompt before after"],
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Bias before less Bias after, from pairs of one seed; positive means less biased.
+
+    Pairs are simulated together with the observed association (the odds ratios of the table), so
+    what both members share cancels.
+    """
+    joint = joint[joint.sum((1, 2)) > 0]
+    if not len(joint):
+        return NOTHING
+    tested = hypotheses.paired_change(joint, resamples, seed)
+    return Interval(float(bias(joint.sum(2)) - bias(joint.sum(1))), *tested.ends(confidence))
+
+
+def bias_difference(
+    before: Int[np.ndarray, "prompt klass"],
+    after: Int[np.ndarray, "prompt klass"],
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """:func:`bias_reduction` for sets of pictures that share no seeds.
+
+    Prompts without images in either set are left out of both.
+    """
+    both = (before.sum(-1) > 0) & (after.sum(-1) > 0)
+    before, after = before[both], after[both]
+    if not len(before):
+        return NOTHING
+    tested = hypotheses.change(before, after, resamples, seed)
+    return Interval(float(bias(before) - bias(after)), *tested.ends(confidence))
+
+
+def over_prompts(
+    counts: Int[np.ndarray, "prompt klass"], measure: Measure, confidence: float = 0.95
+) -> Interval:
+    """Mean measure with an interval for prompts yet unseen: these are a sample of them.
+
+    Student's t over the prompts' corrected values; NaN ends with fewer than two prompts.
+    """
+    counts = seen(counts)
+    if not len(counts):
+        return NOTHING
+    paths = paths_of(counts, measure)
+    values = paths.corrected(counts)
+    plain = float(measure.of(counts).mean())
+    if len(values) < 2:
+        return Interval(plain, np.nan, np.nan)
+    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values)
+    most = float(paths.largest.max())
+    return Interval(plain, max(0.0, values.mean() - half), min(most, values.mean() + half))
+
+
+def seen(counts: Int[np.ndarray, "prompt klass"]) -> Int[np.ndarray, "other klass"]:
+    """The rows of the prompts that have images."""
+    return counts[counts.sum(-1) > 0]

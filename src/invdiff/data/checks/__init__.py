@@ -1,0 +1,1 @@
+"""What is looked at before a set is used: unreadable, empty, near-equal pictures."""

@@ -1,0 +1,180 @@
+"""Pictures in the rows of parquet files, or of a Hugging Face data set as `save_to_disk` writes it.
+
+Both are one or more files with the same columns, the pictures in one of them: the bytes of picture
+files, or structures with `bytes` or `path`. No row is unpacked before it is asked for.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from invdiff.data.pictures import BadPicture, one_line
+from invdiff.data.readers.listing import Listing, read_content
+from invdiff.data.readers.tables import Table, hint, open_parquet, text_columns
+from invdiff.errors import DataError
+
+PICTURES = "image"
+STATE, SPLITS = "state.json", "dataset_dict.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file: how many rows its chunks have, and how to read a column of all or one of them."""
+
+    path: Path
+    schema: pa.Schema
+    sizes: Sequence[int]
+    column: Callable[[str], pa.ChunkedArray]
+    chunk: Callable[[int, str], pa.ChunkedArray]
+
+
+def open_parquet_pictures(paths: Sequence[Path]) -> Listing:
+    """The rows of parquet files, one after the other. Raises DataError."""
+    return list_rows([parquet_shard(path) for path in paths])
+
+
+def open_saved(folder: Path) -> Listing:
+    """A data set that `Dataset.save_to_disk` wrote, or a `DatasetDict` with a single split."""
+    if (folder / SPLITS).is_file():
+        splits = read_json(folder / SPLITS).get("splits") or []
+        if len(splits) != 1:
+            raise DataError(
+                f"{folder} has the splits {', '.join(splits) or '(none)'}; "
+                f"give one of them, as in {folder / str((splits or ['train'])[0])}"
+            )
+        return open_saved(folder / splits[0])
+    files = [entry["filename"] for entry in read_json(folder / STATE).get("_data_files") or []]
+    if not files:
+        raise DataError(f"{folder / STATE} names no data files; save the data set again")
+    return list_rows([arrow_shard(folder / name) for name in files])
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote this folder."""
+    return (folder / STATE).is_file() or (folder / SPLITS).is_file()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises DataError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {one_line(error)}; is it complete?") from error
+    return found if isinstance(found, dict) else {}
+
+
+def parquet_shard(path: Path) -> Shard:
+    """A parquet file; a chunk is a row group. It is opened again for each read: files are many."""
+    file = open_parquet(path)
+    meta = file.metadata
+    return Shard(
+        path,
+        file.schema_arrow,
+        [meta.row_group(group).num_rows for group in range(meta.num_row_groups)],
+        lambda name: pq.read_table(path, columns=[name])[name],
+        lambda chunk, name: pq.ParquetFile(path).read_row_group(chunk, columns=[name])[name],
+    )
+
+
+def arrow_shard(path: Path) -> Shard:
+    """A file in Arrow's stream format, mapped into memory; the whole of it is one chunk."""
+    try:
+        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {one_line(error)}; is it complete?") from error
+    return Shard(
+        path, table.schema, [table.num_rows], lambda name: table[name], lambda _, name: table[name]
+    )
+
+
+def list_rows(shards: Sequence[Shard]) -> Listing:
+    """One row for each row of all shards, in their order."""
+    first = shards[0]
+    for other in shards[1:]:
+        if other.schema.names != first.schema.names:
+            raise DataError(
+                f"{other.path} has other columns ({', '.join(other.schema.names)}) than "
+                f"{first.path.name} ({', '.join(first.schema.names)}); "
+                "give files of one data set and split"
+            )
+    pictures = picture_column(first.path, first.schema)
+
+    def values(column: str) -> list[object]:
+        found: list[object] = []
+        for shard in shards:
+            try:
+                found += shard.column(column).to_pylist()
+            except (OSError, pa.ArrowException) as error:
+                reason = one_line(error)
+                raise DataError(
+                    f"column {column!r} of {shard.path} cannot be read: {reason}"
+                ) from error
+        return found
+
+    names = [f"{shard.path.name}, row {row}" for shard in shards for row in range(sum(shard.sizes))]
+    place = first.path if len(shards) == 1 else first.path.parent
+    columns = tuple(name for name in text_columns(first.schema) if name != pictures)
+    return Listing(names, Table(place, columns, values), RowReader(shards, pictures).content)
+
+
+def picture_column(path: Path, schema: pa.Schema) -> str:
+    """The column with the pictures: `image`, or else the only one that can hold any."""
+    able = [field.name for field in schema if holds_pictures(field.type)]
+    if PICTURES in able or (PICTURES not in schema.names and len(able) == 1):
+        return PICTURES if PICTURES in able else able[0]
+    if PICTURES in schema.names:
+        kind = schema.field(PICTURES).type
+        raise DataError(
+            f"column {PICTURES!r} of {path} has type {kind}; "
+            "it must hold the bytes of picture files"
+        )
+    raise DataError(
+        f"{path} has no column {PICTURES!r} with pictures{hint(PICTURES, schema.names)}"
+    )
+
+
+def holds_pictures(kind: pa.DataType) -> bool:
+    """Whether a type is bytes, or a structure with bytes or a path."""
+    if pa.types.is_struct(kind):
+        return bool({kind.field(at).name for at in range(kind.num_fields)} & {"bytes", "path"})
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+class RowReader:
+    """Single pictures of all shards; the chunk read last stays in memory."""
+
+    def __init__(self, shards: Sequence[Shard], column: str) -> None:
+        self.chunks = [(shard, at) for shard in shards for at in range(len(shard.sizes))]
+        sizes = [size for shard in shards for size in shard.sizes]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+        self.column = column
+        self.read = lru_cache(maxsize=1)(self.read_chunk)
+
+    def read_chunk(self, number: int) -> pa.ChunkedArray:
+        """The pictures of one chunk."""
+        shard, at = self.chunks[number]
+        return shard.chunk(at, self.column)
+
+    def content(self, row: int) -> bytes:
+        """The bytes of the picture file in a row. Raises BadPicture."""
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        try:
+            value = self.read(number)[row - int(self.starts[number])].as_py()
+        except (OSError, pa.ArrowException) as error:
+            raise BadPicture(f"cannot be read: {one_line(error)}") from error
+        if isinstance(value, dict):
+            inside, beside = value.get("bytes"), value.get("path")
+            if inside is None and beside:
+                folder = self.chunks[number][0].path.parent
+                return read_content((folder / beside).read_bytes)
+            value = inside
+        if value is None:
+            raise BadPicture("there is no picture in this row", "missing")
+        return value

@@ -1,0 +1,97 @@
+"""Many pictures in one file: NumPy's .npz."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from invdiff.data.pictures import BadPicture, check_pixels, fit_array, one_line
+from invdiff.data.readers.listing import Listing
+from invdiff.data.readers.tables import Table, hint
+from invdiff.data.samples import Pictures
+from invdiff.errors import DataError
+
+NPZ_PICTURES = "images"
+
+
+def open_npz(path: Path) -> Listing:
+    """Arrays `images` (n, height, width, 3) uint8 and text arrays of length n."""
+    names = array_names(path)
+    if NPZ_PICTURES not in names:
+        raise DataError(f"{path} has no array {NPZ_PICTURES!r}{hint(NPZ_PICTURES, names)}")
+    images = read_array(path, NPZ_PICTURES)
+    check_images(path, images)
+    columns = tuple(name for name in names if name != NPZ_PICTURES)
+    return Listing(
+        names=[f"{path.name}, picture {row}" for row in range(len(images))],
+        table=Table(path, columns, lambda column: npz_values(path, column, len(images))),
+        content=lambda row: images[row].tobytes(),
+        decode=lambda content, size: fit_bytes(content, images.shape[1:], size),
+        size_of=lambda _: (images.shape[2], images.shape[1]),
+    )
+
+
+def array_names(path: Path) -> list[str]:
+    """The names in an .npz file."""
+    try:
+        arrays = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path} cannot be read as .npz: {one_line(error)}") from error
+    if not isinstance(arrays, NpzFile):
+        raise DataError(f"{path} holds a single array; save named arrays with np.savez")
+    with arrays:
+        return list(arrays.files)
+
+
+def check_images(path: Path, images: NDArray[Any]) -> None:
+    """Raise DataError unless the array holds RGB pictures."""
+    shape = images.shape
+    if images.dtype != np.uint8 or images.ndim != 4 or shape[3] != 3 or 0 in shape:
+        raise DataError(
+            f"{NPZ_PICTURES!r} in {path} has type {images.dtype} and shape {shape}; "
+            "it must be uint8 of shape (pictures, height, width, 3) with values 0 to 255"
+        )
+    try:
+        check_pixels(shape[2], shape[1])
+    except BadPicture as error:
+        raise DataError(f"the pictures in {path} are too large: {error}") from None
+
+
+def npz_values(path: Path, column: str, count: int) -> list[object]:
+    """An array as a column; it must have one value for each picture."""
+    array = read_array(path, column)
+    if array.shape != (count,):
+        raise DataError(
+            f"{column!r} in {path} has shape {array.shape}; "
+            f"it must be ({count},), one value for each picture"
+        )
+    if array.dtype.kind == "S":
+        return [value.decode("utf-8", "replace") for value in array.tolist()]
+    return list(array.tolist())
+
+
+def read_array(path: Path, name: str) -> NDArray[Any]:
+    """One array. Objects are refused, because reading them can run code."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return np.asarray(arrays[name])
+    except MemoryError:
+        raise DataError(
+            f"{name!r} in {path} does not fit in memory; use a folder of pictures"
+        ) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "pickle" in str(error):
+            raise DataError(
+                f"{name!r} in {path} holds Python objects, which are never read because they can "
+                f"run code; save plain text or numbers, for instance np.array({name}, dtype=str)"
+            ) from None
+        raise DataError(f"{name!r} in {path} cannot be read: {one_line(error)}") from error
+
+
+def fit_bytes(content: bytes, shape: tuple[int, ...], size: int) -> Pictures:
+    """Pixels of the given shape as a square."""
+    return fit_array(np.frombuffer(content, dtype=np.uint8).reshape(shape), size)

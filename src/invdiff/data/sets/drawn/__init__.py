@@ -1,0 +1,1 @@
+"""Sets that are made on the computer of the user."""

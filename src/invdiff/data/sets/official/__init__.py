@@ -1,0 +1,1 @@
+"""The benchmark sets of the paper, from the archives of their makers."""

@@ -1,0 +1,99 @@
+"""FairFace: faces labelled with gender, race and age (Karkkainen and Joo, 2021, arXiv:1908.04913).
+
+Read from `fairface_label_train.csv`, `fairface_label_val.csv` and the picture folders `train/` and
+`val/`, beside the label files or in `fairface-img-margin025-trainval` (or margin125). The labels
+are those of annotators who saw the picture: what a face looks like to them.
+"""
+
+from pathlib import Path
+
+from invdiff.data.readers.tables import Table, open_table
+from invdiff.data.sets.official.archive import (
+    TRAIN,
+    VALIDATION,
+    Archive,
+    Entry,
+    Published,
+    check_counts,
+    check_distinct,
+    check_md5,
+    check_pictures,
+    locate,
+    named,
+)
+from invdiff.errors import DataError
+
+LABELS = {TRAIN: "fairface_label_train.csv", VALIDATION: "fairface_label_val.csv"}
+FOLDERS = {TRAIN: "train", VALIDATION: "val"}
+MARGINS = ("fairface-img-margin025-trainval", "fairface-img-margin125-trainval")
+GENDERS = {"Male": "male", "Female": "female"}
+RACE4 = {  # the four classes of the paper's setting
+    "White": "WMELH",  # White, Middle Eastern, Latino or Hispanic
+    "Middle Eastern": "WMELH",
+    "Latino_Hispanic": "WMELH",
+    "East Asian": "Asian",
+    "Southeast Asian": "Asian",
+    "Indian": "Indian",
+    "Black": "Black",
+}
+RACES = ("WMELH", "Asian", "Indian", "Black")
+GROUPS = tuple(f"{gender}, {race}" for gender in GENDERS.values() for race in RACES)
+
+PUBLISHED = Published(  # no digests; the two archives differ in the size of the pictures
+    counts={TRAIN: {"face": 86744}, VALIDATION: {"face": 10954}}
+)
+
+
+def read(folder: Path, published: Published) -> Archive:
+    """Read and check the archive in `folder`. Raises DataError.
+
+    The caption names the gender, so that race is what can be tied to a prompt.
+    """
+    labels = {split: locate(folder, name) for split, name in LABELS.items()}
+    pictures = locate(folder, "train", *(f"{margin}/train" for margin in MARGINS)).parent
+    entries: list[Entry] = []
+    for split, path in labels.items():
+        check_md5(path, published)
+        entries += read_split(path, open_table(path), split)
+        found = [(split, "face") for entry in entries if entry.split == split]
+        check_counts(path, found, {split: published.counts[split]})
+    readable = check_pictures(pictures, [entry.file for entry in entries], published.size)
+    return Archive(
+        pictures=pictures,
+        entries=tuple(entries),
+        checked=("both label files: the number of pictures, every gender and race known", readable),
+        notes=(f"pictures from {pictures}",),
+    )
+
+
+def read_split(path: Path, table: Table, split: str) -> list[Entry]:
+    """The pictures of one label file."""
+    files = table.text("file")
+    check_distinct(path, files)
+    if odd := next((file for file in files if not file.startswith(f"{FOLDERS[split]}/")), None):
+        raise DataError(
+            f"{path} lists {odd!r}, which is not in {FOLDERS[split]}/; "
+            "take it from the official archive again"
+        )
+    genders = named(path, "gender", table.text("gender"), GENDERS)
+    races = table.text("race")
+    race4 = named(path, "race", races, RACE4)
+    ages, service = table.text("age"), table.text("service_test")
+    return [
+        Entry(
+            file=file,
+            split=split,
+            caption=f"a photo of a {gender} face",
+            group=f"{gender}, {four}",
+            attributes={
+                "gender": gender,
+                "race4": four,
+                "race": race,
+                "age": age,
+                "service_test": tested,
+            },
+        )
+        for file, gender, four, race, age, tested in zip(
+            files, genders, race4, races, ages, service, strict=True
+        )
+    ]

@@ -1,1 +1,0 @@
-"""A training set in which the inferred groups of each prompt are even, with the guided sampler."""

@@ -1,0 +1,1 @@
+"""Evening out a training set with pictures of the guided model."""

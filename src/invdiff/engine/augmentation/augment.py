@@ -1,0 +1,256 @@
+"""`invdiff augment`: pictures of the guided sampler as a training set, or to even out the data.
+
+Writes pictures, ``metadata.csv`` and ``augmentation.json`` (docs/files.md). Until the last of these
+is there, the same call goes on; it draws no picture twice.
+"""
+
+import csv
+import hashlib
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy.special import expit, softmax
+
+from invdiff.data.samples import Samples
+from invdiff.engine.augmentation.drawing import (
+    Artist,
+    Wish,
+    against_zero,
+    chosen,
+    draw_all,
+    groups_of,
+)
+from invdiff.engine.augmentation.quotas import even_set, top_up
+from invdiff.engine.discovery.groups import membership_of
+from invdiff.engine.discovery.passes import Features
+from invdiff.engine.encoding.data import open_run_samples
+from invdiff.engine.encoding.session import processes_of, source_of
+from invdiff.engine.run.environment import environment
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.sample import strength_of
+from invdiff.engine.sampling.sampler import Sampler
+from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_text, write_with
+from invdiff.engine.storage.lock import locked
+from invdiff.errors import RunError
+
+WORK = ".drawn"
+COLUMNS = (
+    "file_name",
+    "caption",
+    "prompt",
+    "synthetic",
+    "group",
+    "q_1",
+    "seed",
+    "sample_id",
+    "run",
+)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a folder was asked for; None for ``images`` tops the run's data up."""
+
+    images: int | None
+    scale: float
+    strength: float
+    run: str
+    seed: int
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "images_per_prompt": self.images,
+            "guidance_scale": self.scale,
+            "strength": self.strength,
+            "run": self.run,
+            "seed": self.seed,
+        }
+
+
+def augment(
+    run: RunFolder,
+    out: Path,
+    images: int | None = None,
+    scale: float | None = None,
+    strength: float | None = None,
+) -> dict[str, Any]:
+    """Make the set in ``out`` and return the record of ``augmentation.json``.
+
+    With ``images`` it is a set of its own, so many pictures of each prompt; without, the pictures
+    of the run's data and what its smaller inferred groups lack. ``scale`` is the one of the
+    calibration and ``strength`` the calibrated one unless they are given.
+
+    Raises:
+        RunError: the run has no guidance, ``out`` holds something else, a group hardly ever comes.
+    """
+    run.require("train", by="augment")
+    if read_json(run.path / "training.json")["skipped"]:
+        raise RunError(f"{run.path} trained nothing, so it has no guidance to draw with")
+    request = Request(
+        images,
+        run.config.calibrate.guidance_scale if scale is None else scale,
+        strength_of(run) if strength is None else strength,
+        identity(run),
+        run.config.seed,
+    )
+    if (done := begin(out, request)) is not None:
+        return done
+    with locked(out):
+        wishes = top_up(run) if images is None else even_set(run, images)
+        artist = artist_of(run, out / WORK, request)
+        batch, processes = run.config.sample.batch, processes_of(run)
+        ratios = draw_all(artist, wishes, batch, processes)
+        rows = [] if images is not None else keep_real(run, out)
+        for wish in wishes:
+            rows += keep_drawn(artist, wish, ratios[wish.prompt], out, request.run)
+        write_text(out / "metadata.csv", as_csv(rows))
+        record = request.record() | {
+            "base_model": run.base_model,
+            "prompts": summary(rows, wishes, ratios),
+            "versions": environment()["versions"],
+        }
+        write_json(out / "augmentation.json", record)
+        shutil.rmtree(out / WORK, ignore_errors=True)
+    return record
+
+
+def identity(run: RunFolder) -> str:
+    """12 hexadecimal digits of the run's adapter and groups."""
+    found = hashlib.sha256()
+    for name in ("adapter/pytorch_lora_weights.safetensors", "groups.parquet"):
+        found.update(hashlib.sha256((run.path / name).read_bytes()).digest())
+    return found.hexdigest()[:12]
+
+
+def begin(out: Path, request: Request) -> dict[str, Any] | None:
+    """Make or check the folder; the record, if everything is there already.
+
+    Raises:
+        RunError: it holds other files, or was begun with another request.
+    """
+    asked, done = out / WORK / "request.json", out / "augmentation.json"
+    for path in (done, asked):
+        if path.is_file():
+            before: dict[str, Any] = read_json(path)
+            if any(before.get(key) != value for key, value in request.record().items()):
+                raise RunError(
+                    f"{out} was begun with other settings or another run: give --out a new folder"
+                )
+            return before if path == done else None
+    if out.exists() and (not out.is_dir() or any(p.name != ".lock" for p in out.iterdir())):
+        raise RunError(f"{out} is not empty: give --out a new folder")
+    write_json(asked, request.record())
+    return None
+
+
+def artist_of(run: RunFolder, folder: Path, request: Request) -> Artist:
+    """Who draws for this run: its guided sampler, and the features that its groups are told by."""
+    config, source = run.config, source_of(run)
+    window = (config.sample.window[0], config.sample.window[1])
+    adapter = run.path / "adapter"
+    steps, fuse = config.sample.steps, config.sample.fuse
+    levels = tuple(config.discover.feature_levels)
+    return Artist(
+        Sampler(source, adapter, request.strength, window, request.scale, steps, fuse),
+        Features(source, config.seed, levels, 1, config.discover.batch),
+        folder,
+        config.seed,
+        "augment",
+    )
+
+
+def keep_drawn(artist: Artist, wish: Wish, ratios: np.ndarray, out: Path, run: str) -> list[Row]:
+    """Put the chosen pictures of a wish into their places; their rows."""
+    rows, group = [], groups_of(wish, ratios)
+    q = expit(ratios) if ratios.ndim == 1 else softmax(against_zero(ratios), axis=1)
+    for k in chosen(wish, ratios):
+        path = artist.path(wish, k)
+        place = out / "synthetic" / path.parent.name / path.name
+        if not place.is_file():
+            write_with(place, partial(shutil.copyfile, path))
+        row = {
+            "file_name": place.relative_to(out).as_posix(),
+            "caption": wish.captions[k % len(wish.captions)],
+            "prompt": wish.prompt,
+            "synthetic": "true",
+            "seed": artist.seed_at(wish, k),
+            "run": run,
+        }
+        told = {"group": group[k]} | _told(q[k]) if wish.model else {}
+        rows.append(row | told)
+    return rows
+
+
+def keep_real(run: RunFolder, out: Path) -> list[Row]:
+    """Put the pictures of the run's data, at its size, into their places; their rows."""
+    samples: Samples = open_run_samples(run)
+    groups = read_parquet(run.path / "groups.parquet")
+    entries = zip(groups["prompt"], groups["group"], membership_of(groups), strict=True)
+    found = dict(zip(groups["sample_id"], entries, strict=True))
+    if unknown := set(samples.sample_id) - set(found):
+        raise RunError(
+            f"{len(unknown)} of {len(samples)} pictures of {run.config.data.path} were not there "
+            "when the groups were inferred: give a run on the data as it is now"
+        )
+    rows: list[Row] = []
+    for index, name in enumerate(samples.sample_id):
+        place = out / "real" / f"{name}.png"
+        if not place.is_file():
+            picture = samples.pictures([index])[0]
+            write_with(place, Image.fromarray(picture).save)
+        prompt, group, q = found[name]
+        rows.append(
+            {
+                "file_name": place.relative_to(out).as_posix(),
+                "caption": samples.caption[index],
+                "prompt": prompt,
+                "synthetic": "false",
+                "group": group,
+                "sample_id": name,
+            }
+            | _told(q)
+        )
+    return rows
+
+
+def _told(q: np.ndarray) -> Row:
+    """The columns of a picture's membership: all groups but group 0, which has the rest."""
+    others = [q] if np.ndim(q) == 0 else q[1:]
+    return {f"q_{group}": f"{one:.4f}" for group, one in enumerate(others, 1)}
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The rows of ``metadata.csv``."""
+    text = io.StringIO()
+    at = COLUMNS.index("q_1")
+    more = sorted({key for row in rows for key in row if key.startswith("q_")} - {"q_1"})
+    columns = (*COLUMNS[: at + 1], *more, *COLUMNS[at + 1 :])
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def summary(
+    rows: Sequence[Row], wishes: Sequence[Wish], ratios: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """For each prompt: real and synthetic pictures, each by inferred group, and how many drawn."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        kind = "synthetic" if row["synthetic"] == "true" else "real"
+        entry = found.setdefault(row["prompt"], {"real": {}, "synthetic": {}, "drawn": 0})
+        group = str(row.get("group", "none"))
+        entry[kind][group] = entry[kind].get(group, 0) + 1
+    for wish in wishes:
+        if wish.prompt in found:
+            found[wish.prompt]["drawn"] = len(ratios[wish.prompt])
+    return found

@@ -1,0 +1,49 @@
+"""What is to be drawn: an even set of its own, or what evens out the data of a run."""
+
+import numpy as np
+
+from invdiff.engine.augmentation.drawing import Wish
+from invdiff.engine.discovery.groups import Model, captions_drawn, found_models
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.storage.files import read_parquet
+from invdiff.errors import RunError
+
+
+def even_set(run: RunFolder, images: int) -> list[Wish]:
+    """``images`` pictures of each prompt, as many of each inferred group where there are groups."""
+    models = found_models(run)
+    return [
+        Wish(prompt, captions, parts(images, models.get(prompt)), models.get(prompt))
+        for prompt, captions in sorted(captions_drawn(run).items())
+    ]
+
+
+def parts(images: int, model: Model | None) -> tuple[int, ...]:
+    """``images`` in parts that differ by one at most: for each group that the prompt has."""
+    if model is None:
+        return (images,)
+    there = model.present
+    ends = np.cumsum(there) * images // there.sum()
+    return tuple(int(part) for part in np.diff(ends, prepend=0))
+
+
+def top_up(run: RunFolder) -> list[Wish]:
+    """What the smaller inferred groups of each prompt lack; none of a group that it has none of.
+
+    Raises:
+        RunError: no groups were found, so there is nothing to even out.
+    """
+    groups = read_parquet(run.path / "groups.parquet")
+    prompt, group = np.array(groups["prompt"]), np.array(groups["group"])
+    captions, wishes = captions_drawn(run), []
+    for name, model in sorted(found_models(run).items()):
+        there = model.present
+        counts = np.bincount(group[prompt == name], minlength=len(there))
+        lacking = tuple(int(n) for n in (counts.max() - counts) * there)
+        wishes.append(Wish(name, captions[name], lacking, model))
+    if not wishes:
+        raise RunError(
+            f"{run.path} found no groups, so there is nothing to even out: --images-per-prompt N "
+            "draws a set of its own"
+        )
+    return wishes

@@ -1,0 +1,1 @@
+"""The frozen base model: loading, identity, prompts as conditions, memory."""

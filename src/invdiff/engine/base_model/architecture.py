@@ -1,0 +1,54 @@
+"""The configuration of a model by name, without its weights.
+
+It is taken from the first of: the built-in model, a folder, the hub's cache on this computer, and,
+for models that people use most, the values of their published config.json, which come along with
+InvDiff in ``assets/architectures``.
+"""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from invdiff.data.sets import builtin
+from invdiff.engine.settings.common import EMBEDDED_SETS
+from invdiff.model.sizing import description
+from invdiff.model.sizing.description import INDEX, Description, Part
+
+VARIANTS = ("refiner", "inpaint")  # other networks under names that begin alike
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder that holds ``model`` on this computer; None if it would have to be downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.utils import HFValidationError
+
+    place = embedded(model) if model in EMBEDDED_SETS else Path(model).expanduser()
+    if place.is_dir():
+        return place
+    try:
+        cached = try_to_load_from_cache(model, INDEX)
+    except HFValidationError:  # a path that does not exist
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def describe(model: str) -> Description | None:
+    """What ``model`` is made of; None when it is not on this computer."""
+    folder = folder_of(model)
+    return None if folder is None else description.of_folder(folder, model)
+
+
+def published(model: str) -> Description | None:
+    """What ``model`` is made of by its published configuration, if its name says what it is."""
+    for entry in files("invdiff").joinpath("assets", "architectures").iterdir():
+        facts = json.loads(entry.read_text(encoding="utf-8"))
+        named = any(name in model.lower() for name in facts["match"])
+        if named and not any(variant in model.lower() for variant in VARIANTS):
+            parts = {name: Part(**part) for name, part in facts["parts"].items()}
+            return Description(facts["pipeline"], parts, facts["source"])
+    return None
+
+
+def embedded(name: str) -> Path:
+    """The folder of the built-in base model ``name``, which need not be there."""
+    return builtin.folder_of(name) / "base"

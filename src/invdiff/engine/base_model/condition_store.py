@@ -1,0 +1,116 @@
+"""Conditions of prompts that were encoded, in memory or on the disk: each prompt once.
+
+On the disk they are safetensors files of up to a batch of prompts. Discovery, training and sampling
+of a run share them, and so do its worker processes. A file says in its header which model its
+conditions are of and which rows they are; one that says anything else, or that was altered, is not
+read.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+
+from invdiff.engine.storage.sealed import read_about, read_sealed, write_sealed
+from invdiff.model.condition import Condition
+
+
+class Store(Protocol):
+    """Where conditions are kept, on the CPU."""
+
+    def missing(self, prompts: Sequence[str]) -> list[str]:
+        """Those that have to be encoded, each once, in their order."""
+
+    def get(self, prompts: Sequence[str]) -> Condition:
+        """The conditions of prompts that are all there."""
+
+    def put(self, prompts: Sequence[str], condition: Condition) -> None:
+        """Keep the conditions of these prompts."""
+
+
+class InMemory:
+    """For models that have no name by which a later process could find its conditions again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Condition] = {}
+
+    def missing(self, prompts: Sequence[str]) -> list[str]:
+        """Those that have to be encoded."""
+        return [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+
+    def get(self, prompts: Sequence[str]) -> Condition:
+        """The conditions of prompts that are all there."""
+        return Condition.cat([self._known[prompt] for prompt in prompts])
+
+    def put(self, prompts: Sequence[str], condition: Condition) -> None:
+        """Keep the conditions of these prompts."""
+        for row, prompt in enumerate(prompts):
+            self._known[prompt] = Condition(
+                {name: tensor[row : row + 1].clone() for name, tensor in condition.tensors.items()}
+            )
+
+
+class OnDisk:
+    """Conditions in ``folder``, of the text encoders that ``key`` names."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder, self._key = folder, key
+        self._place: dict[str, tuple[Path, int]] = {}
+        self._seen: set[Path] = set()
+
+    def missing(self, prompts: Sequence[str]) -> list[str]:
+        """Those that have to be encoded; another process may have done some by now."""
+        wanted = list(dict.fromkeys(prompts))
+        if any(_digits(prompt) not in self._place for prompt in wanted):
+            self._look()
+        return [prompt for prompt in wanted if _digits(prompt) not in self._place]
+
+    def get(self, prompts: Sequence[str]) -> Condition:
+        """The conditions of prompts that are all there; each is read once."""
+        wanted = list(dict.fromkeys(prompts))
+        by_file: dict[Path, list[tuple[int, int]]] = defaultdict(list)
+        for at, prompt in enumerate(wanted):
+            path, row = self._place[_digits(prompt)]
+            by_file[path].append((row, at))
+        rows: dict[int, dict[str, torch.Tensor]] = {}
+        for path, pairs in by_file.items():
+            with safe_open(path, "pt") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                for row, at in pairs:
+                    rows[at] = {name: part[row : row + 1] for name, part in slices.items()}
+        ordered = [rows[at] for at in range(len(wanted))]
+        found = Condition({name: torch.cat([r[name] for r in ordered]) for name in ordered[0]})
+        position = {prompt: at for at, prompt in enumerate(wanted)}
+        return found[[position[prompt] for prompt in prompts]]
+
+    def put(self, prompts: Sequence[str], condition: Condition) -> None:
+        """Write the conditions of these prompts as one file."""
+        names = [_digits(prompt) for prompt in prompts]
+        path = self._folder / f"prompts-{_digits(' '.join(names))}.safetensors"
+        tensors = {name: tensor.clone().contiguous() for name, tensor in condition.tensors.items()}
+        write_sealed(path, tensors, self._about(names))
+        self._note(path, names)
+
+    def _look(self) -> None:
+        """Note files that came since the last look, after checking them."""
+        for path in sorted(self._folder.glob("prompts-*.safetensors")):
+            if path in self._seen:
+                continue
+            names = (read_about(path) or {}).get("prompts", [])
+            if read_sealed(path, self._about(names)) is not None:
+                self._note(path, names)
+
+    def _note(self, path: Path, names: Sequence[str]) -> None:
+        self._seen.add(path)
+        self._place |= {name: (path, row) for row, name in enumerate(names)}
+
+    def _about(self, names: Sequence[str]) -> dict[str, object]:
+        return {"text encoders": self._key, "prompts": list(names)}
+
+
+def _digits(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()[:32]

@@ -1,0 +1,213 @@
+"""Which model a run works on, and how a worker process gets it."""
+
+import errno
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from invdiff.data.sets import builtin
+from invdiff.engine.base_model.condition_store import InMemory, OnDisk, Store
+from invdiff.engine.base_model.fingerprint import fingerprint
+from invdiff.engine.base_model.resident import GROUPS, Group, Resident
+from invdiff.engine.settings.common import EMBEDDED_SETS
+from invdiff.errors import ModelError
+from invdiff.model.denoiser import Denoiser
+from invdiff.model.families.registry import from_pipeline
+from invdiff.model.sizing import shapes
+from invdiff.model.sizing.description import of_folder
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Enough to load the model again in another process."""
+
+    path: str
+    device: str
+    dtype: str
+    attention: str = "auto"
+    conditions: str = ""
+    """Folder that keeps conditions of prompts; empty keeps them in memory."""
+
+
+WAYS_OUT = (
+    f"give a built-in name ({', '.join(EMBEDDED_SETS)}), a folder in diffusers format or a hub id"
+)
+Source = ModelRef | Denoiser
+"""A worker gets a reference; within one process the loaded denoiser itself will do."""
+
+
+def device_of(requested: str) -> str:
+    """The device to compute on: ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ModelError: this computer has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if requested == "auto":
+        return next((name for name, found in there.items() if found), "cpu")
+    if not there.get(requested, True):
+        raise ModelError(f"model.device is {requested!r}, which torch does not find here: use auto")
+    return requested
+
+
+def resolve(source: Source) -> Denoiser:
+    """The denoiser behind a source; a process loads each reference once."""
+    return _load(source) if isinstance(source, ModelRef) else source
+
+
+@lru_cache(maxsize=1)
+def _load(ref: ModelRef) -> Denoiser:
+    return Resident(partial(_load_group, ref), store_of(ref))
+
+
+def store_of(ref: ModelRef) -> Store:
+    """Where conditions of prompts of a model are kept."""
+    if not ref.conditions:
+        return InMemory()
+    return OnDisk(Path(ref.conditions), f"{weights_of(ref, 'prompts')} {ref.dtype}")
+
+
+def _load_group(ref: ModelRef, group: Group | None) -> Denoiser:
+    """The model with the networks of one group; what the others are is known, not their weights."""
+    absent = [name for other in GROUPS if other != group for name in GROUPS[other]]
+    pipeline = load_pipeline(ref, absent)
+    denoiser = from_pipeline(pipeline)
+    for name in absent:
+        if name in pipeline.config:
+            setattr(pipeline, name, None)
+    return denoiser
+
+
+def weights_of(ref: ModelRef, *groups: Group) -> str:
+    """What names the weights of these groups: other weights under the same path are told apart."""
+    from invdiff.engine.base_model.architecture import folder_of
+
+    folder = folder_of(ref.path)
+    names = [name for group in groups for name in GROUPS[group]]
+    return fingerprint(folder, names) if folder else ref.path
+
+
+def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
+    """The stock pipeline at ``ref.path``: built-in name, local folder or hub id.
+
+    Networks named in ``absent`` are on the meta device: their settings without their weights.
+
+    Raises:
+        ModelError: nothing loadable there; the message carries the library's reason.
+        DataError: a built-in model that was not built yet.
+    """
+    place = Path(ref.path).expanduser()
+    if ref.path in EMBEDDED_SETS:
+        place = builtin.require(ref.path) / "base"
+    if ref.path.startswith((".", "/", "~")) and not place.is_dir():
+        raise ModelError(f"model.path {ref.path} is no folder: give a diffusers folder or a hub id")
+    try:
+        with hushed():
+            pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype, absent)
+    except Exception as error:  # whatever the libraries have against a model, the user can mend
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        near = get_close_matches(ref.path, EMBEDDED_SETS, 1)
+        way_out = f"did you mean {near[0]!r}?" if near and near[0] != ref.path else WAYS_OUT
+        raise ModelError(f"cannot load model.path {ref.path!r} ({reason}): {way_out}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    if not set(GROUPS["denoiser"]) & set(absent):
+        _set_attention(pipeline, ref.attention)
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and name not in absent:
+            part.to(ref.device)
+    return pipeline
+
+
+def _set_attention(pipeline: Any, name: str) -> None:
+    """Let the denoiser compute attention in the way ``name``; "auto" leaves it as it is.
+
+    Raises:
+        ModelError: the library behind it is not installed, or the network does not take it.
+    """
+    if name == "auto":
+        return
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    try:
+        with hushed():
+            denoiser.set_attention_backend(name)  # refuses what is not installed
+        if name != "native" and not _takes_backends(denoiser):
+            getattr(denoiser, f"enable_{name}_memory_efficient_attention")()
+    except Exception as error:  # whatever the library has against it
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(
+            f'model.attention = "{name}" does not work here ({reason}): use "auto"'
+        ) from error
+
+
+def _stock(place: str, dtype: str, absent: Collection[str]) -> Any:
+    from diffusers import DiffusionPipeline
+
+    if not Path(place).is_dir():
+        place = DiffusionPipeline.download(place)  # under the hub's own progress bars
+    parts = of_folder(Path(place)).parts
+    empty = {name: shapes.build(parts[name]) for name in absent if name in parts}
+    for path in sorted(Path(place).rglob("*.safetensors")) if empty else ():
+        with safe_open(path, "pt"):  # one that was cut off is told of now, not after hours of work
+            pass
+    with without_bars():
+        return DiffusionPipeline.from_pretrained(place, dtype=getattr(torch, dtype), **empty)
+
+
+def _takes_backends(denoiser: Any) -> bool:
+    """Whether the attention layers read what they are set to; those of a UNet don't."""
+    processors = [getattr(module, "processor", None) for module in denoiser.modules()]
+    return any(hasattr(processor, "_attention_backend") for processor in processors)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Errors only from diffusers and transformers; their remarks are for who wrote the import."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    before = [(library, library.get_verbosity()) for library in (diffusers, transformers)]
+    try:
+        for library, _ in before:
+            library.set_verbosity_error()
+        yield
+    finally:
+        for library, level in before:
+            library.set_verbosity(level)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of diffusers and transformers: a model on the disk loads in seconds."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    shown = [one for one in (diffusers, transformers) if one.is_progress_bar_enabled()]
+    try:
+        for library in shown:
+            library.disable_progress_bar()
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
+def require_finite(values: torch.Tensor, what: str, denoiser: Denoiser) -> torch.Tensor:
+    """``values`` as they are; ModelError if one of them is no finite number."""
+    if bool(torch.isfinite(values).all()):
+        return values
+    dtype = str(denoiser.module.dtype).removeprefix("torch.")
+    way_out = (
+        "the weights at model.path are damaged, or made for another model: give a whole copy"
+        if dtype == "float32"
+        else f'{dtype} is too narrow for this model: set model.dtype = "float32"'
+    )
+    raise ModelError(f"{what} are not finite numbers (NaN or infinite): {way_out}")

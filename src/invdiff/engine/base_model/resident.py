@@ -1,0 +1,151 @@
+"""A model of which only the parts at work are in memory.
+
+Autoencoder and text encoders are large (most of Flux is its T5) and have nothing to do while the
+denoiser works. They are loaded when they are asked for and dropped at the denoiser's next pass.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from invdiff.core.diffusion.schedule import Schedule
+from invdiff.engine.base_model.condition_store import Store
+from invdiff.model.condition import Condition
+from invdiff.model.denoiser import Denoiser
+
+Group = Literal["pictures", "prompts", "denoiser"]
+GROUPS: dict[Group, tuple[str, ...]] = {
+    "pictures": ("vae", "safety_checker", "image_encoder"),
+    "prompts": ("text_encoder", "text_encoder_2", "text_encoder_3"),
+    "denoiser": ("unet", "transformer"),
+}
+Load = Callable[[Group | None], Denoiser]
+"""The denoiser with the networks of one group alone; None: with no network but all settings."""
+
+
+class Resident:
+    """The :class:`~invdiff.model.denoiser.Denoiser` of parts that ``load`` gives when needed.
+
+    Conditions of prompts are taken from ``store`` where they are there: each prompt is encoded
+    once.
+    """
+
+    def __init__(self, load: Load, store: Store) -> None:
+        self._load, self.store = load, store
+        self._held: dict[Group, Denoiser] = {}
+        self._settings = load(None)
+        self.schedule: Schedule = self._settings.schedule
+        self.image_size: int = self._settings.image_size
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, store: Store) -> "Resident":
+        """A pipeline that was loaded by somebody else: all its parts stay where they are."""
+        return cls(lambda _: denoiser, store)
+
+    @property
+    def held(self) -> tuple[Group, ...]:
+        """What is in memory."""
+        return tuple(self._held)
+
+    @property
+    def module(self) -> Any:
+        """The network that denoises."""
+        return self._part("denoiser").module
+
+    @property
+    def pipeline(self) -> Any:
+        """The stock pipeline with all it needs to draw pictures, for prompts that are encoded."""
+        return self.drawing(decode=True)
+
+    @property
+    def settings(self) -> Any:
+        """The stock pipeline for what needs no network: tokenizers, scheduler."""
+        return self._settings.pipeline
+
+    def drawing(self, decode: bool) -> Any:
+        """The stock pipeline to draw latents with, or with ``decode`` pictures."""
+        pipeline = self._part("denoiser").pipeline
+        if not decode:
+            self._drop("pictures")
+        elif pipeline is not (source := self._part("pictures").pipeline):
+            _lend(source, pipeline)
+        self._drop("prompts")
+        return pipeline
+
+    def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
+        """Scaled latents, by the autoencoder."""
+        self._drop("prompts")
+        return self._part("pictures").encode_images(pictures)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+        """Conditions from the store; those that are not there yet are encoded together."""
+        missing = self.store.missing(prompts)
+        if missing:
+            self._drop("pictures")
+            self.store.put(missing, self._part("prompts").encode_prompts(missing).to("cpu"))
+        return self.store.get(prompts)
+
+    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+        """What prompts mean to the text encoders."""
+        self._drop("pictures")
+        return self._part("prompts").meaning(prompts)
+
+    def predict(
+        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
+    ) -> torch.Tensor:
+        """One pass of the network, alone in memory."""
+        self._drop("pictures")
+        self._drop("prompts")
+        return self._part("denoiser").predict(noisy_latent, timestep, condition)
+
+    def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
+        """Pooled bottleneck features of each prediction within it."""
+        return self._part("denoiser").bottleneck()
+
+    def call_options(self, scale: float) -> dict[str, Any]:
+        """Arguments of the pipeline's call that mean a guidance scale."""
+        return self._settings.call_options(scale)
+
+    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """The same, and the prompts as conditions."""
+        return self._settings.told(own, null, scale)
+
+    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+        """Latents of those that the pipeline's own call gives."""
+        return self._settings.spatial(drawn)
+
+    def _part(self, group: Group) -> Denoiser:
+        if group not in self._held:
+            self._held[group] = self._load(group)
+        return self._held[group]
+
+    def _drop(self, group: Group) -> None:
+        dropped = self._held.pop(group, None)
+        kept = self._held.get("denoiser")
+        if dropped is None or kept is None or dropped is kept:
+            return
+        if group == "pictures":
+            _lend(None, kept.pipeline)
+
+
+def drawing(denoiser: Denoiser, decode: bool) -> Any:
+    """The stock pipeline of any denoiser, to draw latents with, or with ``decode`` pictures."""
+    return denoiser.drawing(decode) if isinstance(denoiser, Resident) else denoiser.pipeline
+
+
+def tokenizers(denoiser: Denoiser) -> list[Any]:
+    """The tokenizers of its pipeline; no network is loaded for them."""
+    pipeline = denoiser.settings if isinstance(denoiser, Resident) else denoiser.pipeline
+    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+    found = [getattr(pipeline, name, None) for name in names]
+    return [tokenizer for tokenizer in found if tokenizer is not None]
+
+
+def _lend(source: Any | None, pipeline: Any) -> None:
+    """Put the parts for pictures into another pipeline, or take them out of it."""
+    for name in GROUPS["pictures"]:
+        if name in pipeline.config:
+            setattr(pipeline, name, getattr(source, name, None))

@@ -1,0 +1,1 @@
+"""Attribute classifiers: choosing, learning, applying, and their measured error."""

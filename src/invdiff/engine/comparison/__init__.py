@@ -1,0 +1,1 @@
+"""Measuring two folders or two models that no run made."""

@@ -1,0 +1,125 @@
+"""Features of the pictures of a gallery, computed once for a content and kept on the disk."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from invdiff.data.gallery import Gallery
+from invdiff.data.samples import Pictures
+from invdiff.engine.distributed.pool import automatic
+from invdiff.engine.storage.sealed import Tensors
+from invdiff.engine.storage.shards import cached
+from invdiff.model.vision import extractors
+from invdiff.model.vision.extractors import Extractor, Preparation
+
+SHARD = 64
+BLOCK_BYTES = 512 * 1024**2
+WORTH_A_WORKER = 4  # shards below which starting another process takes longer than it saves
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The work of one shard, for workers: pictures to features."""
+
+    name: str
+    weights: Path
+    preparation: Preparation
+
+    def __call__(self, pictures: Pictures) -> Tensors:
+        """Features (n, dims) under "features"."""
+        found = extractor_of(self.name, self.weights).features(pictures, self.preparation)
+        return {"features": torch.from_numpy(found)}
+
+
+@cache
+def extractor_of(name: str, weights: Path) -> Extractor:
+    """An extractor, loaded once in each process."""
+    return extractors.load(name, weights)
+
+
+@dataclass(frozen=True)
+class _Lazy(Sequence[Any]):
+    """Shards of some pictures of a gallery, read when their turn comes."""
+
+    gallery: Gallery
+    rows: range
+    side: int
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // SHARD)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.gallery.pictures(self.rows[index * SHARD : (index + 1) * SHARD], self.side)
+
+
+@dataclass(frozen=True)
+class Looker:
+    """Where features are kept and how pictures are prepared, for one comparison.
+
+    ``side`` 0 takes pictures at their stored (shorter) side. ``processes`` 0: automatic.
+    """
+
+    folder: Path
+    weights: Path
+    preparation: Preparation
+    side: int
+    processes: int
+
+    def features(self, name: str, gallery: Gallery, title: str) -> Features:
+        """Features (n, dims) of all pictures of a gallery; the same content is seen once."""
+        extractor = extractor_of(name, self.weights)
+        side = self.side_of(gallery)
+        parts = [
+            self._features(name, extractor, gallery, rows, f"looking at {title}")
+            for rows in blocks(len(gallery), side)
+        ]
+        return np.concatenate(parts)
+
+    def _features(
+        self, name: str, extractor: Extractor, gallery: Gallery, rows: range, title: str
+    ) -> Features:
+        side = self.side_of(gallery)
+        seen = "".join(gallery.digest[row] for row in rows)
+        about = {
+            "extractor": f"{extractor.name} {extractor.sha256}",
+            "preparation": repr(self.preparation),
+            "side": str(side),
+            "pictures": hashlib.sha256(seen.encode()).hexdigest(),
+        }
+        shards = _Lazy(gallery, rows, side)
+        processes = automatic(self.processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
+        found = cached(
+            Look(name, self.weights, self.preparation),
+            shards,
+            self.folder,
+            "features",
+            about,
+            processes=processes,
+            title=title,
+        )
+        return found["features"].numpy()
+
+    def side_of(self, gallery: Gallery) -> int:
+        """The side of the squares that the extractor is given."""
+        return self.side or min(gallery.size)
+
+
+def each(gallery: Gallery, see: Callable[[Pictures], NDArray[Any]], side: int) -> NDArray[Any]:
+    """``see`` for all pictures, a shard at a time; nothing is kept."""
+    shards = _Lazy(gallery, range(len(gallery)), side)
+    return np.concatenate([see(shards[index]) for index in range(len(shards))])
+
+
+def blocks(count: int, side: int) -> list[range]:
+    """Rows that are held in memory together."""
+    most = max(SHARD, BLOCK_BYTES // (3 * side * side))
+    return [range(at, min(at + most, count)) for at in range(0, count, most)]

@@ -1,0 +1,183 @@
+"""Weights that figures are made with: known files, fetched when asked for and checked every time.
+
+Nothing downloads by itself. Each file has the SHA-256 that is published for it, or, where none is,
+the one that was recorded when it was first fetched (``recorded.json``): a later fetch and every
+`invdiff weights verify` compare with it.
+"""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from invdiff.engine.storage.files import read_json, write_json, write_with
+from invdiff.errors import ModelError
+from invdiff.model.vision.extractors import inception, vgg
+from invdiff.model.vision.extractors.common import file_hash
+
+PLACE = "INVDIFF_WEIGHTS"
+RECORDED = "recorded.json"
+CHUNK = 1 << 20
+HUB = "https://huggingface.co"
+TORCH_FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+
+
+@dataclass(frozen=True)
+class Known:
+    """One set of weights: its files with where they are and their hash ("": recorded)."""
+
+    files: tuple[tuple[str, str, str], ...]
+    use: str
+    licence: str
+
+
+def _of_hub(
+    name: str, repository: str, revision: str, files: tuple[str, ...]
+) -> tuple[tuple[str, str, str], ...]:
+    return tuple(
+        (f"{name}/{file}", f"{HUB}/{repository}/resolve/{revision}/{file}", "") for file in files
+    )
+
+
+_TEXT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_VISION = ("config.json", "preprocessor_config.json", "model.safetensors")
+WEIGHTS = {
+    "inception": Known(
+        ((inception.FILE, f"{TORCH_FIDELITY}/{inception.FILE}", inception.SHA256),),
+        "FID and KID as published: --extractor inception, and torch-fidelity",
+        "Apache-2.0",
+    ),
+    "vgg16": Known(
+        ((vgg.FILE, f"https://download.pytorch.org/models/{vgg.FILE}", vgg.SHA256),),
+        "precision and recall of --protocol official",
+        "BSD-3-Clause",
+    ),
+    "dinov2-base": Known(
+        _of_hub(
+            "dinov2-base", "facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+            _VISION,
+        ),
+        "distances on DINOv2: --extractor dinov2-base",
+        "Apache-2.0",
+    ),
+    "clip-vit-base-patch16": Known(
+        _of_hub(
+            "clip-vit-base-patch16", "openai/clip-vit-base-patch16", "main", _VISION + _TEXT
+        ),
+        "CLIP-T: --clip clip-vit-base-patch16",
+        "MIT",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class State:
+    """How a file stands: ``missing``, ``good``, ``altered`` or ``unknown`` (never recorded)."""
+
+    name: str
+    path: Path
+    state: str
+    sha256: str
+    pinned: bool
+
+
+def folder() -> Path:
+    """Where weights are: $INVDIFF_WEIGHTS, else in the user's cache."""
+    named = os.environ.get(PLACE)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(cache) / "invdiff" / "weights"
+
+
+def fetch(name: str, place: Path, mirror: str = "") -> list[Path]:
+    """Get the files of ``name`` that are not there yet; the paths of all.
+
+    ``mirror`` is a folder, or an address, that holds the files under the same names.
+
+    Raises:
+        ModelError: an unknown name, a file that cannot be had, or one with another hash; nothing
+            of it is kept.
+    """
+    known = known_weights(name)
+    paths = []
+    for file, address, pinned in known.files:
+        path = place / file
+        paths.append(path)
+        wanted = pinned or _recorded(place).get(file, "")
+        if path.is_file() and wanted and file_hash(path) == wanted:
+            continue
+        source = f"{mirror.rstrip('/')}/{file}" if mirror else address
+        found = _get(source, path, wanted)
+        if not pinned:
+            write_json(place / RECORDED, _recorded(place) | {file: found})
+    return paths
+
+
+def verify(name: str, place: Path) -> Iterator[State]:
+    """Each file of ``name`` hashed anew."""
+    for file, _, pinned in known_weights(name).files:
+        path = place / file
+        wanted = pinned or _recorded(place).get(file, "")
+        found = file_hash(path) if path.is_file() else ""
+        state = "missing" if not found else "unknown" if not wanted else "good"
+        if found and wanted and found != wanted:
+            state = "altered"
+        yield State(file, path, state, found, bool(pinned))
+
+
+def known_weights(name: str) -> Known:
+    """The entry of a name. ModelError for an unknown one."""
+    if name not in WEIGHTS:
+        raise ModelError(f"{name!r} are no known weights: take {', '.join(WEIGHTS)}")
+    return WEIGHTS[name]
+
+
+def _recorded(place: Path) -> dict[str, str]:
+    path = place / RECORDED
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _get(source: str, path: Path, wanted: str) -> str:
+    """Copy or download a file; its hash, which must be ``wanted`` unless that is ""."""
+    place = path.parent
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = hashlib.sha256()
+
+    def write(beside: Path) -> None:
+        with (
+            _open(source) as stream,
+            beside.open("wb") as kept,
+            tqdm(desc=path.name, unit="B", unit_scale=True, leave=False) as bar,
+        ):
+            while chunk := stream.read(CHUNK):
+                found.update(chunk)
+                kept.write(chunk)
+                bar.update(len(chunk))
+        if wanted and found.hexdigest() != wanted:
+            raise ModelError(
+                f"{source} is not the known file (SHA-256 {found.hexdigest()[:12]}..., wanted "
+                f"{wanted[:12]}...): it was not kept"
+            )
+
+    write_with(path, write)
+    return found.hexdigest()
+
+
+def _open(source: str) -> IO[bytes]:
+    local = Path(source.removeprefix("file://"))
+    try:
+        if "://" not in source or source.startswith("file://"):
+            return local.open("rb")
+        stream: IO[bytes] = urllib.request.urlopen(source, timeout=60)
+        return stream
+    except (OSError, ValueError, urllib.error.URLError) as problem:
+        reason = getattr(problem, "reason", None) or problem
+        raise ModelError(
+            f"{source} cannot be had ({reason}): bring the file from elsewhere and give its folder "
+            "as --mirror"
+        ) from problem

@@ -1,0 +1,90 @@
+"""Where the labels of a comparison come from: columns of the pictures, or a classifier."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invdiff.data.gallery import Gallery
+from invdiff.data.samples import Pictures
+from invdiff.engine.classifiers.choose import Chosen, embedded_path, from_file, of_others
+from invdiff.engine.classifiers.classify import fitted
+from invdiff.engine.classifiers.error_table import decide
+from invdiff.engine.comparison.attributes import Attribute
+from invdiff.engine.comparison.features import each
+from invdiff.errors import DataError
+
+EMBEDDED = "faces"
+CLAIMS = ("accuracy", "held_out", "confusion")
+
+
+def attributes_of(
+    classifier: str,
+    columns: Sequence[str],
+    galleries: Mapping[str, Gallery],
+    attribute: str = "",
+    classes: Sequence[str] = (),
+) -> list[Attribute]:
+    """The attributes of sets "a" and "b": labels that are there, and estimates of all others.
+
+    ``attribute`` and ``classes`` (lines "class = text") are for a classifier of others, which
+    names neither itself.
+
+    Raises:
+        DataError: a column is missing, or has one class only.
+        ModelError: the file is no classifier.
+    """
+    found = [_column(name, galleries) for name in columns]
+    if classifier:
+        chosen = _chosen(classifier, attribute, classes)
+        estimated = _estimated(classifier, chosen, galleries)
+        found += [one for one in estimated if one.name not in columns]
+    return found
+
+
+def _column(name: str, galleries: Mapping[str, Gallery]) -> Attribute:
+    labels = {of: galleries[of].column(name) for of in ("a", "b")}
+    classes = tuple(sorted({*labels["a"], *labels["b"]}))
+    if len(classes) < 2:
+        raise DataError(
+            f"column {name!r} has one value only, {classes[0]!r}: there is nothing to balance"
+        )
+    return Attribute(name, classes, labels, "labels that came with the pictures", {})
+
+
+def _chosen(classifier: str, attribute: str, classes: Sequence[str]) -> Chosen:
+    if found := of_others(classifier, attribute or "attribute", classes):
+        return found
+    path = embedded_path(EMBEDDED) if classifier == EMBEDDED else Path(classifier).expanduser()
+    return from_file(path, classifier, attribute)
+
+
+def _estimated(
+    classifier: str, chosen: Chosen, galleries: Mapping[str, Gallery]
+) -> list[Attribute]:
+    model = chosen.classifier
+
+    def probabilities(pictures: Pictures) -> NDArray[np.float64]:
+        seen = model.classify(model.features(fitted(pictures, model)))
+        return np.concatenate([seen[name] for name in model.classes], 1)
+
+    seen = {of: each(galleries[of], probabilities, model.side) for of in ("a", "b")}
+    ends = np.cumsum([len(classes) for classes in model.classes.values()])
+    made_by = f"estimated by the classifier {classifier} (SHA-256 {chosen.sha256})"
+    found = []
+    for (name, classes), end in zip(model.classes.items(), ends, strict=True):
+        own = slice(end - len(classes), end)
+        known = model.facts.get("attributes", {}).get(name, {})
+        found.append(
+            Attribute(
+                name=name,
+                classes=classes,
+                labels={of: tuple(decide(seen[of][:, own], classes).tolist()) for of in seen},
+                made_by=made_by,
+                claims={key: known[key] for key in CLAIMS if key in known},
+                is_estimated=True,
+                is_prompt=name == "prompt",
+            )
+        )
+    return found

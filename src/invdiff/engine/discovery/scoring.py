@@ -1,0 +1,174 @@
+"""What discovery computes with the model: latents, scores and features, in shards on the disk."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from invdiff.core.discovery.scores import Scores
+from invdiff.data.samples import Samples
+from invdiff.engine.base_model.cache_keys import digest, parts
+from invdiff.engine.discovery.passes import Contrast, Features, Reference, Score
+from invdiff.engine.discovery.prompt_contrasts import Compared, standing_for_all
+from invdiff.engine.distributed import randomness
+from invdiff.engine.encoding.captions import encode_captions
+from invdiff.engine.encoding.latents import _about_pictures, encode
+from invdiff.engine.encoding.session import processes_of, source_of, weights_key
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings.deciding_levels import high_levels
+from invdiff.engine.storage.sealed import About, Tensors
+from invdiff.engine.storage.shards import cached
+from invdiff.errors import DataError
+
+NOTHING_MORE: About = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything discovery computes with the model, as arrays.
+
+    ``second_features`` are those of the scored images under other noise. ``contrasts`` makes the
+    passes of :meth:`Passes.contrasts` when it is called: not every estimator does.
+    """
+
+    latents: torch.Tensor
+    scored: np.ndarray
+    scores: Scores
+    features: np.ndarray
+    second_features: np.ndarray
+    reference: np.ndarray | None
+    contrasts: Callable[[], Compared]
+
+
+def measure(run: RunFolder, samples: Samples) -> Measured:
+    """Latents, scores and features, each pass in shards that are kept on the disk.
+
+    Raises:
+        DataError: no prompt has images enough to look at.
+    """
+    config = run.config
+    section = config.discover
+    scored = choose_scored(samples, section.images_per_prompt, config.data.min_images, config.seed)
+    if len(scored) == 0:
+        raise DataError(
+            f"no prompt has {config.data.min_images} images (data.min_images): groups are inferred "
+            "among images of one prompt. Give more images, captions that repeat, or set "
+            'data.prompt_groups = "meaning"'
+        )
+    latents = encode(run, samples)
+    encode_captions(run, samples)
+    passes = Passes(run, samples, latents)
+    every = np.arange(len(samples))
+    scores = passes.scores(scored)
+    return Measured(
+        passes.latents,
+        scored,
+        scores,
+        passes.features(every, 1, "features", "reading features"),
+        passes.features(scored, 2, "second-features", "reading features again, other noise"),
+        passes.reference(every) if section.estimator == "reference" else None,
+        lambda: passes.contrasts(
+            choose_scored(
+                samples,
+                min(section.contrast_images, section.images_per_prompt),
+                config.data.min_images,
+                config.seed,
+            )
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The passes through the denoiser that discovery makes over chosen images."""
+
+    run: RunFolder
+    samples: Samples
+    latents: torch.Tensor
+
+    def scores(self, rows: np.ndarray) -> Scores:
+        """Losses of the images under their own and the null prompt."""
+        section = self.run.config.discover
+        return self.some_scores(rows, section.levels, range(section.draws), "scoring images")
+
+    def some_scores(
+        self, rows: np.ndarray, levels: Sequence[float], draws: range, title: str
+    ) -> Scores:
+        """The same at the ``levels`` and with the ``draws`` of these numbers alone."""
+        work = Score(levels=tuple(levels), draws=len(draws), first=draws.start, **self._common())
+        shards = [(self.latents[part], self._prompts(part)) for part in parts(rows)]
+        later = {"first": draws.start} if draws.start else {}
+        losses = self._cached(work, rows, shards, "scores", title, later)
+        return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
+
+    def contrasts(self, rows: np.ndarray) -> Compared:
+        """Losses of the images under the most frequent prompts, at the high levels alone."""
+        section, prompts = self.run.config.discover, standing_for_all(self.samples, rows)
+        levels = tuple(section.levels[k] for k in high_levels(section.levels))
+        texts = tuple(prompts.values())
+        work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
+        shards = [self.latents[part] for part in parts(rows)]
+        title, more = f"comparing {len(texts)} prompts", {"texts": digest(texts)}
+        losses = self._cached(work, rows, shards, "contrasts", title, more)["loss"]
+        return Compared(losses.numpy(), tuple(prompts), rows)
+
+    def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
+        """Bottleneck features of the images with the last of ``draws`` noise draws."""
+        levels = tuple(self.run.config.discover.feature_levels)
+        work = Features(levels=levels, draws=draws, **self._common())
+        shards = [self.latents[part] for part in parts(rows)]
+        return self._cached(work, rows, shards, name, title)["feature"].double().numpy()
+
+    def reference(self, rows: np.ndarray) -> np.ndarray:
+        """The score of the authors' code."""
+        work = Reference(levels=(0.0,), draws=1, **self._common())
+        shards = [(self.latents[part], self._prompts(part), part) for part in parts(rows)]
+        title = "scoring as the authors do"
+        return self._cached(work, rows, shards, "reference", title)["distance"].numpy()
+
+    def _common(self) -> dict[str, Any]:
+        config = self.run.config
+        return {
+            "source": source_of(self.run),
+            "seed": config.seed,
+            "batch": config.discover.batch,
+        }
+
+    def _prompts(self, rows: np.ndarray) -> list[str]:
+        return [self.samples.caption[i] for i in rows]
+
+    def _cached(
+        self,
+        work: Score | Contrast | Features | Reference,
+        rows: np.ndarray,
+        shards: list[Any],
+        name: str,
+        title: str,
+        more: About = NOTHING_MORE,
+    ) -> Tensors:
+        about = _about_pictures(self.run, self.samples) | {
+            "model": weights_key(self.run, "denoiser", "prompts"),
+            "images": digest(self.samples.sample_id[i] for i in rows),
+            "captions": digest(self.samples.caption[i] for i in rows),
+            "seed": work.seed,
+            "levels": list(work.levels),
+            "draws": work.draws,
+            **more,
+        }
+        cache, processes = self.run.path / "cache", processes_of(self.run)
+        return cached(work, shards, cache, name, about, processes=processes, title=title)
+
+
+def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndarray:
+    """Indices of the images to score: a random ``most`` of each prompt that has ``least``."""
+    prompt = np.array(samples.prompt)
+    chosen = [np.zeros(0, int)]
+    for name in samples.prompts():
+        rows = np.flatnonzero(prompt == name)
+        if len(rows) >= least:
+            shuffled = randomness.epoch_order(len(rows), seed, "scored", name).numpy()
+            chosen.append(rows[shuffled[:most]])
+    return np.sort(np.concatenate(chosen))

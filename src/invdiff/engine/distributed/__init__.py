@@ -1,0 +1,1 @@
+"""Several processes, stop signals, and who owns which random draw."""

@@ -1,0 +1,125 @@
+"""What pictures are compared within: their caption, captions that mean alike, or a column.
+
+Max and min work within a prompt group; a picture is still scored and trained under its own caption.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from invdiff.core.discovery.prompt_clusters import nearest_centre, prompt_groups
+from invdiff.data.samples import Samples
+from invdiff.engine.base_model.loading import resolve
+from invdiff.engine.base_model.resident import tokenizers
+from invdiff.engine.encoding.captions import meanings
+from invdiff.engine.encoding.session import source_of
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings.common import DataSection
+from invdiff.model.denoiser import Denoiser
+
+logger = logging.getLogger(__name__)
+
+Way = Literal["caption", "meaning", "column"]
+REPRESENTATIVES = 8
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Samples whose ``prompt`` is their prompt group, and how the groups came about.
+
+    ``representatives`` are the captions that pictures of a group are drawn with.
+    """
+
+    samples: Samples
+    way: Way
+    representatives: Mapping[str, tuple[str, ...]]
+    silhouettes: dict[int, float]
+
+    def record(self) -> dict[str, Any]:
+        """The entry ``prompt_groups`` of ``discovery.json``."""
+        silhouettes = {str(count): value for count, value in self.silhouettes.items()}
+        return {"by": self.way, "count": len(self.representatives), "silhouettes": silhouettes}
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What ``discovery.json`` says about the captions of one group."""
+        pairs = zip(self.samples.prompt, self.samples.caption, strict=True)
+        captions = {caption for prompt, caption in pairs if prompt == name}
+        return {"captions": len(captions), "representatives": list(self.representatives[name])}
+
+
+def group_prompts(run: RunFolder, samples: Samples) -> Grouped:
+    """Put the samples into prompt groups as the settings say."""
+    section = run.config.data
+    warn_of_long(resolve(source_of(run)), sorted(set(samples.caption)))
+    way = way_of(section, samples)
+    if way == "caption":
+        return Grouped(samples, way, {text: (text,) for text in samples.prompts()}, {})
+    counts = Counter(samples.caption)
+    captions = sorted(counts)
+    images = np.array([counts[caption] for caption in captions])
+    vectors = meanings(run, samples, captions)
+    if way == "column":
+        return Grouped(samples, way, spokesmen(samples, captions, vectors), {})
+    found = prompt_groups(vectors, images, section.min_images)
+    chosen = nearest_centre(vectors, images, found.label, REPRESENTATIVES)
+    lists = [tuple(captions[at] for at in group.tolist()) for group in chosen]
+    group_of = {text: lists[at][0] for text, at in zip(captions, found.label, strict=True)}
+    grouped = replace(samples, prompt=tuple(group_of[text] for text in samples.caption))
+    if section.prompt_groups == "auto":
+        logger.warning(
+            "captions hardly repeat: %d captions of %d pictures were put into %d prompt groups by "
+            "meaning (data.prompt_groups)",
+            *(len(captions), len(samples), len(lists)),
+        )
+    return Grouped(grouped, way, {texts[0]: texts for texts in lists}, found.silhouettes)
+
+
+def warn_of_long(denoiser: Denoiser, captions: Sequence[str]) -> int:
+    """Say how many captions the model reads only in part; returns their number.
+
+    A pipeline with several text encoders reads a caption if the one with the longest input does.
+    """
+    readers = tokenizers(denoiser)
+    if not readers:
+        return 0
+    longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)
+    tokens = longest(list(captions), truncation=False, verbose=False).input_ids
+    count = sum(len(one) > longest.model_max_length for one in tokens)
+    if count:
+        logger.warning(
+            "%d of %d captions are longer than the %d tokens that the model's text encoder reads; "
+            "it leaves out their ends",
+            *(count, len(captions), longest.model_max_length),
+        )
+    return count
+
+
+def way_of(section: DataSection, samples: Samples) -> Way:
+    """How to group; ``auto`` takes the captions if most images have one that repeats enough."""
+    if section.prompt_groups != "auto":
+        return section.prompt_groups
+    if section.group_column:
+        return "column"
+    counts = Counter(samples.caption).values()
+    inside = sum(count for count in counts if count >= section.min_images)
+    return "caption" if 2 * inside >= len(samples) else "meaning"
+
+
+def spokesmen(
+    samples: Samples, captions: Sequence[str], vectors: np.ndarray
+) -> dict[str, tuple[str, ...]]:
+    """For each prompt of the samples the captions nearest to the centre of its own ones."""
+    row = {caption: at for at, caption in enumerate(captions)}
+    found = {}
+    for name in samples.prompts():
+        pairs = zip(samples.prompt, samples.caption, strict=True)
+        counts = Counter(caption for prompt, caption in pairs if prompt == name)
+        own = sorted(counts)
+        inside, images = vectors[[row[text] for text in own]], np.array([counts[t] for t in own])
+        (nearest,) = nearest_centre(inside, images, np.zeros(len(own), int), REPRESENTATIVES)
+        found[name] = tuple(own[at] for at in nearest.tolist())
+    return found

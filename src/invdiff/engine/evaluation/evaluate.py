@@ -1,0 +1,254 @@
+"""Stage 4: what the pictures show, before and after, with its uncertainty: ``metrics.json``.
+
+Everything that needs an attribute is estimated by a classifier, whose errors stand beside it. What
+cannot be measured is left out and said in ``not_measured``. Labels of the data, if it has any, are
+opened last and change nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invdiff.core.measurement.explicit_prompts import named_prompts
+from invdiff.data.samples import Pictures, Samples
+from invdiff.data.sets.stored import open_set
+from invdiff.engine.classifiers.choose import Chosen, choose
+from invdiff.engine.classifiers.classify import Seen, features_of, look, seen_in, written_labels
+from invdiff.engine.classifiers.error_table import ABSTAINED, warning
+from invdiff.engine.classifiers.measured_error import claims_of
+from invdiff.engine.distributed import randomness
+from invdiff.engine.distributed.pool import kept_workers
+from invdiff.engine.distributed.randomness import halves
+from invdiff.engine.encoding.data import open_data
+from invdiff.engine.evaluation import metrics
+from invdiff.engine.evaluation.label_agreement import groups_against_labels, has_labels
+from invdiff.engine.evaluation.metrics import Protocol
+from invdiff.engine.evaluation.strength_curve import strength_curve
+from invdiff.engine.run.environment import environment
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings.common import EMBEDDED_SETS
+from invdiff.engine.settings.config import Config
+from invdiff.engine.storage.files import read_parquet, write_json
+from invdiff.model.vision.attribute_classifier import SIZE
+from invdiff.model.vision.classifiers import Classifier
+
+Columns = dict[str, NDArray[Any]]
+REFERENCE = 2000
+NO_CLASSIFIER = (
+    "Shares, Bias, fidelity, Frechet distance, precision and recall were not measured: no "
+    "attribute classifier was used."
+)
+
+
+def evaluate(run: RunFolder) -> None:
+    """Measure the samples of the run; nothing happens if that is done.
+
+    Raises:
+        RunError: pictures of the sample stage are missing or damaged.
+        ModelError: the classifier does not read pictures of this size.
+    """
+    if run.done("evaluate"):
+        return
+    with run.stage("evaluate"):
+        columns = read_parquet(run.path / "samples.parquet")
+        samples = {name: np.asarray(values) for name, values in columns.items()}
+        kind, _, column = run.config.evaluate.classifier.partition(":")
+        chosen = choose(run.config)
+        labelled = has_labels(run.config)
+        side = chosen.classifier.side if chosen else SIZE
+        data = open_data(run.config.data, side) if chosen or labelled else None
+        if chosen and data:
+            measured = with_classifier(run, samples, data, chosen)
+        elif kind == "column":
+            measured = with_labels(run, samples, column)
+        else:
+            measured = without_classifier(run, samples)
+        agreement = groups_against_labels(run, data) if data and labelled else None
+        write_json(run.path / "metrics.json", measured | {"groups_vs_labels": agreement})
+
+
+def without_classifier(run: RunFolder, samples: Columns) -> dict[str, Any]:
+    """How many pictures there are at which strength, and that nothing else was measured."""
+    arms: dict[str, dict[str, Any]] = {}
+    for arm, scale, rows in arms_of(samples):
+        strength = float(samples["strength"][rows][0])
+        arms.setdefault(arm, {})[str(scale)] = {"images": len(rows), "strength": strength}
+    return {
+        "protocol": common_facts(run, samples),
+        "classifier": None,
+        "arms": arms,
+        "paired": {},
+        "not_measured": [NO_CLASSIFIER],
+    }
+
+
+def with_classifier(
+    run: RunFolder, samples: Columns, data: Samples, chosen: Chosen
+) -> dict[str, Any]:
+    """Every arm at every scale as the classifier sees it."""
+    threshold = run.config.evaluate.abstain_below
+    seen = {
+        (arm, scale): look(run.path, samples, rows, chosen.classifier, threshold)
+        for arm, scale, rows in arms_of(samples)
+    }
+    protocol, notes = protocol_of(run.config, samples, data, chosen)
+    facts = chosen.classifier.facts
+    names = [name for name in (protocol.attribute, "prompt") if name in protocol.claims]
+    curve: dict[str, Any] = {}
+    if run.config.evaluate.strength_curve:
+        with kept_workers():
+            curve["strength_curve"], why = strength_curve(run, chosen, protocol)
+        notes += why
+    warned = warning(chosen.name, protocol.attribute, protocol.claims[protocol.attribute])
+    return {
+        "protocol": common_facts(run, samples)
+        | {
+            "name": chosen.name,
+            "attribute": protocol.attribute,
+            "abstain_below": threshold,
+            "extractor": chosen.classifier.extractor,
+            "extractor_sha256": chosen.sha256,
+            "references": {name: len(rows) for name, rows in protocol.references.items()},
+        },
+        "classifier": {
+            "name": chosen.name,
+            "trained_on": facts["trained_on"],
+            "attributes": {name: protocol.claims[name] for name in names},
+        }
+        | {key: facts[key] for key in ("texts", "labels", "backbone") if key in facts},
+        "warnings": [warned] if warned else [],
+        **curve,
+    } | measured_arms(seen, protocol, notes)
+
+
+def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]:
+    """Every arm at every scale by labels that somebody wrote beside the pictures."""
+    labels = written_labels(run.path, samples, column)
+    seen = {
+        (arm, scale): seen_in(samples, rows, None, {column: labels[rows]})
+        for arm, scale, rows in arms_of(samples)
+    }
+    classes = sorted(set(labels.tolist()) - {ABSTAINED})
+    sampled = sorted(set(samples["prompt"].tolist()))
+    prompts, explicit, notes = free_prompts(sampled, classes)
+    protocol = Protocol(
+        attribute=column,
+        prompts=prompts,
+        claims={column: {"classes": classes}},
+        references={},
+        resamples=run.config.evaluate.resamples,
+        neighbours=run.config.evaluate.neighbours,
+        seed=randomness.derive(run.config.seed, "evaluate"),
+        abstains=ABSTAINED in labels,
+        named=explicit,
+    )
+    name = f"labels in column {column}"
+    return {
+        "protocol": common_facts(run, samples) | {"name": name, "attribute": column},
+        "classifier": {"name": name, "trained_on": None, "attributes": dict(protocol.claims)},
+        "warnings": [],
+    } | measured_arms(seen, protocol, notes)
+
+
+def measured_arms(
+    seen: Mapping[tuple[str, float], Seen], protocol: Protocol, notes: list[str]
+) -> dict[str, Any]:
+    """The figures of each arm, and of the pairs of arms that share their seeds."""
+    arms: dict[str, dict[str, Any]] = {}
+    paired: dict[str, Any] = {}
+    for (arm, scale), pictures in seen.items():
+        arms.setdefault(arm, {})[str(scale)], missing = metrics.measure(pictures, protocol)
+        notes += [note for note in missing if note not in notes]
+        if arm == "guided" and ("base", scale) in seen:
+            change = metrics.bias_reduction(seen["base", scale], pictures, protocol)
+            paired[str(scale)] = {"bias_reduction": change}
+            if protocol.named:
+                kept = metrics.explicit_kept(seen["base", scale], pictures, protocol)
+                paired[str(scale)]["explicit_kept"] = kept
+    return {"arms": arms, "paired": paired, "not_measured": notes}
+
+
+def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
+    """What every figure of the run depends on."""
+    suffix = run.config.sample.prompt_suffix
+    return {
+        "name": "no classifier",
+        "resamples": run.config.evaluate.resamples,
+        "confidence": metrics.CONFIDENCE,
+        "versions": environment()["versions"],
+        "seed": run.config.seed,
+        "images_per_prompt": int(samples["index"].max()) + 1,
+    } | ({"prompt_suffix": suffix} if suffix else {})
+
+
+def protocol_of(
+    config: Config, samples: Columns, data: Samples, chosen: Chosen
+) -> tuple[Protocol, list[str]]:
+    """What is measured against what, and a sentence on each prompt that has no part in it."""
+    in_data = data.prompts()
+    sampled = sorted(set(samples["prompt"].tolist()))
+    claims = claims_of(config, data, chosen, REFERENCE)
+    free, explicit, notes = free_prompts(sampled, claims[chosen.attribute]["classes"])
+    known = tuple(prompt for prompt in free if prompt in in_data)
+    others = [prompt for prompt in free if prompt not in in_data]
+    if known and others:
+        notes.append(f"Bias leaves out prompts that are not in the data: {', '.join(others)}.")
+    protocol = Protocol(
+        attribute=chosen.attribute,
+        prompts=known or free,
+        claims=claims,
+        references=real_pictures(config, data, chosen.classifier),
+        resamples=config.evaluate.resamples,
+        neighbours=config.evaluate.neighbours,
+        seed=randomness.derive(config.seed, "evaluate"),
+        abstains=config.evaluate.abstain_below > 0,
+        named=explicit,
+    )
+    return protocol, notes
+
+
+def free_prompts(
+    sampled: Sequence[str], classes: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str], list[str]]:
+    """The prompts that Bias is about, those that name a class with that class, and notes.
+
+    Where every prompt names one, Bias is about these, which is said.
+    """
+    explicit = named_prompts(sampled, classes)
+    free = tuple(prompt for prompt in sampled if prompt not in explicit)
+    if explicit and not free:
+        return tuple(sampled), explicit, ["Bias: every prompt names a class, which it is to keep."]
+    return free, explicit, []
+
+
+def real_pictures(
+    config: Config, data: Samples, classifier: Classifier
+) -> dict[str, NDArray[np.float32]]:
+    """Features of the real pictures to compare with.
+
+    ``balanced``, for a built-in set, is the half of the balanced set that its classifier was
+    not trained on, ``training`` a random part of the data of the same size, since figures with
+    references of different sizes don't compare.
+    """
+    some = randomness.epoch_order(len(data), config.seed, "evaluate reference")[:REFERENCE].tolist()
+    sources: dict[str, tuple[Callable[[slice], Pictures], int]] = {}
+    if config.data.path in EMBEDDED_SETS:
+        pictures = open_set(config.data.path).pictures("balanced")
+        unseen = halves(len(pictures), classifier.facts.get("split_seed", 0))[1][:REFERENCE]
+        sources["balanced"] = (lambda part: pictures[unseen[part]]), len(unseen)
+    sources["training"] = (lambda part: data.pictures(some[part])), len(some)
+    return {
+        name: features_of(classifier, take, count, f"real pictures, {name}")
+        for name, (take, count) in sources.items()
+    }
+
+
+def arms_of(samples: Columns) -> list[tuple[str, float, NDArray[np.int64]]]:
+    """Arm, guidance scale and rows of each set of pictures, in the order of the table."""
+    pairs = dict.fromkeys(zip(samples["arm"].tolist(), samples["scale"].tolist(), strict=True))
+    return [
+        (arm, scale, np.flatnonzero((samples["arm"] == arm) & (samples["scale"] == scale)))
+        for arm, scale in pairs
+    ]

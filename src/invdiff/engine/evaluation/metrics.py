@@ -1,0 +1,269 @@
+"""The figures of one arm at one guidance scale, in the form in which ``metrics.json`` has them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invdiff.core.measurement import explicit_prompts as named
+from invdiff.core.measurement import fidelity, parity
+from invdiff.core.uncertainty import classifier_error, intervals
+from invdiff.engine.classifiers.classify import Seen
+from invdiff.engine.classifiers.error_table import ABSTAINED
+from invdiff.errors import InvDiffError
+
+CONFIDENCE = 0.95
+OUTSIDE = (
+    "The value lies above its interval: counts are never exactly even, and with so few pictures of "
+    "each prompt that alone adds more than the interval is wide. `corrected` leaves it out."
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is the same for all arms.
+
+    ``attribute`` is the one whose parity is measured, over ``prompts``; ``named`` are the prompts
+    that name a class of it, with that class: they are to keep it. ``claims`` are the
+    classifier's classes and, where they were measured, accuracy and confusion by attribute;
+    ``references`` the features of real pictures by name, the first being the one for precision,
+    recall and coverage. ``abstains`` tells whether a picture can be in no class.
+    """
+
+    attribute: str
+    prompts: tuple[str, ...]
+    claims: Mapping[str, Mapping[str, Any]]
+    references: Mapping[str, NDArray[np.floating[Any]]]
+    resamples: int
+    neighbours: int
+    seed: int
+    abstains: bool = False
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes of the measured attribute."""
+        return list(self.claims[self.attribute]["classes"])
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Held-out pictures by true (row) and estimated class of the measured attribute."""
+        counts = self.claims[self.attribute].get("confusion")
+        if counts is None:
+            raise InvDiffError("how often the classifier is wrong was not measured")
+        return np.asarray(counts)
+
+
+def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
+    """The figures of one arm, and a sentence for each that could not be measured."""
+    notes: list[str] = []
+    sampled = sorted(set(seen.prompt.tolist()) | set(protocol.prompts))
+    klass = seen.estimated[protocol.attribute].tolist()
+    columns = [*protocol.classes, ABSTAINED] if protocol.abstains else protocol.classes
+    every = parity.table(seen.prompt.tolist(), klass, sampled, columns)
+    counts = every[:, : len(protocol.classes)]
+    corrected = _attempt(notes, "error-corrected shares", _undo_errors, every, protocol)
+    rows = [sampled.index(prompt) for prompt in protocol.prompts]
+    found = {
+        "images": len(seen.prompt),
+        "strength": seen.strength,
+        "shares": _shares(counts, corrected, sampled, protocol.classes),
+        "bias": _bias(counts[rows], protocol) | _without_errors(every[rows], corrected, protocol),
+        "fidelity": _prompt_fidelity(seen, protocol, notes),
+    }
+    if protocol.abstains:
+        unclear = every[:, -1]
+        by_prompt = dict(zip(sampled, unclear.tolist(), strict=True))
+        found["abstained"] = {"count": int(unclear.sum()), "prompts": by_prompt}
+    if protocol.named:
+        found["explicit"] = _each_and_all(
+            protocol, lambda some: named.showing(seen.prompt.tolist(), klass, some)
+        )
+    return found | _distances(seen.features, protocol, notes), notes
+
+
+def _distances(
+    features: NDArray[np.floating[Any]] | None, protocol: Protocol, notes: list[str]
+) -> dict[str, Any]:
+    """How far the pictures are from real ones, in the features of the classifier."""
+    if features is None or not protocol.references:
+        notes.append("Not measured: distances to real pictures (labels have no features).")
+        return {"frechet": {}}
+    found: dict[str, Any] = {
+        "frechet": {
+            name: distance
+            for name, real in protocol.references.items()
+            if (distance := _attempt(notes, "Frechet distance", _frechet, features, real))
+        },
+    }
+    name, real = next(iter(protocol.references.items()))
+    what = "precision, recall and coverage"
+    both = _attempt(notes, what, fidelity.manifolds, features, real, protocol.neighbours)
+    for figure in ("precision", "recall", "coverage") if both else ():
+        value = {"value": getattr(both, figure), "neighbours": both.neighbours, "reference": name}
+        found[figure] = value | {"images": both.images, "reference_images": both.reference_images}
+    return found
+
+
+def explicit_kept(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
+    """Of the first pictures that show the class their prompt names, how many second ones do too."""
+    rows = _pairs(before, after, protocol)
+    prompts, first, second = ([row[at] for row in rows] for at in range(3))
+    return _each_and_all(protocol, lambda some: named.keeping(prompts, first, second, some))
+
+
+def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
+    """Bias before less after, over the pairs of pictures with one prompt and seed."""
+    pairs = [
+        row
+        for row in _pairs(before, after, protocol)
+        if row[0] in protocol.prompts and ABSTAINED not in row[1:]
+    ]
+    prompt_of, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
+    joint = parity.joint_table(prompt_of, first, second, protocol.prompts, protocol.classes)
+    reduction = intervals.bias_reduction(joint, protocol.resamples, protocol.seed, CONFIDENCE)
+    return asdict(reduction) | {"pairs": len(pairs)}
+
+
+def _pairs(before: Seen, after: Seen, protocol: Protocol) -> list[tuple[str, str, str]]:
+    """Prompt and estimated classes of the pictures with one prompt and seed."""
+    first, second = (seen.estimated[protocol.attribute].tolist() for seen in (before, after))
+    keys = zip(before.prompt.tolist(), before.seed.tolist(), strict=True)
+    known = dict(zip(keys, first, strict=True))
+    rows = zip(after.prompt.tolist(), after.seed.tolist(), second, strict=True)
+    return [
+        (prompt, known[prompt, seed], klass)
+        for prompt, seed, klass in rows
+        if (prompt, seed) in known
+    ]
+
+
+def _each_and_all(
+    protocol: Protocol, figure: Callable[[Mapping[str, str]], tuple[int, int]]
+) -> dict[str, Any]:
+    """A count and its total over all prompts that name a class, and for each by itself."""
+    each = {
+        prompt: {"class": name} | _share_of(*figure({prompt: name}))
+        for prompt, name in protocol.named.items()
+    }
+    return _share_of(*figure(protocol.named)) | {"prompts": each}
+
+
+def _share_of(count: int, total: int) -> dict[str, Any]:
+    """A share with its Wilson interval; NaN where there is nothing."""
+    low, high = intervals.wilson(np.array([count]), np.array([total]), CONFIDENCE)
+    value = count / total if total else np.nan
+    return {"value": value, "low": low[0], "high": high[0], "count": count, "images": total}
+
+
+@dataclass(frozen=True)
+class _Undone:
+    """Shares without the classifier's errors, with the ends of their intervals."""
+
+    share: NDArray[np.floating[Any]]
+    low: NDArray[np.floating[Any]]
+    high: NDArray[np.floating[Any]]
+
+
+def _undo_errors(counts: NDArray[np.int64], protocol: Protocol) -> _Undone:
+    share = classifier_error.corrected_shares(parity.shares(counts), protocol.confusion)
+    settings = protocol.resamples, protocol.seed, CONFIDENCE
+    return _Undone(share, *classifier_error.share_intervals(counts, protocol.confusion, *settings))
+
+
+def _without_errors(
+    counts: NDArray[np.int64], corrected: _Undone | None, protocol: Protocol
+) -> dict[str, Any]:
+    """Bias of the corrected shares; its interval holds the errors of the confusion matrix too."""
+    names = ("error_corrected", "error_corrected_low", "error_corrected_high")
+    if corrected is None:
+        return dict.fromkeys(names)
+    settings = protocol.resamples, protocol.seed, CONFIDENCE
+    found = classifier_error.corrected_bias_interval(counts, protocol.confusion, *settings)
+    return dict(zip(names, (found.value, found.low, found.high), strict=True))
+
+
+def _worst(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any] | None:
+    """The prompt of the largest Bias; its interval allows for having been chosen (Bonferroni)."""
+    seen = np.flatnonzero(counts.sum(1))
+    if not len(seen):
+        return None
+    row = seen[parity.prompt_bias(counts[seen]).argmax()]
+    confidence = 1 - (1 - CONFIDENCE) / len(seen)
+    found = intervals.bias_interval(
+        counts[row : row + 1], protocol.resamples, protocol.seed, confidence
+    )
+    return {"prompt": protocol.prompts[row]} | asdict(found) | {"images": int(counts[row].sum())}
+
+
+def _shares(
+    counts: NDArray[np.int64],
+    corrected: _Undone | None,
+    prompts: list[str],
+    classes: list[str],
+) -> dict[str, dict[str, Any]]:
+    share = parity.shares(counts)
+    totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
+    low, high = intervals.wilson(counts, totals, CONFIDENCE)
+    return {
+        prompt: {
+            klass: {
+                "share": share[p, k],
+                "count": counts[p, k],
+                "low": low[p, k],
+                "high": high[p, k],
+                "error_corrected": None if corrected is None else corrected.share[p, k],
+                "error_corrected_low": None if corrected is None else corrected.low[p, k],
+                "error_corrected_high": None if corrected is None else corrected.high[p, k],
+            }
+            for k, klass in enumerate(classes)
+        }
+        for p, prompt in enumerate(prompts)
+    }
+
+
+def _bias(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any]:
+    classes = counts.shape[1]
+    measure = parity.imbalance(classes)
+    interval = intervals.bias_interval(counts, protocol.resamples, protocol.seed, CONFIDENCE)
+    return (
+        asdict(interval)
+        | {
+            "normalised": interval.value / parity.largest_bias(classes),
+            "corrected": intervals.corrected(counts, measure),
+            "worst_prompt": _worst(counts, protocol),
+            "parity_value": parity.parity_value(counts.sum(1), classes),
+            "distance": parity.distance(counts, np.full(classes, 1 / classes)),
+            "images": int(counts.sum()),
+            "prompts": int((counts.sum(1) > 0).sum()),
+        }
+        | ({"note": OUTSIDE} if interval.value > interval.high else {})
+    )
+
+
+def _prompt_fidelity(seen: Seen, protocol: Protocol, notes: list[str]) -> dict[str, Any] | None:
+    """Share of the pictures in which the classifier sees their own prompt."""
+    known = np.isin(seen.prompt, protocol.claims.get("prompt", {}).get("classes", ()))
+    if not known.any():
+        notes.append("Fidelity was not measured: the classifier knows none of the prompts.")
+        return None
+    right = int(np.sum((seen.estimated["prompt"] == seen.prompt)[known]))
+    return _share_of(right, int(known.sum()))
+
+
+def _frechet(
+    features: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]]
+) -> dict[str, Any]:
+    found = asdict(fidelity.frechet(features, reference))
+    return {key: value for key, value in found.items() if value != ""}
+
+
+def _attempt(notes: list[str], what: str, figure: Any, *arguments: Any) -> Any:
+    """The figure, or None and a note with the reason why it cannot be measured."""
+    try:
+        return figure(*arguments)
+    except InvDiffError as problem:
+        notes.append(f"Not measured: {what} ({problem}).")
+        return None

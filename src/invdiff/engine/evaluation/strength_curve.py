@@ -1,0 +1,106 @@
+"""The gap over the strength, estimated twice on the same pictures: without and with a classifier.
+
+Calibration asks the model of the inferred groups alone. Here the pictures that it drew, or would
+have drawn at a strength that it did not try, are drawn once more, because their seeds are known,
+and the attribute classifier says what it sees in them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invdiff.core.measurement import parity
+from invdiff.core.uncertainty import intervals
+from invdiff.data.samples import Pictures
+from invdiff.engine.classifiers.choose import Chosen
+from invdiff.engine.classifiers.classify import features_of
+from invdiff.engine.classifiers.error_table import ABSTAINED, decide
+from invdiff.engine.discovery.groups import found_prompts
+from invdiff.engine.distributed.pool import run_shards
+from invdiff.engine.encoding.session import processes_of
+from invdiff.engine.evaluation.metrics import CONFIDENCE, Protocol
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.calibrate import drawn_at, estimate_gap
+from invdiff.engine.storage.files import read_json, write_json
+from invdiff.model.vision.classifiers import Classifier
+
+NOTHING = "The curve over the strength was not drawn: no groups were found to balance."
+Counts = dict[str, dict[str, int]]
+
+
+def strength_curve(
+    run: RunFolder, chosen: Chosen, protocol: Protocol
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A point for each of ``evaluate.strength_curve``, and why there are none.
+
+    What both say of a strength is kept until the stage is done again, so an interrupted one goes on
+    with the next strength.
+    """
+    prompts = found_prompts(run)
+    trained = not read_json(run.path / "training.json")["skipped"]
+    if not prompts or not trained:
+        return [], [NOTHING]
+    points = []
+    for strength in run.config.evaluate.strength_curve:
+        path = run.path / "strength-curve" / f"{strength:g}.json"
+        if not path.is_file():
+            estimated = estimate_gap(run, prompts, strength)
+            counts = seen_at(run, prompts, strength, chosen, protocol)
+            write_json(path, {"estimated": estimated, "counts": counts})
+        known = read_json(path)
+        points.append(point(known["estimated"], known["counts"], protocol))
+    return points, []
+
+
+def seen_at(
+    run: RunFolder, prompts: list[str], strength: float, chosen: Chosen, protocol: Protocol
+) -> Counts:
+    """Prompt -> class -> how many of the calibration's pictures are in it."""
+    config, classifier = run.config, chosen.classifier
+    work, shards = drawn_at(run, prompts, strength)
+    threshold = config.evaluate.abstain_below
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
+    spread = partial(run_shards, processes=processes_of(run))
+    for (name, *_), pictures in spread(work, shards, title=f"drawing, strength {strength:g}"):
+        values = classifier.classify(_features(classifier, pictures, name))[protocol.attribute]
+        seen[name].append(decide(values, protocol.classes, threshold))
+    return {
+        name: {
+            klass: int((np.concatenate(found) == klass).sum())
+            for klass in (*protocol.classes, ABSTAINED)
+        }
+        for name, found in seen.items()
+    }
+
+
+def _features(classifier: Classifier, pictures: Pictures, title: str) -> NDArray[np.float32]:
+    def take(part: slice) -> Pictures:
+        return pictures[part]
+
+    return features_of(classifier, take, len(pictures), title)
+
+
+def point(
+    estimated: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], protocol: Protocol
+) -> dict[str, Any]:
+    """One strength: what the inferred groups' model estimates, and what the classifier does.
+
+    For two classes Bias is the gap from even shares, as the estimated one is where even shares are
+    wanted.
+    """
+    table = np.array([[counts[name][klass] for klass in protocol.classes] for name in counts])
+    found = intervals.bias_interval(table, protocol.resamples, protocol.seed, CONFIDENCE)
+    return {
+        "strength": estimated["strength"],
+        "estimated": {key: estimated[key] for key in ("gap", "low", "high", "images", "shares")},
+        "classified": asdict(found)
+        | {
+            "parity_value": parity.parity_value(table.sum(1), len(protocol.classes)),
+            "images": int(table.sum()),
+            "counts": {name: dict(by_class) for name, by_class in counts.items()},
+        },
+    }

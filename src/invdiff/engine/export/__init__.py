@@ -1,0 +1,1 @@
+"""Files of the adapter for other programs, and the hub."""

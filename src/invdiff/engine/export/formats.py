@@ -1,0 +1,190 @@
+"""An adapter in the formats that other tools read, each file written whole and checked.
+
+Nothing here trains or samples anew; a run gives the adapter, the strength that was calibrated and
+the settings that belong to it, a bare adapter folder gives what its header says.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from invdiff.engine.base_model.architecture import describe
+from invdiff.engine.base_model.loading import (
+    ModelRef,
+    device_of,
+    hushed,
+    load_pipeline,
+    without_bars,
+)
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings.common import EMBEDDED_SETS
+from invdiff.engine.storage.files import read_json, write_with
+from invdiff.errors import ConfigError, RunError
+from invdiff.model.formats import kohya, modelspec
+from invdiff.model.formats.verify import Check, Verifier
+from invdiff.model.lora import adapter_file, merge
+from invdiff.model.lora.lora_file import LoraFile, read
+from invdiff.model.sizing import description
+from invdiff.model.sizing.description import Description
+
+MERGED = "merged"
+FORMATS = ("diffusers", "kohya", MERGED)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+VERIFY_STEPS = 2
+VERIFY_PROMPTS = 2
+ANY_PROMPT = "a portrait of a person"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An adapter with what is known about it; ``run`` is None for a bare adapter folder."""
+
+    folder: Path
+    run: RunFolder | None
+    lora: LoraFile
+    base: str | None
+    strength: float
+    window: tuple[float, float]
+    scale: float | None
+
+    @property
+    def prompts(self) -> list[str]:
+        """Prompts to draw the pictures of the verification with."""
+        if self.run is None:
+            return [ANY_PROMPT]
+        return list(read_json(self.run.path / "discovery.json")["prompts"])[:VERIFY_PROMPTS]
+
+
+def locate(path: Path, model: str | None = None) -> Source:
+    """The adapter at ``path``, a run folder or an adapter folder, on the base ``model``.
+
+    Raises:
+        RunError: there is none, or the run found nothing to train for.
+    """
+    run = RunFolder.read(path) if RunFolder.is_run(path) else None
+    folder = path
+    if run is not None:
+        run.require("train", by="export")
+        folder = path / "adapter"
+        if read_json(path / "training.json").get("skipped"):
+            raise RunError(f"{path} found nothing to balance: its adapter does nothing to export")
+    elif not (path / adapter_file.FILE).is_file():
+        raise RunError(f"{path} is neither a run folder nor a folder with {adapter_file.FILE}")
+    lora = read(folder)
+    told = lora.settings
+    start, stop = run.config.sample.window if run else told.get("window", (0.0, 1.0))
+    scale = run.config.calibrate.guidance_scale if run else told.get("guidance_scale")
+    base = model or (run.base_model if run else None) or told.get("base_model")
+    strength = float(told.get("recommended_strength", 1.0))
+    return Source(folder, run, lora, base, strength, (float(start), float(stop)), scale)
+
+
+def require_formats(formats: Sequence[str], base: Description) -> list[str]:
+    """The formats, each once; ConfigError or ModelError for what cannot be had."""
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ConfigError(f"there is no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
+    if not formats:
+        return ["diffusers", *(["kohya"] if kohya.supports(base.denoiser.kind) else [])]
+    if "kohya" in formats:
+        kohya.require_supported(base.denoiser.kind)
+    return list(dict.fromkeys(formats))
+
+
+def base_of(source: Source, pipeline: Any | None) -> Description:
+    """What the base model is made of: the pipeline's parts, or those of the model by name."""
+    if pipeline is not None:
+        return description.of_pipeline(pipeline)
+    if source.base is None:
+        raise RunError(
+            f"{source.folder} does not say which model it was trained on: name it with --model"
+        )
+    known = describe(source.base)
+    return known if known is not None else description.of_pipeline(base_pipeline(source))
+
+
+def base_pipeline(source: Source) -> Any:
+    """The base model, loaded as the run loads it."""
+    assert source.base is not None, "base_of has refused a source without a base"
+    section = source.run.config.model if source.run else None
+    device = device_of(section.device if section else "auto")
+    return load_pipeline(ModelRef(source.base, device, section.dtype if section else "float32"))
+
+
+def write(
+    source: Source,
+    folder: Path,
+    formats: Sequence[str],
+    base: Description,
+    facts: modelspec.Facts,
+    pipeline: Any | None = None,
+) -> list[str]:
+    """Write each format into ``folder``; the names of files and folders written.
+
+    ``pipeline`` is needed for "merged" only, which takes the strength of ``facts``.
+    """
+    written = []
+    for name in formats:
+        if name == MERGED:
+            with hushed(), without_bars():
+                merge.save_merged(pipeline, source.lora, facts.strength, folder / MERGED)
+            written.append(MERGED)
+        else:
+            file = folder / (adapter_file.FILE if name == "diffusers" else kohya.FILE)
+            written.append(_write_lora(source, file, name, base, facts).name)
+    return written
+
+
+def _write_lora(
+    source: Source, file: Path, form: str, base: Description, facts: modelspec.Facts
+) -> Path:
+    lora = source.lora
+    weights = lora.prefixed() if form == "diffusers" else kohya.convert(lora, base.denoiser.kind)
+    header = {"format": "pt"} | modelspec.header(facts, base, weights, max(lora.ranks.values()))
+    settings = lora.settings | {
+        "base_model": public_name(source.base),
+        "recommended_strength": facts.strength,
+        "window": list(facts.window),
+        "guidance_scale": facts.scale,
+    }
+    header |= {adapter_file.SETTINGS_KEY: json.dumps(settings, sort_keys=True)}
+    if form == "diffusers":
+        header |= lora.header()
+    return write_with(file, lambda beside: save_file(weights, beside, metadata=header))
+
+
+def public_name(base: str | None) -> str | None:
+    """The base model's name where others can use it: a hub id or built-in name, never a path."""
+    if base is None or base in EMBEDDED_SETS:
+        return base
+    return base if HUB_ID.fullmatch(base) and not Path(base).exists() else None
+
+
+def verify(
+    source: Source,
+    folder: Path,
+    written: Sequence[str],
+    strength: float,
+    pipeline: Any,
+    options: Mapping[str, Any] | None = None,
+) -> list[Check]:
+    """Load every file again and compare pictures; RunError if one of them is not the adapter.
+
+    ``options`` go to the pipeline's call; by default two denoising steps.
+    """
+    settings = {"num_inference_steps": VERIFY_STEPS} | dict(options or {})
+    with hushed(), without_bars():
+        verifier = Verifier(pipeline, source.folder, source.lora, source.prompts, settings)
+        checks = [
+            verifier.folder(folder / name, strength)
+            if name == MERGED
+            else verifier.lora_file(folder / name)
+            for name in written
+        ]
+    if wrong := [check for check in checks if not check.ok]:
+        raise RunError(f"{wrong[0]}; nothing was exported")
+    return checks

@@ -1,0 +1,1 @@
+"""What every fit shares: loops, optimisers, averages of weights."""

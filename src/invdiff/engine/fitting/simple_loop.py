@@ -1,0 +1,67 @@
+"""One resumable training loop, shared by everything that pretraining fits."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from invdiff.engine.storage import checkpoint
+
+
+def cosine(step: int, total: int, warmup: int = 100) -> float:
+    """Learning-rate factor: linear warm-up, then half a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def fit(
+    name: str,
+    folder: Path,
+    modules: dict[str, torch.nn.Module],
+    loss_of: Callable[[int], torch.Tensor],
+    *,
+    steps: int,
+    rate: float,
+    save_every: int,
+    after_step: Callable[[], None] = lambda: None,
+    frozen: tuple[str, ...] = (),
+) -> list[float]:
+    """Minimise ``loss_of(step)`` over the parameters of ``modules``; returns the loss curve.
+
+    Modules named in ``frozen`` are saved with the others but not trained (an average of weights,
+    say). A call after an interruption goes on from the newest valid checkpoint in ``folder``.
+    """
+    trained = [p for n, m in modules.items() if n not in frozen for p in m.parameters()]
+    optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-2)
+    curve: list[float] = []
+    start, before, begun = 0, 0.0, time.monotonic()
+    found = checkpoint.newest(folder)
+    if found is not None:
+        checkpoint.unpack(found[0], optimiser=optimiser, **modules)
+        start, curve = found[1]["step"], found[1]["curve"]
+        before = found[1].get("seconds", 0.0)
+    for step in tqdm(range(start, steps), desc=name, initial=start, total=steps, unit="step"):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * cosine(step, steps)
+        loss = loss_of(step)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        after_step()
+        curve.append(round(loss.item(), 6))
+        if (step + 1) % save_every == 0 or step + 1 == steps:
+            tensors = checkpoint.pack(optimiser=optimiser, **modules)
+            seconds = before + time.monotonic() - begun
+            checkpoint.save(folder, step + 1, tensors, {"curve": curve, "seconds": seconds})
+    return curve
+
+
+def seconds_of(folder: Path) -> int:
+    """How long the training in ``folder`` took, over all interruptions."""
+    found = checkpoint.newest(folder)
+    return round(found[1].get("seconds", 0.0)) if found else 0

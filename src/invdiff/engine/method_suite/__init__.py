@@ -1,1 +1,0 @@
-"""The benchmark of the method on every built-in set: which groups are found, and what they do."""

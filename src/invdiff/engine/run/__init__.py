@@ -1,0 +1,1 @@
+"""The run folder: whose settings, what is done, what must be done again."""

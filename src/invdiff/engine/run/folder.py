@@ -1,0 +1,295 @@
+"""The run folder: whose configuration it is, what is done, what has to be done again.
+
+A stage is done when ``stages/<stage>.json`` is there; that file is written last. Whatever else the
+stage has left behind is work to go on from, as long as no setting that touches it has changed.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from invdiff.engine.run.environment import environment, pipeline_identity
+from invdiff.engine.run.stages import FILES, NEEDS, STAGES, first, from_stage, touched
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings.config import Config
+from invdiff.engine.storage.files import plain, read_json, write_json, write_text
+from invdiff.engine.storage.lock import locked
+from invdiff.errors import ConfigError, Interrupted, RunError
+
+__all__ = ["STAGES", "RunFolder", "Stage"]
+
+
+@dataclass
+class Stage:
+    """A stage at work; its ``facts`` end up in ``stages/<name>.json``."""
+
+    name: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class RunFolder:
+    """A folder that explains itself. Get one from :meth:`open` or :meth:`read`."""
+
+    def __init__(self, path: Path, config: Config, pipeline: Any | None = None) -> None:
+        self.path = path
+        self.config = config
+        self.pipeline = pipeline
+        self.changed: tuple[str, ...] = ()  # settings of this visit that can touch a stage
+        self._open_stage: Stage | None = None
+
+    @classmethod
+    def is_run(cls, path: Path | str) -> bool:
+        """Whether there is a run at ``path``."""
+        return (Path(path) / "config.toml").is_file()
+
+    @classmethod
+    def read(cls, path: Path | str) -> Self:
+        """The run at ``path`` with its own configuration; takes no lock and writes nothing."""
+        path = Path(path)
+        if not cls.is_run(path):
+            raise RunError(
+                f"{path} is not a run folder: begin with `invdiff discover --preset faces "
+                f"--out {path}`"
+            )
+        try:
+            return cls(path, configuration.load(path / "config.toml"))
+        except ConfigError as error:
+            raise RunError(
+                f"{path}/config.toml is not one that this version of InvDiff can read "
+                f"({error.problems[0]}): mend it or take another --out"
+            ) from None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        config: Config | None = None,
+        redo: bool = False,
+        pipeline: Any | None = None,
+    ) -> Self:
+        """Make the folder, or check that the one at ``path`` belongs to ``config``.
+
+        Without a ``config`` an existing run keeps its own and a new one takes the defaults. With
+        ``redo`` the stages that changed settings touch are forgotten instead of refused.
+
+        Raises:
+            RunError: the folder holds other files, another process works in it, or a changed
+                setting touches a stage that has begun.
+        """
+        path = Path(path)
+        if cls.is_run(path):
+            old = cls.read(path)
+            run = cls(path, config or old.config, pipeline)
+            with locked(path):
+                run._reconcile(old.config, redo)
+            return run
+        run = cls(path, config or Config(), pipeline)
+        run._create()
+        return run
+
+    @property
+    def base_model(self) -> str | None:
+        """Name of the model that the run works on; None for a pipeline object without a name."""
+        if self.pipeline is not None:
+            return getattr(self.pipeline, "name_or_path", None) or None
+        return None if self._recorded_pipeline() else self.config.model.path
+
+    def done(self, stage: str) -> bool:
+        """Whether ``stage`` and all before it are finished."""
+        before = STAGES[: STAGES.index(stage) + 1]
+        return all(self._mark(name).is_file() for name in before)
+
+    def require(self, stage: str, by: str | None = None) -> None:
+        """RunError with the command that makes ``stage``, unless it is done."""
+        if self.done(stage):
+            return
+        missing = next(name for name in STAGES if not self._mark(name).is_file())
+        asker = by or (self._open_stage.name if self._open_stage else None)
+        problem = f"{asker} needs {missing}" if asker else f"{missing} has not been done"
+        raise RunError(f"{problem}: run `invdiff {missing} --out {self.path}` first")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Work on stage ``name``, alone in the folder, and mark it done at the end.
+
+        Entering it again while it is open changes nothing. What later stages made is dropped.
+        """
+        if self._open_stage is not None and self._open_stage.name == name:
+            yield self._open_stage
+            return
+        with locked(self.path):
+            if name in NEEDS:
+                self.require(NEEDS[name], by=name)
+            self._need_pipeline(name)
+            self._clear(from_stage(name)[1:])
+            self._open_stage = Stage(name)
+            try:
+                yield from self._timed(self._open_stage)
+            finally:
+                self._open_stage = None
+
+    def clear(self, stage: str) -> None:
+        """Forget ``stage`` and all that follow it, with their files."""
+        with locked(self.path):
+            self._clear(from_stage(stage))
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Append one line to ``events.jsonl``."""
+        line = json.dumps(plain({"time": _now(), "event": kind, **facts}), ensure_ascii=False)
+        with (self.path / "events.jsonl").open("a+b") as handle:
+            if handle.tell() and os.pread(handle.fileno(), 1, handle.tell() - 1) != b"\n":
+                handle.write(b"\n")  # a process was killed while it wrote its line
+            handle.write(f"{line}\n".encode())
+
+    def _timed(self, stage: Stage) -> Iterator[Stage]:
+        start, begun = time.perf_counter(), _now()
+        self.event("begun", stage=stage.name)
+        try:
+            yield stage
+        except BaseException as error:
+            kind = "interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
+            seconds = round(time.perf_counter() - start, 3)
+            self.event(
+                kind, stage=stage.name, seconds=seconds, why=f"{type(error).__name__}: {error}"
+            )
+            raise
+        seconds = round(time.perf_counter() - start, 3)
+        total = round(seconds + self._seconds_before(stage.name), 3)
+        self.event("done", stage=stage.name, seconds=seconds)
+        facts = {"stage": stage.name, "begun": begun, "done": _now(), "seconds": total}
+        write_json(self._mark(stage.name), facts | stage.facts)
+
+    def _seconds_before(self, stage: str) -> float:
+        """Seconds of the sessions that did not finish ``stage``, since it was last forgotten."""
+        total = 0.0
+        for line in (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:  # the last line of a process that was killed while it wrote
+                continue
+            if event.get("stage") != stage:
+                continue
+            if event["event"] in ("forgotten", "done"):
+                total = 0.0
+            total += event.get("seconds", 0.0) if event["event"] in ("interrupted", "failed") else 0
+        return total
+
+    def _mark(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+    def _begun(self, stage: str) -> bool:
+        """Whether ``stage`` has left anything behind."""
+        paths = [self.path / name for name in FILES[stage]]
+        return self._mark(stage).is_file() or any(
+            path.is_file() or (path.is_dir() and any(p.is_file() for p in path.rglob("*")))
+            for path in paths
+        )
+
+    def _clear(self, stages: tuple[str, ...]) -> None:
+        for stage in stages:
+            if not self._begun(stage):
+                continue
+            self.event("forgotten", stage=stage)
+            self._mark(stage).unlink(missing_ok=True)  # first: a stage without files is not done
+            for name in FILES[stage]:
+                path = self.path / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _create(self) -> None:
+        if self.path.is_dir() and not all(map(_of_making, self.path.iterdir())):
+            raise RunError(
+                f"{self.path} is not empty and is not a run folder: give --out a new folder"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file: --out takes a folder")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise RunError(
+                f"{self.path} cannot be made ({error.strerror}): give --out another place"
+            ) from None
+        with locked(self.path):
+            self._write_environment(pipeline_identity(self.pipeline) if self.pipeline else None)
+            write_text(self.path / "config.toml", configuration.dump(self.config))
+            self.event("created")
+
+    def _reconcile(self, old: Config, redo: bool) -> None:
+        """Accept, redo or refuse what differs from the configuration the folder was made with."""
+        changes = self._changes(old)
+        self.changed = tuple(key for key in changes if touched(key))
+        begun = first(a for s in map(touched, self.changed) if s for a in self._affected(s)[:1])
+        if begun and not redo:
+            raise RunError(self._refusal(changes))
+        if begun:
+            self._clear(from_stage(begun))
+        if changes:
+            self.event("settings", changed={k: list(pair) for k, pair in changes.items()})
+            write_text(self.path / "config.toml", configuration.dump(self.config))
+        if self.pipeline is not None:
+            self._write_environment(pipeline_identity(self.pipeline))
+
+    def _changes(self, old: Config) -> dict[str, tuple[Any, Any]]:
+        before, after = configuration.flatten(old), configuration.flatten(self.config)
+        if self.pipeline is not None:
+            before["pipeline"] = self._recorded_pipeline()
+            after["pipeline"] = pipeline_identity(self.pipeline)
+        return {k: (before[k], after[k]) for k in after if before[k] != after[k]}
+
+    def _affected(self, stage: str) -> list[str]:
+        return [name for name in from_stage(stage) if self._begun(name)]
+
+    def _refusal(self, changes: dict[str, tuple[Any, Any]]) -> str:
+        told, stages = [], []
+        for key, (old, new) in changes.items():
+            stage = touched(key)
+            if stage and (affected := self._affected(stage)):
+                told.append(f"{key} ({_shown(old)} -> {_shown(new)})")
+                stages.append(affected[0])
+        stage = first(stages)
+        assert stage is not None, "refused without a stage that is affected"
+        state = "done" if self._mark(stage).is_file() else "begun"
+        return (
+            f"{self.path} has {stage} {state} with other settings: {', '.join(told)}; "
+            f"take another --out, or --redo to do {stage} and what follows again"
+        )
+
+    def _recorded_pipeline(self) -> str | None:
+        recorded: str | None = read_json(self.path / "environment.json").get("pipeline")
+        return recorded
+
+    def _write_environment(self, pipeline: str | None) -> None:
+        write_json(self.path / "environment.json", environment() | {"pipeline": pipeline})
+
+    def _need_pipeline(self, stage: str) -> None:
+        drawing = stage == "evaluate" and self.config.evaluate.strength_curve
+        needs = stage in ("discover", "train", "sample") or drawing
+        if not needs or self.pipeline is not None:
+            return
+        if recorded := self._recorded_pipeline():
+            raise RunError(
+                f"{self.path} was made with a pipeline object ({recorded}), which {stage} needs "
+                f'again: invdiff.Run("{self.path}", pipeline=...)'
+            )
+
+
+def _of_making(path: Path) -> bool:
+    """Whether ``path`` is what a process leaves that was killed while it made a run folder."""
+    ours = (".lock", "environment.json")
+    return path.name in ours or path.name.startswith((".environment-", ".config-"))
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,1 @@
+"""The stage that draws pictures, and the calibration of the strength."""

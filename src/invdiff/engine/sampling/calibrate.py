@@ -1,0 +1,140 @@
+"""The strength that is enough, estimated without labels on pictures of the guided model.
+
+The model of the groups that discovery fitted (features to q) says of each generated picture which
+group it belongs to. It is asked at the guidance scale that people sample with, because
+classifier-free guidance raises the odds of any imbalance that is left to the power of the scale.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from invdiff.core.groups.memberships import Mix, as_mix, off_by, within
+from invdiff.engine.discovery.groups import (
+    Model,
+    captions_drawn,
+    found_prompts,
+    load_models,
+    wanted_mix,
+)
+from invdiff.engine.distributed import randomness
+from invdiff.engine.distributed.pool import run_shards
+from invdiff.engine.encoding.session import processes_of, source_of
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.group_shares import Drawn, Shard, log_ratios, shards_of
+from invdiff.engine.sampling.sampler import Sampler
+
+TRAINED = 1.0
+OWNER = "calibration"
+
+
+def calibrate(run: RunFolder) -> dict[str, Any]:
+    """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
+
+    Strength 1 is kept if its estimated gap is within tolerance: there the adapter is a stock LoRA
+    for every tool, without a second pass. Otherwise it is the smallest strength within tolerance.
+    If there is none, one more is tried where two neighbours err on either side
+    (:func:`between`), and the one with the smallest gap is taken.
+    """
+    section = run.config.calibrate
+    prompts = found_prompts(run)
+    record: dict[str, Any] = {
+        "guidance_scale": section.guidance_scale,
+        "tolerance": section.tolerance,
+        "images_per_prompt": section.images_per_prompt,
+        "strength": TRAINED,
+        "curve": [],
+    }
+    if len(section.strengths) < 2 or not prompts:
+        return record
+    others = [s for s in section.strengths if s not in (0.0, TRAINED)]
+    tried = {s: estimate_gap(run, prompts, s) for s in (0.0, TRAINED)}
+    if tried[TRAINED]["gap"] > section.tolerance:
+        tried |= {s: estimate_gap(run, prompts, s) for s in others}
+        enough = [s for s in sorted(tried) if tried[s]["gap"] <= section.tolerance]
+        strength = None if enough else between(tried)
+        if strength is not None and strength not in tried:
+            tried[strength] = estimate_gap(run, prompts, strength)
+        record["strength"] = enough[0] if enough else min(tried, key=lambda s: tried[s]["gap"])
+    record["curve"] = [tried[s] for s in sorted(tried)]
+    return record
+
+
+def between(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
+    """The strength at which groups would be as wanted on average; None if none tried is past it.
+
+    Between the first two neighbours of which one leaves too few pictures against the model and the
+    next too many, on a straight line between what they are ``above``.
+    """
+    points = [(strength, tried[strength]["above"]) for strength in sorted(tried)]
+    for (weaker, low), (stronger, high) in pairwise(points):
+        if low < 0 < high:
+            return round(weaker + (stronger - weaker) * low / (low - high), 2)
+    return None
+
+
+def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[str, Any]:
+    """Estimated shares of the groups at a strength, and how far they are from the wanted ones."""
+    models = load_models(run.path / "group_model.safetensors")
+    chosen = {name: models[name] for name in prompts}
+    ratios = log_ratios(
+        run.config,
+        source_of(run),
+        run.path / "adapter" if strength else None,
+        strength,
+        chosen,
+        captions_drawn(run),
+        scale=run.config.calibrate.guidance_scale,
+        owner=OWNER,
+        title=f"calibrating, strength {strength:g}",
+        spread=partial(run_shards, processes=processes_of(run)),
+    )
+    wanted = wanted_mix(run.config.discover, max(len(one.present) for one in chosen.values()))
+    return {"strength": strength, **summary(ratios, models, wanted=wanted)}
+
+
+def drawn_at(run: RunFolder, prompts: list[str], strength: float) -> tuple[Drawn, list[Shard]]:
+    """What draws the pictures that :func:`estimate_gap` looks at, for workers, and its shards."""
+    config = run.config
+    window = (config.sample.window[0], config.sample.window[1])
+    adapter = run.path / "adapter" if strength else None
+    scale, steps = config.calibrate.guidance_scale, config.sample.steps
+    sampler = Sampler(source_of(run), adapter, strength, window, scale, steps)
+    return Drawn(sampler), shards_of(config, prompts, captions_drawn(run), OWNER)
+
+
+def summary(
+    ratios: dict[str, np.ndarray],
+    models: Mapping[str, Model],
+    resamples: int = 200,
+    wanted: Mix = 0.5,
+) -> dict[str, Any]:
+    """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures.
+
+    The gap is the sum over the groups of what each is off its ``wanted`` share: |share - share| of
+    two where even ones are. ``above`` is by how much the groups against the model have more than
+    they should, less than 0 where they lack it. Of more than two groups the shares are those of
+    all.
+    """
+    target = {name: within(wanted, models[name].present) for name in ratios}
+    gaps = np.zeros(resamples)
+    draw = np.random.default_rng(randomness.derive(0, "calibration interval"))
+    for name, values in ratios.items():
+        ordered = values[np.lexsort(values.T)] if values.ndim > 1 else np.sort(values)
+        for k, rows in enumerate(draw.integers(len(values), size=(resamples, len(values)))):
+            share = models[name].shares(ordered[rows], steps=30)
+            gaps[k] += abs(off_by(share, target[name])).sum() / len(ratios)
+    shares = {name: models[name].shares(values) for name, values in ratios.items()}
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    off = np.array([off_by(shares[name], target[name]) for name in shares])
+    return {
+        "gap": float(abs(off).sum(1).mean()),
+        "above": float(-off[:, 0].mean()),
+        "low": low,
+        "high": high,
+        "images": sum(len(values) for values in ratios.values()),
+        "shares": {name: as_mix(share) for name, share in shares.items()},
+    }

@@ -1,0 +1,142 @@
+"""Stage 3: base and guided pictures from the same seeds.
+
+Writes ``samples/<prompt>/<index>-<arm>-<scale>.png`` and ``samples.parquet``. A picture that is
+there already is not drawn again.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from invdiff.engine.base_model.loading import resolve
+from invdiff.engine.discovery.groups import captions_drawn
+from invdiff.engine.distributed.pool import run_shards
+from invdiff.engine.encoding.session import processes_of, source_of
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.prompt_suffix import reading
+from invdiff.engine.sampling.sampler import Sampler, seed_of
+from invdiff.engine.storage.files import read_json, write_parquet, write_with
+
+
+def sample(run: RunFolder) -> None:
+    """Draw what is missing of the pictures, then list them all."""
+    if run.done("sample"):
+        return
+    with run.stage("sample") as stage:
+        wanted = plan(run)
+        shards = [shard for part in wanted for shard in part.missing(run.config.sample.batch)]
+        done = sum(part.batches(run.config.sample.batch) for part in wanted) - len(shards)
+        for _ in run_shards(draw, shards, processes=processes_of(run), title="sampling", done=done):
+            pass
+        rows = [row for part in wanted for row in part.rows(run.path)]
+        write_parquet(
+            run.path / "samples.parquet", {key: [row[key] for row in rows] for key in rows[0]}
+        )
+        stage.facts["pictures"] = len(rows)
+        if suffix := run.config.sample.prompt_suffix:
+            captions = {caption for part in wanted for caption in part.captions}
+            stage.facts["prompt_suffix"] = reading(resolve(source_of(run)), captions, suffix)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pictures of one arm, scale and prompt; drawn with its ``captions`` in turn."""
+
+    arm: str
+    sampler: Sampler
+    prompt: str
+    captions: tuple[str, ...]
+    seeds: tuple[int, ...]
+    folder: Path
+
+    def path(self, index: int) -> Path:
+        """Where picture ``index`` is."""
+        return self.folder / f"{index:05d}-{self.arm}-{self.sampler.scale:g}.png"
+
+    def caption(self, index: int) -> str:
+        """What picture ``index`` is drawn with."""
+        return self.captions[index % len(self.captions)]
+
+    def missing(self, batch: int) -> list["Shard"]:
+        """What is still to draw, in batches."""
+        left = [i for i in range(len(self.seeds)) if not self.path(i).is_file()]
+        return [Shard(self, tuple(left[i : i + batch])) for i in range(0, len(left), batch)]
+
+    def batches(self, batch: int) -> int:
+        """How many batches the whole part is."""
+        return -(-len(self.seeds) // batch)
+
+    def rows(self, root: Path) -> list[dict[str, object]]:
+        """The part's rows of ``samples.parquet``."""
+        return [
+            {
+                "arm": self.arm,
+                "scale": self.sampler.scale,
+                "prompt": self.prompt,
+                "caption": self.caption(index),
+                "index": index,
+                "seed": seed,
+                "path": self.path(index).relative_to(root).as_posix(),
+                "strength": self.sampler.strength,
+            }
+            for index, seed in enumerate(self.seeds)
+        ]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One batch of pictures to draw."""
+
+    part: Part
+    indices: tuple[int, ...]
+
+
+def draw(shard: Shard) -> int:
+    """Draw and store a batch; returns the number of pictures."""
+    part, seeds = shard.part, [shard.part.seeds[i] for i in shard.indices]
+    pictures = part.sampler.pictures([part.caption(i) for i in shard.indices], seeds)
+    for index, picture in zip(shard.indices, pictures, strict=True):
+        write_with(part.path(index), Image.fromarray(np.asarray(picture)).save)
+    return len(pictures)
+
+
+def plan(run: RunFolder) -> list[Part]:
+    """Every part of the run's samples; without a trained guidance the base arm alone."""
+    section, source = run.config.sample, source_of(run)
+    captions = {name: (name,) for name in section.prompts} or captions_drawn(run)
+    trained = not read_json(run.path / "training.json")["skipped"]
+    drawn_by: dict[str, tuple[Path | None, float]] = {"base": (None, 0.0)}
+    if trained:
+        drawn_by["guided"] = (run.path / "adapter", strength_of(run))
+    window = (section.window[0], section.window[1])
+    return [
+        Part(
+            arm,
+            Sampler(source, *drawn_by[arm], window, scale, section.steps, section.fuse),
+            prompt,
+            tuple(caption + section.prompt_suffix for caption in captions[prompt]),
+            tuple(seed_of(run.config.seed, prompt, k) for k in range(section.images_per_prompt)),
+            run.path / "samples" / slug(prompt),
+        )
+        for arm in (section.arms if trained else ["base"])
+        for scale in section.guidance_scales
+        for prompt in section.prompts or sorted(captions)
+    ]
+
+
+def strength_of(run: RunFolder) -> float:
+    """The strength to sample with: the settings', or the calibrated one."""
+    chosen = run.config.sample.strength
+    if chosen != "auto":
+        return float(chosen)
+    return float(read_json(run.path / "adapter" / "calibration.json")["strength"])
+
+
+def slug(prompt: str) -> str:
+    """A folder name for a prompt: its words, and a digest so that no two prompts share one."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40]
+    return f"{words}-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}"

@@ -1,0 +1,174 @@
+"""The mixture of groups that the guidance is trained on: who is drawn, and towards what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from invdiff.core.balancing.reweighting import balanced_weights, mixture_shares, worst_case_shares
+from invdiff.core.balancing.stable_target import stable_target
+from invdiff.core.diffusion.schedule import Schedule
+from invdiff.core.groups.memberships import Membership, Mix, memberships, present, shares_of, within
+from invdiff.engine.distributed import randomness
+from invdiff.engine.training.regrets import Regrets
+
+REFERENCES = 8192
+NO_AIMS: Mapping[str, Mix] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Training latents with their captions and groups; ``pool`` says what is balanced within.
+
+    ``prompt`` is the caption that an image is trained under, ``pool`` its prompt group: the caption
+    itself where captions repeat. Only the authors' recipe balances over all prompts at once.
+    ``flipped`` are the latents of the mirrored pictures, where training sees these as well.
+    ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
+    looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
+    1 to reach. Of more than two groups ``against`` has all q_i(e), a row for each image, and
+    ``wanted`` all shares. ``certainty``: :func:`reweighting.balanced_weights`.
+    """
+
+    latents: torch.Tensor
+    prompt: np.ndarray
+    pool: np.ndarray
+    against: Membership
+    balanced: tuple[str, ...]
+    watched: tuple[str, ...] = ()
+    sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
+    wanted: Mix = 0.5
+    flipped: torch.Tensor | None = None
+    certainty: float = 1.0
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return memberships(self.against[:0]).shape[1]
+
+    @property
+    def others(self) -> np.ndarray:
+        """Which images are of pools in which nothing was found, where something was in others."""
+        concerned = np.isin(self.pool, [*self.balanced, *self.watched])
+        return ~concerned if self.balanced else np.zeros(len(self.pool), bool)
+
+    def wanted_of(self, name: str) -> Mix:
+        """The mix to reach in a pool; what the pool lacks altogether cannot be had in it."""
+        if self.against.ndim == 1:
+            return self.wanted
+        return within(self.wanted, present(self.against[self.pool == name])).tolist()
+
+    def clean(self, chosen: torch.Tensor, seed: int, step: int) -> torch.Tensor:
+        """The latents of ``chosen`` images as they are seen at ``step``, mirrored or not."""
+        plain = self.latents[chosen]
+        if self.flipped is None:
+            return plain
+        names = self.sample_id[chosen.numpy()]
+        turned = torch.tensor([is_flipped(seed, step, name) for name in names])
+        return torch.where(turned.view(-1, *[1] * (plain.ndim - 1)), self.flipped[chosen], plain)
+
+    def weights(
+        self,
+        regrets: Regrets,
+        variance_weight: float,
+        aims: Mapping[str, Mix] = NO_AIMS,
+        dro_step: float = 0.0,
+    ) -> torch.Tensor:
+        """The chance of each image: groups at the aimed shares, tilted by the running regrets.
+
+        With a ``dro_step`` they are tilted as GroupDRO does, by the sums of the risks instead.
+        ``aims`` are the mixes where they are not the wanted one (see the feedback). A group that a
+        pool lacks has no regret, and the others are a mixture without it.
+        """
+        shares = {name: shares_of(aim) for name, aim in aims.items()}
+        for row, name in enumerate(regrets.prompts):
+            aimed = shares_of(aims.get(name, self.wanted_of(name)))
+            there = aimed > 0
+            known, total = regrets.value[row, there], regrets.total[row, there]
+            tilt = variance_weight if np.isfinite(known).all() else 0.0
+            shares[name] = np.zeros(len(aimed))
+            shares[name][there] = (
+                worst_case_shares(total, aimed[there], dro_step)
+                if dro_step
+                else mixture_shares(np.nan_to_num(known), aimed[there], tilt)
+            )
+        weights = balanced_weights(self.against, self.pool, shares, self.certainty)
+        return torch.from_numpy(weights).float()
+
+    def target(
+        self,
+        schedule: Schedule,
+        noisy: torch.Tensor,
+        timestep: torch.Tensor,
+        chosen: torch.Tensor,
+        dropped: torch.Tensor,
+        weights: torch.Tensor,
+        owner: torch.Generator,
+        wanted: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The posterior mean of the clean latent for the noisy ones; with ``wanted`` in those rows.
+
+        Each under its own condition: images with a dropped prompt look back on the whole data, the
+        others on their prompt. What is drawn is drawn for all rows, whichever are wanted.
+        """
+        wanted = torch.arange(len(noisy)) if wanted is None else wanted
+        target = torch.empty_like(noisy)
+        needed = torch.zeros(len(noisy), dtype=torch.bool).index_fill(0, wanted, True)
+        names = np.where(dropped.numpy(), "", self.prompt[chosen.numpy()])
+        for name in np.unique(names):
+            rows = torch.from_numpy(np.flatnonzero(names == name))
+            known = (
+                np.arange(len(self.prompt)) if name == "" else np.flatnonzero(self.prompt == name)
+            )
+            references = _limited(torch.from_numpy(known), chosen[rows], owner)
+            rows = rows[needed[rows]]
+            if len(rows) == 0:
+                continue
+            latents, known_weights = self._views(references, weights)
+            target[rows] = stable_target(
+                schedule,
+                noisy[rows],
+                timestep[rows],
+                latents.to(noisy.device),
+                known_weights.clamp_min(1e-12).log().to(noisy.device),
+            )
+        return target[wanted]
+
+    def _views(
+        self, rows: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents of images in all views that training sees, with their weights."""
+        if self.flipped is None:
+            return self.latents[rows], weights[rows]
+        views = torch.cat([self.latents[rows], self.flipped[rows]])
+        return views, weights[rows].repeat(2)
+
+    def subset(self, rows: np.ndarray) -> "Mixture":
+        """The images in ``rows`` alone."""
+        chosen = torch.from_numpy(rows)
+        return replace(
+            self,
+            latents=self.latents[chosen],
+            flipped=None if self.flipped is None else self.flipped[chosen],
+            prompt=self.prompt[rows],
+            pool=self.pool[rows],
+            against=self.against[rows],
+            sample_id=self.sample_id[rows],
+        )
+
+
+def _limited(known: torch.Tensor, own: torch.Tensor, owner: torch.Generator) -> torch.Tensor:
+    """At most ``REFERENCES`` of the images, the noised ones among them.
+
+    A random subset keeps the target stable at the price of a small bias (Xu et al. 2023).
+    """
+    if len(known) <= REFERENCES:
+        return known
+    drawn = known[torch.randperm(len(known), generator=owner)[: REFERENCES - len(own)]]
+    return torch.cat([drawn, own]).unique()
+
+
+def is_flipped(seed: int, step: int, sample_id: str) -> bool:
+    """Whether an image is seen mirrored at a step: belongs to the three alone."""
+    return randomness.derive(seed, "view", step, sample_id) % 2 == 1

@@ -1,0 +1,255 @@
+"""The training loop."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from tqdm import tqdm
+
+from invdiff.engine.distributed.stop import noted
+from invdiff.engine.distributed.team import Team
+from invdiff.engine.fitting import optimisers
+from invdiff.engine.fitting.loss_scaling import Scale
+from invdiff.engine.fitting.simple_loop import cosine
+from invdiff.engine.fitting.weight_average import Average
+from invdiff.engine.settings.common import INFERRING
+from invdiff.engine.settings.config import Config
+from invdiff.engine.training.log import Log
+from invdiff.engine.training.min_step import Batch, Feedback, Objective
+from invdiff.engine.training.mixture import Mixture
+from invdiff.engine.training.previews import Previews
+from invdiff.engine.training.state import Memory, State
+from invdiff.engine.training.validation import held_loss
+from invdiff.errors import Interrupted, ModelError
+from invdiff.model.denoiser import Denoiser
+from invdiff.model.lora import adapter
+from invdiff.model.lora.fused import fused_branches
+
+MOST_NORM = 1.0
+WARMUP = 50
+NAMED = 8  # samples of a bad step that an error names
+
+
+class Trainer:
+    """Trains the adapter of a denoiser; every rank of a team has one, and the leader's writes."""
+
+    def __init__(
+        self,
+        config: Config,
+        denoiser: Denoiser,
+        mixture: Mixture,
+        feedback: Feedback | None = None,
+        team: Team | None = None,
+    ) -> None:
+        section, module = config.train, denoiser.module
+        self.config, self.denoiser, self.mixture = config, denoiser, mixture
+        self.feedback, self.team = feedback, team or Team()
+        # One list, made once: a generator that clipping has exhausted would clip nothing.
+        self.parameters = adapter.parameters(module)
+        self.state = State(
+            Objective(config, denoiser, mixture, self.team),
+            optimisers.make(section.optimiser, self.parameters, section.learning_rate),
+            Average(section.ema, self.parameters),
+            Scale.of(module.dtype),
+            Memory(),
+        )
+
+    @property
+    def steps(self) -> int:
+        """Training steps; with nothing to balance there is nothing to train."""
+        nothing = not self.mixture.balanced and self.config.discover.estimator in INFERRING
+        return 0 if nothing else self.config.train.steps
+
+    def fit(self, run: Path | None = None, held: Mixture | None = None) -> None:
+        """Train from the newest valid checkpoint to the last step; the adapter is the result.
+
+        The leader gives the ``run`` folder to write to and the pictures that are ``held`` out.
+
+        Raises:
+            Interrupted: somebody asked to stop; a checkpoint of the last finished step is there.
+            ModelError: too many steps in a row had no finite gradient.
+        """
+        section = self.config.train
+        folder = run / "checkpoints" if run else None
+        if run:
+            self.state.require_room(run, section.keep)
+        start = done = self.state.resume(folder, self.team)
+        with ExitStack() as stack:
+            reporter = stack.enter_context(Reporter(self, run, held, start)) if run else None
+            self.team.stop = stack.enter_context(noted())
+            stack.enter_context(prepared(self.denoiser.module, self.config))
+            try:
+                for step in self._bar(start):
+                    self._pause(step, reporter)
+                    told = self.step(step)
+                    done = step + 1
+                    if reporter:
+                        reporter.log.write(step, told)
+                    if folder and (done % section.save_every == 0 or done == self.steps):
+                        self.state.save(folder, done, section.keep)
+                    self.team.stop_if_asked()
+                self._pause(self.steps, reporter)
+            except Interrupted:
+                if folder:
+                    self.state.save(folder, done, section.keep)
+                raise
+        self.state.average.keep()
+
+    def step(self, step: int) -> dict[str, float]:
+        """One step of the optimiser; what there is to tell about it."""
+        state, section = self.state, self.config.train
+        rate = section.learning_rate * cosine(step, self.steps, warmup=WARMUP)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        batch = state.objective.batch(step)
+        state.optimiser.zero_grad()
+        errors = self._gradients(batch)
+        state.objective.look(batch, step)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, MOST_NORM)
+        finite = bool(torch.isfinite(norm))
+        state.scale.update(finite)
+        if finite:
+            state.optimiser.step()
+            state.average.update(step)
+        self._count(step, finite, batch, errors)
+        loss = round(errors.mean().item(), 6)
+        state.memory.curve["step"].append(step)
+        state.memory.curve["loss"].append(loss)
+        return {"loss": loss, "gradient_norm": norm.item(), "learning_rate": rate}
+
+    def record(self) -> dict[str, Any]:
+        """The part of ``training.json`` that the loop knows."""
+        module, state = self.denoiser.module, self.state
+        own = sum(p.numel() for p in self.parameters)
+        regrets = state.objective.regrets
+        return {
+            "steps": self.steps,
+            "skipped": self.steps == 0,
+            "processes": self.team.size,
+            "curve": state.memory.curve,
+            "validation": state.memory.validation,
+            "bad_steps": state.memory.bad,
+            "parameters": own,
+            "base_parameters": sum(p.numel() for p in module.parameters()) - own,
+            "aims": state.objective.aims,
+            "looks": state.objective.looks,
+            "regrets": dict(zip(regrets.prompts, regrets.value.tolist(), strict=True)),
+        }
+
+    def _bar(self, start: int) -> Iterable[int]:
+        steps = range(start, self.steps)
+        return tqdm(steps, "training", initial=start, total=self.steps, unit="step")
+
+    def _pause(self, step: int, reporter: "Reporter | None") -> None:
+        """What comes before ``step`` now and then, with the weights that are kept in the end.
+
+        Looking back, validation and pictures take long: raises Interrupted on all ranks if one of
+        them was asked to stop meanwhile.
+        """
+        section = self.config.train
+        looks = self.feedback is not None and step in self._rounds()
+        due = {
+            "validation": is_due(step, section.validate_every, self.steps),
+            "previews": step > 0 and is_due(step, section.preview_every, self.steps),
+        }
+        if not (looks or any(due.values())):
+            return
+        with self.state.average.applied():
+            if looks:
+                assert self.feedback is not None, "there is something to look back with"
+                self.state.objective.look_back(self.feedback, step)
+            if reporter:
+                reporter.report(step, due)
+            self.team.stop_if_asked()
+
+    def _rounds(self) -> set[int]:
+        return {round(share * self.steps) for share in self.config.train.feedback}
+
+    def _gradients(self, batch: Batch) -> torch.Tensor:
+        """Gradients of the mean loss in place, over all ranks; gives back all errors (n,)."""
+        state = self.state
+        found = torch.zeros(len(batch))
+        for number, rows in enumerate(batch.parts):
+            errors = state.objective.errors(batch, number)
+            share = len(rows) / len(batch)
+            (errors.mean() * (share * state.scale.value)).backward()
+            found[rows] = errors.detach().cpu()
+        self.team.sum_gradients(self.parameters, found)
+        state.scale.undo(self.parameters)
+        return found
+
+    def _count(self, step: int, finite: bool, batch: Batch, errors: torch.Tensor) -> None:
+        """Remember a step without a finite gradient; end the training after too many."""
+        memory, most = self.state.memory, min(self.config.train.max_bad_steps, self.steps)
+        memory.in_a_row = 0 if finite else memory.in_a_row + 1
+        if finite:
+            return
+        lost = ~torch.isfinite(errors)
+        rows = batch.chosen[lost] if lost.any() else batch.chosen
+        names = sorted(set(self.mixture.sample_id[rows.numpy()].tolist()))
+        memory.bad.append({"step": step, "sample_ids": names})
+        if memory.in_a_row < most:
+            return
+        seen = sorted({name for bad in memory.bad[-most:] for name in bad["sample_ids"]})
+        more = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
+        raise ModelError(
+            f"the last {most} training steps had no finite gradient (train.max_bad_steps); samples "
+            f"in them: {', '.join(seen[:NAMED])}{more}. Look at these pictures, lower "
+            'train.learning_rate, or set model.dtype = "float32"'
+        )
+
+
+class Reporter:
+    """What the leader tells and draws while it trains."""
+
+    def __init__(self, trainer: Trainer, run: Path, held: Mixture | None, start: int) -> None:
+        config, denoiser = trainer.config, trainer.denoiser
+        self.trainer, self.held = trainer, held
+        self.log = Log(run, config.train.trackers, start)
+        self.previews = None
+        if trainer.feedback is not None:
+            place = run / "previews"
+            self.previews = Previews(config, denoiser, trainer.feedback, place, trainer.team)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.log.close()
+
+    def report(self, step: int, due: Mapping[str, bool]) -> None:
+        """Validate and draw what is due before ``step``."""
+        trainer = self.trainer
+        if due["validation"] and self.held is not None:
+            found = held_loss(trainer.config, trainer.denoiser, self.held)
+            curve = trainer.state.memory.validation
+            curve["step"].append(step)
+            curve["loss"].append(found)
+            self.log.write(step, {"validation_loss": found})
+        if due["previews"] and self.previews is not None:
+            self.previews.draw(step)
+
+
+def is_due(step: int, every: int, last: int) -> bool:
+    """Whether something that comes ``every`` so many steps, and at the end, comes before ``step``.
+
+    Never if ``every`` is 0.
+    """
+    return every > 0 and (step % every == 0 or step == last)
+
+
+@contextmanager
+def prepared(module: Any, config: Config) -> Iterator[None]:
+    """The network as the settings of the training want it, then as it was."""
+    with ExitStack() as after:
+        after.enter_context(fused_branches(module))
+        if config.train.gradient_checkpointing:
+            module.enable_gradient_checkpointing()
+            after.callback(module.disable_gradient_checkpointing)
+        if config.train.compile:
+            module.compile()
+            after.callback(partial(setattr, module, "_compiled_call_impl", None))
+        yield

@@ -1,0 +1,109 @@
+"""What the header of an exported LoRA says: ModelSpec 1.0.1, and kohya's ``ss_`` keys.
+
+User interfaces show the title, the usage hint and the architecture; without the architecture some
+offer the file for the wrong base model. Names of architectures are those of ModelSpec and, where it
+has none, of sd-scripts.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.model.sizing.description import Description
+
+Header = dict[str, str]
+
+VERSION = "1.0.1"
+TIMESTEPS = 1000
+
+# Class of the denoiser -> architecture and kohya's name of the base, where one is enough.
+PLAIN = {
+    "SD3Transformer2DModel": ("stable-diffusion-3", "sd3"),
+    "PixArtTransformer2DModel": ("pixart-sigma", "pixart_sigma"),
+    "SanaTransformer2DModel": ("sana", "sana"),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the header tells: how to use the adapter, and where its audit is."""
+
+    title: str
+    description: str
+    strength: float
+    window: tuple[float, float]
+    scale: float | None
+    audit: str
+    date: str = ""
+
+    @property
+    def usage_hint(self) -> str:
+        """One sentence on strength, window and scale, then where the audit is."""
+        start, stop = self.window
+        where = "all noise levels" if (start, stop) == (0, 1) else (
+            f"noise levels {start:g} to {stop:g} (0 = clean, 1 = pure noise)"
+        )  # fmt: skip
+        at = f", calibrated at guidance scale {self.scale:g}" if self.scale else ""
+        return f"Recommended strength {self.strength:g} at {where}{at}. Bias audit: {self.audit}"
+
+
+def header(facts: Facts, base: Description, weights: Mapping[str, Tensor], rank: int) -> Header:
+    """The keys and their values, all text, as safetensors wants them."""
+    architecture, version = architecture_of(base)
+    start, stop = (round(level * TIMESTEPS) for level in facts.window)
+    found = {
+        "modelspec.sai_model_spec": VERSION,
+        "modelspec.architecture": f"{architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": facts.title,
+        "modelspec.description": facts.description,
+        "modelspec.usage_hint": facts.usage_hint,
+        "modelspec.timestep_range": f"{start},{stop}",
+        "modelspec.resolution": f"{base.image_size}x{base.image_size}",
+        "modelspec.tags": "invdiff, bias mitigation",
+        "modelspec.hash_sha256": f"0x{content_hash(weights)}",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(float(rank)),
+        "ss_base_model_version": version,
+    }
+    if facts.date:
+        found["modelspec.date"] = facts.date
+    if kind := _prediction(base):
+        found["modelspec.prediction_type"] = kind
+    return found
+
+
+def architecture_of(base: Description) -> tuple[str, str]:
+    """ModelSpec's name of the base architecture, and kohya's."""
+    denoiser, config = base.denoiser.kind, base.denoiser.config
+    if denoiser == "FluxTransformer2DModel":
+        return ("flux-1-dev" if config.get("guidance_embeds") else "flux-1-schnell"), "flux1"
+    if denoiser != "UNet2DConditionModel":
+        return PLAIN.get(denoiser, (denoiser, denoiser))
+    if base.pipeline.startswith("StableDiffusionXL"):
+        return "stable-diffusion-xl-v1-base", "sdxl_base_v1-0"
+    if config.get("cross_attention_dim") == 1024:
+        is_v = _prediction(base) == "v"
+        return ("stable-diffusion-v2-768-v", "sd_v2_v") if is_v else (
+            "stable-diffusion-v2-512", "sd_v2"
+        )  # fmt: skip
+    return "stable-diffusion-v1", "sd_v1"
+
+
+def content_hash(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the bytes of the tensors, by name: the header has no part in it."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        flat = weights[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _prediction(base: Description) -> str | None:
+    names: Mapping[Any, str] = {"epsilon": "epsilon", "v_prediction": "v"}
+    return names.get(base.scheduler.get("prediction_type"))

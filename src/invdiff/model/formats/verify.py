@@ -1,0 +1,168 @@
+"""Is what was written what was meant? Every exported file is loaded again and draws pictures.
+
+The reference is the adapter as it was trained, on the same pipeline from the same seeds. A file
+that is read at half its strength, or in which a tool finds only some layers, differs from it by a
+large part of what the adapter changes at all, and that is what the difference is measured in.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from torch import nn
+
+from invdiff.errors import ModelError
+from invdiff.model.denoiser import denoiser_module
+from invdiff.model.formats import comfyui
+from invdiff.model.lora import adapter, adapter_file
+from invdiff.model.lora.lora_file import LoraFile
+
+FULL_LIMIT = 1e-3
+SMALL = 0.01  # a smaller effect counts as this much: rounding is a large share of next to nothing
+HALF_LIMIT = 0.1  # in half precision: rounded weights; a wrong scale shows as several times that
+
+
+@dataclass(frozen=True)
+class Check:
+    """What became of one file: ``difference`` is a share of ``effect`` (or of SMALL).
+
+    ``effect`` is the mean absolute difference, in [0, 1], between pictures with the adapter and
+    without. ``comfyui`` counts the layers that ComfyUI would find, None where that says nothing.
+    """
+
+    file: str
+    layers: int
+    unmatched: tuple[str, ...]
+    comfyui: int | None
+    difference: float
+    effect: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every layer was found and the pictures are those of the reference."""
+        return not self.unmatched and self.difference <= self.limit
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self) | {"ok": self.ok}
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.ok else "WRONG"
+        matched = self.layers - len(self.unmatched)
+        text = (
+            f"{self.file}: {verdict}, {matched} of {self.layers} layers matched, pictures differ "
+            f"by {self.difference:.1e} of the adapter's effect (at most {self.limit:g})"
+        )
+        if self.unmatched:
+            text += f"; not matched: {', '.join(self.unmatched[:3])}"
+        if self.comfyui is not None:
+            text += f"; ComfyUI finds {self.comfyui} of {self.layers} layers"
+        return text
+
+
+class Verifier:
+    """Draws with one pipeline: first the reference, then each file that it is shown."""
+
+    def __init__(
+        self,
+        pipe: Any,
+        source: Path,
+        lora: LoraFile,
+        prompts: Sequence[str],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.pipe, self.module = pipe, denoiser_module(pipe)
+        if getattr(self.module, "peft_config", None):
+            raise ModelError(
+                "the pipeline carries a LoRA already; call pipe.unload_lora_weights() or detach, "
+                "or leave verification out"
+            )
+        self.source, self.lora = source, lora
+        self.prompts, self.options = list(prompts), dict(options)
+        self.base = self._draw(pipe)
+
+    def lora_file(self, file: Path) -> Check:
+        """Check a LoRA file, through the stock loader of the pipeline."""
+        with self._reloaded(file):
+            found = _layers_of(self.module)
+            drawn = self._draw(self.pipe)
+        unmatched = tuple(layer for layer in self.lora.layers if layer not in found)
+        with safe_open(file, framework="pt") as opened:
+            lost = comfyui.unread(self.lora.layers, opened.keys(), type(self.module).__name__)
+        return self._check(file.name, drawn, 1.0, unmatched, len(self.lora.layers) - len(lost))
+
+    def folder(self, folder: Path, strength: float) -> Check:
+        """Check a merged pipeline, opened as anybody opens it."""
+        from diffusers import DiffusionPipeline
+
+        pipe = DiffusionPipeline.from_pretrained(folder, dtype=self.module.dtype)
+        pipe.set_progress_bar_config(disable=True)
+        drawn = self._draw(pipe.to(self.pipe.device))
+        return self._check(f"{folder.name}/", drawn, strength, (), None)
+
+    def _check(
+        self,
+        name: str,
+        drawn: np.ndarray,
+        strength: float,
+        unmatched: tuple[str, ...],
+        comfyui: int | None,
+    ) -> Check:
+        reference = self._reference(strength)
+        effect = float(np.abs(reference - self.base).mean())
+        gap = float(np.abs(reference - drawn).mean())
+        share = gap / max(effect, SMALL)
+        limit = FULL_LIMIT if self.module.dtype == torch.float32 else HALF_LIMIT
+        return Check(name, len(self.lora.layers), unmatched, comfyui, share, effect, limit)
+
+    def _reference(self, weight: float) -> np.ndarray:
+        """Pictures of the adapter as it was trained: at weight 1 those of strength 1."""
+        adapter_file.load(self.module, self.source)
+        try:
+            self.module.set_adapters([adapter.NAME], [weight])  # type: ignore[operator]
+            return self._draw(self.pipe)
+        finally:
+            adapter.remove(self.module)
+
+    @contextmanager
+    def _reloaded(self, file: Path) -> Iterator[None]:
+        """The file in the network, put there by the pipeline's loader where it has one."""
+        stock = getattr(self.pipe, "load_lora_weights", None)
+        try:
+            if stock is None:
+                adapter_file.load(self.module, file.parent)
+            else:
+                stock(str(file.parent), weight_name=file.name, adapter_name=adapter.NAME)
+        except Exception as error:  # whatever a loader has against the file
+            reason = next(iter(str(error).strip().splitlines()), "no reason given")
+            raise ModelError(
+                f"{file.name} cannot be loaded again by {type(self.pipe).__name__} "
+                f"({type(error).__name__}: {reason}); export another --format"
+            ) from error
+        try:
+            yield
+        finally:
+            if adapter.present(self.module):
+                adapter.remove(self.module)
+
+    @torch.no_grad()
+    def _draw(self, pipe: Any) -> np.ndarray:
+        seeds = [torch.Generator().manual_seed(seed) for seed in range(len(self.prompts))]
+        pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
+        return np.asarray(pictures, dtype=np.float32)
+
+
+def _layers_of(module: nn.Module) -> set[str]:
+    """Names of the layers in which the file has arrived."""
+    return {
+        name
+        for name, layer in module.named_modules()
+        if isinstance(layer, LoraLayer) and adapter.NAME in layer.lora_A
+    }

@@ -1,0 +1,1 @@
+"""The guidance on a stock pipeline: attach, detach, strength and window."""

@@ -1,0 +1,189 @@
+"""The adapter on a stock pipeline: exact strength, a window of noise levels, proof of application.
+
+    attach(pipe, "runs/faces/adapter", strength=0.8, window=(0.5, 1.0))
+    pipe("a person wearing a hat")
+    detach(pipe)                        # the pipeline is the base again, bit for bit
+
+The denoiser computes f = f_base + s g(level) (f_adapted - f_base), see `diffusion.guidance`:
+s may be negative, which mirrors the guidance, and may follow the noise level. This scales the
+*prediction*; scaling the LoRA's weights (`pipe.set_adapters`) only approximates it.
+Cost: one pass at strength 0, at strength 1 and outside the window, otherwise two.
+
+Attach before `enable_model_cpu_offload`: whatever wraps the denoiser later must wrap this too. A
+pipeline that calls the denoiser past the guidance is stopped with a ModelError; `verify_applied`
+also finds the run that never reached it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from invdiff.core.diffusion.guidance import Strength, strength_at
+from invdiff.errors import ModelError
+from invdiff.model.denoiser import denoiser_module
+from invdiff.model.guidance.calls import guide_conditional_only, highest_timestep, require_branches
+from invdiff.model.guidance.hook import Guided, add_guidance, guidance_of, remove_guidance
+from invdiff.model.lora import adapter, adapter_file
+
+Window = tuple[float, float]
+
+
+def attach(
+    pipe: Any,
+    adapter_folder: str | Path,
+    strength: Strength | None = None,
+    window: Window = (0.0, 1.0),
+    apply_to: Literal["both", "cond"] = "both",
+) -> None:
+    """Load an adapter into a diffusers pipeline and guide every denoiser call with it.
+
+    Args:
+        pipe: A pipeline with a `unet` or a `transformer`.
+        adapter_folder: Folder with `pytorch_lora_weights.safetensors`.
+        strength: 0 = the base, 1 = as trained, above extrapolates, below 0 mirrors; None = the
+            strength that calibration recommends in the file's header, or 1. To follow the noise
+            level: a function of it, or a sequence of strengths at levels evenly spaced from 0
+            (clean) to 1 (pure noise), linear between them.
+        window: Noise levels [start, stop] at which the guidance applies, 0 = clean, 1 = pure noise.
+        apply_to: "both" guides both branches of classifier-free guidance, as in training; "cond"
+            the conditional one only. Without classifier-free guidance (scale 1) everything is
+            conditional and the two are the same.
+
+    Raises:
+        ModelError: The adapter is for another network, one is attached already, or a value is out
+            of range. The pipeline is then as it was.
+    """
+    module, folder = denoiser_module(pipe), Path(adapter_folder)
+    _require_not_offloaded(module, "attach")
+    if guidance_of(module) is not None:
+        raise ModelError("this pipeline already has an adapter attached; call detach(pipe) first")
+    if strength is None:
+        strength = float(adapter_file.read_settings(folder).get("recommended_strength", 1.0))
+    _require_strength(strength)
+    _require_window(window)
+    highest = highest_timestep(pipe, module, window, strength)
+    _require_apply_to(pipe, apply_to)
+    adapter_file.load(module, folder, pipe)
+    guidance = add_guidance(module, strength, window, highest)
+    if apply_to == "cond":
+        guide_conditional_only(pipe, guidance)
+
+
+def detach(pipe: Any) -> None:
+    """Take the adapter out; the pipeline computes what it did before, bit for bit.
+
+    Raises ModelError when nothing is attached.
+    """
+    module = denoiser_module(pipe)
+    _guidance(module)
+    _require_not_offloaded(module, "detach")
+    remove_guidance(module)
+    adapter.remove(module)
+
+
+def set_strength(pipe: Any, strength: Strength) -> None:
+    """Change the strength, also between the steps of a run (`callback_on_step_end`)."""
+    _require_strength(strength)
+    module = denoiser_module(pipe)
+    guidance = _guidance(module)
+    guidance.highest = highest_timestep(pipe, module, guidance.window, strength)
+    guidance.strength = strength
+
+
+def applied(pipe: Any) -> int:
+    """In how many denoiser calls since `attach` the adapter had a part."""
+    return _guidance(denoiser_module(pipe)).applied
+
+
+def verify_applied(pipe: Any) -> None:
+    """Raise ModelError unless the adapter had a part in what the pipeline drew since `attach`.
+
+    At strength 0 the denoiser must have been called through the guidance all the same.
+    """
+    guidance = _guidance(denoiser_module(pipe))
+    if guidance.calls == 0:
+        raise ModelError(
+            "the denoiser was never called through the guidance, the pictures are the base's; "
+            "attach to the pipeline that draws them, after its denoiser was last replaced"
+        )
+    if guidance.applied == 0 and guidance.strength != 0:
+        start, stop = guidance.window
+        raise ModelError(
+            f"none of the {guidance.calls} denoising steps has a noise level within [{start:g}, "
+            f"{stop:g}] where the strength is not 0, the pictures are the base's; widen the window "
+            "or take more steps"
+        )
+
+
+@contextmanager
+def attached(pipe: Any, adapter_folder: str | Path, **options: Any) -> Iterator[Any]:
+    """`attach` for the length of a `with` block, `verify_applied` at its end, then `detach`."""
+    attach(pipe, adapter_folder, **options)
+    try:
+        yield pipe
+        verify_applied(pipe)
+    finally:
+        detach(pipe)
+
+
+@contextmanager
+def within_window(pipe: Any, strength: float, window: Window) -> Iterator[Any]:
+    """`attached`, with the adapter that the denoiser carries already."""
+    module = denoiser_module(pipe)
+    add_guidance(module, strength, window, highest_timestep(pipe, module, window, strength))
+    try:
+        yield pipe
+        verify_applied(pipe)
+    finally:
+        remove_guidance(module)
+
+
+def _guidance(module: nn.Module) -> Guided:
+    guidance = guidance_of(module)
+    if guidance is None:
+        raise ModelError("no adapter is attached to this pipeline; call attach(pipe, folder) first")
+    return guidance
+
+
+def _require_strength(strength: Strength) -> None:
+    if isinstance(strength, Sequence) and len(strength) < 2:
+        raise ModelError(
+            f"strength is {strength}; a sequence needs two numbers at least, for level 0 and 1"
+        )
+    try:
+        values = strength_at(torch.tensor([0.0, 0.5, 1.0]), strength)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ModelError(
+            f"strength is {strength!r} ({error}); it must be a number, a sequence of numbers, or a "
+            "function of the noise level that gives one"
+        ) from error
+    if not bool(values.isfinite().all()):
+        raise ModelError(f"strength is {strength}; it must be finite at every noise level")
+
+
+def _require_apply_to(pipe: Any, apply_to: str) -> None:
+    if apply_to not in ("both", "cond"):
+        raise ModelError(f"apply_to is {apply_to!r}; it must be 'both' or 'cond'")
+    if apply_to == "cond":
+        require_branches(pipe)
+
+
+def _require_window(window: Window) -> None:
+    start, stop = window
+    if not 0 <= start <= stop <= 1:
+        raise ModelError(
+            f"the window is [{start}, {stop}]; it must be two noise levels with "
+            "0 <= start <= stop <= 1 (0 = clean, 1 = pure noise)"
+        )
+
+
+def _require_not_offloaded(module: nn.Module, verb: str) -> None:
+    """The wrapper of accelerate and ours must come off in the opposite order they went on."""
+    if hasattr(module, "_hf_hook"):
+        raise ModelError(
+            f"CPU offloading is on; call pipe.remove_all_hooks(), then {verb}, then enable it again"
+        )

@@ -1,0 +1,1 @@
+"""The LoRA: made, saved, loaded, merged."""

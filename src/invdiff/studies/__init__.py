@@ -1,0 +1,1 @@
+"""Benchmarks, toy models and baselines: what the method is studied with."""

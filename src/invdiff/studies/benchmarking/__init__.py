@@ -1,0 +1,1 @@
+"""The benchmark: rows, suites and tables."""

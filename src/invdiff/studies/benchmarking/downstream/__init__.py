@@ -1,0 +1,1 @@
+"""Classifiers trained with and without added pictures."""

@@ -1,0 +1,183 @@
+"""Does the evened-out set help who trains on it? A small classifier of the prompt, three times.
+
+It is trained on the biased pictures of a built-in set; on these and the pictures that
+:func:`~augment.augment` adds; and, to tell even groups from mere numbers, on
+these and as many pictures of the base model. All three take the same steps and are tested on the
+balanced split, which none has seen: the accuracy that counts is that of the worst group of prompt
+and attribute. Labels are read for this test alone.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from invdiff.core.uncertainty.intervals import wilson
+from invdiff.data.sets import builtin
+from invdiff.data.sets.stored import open_set
+from invdiff.engine.augmentation.augment import Request, artist_of, augment, identity
+from invdiff.engine.augmentation.drawing import Wish, chosen, draw_all, read
+from invdiff.engine.augmentation.quotas import top_up
+from invdiff.engine.base_model.loading import device_of
+from invdiff.engine.discovery.discover import discover
+from invdiff.engine.distributed import randomness
+from invdiff.engine.distributed.pool import automatic, run_shards
+from invdiff.engine.encoding.session import processes_of
+from invdiff.engine.fitting import small_classifier
+from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import fit
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.storage.files import read_json, write_json
+from invdiff.engine.training.train import train
+from invdiff.model.vision.attribute_classifier import to_input
+from invdiff.studies.benchmarking import rows as rows
+from invdiff.studies.benchmarking.downstream.results import write
+from invdiff.studies.benchmarking.suites import OURS
+
+BIASED, GUIDED, BASE = "biased", "biased and guided", "biased and base"
+ARMS = (BIASED, GUIDED, BASE)
+
+Job = tuple[str, str, str, int]
+"""Root folder, name of the set, arm and seed."""
+
+
+def benchmark(name: str, seeds: int, out: Path) -> Path:
+    """Train and test what is missing for seeds 0..seeds-1; returns ``out/augment/table.md``.
+
+    The runs are those of the row of the method in ``out``; where they are not there they are made
+    up to their training.
+
+    Raises:
+        ConfigError: there is no such set, or fewer than one seed.
+        RunError: the method found nothing to even out.
+    """
+    rows.require(name, seeds)
+    jobs: list[Job] = [(str(out), name, arm, seed) for seed in range(seeds) for arm in ARMS]
+    left = [job for job in jobs if not result_path(job).is_file()]
+    for seed in sorted({seed for *_, seed in left}):
+        draw(name, seed, out)
+    done, processes = len(jobs) - len(left), automatic(0, device_of("auto"))
+    for _ in run_shards(
+        study, left, processes=processes, title="classifiers", unit="one", done=done, quiet=True
+    ):
+        pass
+    return write(out / "augment", name, [read_json(result_path(job)) for job in jobs])
+
+
+def result_path(job: Job) -> Path:
+    """Where the figures of one arm and seed are."""
+    root, _, arm, seed = job
+    return Path(root) / f"seed-{seed}" / "classifiers" / arm.replace(" ", "-") / "result.json"
+
+
+def draw(name: str, seed: int, out: Path) -> None:
+    """Make the lists of what the arms add: what evens the data out, and as many of the base."""
+    run = rows.open_run(rows.Job(str(out), name, OURS, seed), processes=0)
+    discover(run)
+    train(run)
+    evened = out / f"seed-{seed}" / "augmented"
+    augment(run, evened)
+    with (evened / "metadata.csv").open(newline="", encoding="utf-8") as handle:
+        listed = [row for row in csv.DictReader(handle) if row["synthetic"] == "true"]
+    guided = [[str(evened / row["file_name"]), row["prompt"]] for row in listed]
+    lists = {GUIDED: guided, BASE: base_pictures(run, out / f"seed-{seed}" / "base-pictures")}
+    write_json(list_path(out, seed), lists)
+
+
+def list_path(out: Path, seed: int) -> Path:
+    """The paths and prompts of what each arm adds."""
+    return out / f"seed-{seed}" / "classifiers" / "added.json"
+
+
+def base_pictures(run: RunFolder, folder: Path) -> list[list[str]]:
+    """Paths and prompts of as many pictures of the base model, drawn where they are missing."""
+    config = run.config
+    request = Request(None, config.calibrate.guidance_scale, 0.0, identity(run), config.seed)
+    artist = artist_of(run, folder, request)
+    wishes = [Wish(wish.prompt, wish.captions, (sum(wish.counts),)) for wish in top_up(run)]
+    ratios = draw_all(artist, wishes, config.sample.batch, processes_of(run))
+    return [
+        [str(artist.path(wish, k)), wish.prompt]
+        for wish in wishes
+        for k in chosen(wish, ratios[wish.prompt])
+    ]
+
+
+def study(job: Job) -> dict[str, Any]:
+    """Train and test the classifier of one arm and seed; its figures, which it also writes."""
+    root, name, arm, seed = job
+    known = open_set(name)
+    pictures, prompts = known.pictures("train"), list(known.prompts("train"))
+    added = read_json(list_path(Path(root), seed)).get(arm, [])
+    if added:
+        pictures = np.concatenate([pictures, np.stack([read(Path(path)) for path, _ in added])])
+        prompts += [prompt for _, prompt in added]
+    classes = sorted(set(prompts))
+    place = result_path(job)
+    model = learn(to_input(pictures), prompts, classes, seed, place.parent / "work")
+    attribute = builtin.SETS[name].attribute
+    groups = known.attributes("balanced")[attribute]
+    tested, truth = to_input(known.pictures("balanced")), known.prompts("balanced")
+    found = {
+        "arm": arm,
+        "seed": seed,
+        "attribute": attribute,
+        "real": len(prompts) - len(added),
+        "synthetic": len(added),
+        "groups": by_group(estimated(model, tested, classes), truth, groups),
+    }
+    write_json(place, found)
+    return found
+
+
+def learn(
+    images: Tensor, prompts: Sequence[str], classes: Sequence[str], seed: int, folder: Path
+) -> torch.nn.Module:
+    """A small network that tells prompts apart; the same steps however many pictures there are."""
+    targets = torch.tensor([classes.index(prompt) for prompt in prompts])
+    recipe = Recipe(seed=seed)
+    model = small_classifier.build(recipe, {"prompt": tuple(classes)})
+
+    def loss_of(step: int) -> Tensor:
+        batch = randomness.batch_indices(len(images), recipe.batch, seed, step)
+        noise = randomness.generator(seed, "downstream classifier", step)
+        logits = model(small_classifier.spoil(images[batch], noise))["prompt"]
+        return functional.cross_entropy(logits, targets[batch])
+
+    fit(
+        "classifier of the prompt",
+        folder,
+        {"model": model},
+        loss_of,
+        steps=recipe.classifier_steps,
+        rate=recipe.classifier_rate,
+        save_every=recipe.save_every,
+    )
+    return model.requires_grad_(False).eval()
+
+
+def estimated(model: torch.nn.Module, images: Tensor, classes: Sequence[str]) -> list[str]:
+    """The most likely prompt of each picture."""
+    found = torch.cat([model(part)["prompt"].argmax(1) for part in images.split(256)])
+    return [classes[k] for k in found.tolist()]
+
+
+def by_group(
+    seen: Sequence[str], truth: Sequence[str], groups: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Accuracy of each group of prompt and attribute with its count and 95 % interval."""
+    found = []
+    keys, right = list(zip(truth, groups, strict=True)), np.array(seen) == np.array(truth)
+    for key in sorted(set(keys)):
+        inside = right[[one == key for one in keys]]
+        count, total = np.array([inside.sum()]), np.array([len(inside)])
+        low, high = wilson(count, total)
+        entry = {"prompt": key[0], "group": key[1], "count": int(count[0]), "images": len(inside)}
+        ends = {"value": float(inside.mean()), "low": float(low[0]), "high": float(high[0])}
+        found.append(entry | ends)
+    return found

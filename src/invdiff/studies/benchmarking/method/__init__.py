@@ -1,0 +1,1 @@
+"""The suite that compares estimators and objectives."""

@@ -1,0 +1,113 @@
+"""The rows of the benchmark by name: what each changes in the default recipe, and their suites."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+OURS = "inferred groups"
+ORACLE = "label oracle"
+SUFFIX = "prompt suffix"
+ABLATION = "ablation"
+FIXED = ("sample.strength=1.0", "calibrate.strengths=[1.0]", "train.feedback=[]")
+GUIDED = ("sample.arms=['guided']",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row changes, and in ``words`` what it is; its figures are those of ``arm``."""
+
+    changes: tuple[str, ...]
+    words: str
+    arm: Literal["base", "guided"] = "guided"
+
+
+ABLATED: Mapping[str, str] = {
+    "plain memberships": "discover.certainty=1.0",
+    "epsilon loss": "train.loss_space='epsilon'",
+    "x0 loss": "train.loss_space='x0'",
+    "min-SNR loss": "train.loss_space='min_snr'",
+    "independent levels": "train.level_sampling='independent'",
+    "shared levels": "train.level_sampling='shared'",
+    "even levels": "train.level_focus=1.0",
+    "logit-normal levels": "train.level_density='logit_normal'",
+    "plain risks": "train.objective='plain'",
+    "GroupDRO": "train.objective='groupdro'",
+    "reference objective": "train.objective='reference'",
+    "lambda 0": "train.variance_weight=0.0",
+    "lambda 1": "train.variance_weight=1.0",
+    "rank 4": "train.rank=4",
+    "rank 16": "train.rank=16",
+    "sample target": "train.target='sample'",
+    "no look back": "train.feedback=[]",
+    "null prompt untrained": "train.prompt_dropout=0.0",
+    "mirrored": "train.flip=true",
+    "high-noise window": "sample.window=[0.5, 1.0]",
+}
+"""Row -> the one setting of the recipe that it changes.
+
+There is no row of ``train.objective = "mean"``: it trains to the same weights as lambda 0.
+"""
+
+ROWS: Mapping[str, Row] = {
+    OURS: Row((), "the default recipe; reads no label"),
+    ORACLE: Row(
+        ("discover.estimator='labels'", *GUIDED),
+        "the default recipe with the data's labels for groups",
+    ),
+    "top loss": Row(
+        ("discover.estimator='top_loss'", *GUIDED),
+        "the default recipe with the pictures of each prompt's largest plain losses for a group; "
+        "reads no label",
+    ),
+    "no groups": Row(
+        ("discover.estimator='none'", *FIXED, *GUIDED),
+        "the default recipe without groups",
+    ),
+    "random groups": Row(
+        ("discover.estimator='random'", *FIXED, *GUIDED),
+        "the default recipe with a random fifth of each prompt for a group",
+    ),
+    "reference recipe": Row(
+        (
+            "discover.estimator='reference'",
+            "train.objective='reference'",
+            "train.loss_space='epsilon'",
+            "train.target='sample'",
+            *FIXED,
+            *GUIDED,
+        ),
+        "groups and objective as the authors' released code computes them, with our LoRA",
+    ),
+    SUFFIX: Row(
+        ("discover.estimator='none'", "train.steps=0", "sample.arms=['base']", *FIXED),
+        "the base model, asked for diversity in the prompt; nothing is trained",
+        "base",
+    ),
+    "balanced fine-tune": Row(
+        (
+            "discover.estimator='labels'",
+            "train.objective='mean'",
+            "train.target='sample'",
+            *FIXED,
+            *GUIDED,
+        ),
+        "the same LoRA under the plain mean loss, on training pictures drawn by label so that a "
+        "prompt's groups are even (the rare ones repeat); no variance term, no look back, no "
+        "calibration",
+    ),
+    **{
+        name: Row((change, *GUIDED), f"the default recipe with `{change}`")
+        for name, change in ABLATED.items()
+    },
+}
+
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "controls": (OURS, ORACLE, "no groups", "random groups", "reference recipe"),
+    "baselines": (SUFFIX, "balanced fine-tune", ORACLE, "top loss", "reference recipe", OURS),
+    ABLATION: (OURS, *ABLATED),
+}
+"""The first is the default; its tables are beside the runs, those of the others in a folder."""
+DOWNSTREAM = "augment"
+"""A suite that is no table of runs: :mod:`invdiff.studies.benchmarking.downstream.study`."""
+METHOD = "method"
+"""Discovery and its effect on every built-in set: :mod:`method.suite`."""

@@ -1,0 +1,96 @@
+"""A built-in set from nothing: pictures, base model, attribute classifier, one folder.
+
+Every part resumes where it was interrupted; the set appears in its place when all are done.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from invdiff.data.sets import builtin
+from invdiff.data.sets.drawn import digits, more_faces, named_faces, scenes
+from invdiff.data.sets.stored import SPLITS, Drawn, Split, StoredSet, write_split
+from invdiff.engine.distributed.pool import one_thread
+from invdiff.engine.fitting import small_classifier
+from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.storage.files import new_folder
+from invdiff.engine.storage.lock import locked
+from invdiff.errors import ConfigError
+from invdiff.model.vision.attribute_classifier import to_input
+from invdiff.studies.toy_models.build import build
+from invdiff.studies.toy_models.recipes import RECIPES
+
+Draw = Callable[[Path | None], Mapping[Split, Drawn]]
+
+DRAWS: Mapping[str, Draw] = {
+    "faces-balanced": lambda _: more_faces.draw(more_faces.BALANCED),
+    "faces-marginal": lambda _: more_faces.draw(more_faces.MARGINAL),
+    "faces-named": lambda _: named_faces.draw(),
+    "faces-race": lambda _: more_faces.draw(more_faces.RACE),
+    "scenes": scenes.draw,
+    "digits": lambda _: digits.draw(),
+}
+
+
+def make(name: str, source: Path | None = None, home: Path | None = None) -> Path:
+    """Build the set ``name`` below ``home`` (the cache without it); returns its folder.
+
+    ``source`` is where the pictures come from, for sets that need other packages' files.
+
+    Raises:
+        ConfigError: no such set, or it comes with the package.
+        DataError: something that the set is drawn from is missing.
+        RunError: another process is building it.
+    """
+    if name not in DRAWS:
+        raise ConfigError(f"there is no set {name!r} to build: one of {', '.join(DRAWS)}")
+    final = (home or builtin.home()).expanduser() / name
+    if final.is_dir():
+        return final
+    one_thread()
+    work = final.with_name(f".{name}-building")
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work):
+        fill(work, DRAWS[name], source, RECIPES[name], builtin.SETS[name].attribute)
+        with new_folder(final) as stage:
+            shutil.copytree(work / "set", stage, dirs_exist_ok=True)
+            shutil.copytree(work / "pipeline", stage / "base")
+            shutil.copy(work / "recipe.json", stage / "base_recipe.json")
+            shutil.copy(work / "classifier.safetensors", stage)
+    shutil.rmtree(work)
+    return final
+
+
+def fill(work: Path, draw: Draw, source: Path | None, recipe: Recipe, attribute: str) -> None:
+    """Draw and train what ``work`` does not hold yet."""
+    if not (work / "set").is_dir():
+        drawn = draw(source)
+        with new_folder(work / "set") as stage:
+            for split in SPLITS:
+                write_split(stage, split, drawn[split])
+    stored = StoredSet(work / "set")
+    pipeline = build(recipe, stored.pictures("train"), stored.prompts("train"), work)
+    classify(recipe, stored, attribute, pipeline, work)
+
+
+def classify(
+    recipe: Recipe, stored: StoredSet, attribute: str, pipeline: Path, out: Path
+) -> dict[str, float]:
+    """Train the classifier on one half of the balanced split, measure it on the other.
+
+    Writes ``out/classifier.safetensors``; returns the accuracy for the attribute and the prompt.
+    """
+    attributes = {
+        attribute: stored.attributes("balanced")[attribute],
+        "prompt": stored.prompts("balanced"),
+    }
+    vae = AutoencoderKL.from_pretrained(pipeline / "vae").eval()
+    images: torch.Tensor = to_input(stored.pictures("balanced"))
+    model, facts = small_classifier.train(
+        recipe, images, attributes, out / "work" / "classifier", small_classifier.through(vae)
+    )
+    model.save(out / "classifier.safetensors", facts)
+    return {name: facts["attributes"][name]["accuracy"] for name in attributes}

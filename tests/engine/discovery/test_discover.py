@@ -1,0 +1,323 @@
+"""Stage 1 on disk: what it reads, what it writes, and that an interrupted one goes on."""
+
+import csv
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from invdiff.data.samples import Samples
+from invdiff.data.sets.drawn import faces
+from invdiff.engine.base_model import cache_keys
+from invdiff.engine.base_model.loading import require_finite
+from invdiff.engine.discovery import discover as discover_stage
+from invdiff.engine.discovery import scoring
+from invdiff.engine.discovery.discover import discover
+from invdiff.engine.discovery.passes import Features, Reference, Score
+from invdiff.engine.encoding import data
+from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.storage.files import read_json, read_parquet
+from invdiff.engine.storage.shards import cached
+from invdiff.engine.training.train import load_mixture
+from invdiff.errors import DataError, ModelError
+from tests import tiny_world
+from tests.tiny_world import COAT, HAT, contents, copy_of, denoiser
+
+RESULTS = ("scores.parquet", "groups.parquet", "group_model.safetensors", "discovery.json")
+
+
+def results(run):
+    return {name: (run.path / name).read_bytes() for name in RESULTS}
+
+
+@pytest.fixture
+def shards_of_30(monkeypatch):
+    """90 pictures in three shards."""
+    monkeypatch.setattr(cache_keys, "SHARD", 30)
+
+
+# Attributes
+
+
+def few_faces(size, count=45):
+    """The first pictures of each prompt of the embedded set."""
+    everything = faces.samples(size)
+    prompt = np.array(everything.prompt)
+    rows = np.concatenate([np.flatnonzero(prompt == n)[:count] for n in everything.prompts()])
+    return Samples(
+        tuple(everything.sample_id[i] for i in rows),
+        tuple(everything.prompt[i] for i in rows),
+        lambda part: everything.pictures([int(rows[i]) for i in part]),
+    )
+
+
+def test_the_default_estimator_never_opens_the_attributes(tmp_path, monkeypatch):
+    def refused(*_):
+        raise AssertionError("discovery opened the attributes")
+
+    monkeypatch.setattr(faces, "attributes", refused)
+    monkeypatch.setattr(discover_stage, "read_labels", refused)
+    monkeypatch.setattr(data, "open_data", lambda _, size: few_faces(size))
+    settings = {
+        "processes": 1,
+        "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9], "feature_levels": [0.15]},
+    }
+    run = RunFolder.open(tmp_path / "run", configuration.parse(settings))
+    discover(run)
+    found = read_json(run.path / "discovery.json")
+    assert len(found["prompts"]) == 4
+    assert {entry["scored"] for entry in found["prompts"].values()} == {40}
+    assert {entry["images"] for entry in found["prompts"].values()} == {45}
+
+
+def relabel(data, permute):
+    """The same pictures and captions; the label column in the order of ``permute``."""
+    with (data / "metadata.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    labels = [row["colour"] for row in rows]
+    for row, index in zip(rows, permute(len(rows)), strict=True):
+        row["colour"] = labels[index]
+    tiny_world.write_metadata(data, rows)
+
+
+@pytest.fixture
+def relabelled(world, tmp_path):
+    data = tiny_world.pictures(tmp_path / "data")
+    relabel(data, lambda count: np.random.default_rng(5).permutation(count))
+    return tiny_world.World(world.model, data)
+
+
+def test_other_labels_give_the_same_groups_byte_for_byte(world, relabelled, finished, tmp_path):
+    run = relabelled.open(tmp_path / "run", "data.label_column='colour'")
+    discover(run)
+    assert results(run) == {name: (finished / name).read_bytes() for name in RESULTS}
+
+
+def test_the_labels_estimator_does_read_them(world, relabelled, tmp_path):
+    against = []
+    for number, one in enumerate((world, relabelled)):
+        oracle = ["discover.estimator='labels'", "data.label_column='colour'"]
+        run = one.open(tmp_path / f"run{number}", *oracle)
+        discover(run)
+        against.append(read_parquet(run.path / "groups.parquet")["group"])
+    assert sum(against[0]) == sum(against[1]) == 2 * 5  # the cold ones: 10 % of 45, twice
+    assert against[0] != against[1]
+
+
+def test_only_scored_images_are_compared_under_all_prompts(world, tmp_path):
+    run = world.open(
+        tmp_path / "run", "discover.images_per_prompt=20", "discover.contrast_images=30"
+    )
+    measured = scoring.measure(run, data.open_run_samples(run))
+    assert np.isin(measured.contrasts().rows, measured.scored).all()
+
+
+def test_the_weights_have_the_mix_that_is_wanted(world, tmp_path):
+    settings = ["discover.estimator='labels'", "data.label_column='colour'"]
+    run = world.open(tmp_path / "run", *settings, "discover.against_share=0.3")
+    discover(run)
+    groups = tiny_world.table(run.path / "groups.parquet")
+    for name in (HAT, COAT):
+        rows = groups["prompt"] == name
+        weight, cold = groups["weight"][rows], groups["group"][rows] == 1
+        assert weight[cold].sum() / weight.sum() == pytest.approx(0.3)
+    assert load_mixture(run).wanted == 0.3
+
+
+# Resume
+
+
+def test_an_interrupted_discovery_goes_on_and_gives_the_same(
+    world, tmp_path, monkeypatch, shards_of_30
+):
+    straight, broken = world.open(tmp_path / "straight"), world.open(tmp_path / "broken")
+    discover(straight)
+    did, scored = Counter(), Score.__call__
+
+    def counted(self, shard):
+        did["score"] += 1
+        if did["score"] == 3:
+            raise KeyboardInterrupt
+        return scored(self, shard)
+
+    monkeypatch.setattr(Score, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        discover(broken)
+    assert not broken.done("discover")
+    left = tiny_world.stamps(broken.path / "cache")
+    assert Counter(re.sub(r".*/|-\w+\..*", "", name) for name in left) == {
+        "latents": 3, "prompts": 2, "scores": 2,
+    }  # fmt: skip
+
+    again = world.open(tmp_path / "broken")
+    discover(again)
+    assert did["score"] == 3 + 1, "only the shard that is missing is computed"
+    now = tiny_world.stamps(broken.path / "cache")
+    assert {name: now[name] for name in left} == left
+    assert results(again) == results(straight)
+    assert contents(again.path / "cache") == contents(straight.path / "cache")
+
+
+def test_a_damaged_shard_is_computed_again(tmp_path):
+    made = []
+
+    def work(shard):
+        made.append(shard)
+        return {"value": torch.full((2,), float(shard))}
+
+    def compute():
+        return cached(work, [0, 1, 2], tmp_path, "part", {}, processes=1, title="")["value"]
+
+    first = compute()
+    next(tmp_path.rglob("part-00001.safetensors")).write_bytes(b"cut off")
+    assert torch.equal(compute(), first)
+    assert made == [0, 1, 2, 1]
+
+
+def test_a_finished_discovery_is_left_alone(finished, tmp_path):
+    run = RunFolder.open(copy_of(finished, tmp_path / "run"))
+    before = tiny_world.stamps(run.path)
+    discover(run)
+    assert tiny_world.stamps(run.path) == before
+
+
+# The passes
+
+
+def latents(world, count=5):
+    shape = (count, 4, tiny_world.tiny.LATENT, tiny_world.tiny.LATENT)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
+
+
+def every_pass(source, batch=32, levels=(0.9, 0.4)):
+    common = {"source": source, "seed": 0, "batch": batch}
+    return {
+        "score": (
+            Score(levels=levels, draws=2, **common),
+            lambda z: (z, [HAT, COAT, HAT, "", HAT]),
+        ),
+        "features": (Features(levels=levels, draws=2, **common), lambda z: z),
+        "reference": (
+            Reference(levels=(0.0,), draws=1, **common),
+            lambda z: (z, [HAT] * 5, np.arange(5)),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["score", "features", "reference"])
+def test_the_batch_does_not_matter(world, name):
+    model, clean = denoiser(world), latents(world)
+    work, shard = every_pass(model)[name]
+    small, _ = every_pass(model, batch=2)[name]
+    for key, value in work(shard(clean)).items():
+        torch.testing.assert_close(value, small(shard(clean))[key], rtol=1e-4, atol=1e-5)
+        assert len(value) == len(clean)
+
+
+def test_the_null_loss_is_the_loss_under_the_empty_prompt(world):
+    work, _ = every_pass(denoiser(world))["score"]
+    scored = work((latents(world), [HAT, "", COAT, "", ""]))
+    same = torch.isclose(scored["loss"], scored["null_loss"], rtol=1e-5, atol=0).all((1, 2))
+    assert same.tolist() == [False, True, False, True, True]
+
+
+def test_all_images_share_their_noise(world):
+    """One latent twice in a shard has one score, wherever it stands."""
+    clean = latents(world)[[0, 1, 0, 2, 0]]
+    scored = every_pass(denoiser(world))["score"][0]((clean, [HAT] * 5))["loss"]
+    torch.testing.assert_close(scored[[0, 2]], scored[[4, 4]], rtol=1e-5, atol=1e-7)
+
+
+def test_draws_are_other_noise(world):
+    model, clean = denoiser(world), latents(world)
+    common = {"source": model, "seed": 0, "batch": 8, "levels": (0.9,)}
+    first, second = (Features(draws=n, **common)(clean)["feature"] for n in (1, 2))
+    assert not torch.allclose(first, second)
+    loss = Score(draws=2, **common)((clean, [HAT] * 5))["loss"]
+    assert not torch.allclose(loss[:, :, 0], loss[:, :, 1])
+
+
+# What cannot be worked with
+
+
+def broken_model(world, monkeypatch, part):
+    """The tiny model with one weight of a part that is not a number."""
+    model = denoiser(world)
+    weight = next(iter(getattr(model.pipeline, part).parameters()))
+    monkeypatch.setattr(weight, "data", torch.full_like(weight, float("nan")))
+    return model
+
+
+@pytest.mark.parametrize("name", ["score", "features", "reference"])
+def test_a_network_that_gives_nan_is_named(world, monkeypatch, name):
+    work, shard = every_pass(broken_model(world, monkeypatch, "unet"))[name]
+    with pytest.raises(ModelError, match=r"not finite.*model\.path are damaged"):
+        work(shard(latents(world)))
+
+
+def test_an_autoencoder_that_gives_nan_is_named(world, monkeypatch):
+    model = broken_model(world, monkeypatch, "vae")
+    pictures = np.zeros((2, 16, 16, 3), np.uint8)
+    with pytest.raises(ModelError, match="latents of pictures are not finite"):
+        Encode(model, 8)(pictures)
+
+
+def test_half_precision_is_named_as_the_cause(world, monkeypatch):
+    model = broken_model(world, monkeypatch, "unet")
+    monkeypatch.setattr(type(model.module), "dtype", torch.float16)
+    with pytest.raises(ModelError, match=r'float16 is too narrow.*model.dtype = "float32"'):
+        require_finite(torch.tensor([1.0, float("inf")]), "losses", model)
+
+
+def test_prompts_that_never_repeat(world, tmp_path):
+    data = tiny_world.pictures(tmp_path / "data", count=5)
+    with (data / "metadata.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for number, row in enumerate(rows):
+        row["caption"] = f"picture {number}"
+    tiny_world.write_metadata(data, rows)
+    run = tiny_world.World(world.model, data).open(tmp_path / "run")
+    with pytest.raises(DataError, match=r"no prompt has 40 images \(data\.min_images\).*repeat"):
+        discover(run)
+    assert not run.done("discover")
+
+
+def test_a_prompt_with_few_images_is_kept_and_not_searched(world, tmp_path):
+    data = tiny_world.pictures(tmp_path / "data")
+    with (data / "metadata.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows[:5]:
+        row["caption"] = "a scarf"
+    for row in rows[5:20]:
+        row["caption"] = COAT
+    tiny_world.write_metadata(data, rows)
+    run = tiny_world.World(world.model, data).open(tmp_path / "run")
+    discover(run)
+    prompts = read_json(run.path / "discovery.json")["prompts"]
+    assert {name: entry["scored"] for name, entry in prompts.items()} == {
+        COAT: 45, HAT: 0, "a scarf": 0,
+    }  # fmt: skip
+    assert not prompts["a scarf"]["found"]
+    groups = read_parquet(run.path / "groups.parquet")
+    assert Counter(groups["prompt"]) == {COAT: 60, HAT: 25, "a scarf": 5}
+    assert {w for w, p in zip(groups["weight"], groups["prompt"], strict=True) if p == HAT} == {1.0}
+
+
+def test_what_is_scored_depends_on_the_seed_and_the_prompt_alone(world):
+    samples = few_faces(32, 50)
+    chosen = scoring.choose_scored(samples, most=20, least=40, seed=1)
+    prompt = np.array(samples.prompt)
+    assert Counter(prompt[chosen]) == dict.fromkeys(samples.prompts(), 20)
+    assert (np.diff(chosen) > 0).all()
+    part = np.flatnonzero(prompt == samples.prompts()[1])
+    alone = Samples(
+        tuple(samples.sample_id[i] for i in part), tuple(prompt[part]), samples.pictures
+    )
+    assert part[scoring.choose_scored(alone, 20, 40, 1)].tolist() == [
+        i for i in chosen if i in set(part)
+    ]
+    assert len(scoring.choose_scored(samples, most=20, least=51, seed=1)) == 0

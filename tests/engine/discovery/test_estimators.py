@@ -1,0 +1,135 @@
+"""Every estimator by its name, on the same planted evidence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from core.planted import ROTATED, contrast, corners, plant
+from invdiff.engine.discovery.estimators import ESTIMATORS, Evidence, estimate
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings.common import INFERRING
+from invdiff.errors import ConfigError
+
+SHARES = {"few": 0.1, "most": 0.9}
+
+
+def evidence_of(planted, scored=None, labels=None, seed=0, effect=4.0):
+    """What discovery would have measured: an excess that turns its sign, and a weaker loss."""
+    random = np.random.default_rng(seed)
+    rows = np.arange(len(planted.prompt)) if scored is None else scored
+    rare = rare_of(planted)[rows]
+    pattern = np.array([1.0, -0.6]) * effect
+    return Evidence(
+        planted.prompt,
+        planted.features,
+        rows,
+        score=planted.score[rows],
+        loss_score=random.normal(size=len(rows)),
+        profile=random.normal(size=(len(rows), 2)) + np.outer(rare, pattern),
+        loss=random.normal(size=len(rows)) + 0.5 * effect * rare,
+        contrasts=lambda: contrast(planted, SHARES, effect=effect / 4, seed=seed, rows=rows),
+        reference=random.normal(size=len(planted.prompt)),
+        labels=labels,
+        seed=seed,
+    )
+
+
+def rare_of(planted):
+    found = np.zeros(len(planted.prompt), bool)
+    for name in np.unique(planted.prompt):
+        found[planted.prompt == name] = planted.unusual(name)
+    return found
+
+
+def settings(name, *more):
+    return configuration.parse({}, [f"discover.estimator='{name}'", *more])
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return plant(SHARES)
+
+
+WANTED = {
+    "auto": (0.99, 1.0), "contrast": (0.99, 1.0), "semantic": (0.99, 1.0),
+    "profile": (0.97, 1.0), "amortised": (0.97, 1.0), "cluster": (0.97, 1.0),
+    "top_loss": (0.75, 0.97), "labels": (1.0, 1.0), "random": (0.4, 0.6),
+    "reference": (0.4, 0.6), "none": (0.5, 0.5),
+}  # fmt: skip
+
+
+SCORES = {"auto": "contrast", "contrast": "contrast", "top_loss": "loss"}
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_each_estimator_beats_chance_where_it_should_and_only_there(planted, name):
+    labels = tuple(np.where(planted.attribute, "one", "other"))
+    found = estimate(evidence_of(planted, labels=labels), settings(name))
+    area = roc_auc_score(rare_of(planted), found.against)
+    low, high = WANTED[name]
+    assert low <= area <= high
+    if name in INFERRING:
+        assert all(verdict.found for verdict in found.verdicts.values())
+        assert found.score == SCORES.get(name, "excess")
+
+
+@pytest.mark.parametrize(
+    "name", ["auto", "contrast", "semantic", "profile", "amortised", "cluster"]
+)
+def test_without_an_effect_nothing_is_found(name):
+    idle = plant({"a": 0.5, "b": 0.5}, count=200, gap=0.0, effect=0.0)
+    found = estimate(evidence_of(idle, effect=0.0), settings(name))
+    assert not any(verdict.found for verdict in found.verdicts.values())
+    assert all(verdict.note for verdict in found.verdicts.values())
+
+
+@pytest.mark.parametrize("name", ["profile", "amortised", "top_loss"])
+def test_images_that_were_not_scored_are_carried_over_by_the_features(planted, name):
+    scored = np.sort(np.random.default_rng(0).permutation(len(planted.prompt))[:500])
+    found = estimate(evidence_of(planted, scored), settings(name))
+    unseen = np.setdiff1d(np.arange(len(planted.prompt)), scored)
+    assert roc_auc_score(rare_of(planted)[unseen], found.against[unseen]) > 0.95
+
+
+@pytest.mark.parametrize("name", ["semantic", "profile", "amortised", "top_loss"])
+def test_a_prompt_without_scored_images_has_a_verdict_and_no_groups(planted, name):
+    scored = np.flatnonzero(planted.prompt == "few")
+    found = estimate(evidence_of(planted, scored), settings(name))
+    assert not found.verdicts["most"].found
+    assert found.verdicts["few"].found
+    assert set(found.models) == set(SHARES)
+
+
+def test_the_share_of_top_loss_is_a_setting(planted):
+    found = estimate(evidence_of(planted), settings("top_loss", "discover.top_share=0.3"))
+    assert found.against.mean() == pytest.approx(0.3)
+    assert "30%" in found.chosen
+
+
+@pytest.mark.parametrize(
+    ("more", "groups"),
+    [([], 4), (["discover.most_groups=3"], 3), (["discover.target=[0.43,0.29,0.14,0.14]"], 4)],
+)
+def test_the_cluster_estimator_infers_as_many_groups_as_there_are(more, groups):
+    features, score, prompt, _ = corners(ROTATED)
+    known = evidence_of(plant(SHARES))
+    evidence = replace(
+        known, prompt=prompt, features=features, scored=np.arange(len(prompt)), score=score
+    )
+    found = estimate(evidence, settings("cluster", *more))
+    assert found.against.shape[1] == groups
+    wanted_already = any("target" in one for one in more)
+    for verdict in found.verdicts.values():
+        assert verdict.found != wanted_already
+
+
+def test_a_target_for_another_number_of_groups_is_refused():
+    features, score, prompt, _ = corners(ROTATED)
+    evidence = replace(
+        evidence_of(plant(SHARES)), prompt=prompt, features=features,
+        scored=np.arange(len(prompt)), score=score,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="has 3 shares, and there are 4 groups"):
+        estimate(evidence, settings("cluster", "discover.target=[0.4,0.3,0.3]"))

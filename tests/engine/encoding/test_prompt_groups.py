@@ -1,0 +1,196 @@
+"""Prompt groups through the stages: compared within the group, trained under the own caption."""
+
+import json
+
+import numpy as np
+import pytest
+
+from invdiff.engine.discovery.discover import discover
+from invdiff.engine.discovery.groups import captions_drawn
+from invdiff.engine.discovery.passes import Score
+from invdiff.engine.encoding import prompt_groups
+from invdiff.engine.encoding.captions import meanings
+from invdiff.engine.encoding.data import open_run_samples
+from invdiff.engine.encoding.prompt_groups import group_prompts, warn_of_long, way_of
+from invdiff.engine.sampling.sample import plan
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.storage.files import read_json
+from invdiff.engine.training.train import load_mixture
+from invdiff.errors import ConfigError
+from model import tiny
+from tests import tiny_world
+from tests.tiny_world import COAT, HAT, denoiser, table
+
+COLOURS = ("red", "blue", "old", "new", "big")
+
+
+@pytest.fixture(scope="module")
+def own(world, tmp_path_factory):
+    """The tiny world with a caption of its own for each picture, its garment in a column."""
+    data = tiny_world.pictures(tmp_path_factory.mktemp("own") / "data")
+    rows = [
+        {
+            "file_name": f"{garment.replace(' ', '-')}-{at:03d}.png",
+            "caption": f"{garment} {COLOURS[at % 5]} {at}",
+            "garment": garment,
+        }
+        for garment in (HAT, COAT)
+        for at in range(45)
+    ]
+    tiny_world.write_metadata(data, rows)
+    return tiny_world.World(world.model, data)
+
+
+@pytest.fixture(scope="module")
+def by_column(own, tmp_path_factory):
+    """A discovery within the garments; and what was scored under which captions."""
+    scored, really = [], Score.__call__
+
+    def record(self, shard):
+        scored.extend(shard[1])
+        return really(self, shard)
+
+    run = own.open(tmp_path_factory.mktemp("run") / "run", "data.group_column='garment'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Score, "__call__", record)
+        discover(run)
+    return run, scored
+
+
+def garment_of(caption):
+    return HAT if caption.startswith(HAT) else COAT
+
+
+def test_groups_are_within_the_column_and_scores_under_the_own_caption(by_column):
+    run, scored = by_column
+    groups = table(run.path / "groups.parquet")
+    assert set(groups["prompt"]) == {HAT, COAT}
+    assert len(set(groups["caption"])) == 90
+    assert sorted(scored) == sorted(groups["caption"])
+    assert all(garment_of(c) == p for c, p in zip(groups["caption"], groups["prompt"], strict=True))
+    for name in (HAT, COAT):
+        mean = groups["weight"][groups["prompt"] == name].mean()
+        assert mean == pytest.approx(1, abs=1e-5), "weights are balanced within the group"
+
+
+def test_discovery_says_how_and_who_speaks_for_a_group(by_column):
+    found = read_json(by_column[0].path / "discovery.json")
+    assert found["prompt_groups"] == {"by": "column", "count": 2, "silhouettes": {}}
+    for name, entry in found["prompts"].items():
+        assert entry["captions"] == 45
+        assert len(set(entry["representatives"])) == 8
+        assert {garment_of(caption) for caption in entry["representatives"]} == {name}
+
+
+def test_training_balances_the_group_under_the_own_captions(by_column):
+    mixture = load_mixture(by_column[0])
+    groups = table(by_column[0].path / "groups.parquet")
+    assert mixture.prompt.tolist() == groups["caption"].tolist()
+    assert mixture.pool.tolist() == groups["prompt"].tolist()
+
+
+def test_pictures_of_a_group_are_drawn_with_its_captions_in_turn(by_column):
+    run, _ = by_column
+    (run.path / "training.json").write_text(json.dumps({"skipped": True}))
+    parts = plan(run)
+    (run.path / "training.json").unlink()
+    assert {part.prompt for part in parts} == {HAT, COAT}
+    for part in parts:
+        assert part.captions == captions_drawn(run)[part.prompt]
+        assert [part.caption(index) for index in (0, 7, 8)] == [
+            part.captions[0], part.captions[7], part.captions[0],
+        ]  # fmt: skip
+
+
+def test_a_column_that_repeats_the_captions_changes_nothing(world, finished, tmp_path):
+    run = world.open(tmp_path / "run", "data.group_column='caption'")
+    discover(run)
+    for name in ("groups.parquet", "scores.parquet", "group_model.safetensors"):
+        assert (run.path / name).read_bytes() == (finished / name).read_bytes()
+
+
+# By meaning
+
+
+@pytest.fixture
+def garments_mean_something(monkeypatch):
+    """Meanings that only tell the garments apart, and hardly the rest."""
+
+    def made_up(run, samples, texts):
+        draw = np.random.default_rng(0)
+        sides = np.array(
+            [[1.0, 0, 0, 0] if garment_of(text) == HAT else [0, 1.0, 0, 0] for text in texts]
+        )
+        return (sides + 0.05 * draw.normal(size=sides.shape)).astype(np.float32)
+
+    monkeypatch.setattr(prompt_groups, "meanings", made_up)
+
+
+def test_captions_that_mean_alike_are_one_group(own, tmp_path, garments_mean_something, caplog):
+    run = own.open(tmp_path / "run")
+    samples = open_run_samples(run)
+    grouped = group_prompts(run, samples)
+    assert grouped.way == "meaning"
+    assert grouped.samples.caption == samples.caption
+    assert grouped.samples.sample_id == samples.sample_id
+    names = dict(zip(grouped.samples.prompt, map(garment_of, samples.caption), strict=True))
+    assert sorted(names.values()) == sorted((HAT, COAT))
+    assert set(names) == {texts[0] for texts in grouped.representatives.values()}
+    assert grouped.record()["silhouettes"] == {"2": pytest.approx(0.9, abs=0.1)}
+    assert "90 captions of 90 pictures were put into 2 prompt groups by meaning" in caplog.text
+
+
+def test_meanings_are_the_text_encoders_and_are_kept(own, tmp_path):
+    run = own.open(tmp_path / "run")
+    samples = open_run_samples(run)
+    texts = sorted(set(samples.caption))
+    found = meanings(run, samples, texts)
+    assert np.array_equal(found, denoiser(own).meaning(texts).numpy())
+    assert [path.name for path in run.path.rglob("meanings-*")] == ["meanings-00000.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "captions", "way"),
+    [
+        ({}, ["a"] * 50 + ["b"] * 50, "caption"),
+        ({}, ["a"] * 50 + [f"{k}" for k in range(50)], "caption"),
+        ({}, ["a"] * 50 + [f"{k}" for k in range(51)], "meaning"),
+        ({}, ["a"] * 39 + ["b"] * 39, "meaning"),
+        ({"group_column": "job"}, ["a"] * 50, "column"),
+        ({"prompt_groups": "meaning"}, ["a"] * 50, "meaning"),
+        ({"prompt_groups": "caption"}, [f"{k}" for k in range(50)], "caption"),
+    ],
+)
+def test_auto_takes_captions_when_half_of_the_images_share_one(settings, captions, way):
+    section = configuration.parse({"data": {"path": "x", **settings}}).data
+    ids = tuple(f"{k:016x}" for k in range(len(captions)))
+    samples = prompt_groups.Samples(ids, tuple(captions), lambda _: None)
+    assert way_of(section, samples) == way
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"prompt_groups": "column"}, 'data.group_column: data.prompt_groups = "column" needs it'),
+        (
+            {"prompt_groups": "meaning", "group_column": "job"},
+            'data.group_column: data.prompt_groups = "meaning" does not read it; leave one out',
+        ),
+        ({"path": "faces", "quarantine": "x.csv"}, "data.quarantine: is for data of your own"),
+    ],
+)
+def test_settings_that_do_not_go_together(data, message):
+    with pytest.raises(ConfigError) as caught:
+        configuration.parse({"data": {"path": "x"} | data})
+    assert message in str(caught.value)
+
+
+def test_captions_that_are_too_long_are_told_once_and_shortly(caplog):
+    class Denoiser:
+        pipeline = tiny.pipeline()
+
+    assert warn_of_long(Denoiser, ["a hat", "b" * 14]) == 0
+    assert caplog.text == ""
+    assert warn_of_long(Denoiser, ["a hat", "b" * 15, "c" * 40]) == 2
+    (record,) = caplog.records
+    assert "2 of 3 captions are longer than the 16 tokens" in record.getMessage()

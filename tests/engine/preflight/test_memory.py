@@ -1,0 +1,124 @@
+"""Memory and work of a configuration: parameters that are published, figures that add up."""
+
+import pytest
+import torch
+
+from invdiff.engine.base_model.architecture import describe, folder_of, published
+from invdiff.engine.preflight import plan
+from invdiff.engine.preflight.memory import TRAINING_BYTES, estimate
+from invdiff.engine.settings import config as configuration
+from invdiff.model.lora import adapter
+from invdiff.model.sizing.shapes import build, parameters
+from tests.model import tiny
+
+# Numbers of parameters as the models' publishers and other tools state them.
+PUBLISHED = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": {
+        "unet": 859_520_964,
+        "vae": 83_653_863,
+        "text_encoder": 123_060_480,
+    },
+    "stabilityai/stable-diffusion-xl-base-1.0": {
+        "unet": 2_567_463_684,
+        "text_encoder_2": 694_659_840,
+    },
+    "stabilityai/stable-diffusion-3-medium-diffusers": {"text_encoder_3": 4_762_310_656},
+    "black-forest-labs/FLUX.1-dev": {"transformer": 11_901_408_320},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny.pipeline().save_pretrained(folder)
+    return str(folder)
+
+
+def settings(model, *overrides):
+    return configuration.parse({"model": {"path": model}}, overrides)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_have_their_published_size(name):
+    base = published(name)
+    for part, count in PUBLISHED[name].items():
+        assert parameters(build(base.parts[part])) == count, part
+    assert base.image_size == (512 if "v1-5" in name else 1024)
+
+
+def test_weights_activations_and_adapter_add_up(model):
+    pipe = tiny.pipeline()
+    found = estimate(settings(model, "train.rank=4", "train.batch=2"))
+    assert found.parameters == {
+        name: sum(each.numel() for each in getattr(pipe, name).parameters())
+        for name in ("unet", "vae", "text_encoder")
+    }
+    adapter.add_lora(pipe.unet, 4, seed=0)
+    assert found.adapter == sum(each.numel() for each in adapter.parameters(pipe.unet))
+    least = 4 * sum(found.parameters.values()) + TRAINING_BYTES * found.adapter
+    assert least < found.memory["train"] < 2 * least
+    assert found.peak == max(found.memory.values())
+
+
+def test_half_precision_larger_batches_and_guidance_tell(model):
+    large = "discover.batch=500", "sample.batch=200", "train.batch=64"
+    plain, more = estimate(settings(model)), estimate(settings(model, *large))
+    for stage, share in {"discover": 2, "sample": 1.2, "train": 1.3}.items():
+        assert more.memory[stage] > share * plain.memory[stage], stage
+    half = estimate(settings(model, *large, "model.dtype=bfloat16"))
+    assert half.memory["sample"] < 0.6 * more.memory["sample"]
+    unguided = estimate(settings(model, *large, "sample.guidance_scales=[1.0]"))
+    assert unguided.memory["sample"] < more.memory["sample"]
+    wide = estimate(settings(model, "data.image_size=32"))
+    assert wide.operations > 3 * plain.operations
+    assert wide.memory["sample"] == plain.memory["sample"]  # drawn at the model's own size
+
+
+def test_the_global_generator_is_left_alone(model):
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    estimate(settings(model))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_model_of_which_nothing_is_known_has_no_estimate():
+    assert estimate(settings("somebody/something")) is None
+    assert estimate(settings("./no/such/folder")) is None
+    assert published("stabilityai/stable-diffusion-xl-refiner-1.0") is None
+
+
+def test_where_a_configuration_comes_from(model, tmp_path, monkeypatch):
+    assert describe("faces").source == "faces"
+    assert describe(model).pipeline == "StableDiffusionPipeline"
+    snapshot = tmp_path / "models--me--cached" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--me--cached" / "refs").mkdir()
+    (tmp_path / "models--me--cached" / "refs" / "main").write_text("abc")
+    (snapshot / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert folder_of("me/cached") == snapshot
+    assert folder_of("me/other") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "scale", "parts"),
+    [("sd15", 512, 7.5, 1370), ("sdxl", 1024, 5.0, 3469), ("flux", 512, 3.5, 16871)],
+)
+def test_presets_of_real_models_fit_one_gpu(name, size, scale, parts):
+    config = configuration.preset(name)
+    found = estimate(config)
+    assert (config.sample.guidance_scales, config.calibrate.guidance_scale) == ([scale], scale)
+    assert (found.image_size, found.dtype) == (size, "bfloat16")
+    assert round(sum(found.parameters.values()) / 1e6) == parts
+    assert found.peak < {"sd15": 24e9, "sdxl": 48e9, "flux": 80e9}[name]
+    assert "as published" in found.source
+
+
+def test_guidance_that_is_an_input_takes_one_pass():
+    config = configuration.preset("flux")
+    two, one = (plan.plan(config, one_pass=flag) for flag in (False, True))
+    sampled = 2 * 64 * 30  # arms, images, steps
+    assert [work.passes for work in (one[2], two[2])] == [sampled, 2 * sampled]
+    assert one[0] == two[0]
+    assert one[1].passes < two[1].passes

@@ -1,0 +1,277 @@
+"""Stage 2: what is trained, towards what, and that resuming a training gives the same weights."""
+
+import json
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from invdiff.engine.base_model.loading import resolve
+from invdiff.engine.discovery.groups import found_prompts
+from invdiff.engine.encoding.session import source_of
+from invdiff.engine.storage.files import read_json, write_json
+from invdiff.engine.training.min_step import Objective
+from invdiff.engine.training.train import fresh_adapter, load_mixture, train
+from invdiff.engine.training.trainer import Trainer
+from invdiff.errors import ModelError, RunError
+from invdiff.model.lora import adapter, adapter_file
+from tests import tiny_world
+from tests.tiny_world import HAT, contents, copy_of, denoiser, stamps
+
+TEN_STEPS = ("train.steps=10", "train.save_every=5")
+
+
+@pytest.fixture
+def discovered(world, finished, tmp_path):
+    """Opens copies of a run whose groups are known, with other settings of the training."""
+
+    def opened(name, *overrides):
+        return world.open(copy_of(finished, tmp_path / name, "train"), *overrides)
+
+    return opened
+
+
+def trained(folder):
+    return load_file(folder / "adapter" / adapter_file.FILE)
+
+
+def same_adapter(one, other):
+    """Bit for bit; only the order of a header's entries differs from file to file."""
+    first, second = trained(one), trained(other)
+    return (
+        first.keys() == second.keys()
+        and all(torch.equal(first[name], second[name]) for name in first)
+        and adapter_file.read_settings(one / "adapter")
+        == adapter_file.read_settings(other / "adapter")
+        and contents(one / "adapter", "*.json") == contents(other / "adapter", "*.json")
+    )
+
+
+# Resume
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Let Ctrl-C come in the middle of a training step."""
+
+    def at(number):
+        original = Objective.batch
+
+        def batch(self, step):
+            if step == number:
+                raise KeyboardInterrupt
+            return original(self, step)
+
+        monkeypatch.setattr(Objective, "batch", batch)
+
+    return at
+
+
+def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkeypatch):
+    straight = discovered("straight", *TEN_STEPS)
+    train(straight)
+
+    broken = discovered("broken", *TEN_STEPS)
+    with monkeypatch.context():
+        interrupt(7)
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    assert not broken.done("train")
+    assert not (broken.path / "adapter").exists()
+    assert not adapter.present(denoiser(world).module), "an interrupted training leaves no adapter"
+    monkeypatch.undo()
+    did = Counter()
+    original = Objective.batch
+    monkeypatch.setattr(Objective, "batch", lambda self, k: did.update([k]) or original(self, k))
+
+    again = world.open(broken.path, *TEN_STEPS)
+    train(again)
+    assert sorted(did) == [5, 6, 7, 8, 9]
+    assert same_adapter(again.path, straight.path)
+    told, expected = (read_json(run.path / "training.json") for run in (again, straight))
+    for record in (told, expected):
+        record.pop("seconds")
+    assert told == expected
+    assert told["curve"]["step"] == list(range(10))
+
+
+def test_what_was_learnt_by_looking_back_survives_an_interruption(
+    world, discovered, interrupt, monkeypatch
+):
+    settings = (*TEN_STEPS, "train.feedback=[0.3,0.7]")
+    straight, broken = discovered("straight", *settings), discovered("broken", *settings)
+    train(straight)
+    with monkeypatch.context():
+        interrupt(8)
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    monkeypatch.undo()
+    again = world.open(broken.path, *settings)
+    train(again)
+    told = read_json(again.path / "training.json")
+    expected = read_json(straight.path / "training.json")
+    aims = told["aims"]
+    assert aims == expected["aims"]
+    assert told["looks"] == expected["looks"]
+    assert [look["step"] for look in told["looks"]] == [3, 7]
+    assert told["looks"][-1]["aims"] == aims
+    watched = read_json(again.path / "discovery.json")["prompts"]
+    assert set(aims) == {name for name, entry in watched.items() if entry["watched"]}
+    assert set(aims) >= set(found_prompts(again))
+    assert same_adapter(again.path, straight.path)
+
+
+def test_a_finished_training_is_left_alone(world, finished, tmp_path):
+    run = world.open(copy_of(finished, tmp_path / "run"))
+    before = stamps(run.path)
+    train(run)
+    assert stamps(run.path) == before
+
+
+# What is not trained, and what cannot be
+
+
+def test_with_nothing_to_balance_nothing_is_trained(discovered, monkeypatch):
+    run = discovered("run")
+    record = read_json(run.path / "discovery.json")
+    for entry in record["prompts"].values():
+        entry["found"] = False
+    write_json(run.path / "discovery.json", record)
+    monkeypatch.setattr(Objective, "batch", lambda *_: pytest.fail("a step was made"))
+    train(run)
+    told = read_json(run.path / "training.json")
+    assert told["skipped"] is True
+    assert told["steps"] == 0
+    assert told["certificate"] is None
+    assert read_json(run.path / "adapter" / "calibration.json")["curve"] == []
+    assert all(t.eq(0).all() for n, t in trained(run.path).items() if "lora_B" in n)
+
+
+def test_a_comparison_without_groups_is_trained_all_the_same(discovered):
+    """`none` is the LoRA that balances nothing, to compare with."""
+    run = discovered("run")
+    record = read_json(run.path / "discovery.json")
+    for entry in record["prompts"].values():
+        entry["found"] = False
+    write_json(run.path / "discovery.json", record)
+    config = run.config.model_copy(
+        update={"discover": run.config.discover.model_copy(update={"estimator": "none"})}
+    )
+    mixture = load_mixture(run)
+    with fresh_adapter(denoiser_of(run), config) as model:
+        assert Trainer(config, model, mixture).steps == run.config.train.steps
+
+
+def denoiser_of(run):
+    return resolve(source_of(run))
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """Let a picture of the batch have no finite loss, in chosen steps."""
+
+    def at(steps, value=float("nan")):
+        original, now = Objective.batch, []
+
+        def batch(self, step):
+            now[:] = [step]
+            return original(self, step)
+
+        errors = Objective.errors
+
+        def spoilt(self, batch, part):
+            found = errors(self, batch, part)
+            factor = torch.ones(len(found))
+            factor[0] = value if now[0] in steps else 1
+            return found * factor
+
+        monkeypatch.setattr(Objective, "batch", batch)
+        monkeypatch.setattr(Objective, "errors", spoilt)
+
+    return at
+
+
+def test_a_training_without_finite_gradients_ends_and_names_the_samples(discovered, spoil):
+    run = discovered("run", "train.steps=10", "train.max_bad_steps=3")
+    spoil(range(2, 10))
+    words = r"last 3 training steps.*train\.max_bad_steps.*train\.learning_rate"
+    with pytest.raises(ModelError, match=words) as caught:
+        train(run)
+    assert not (run.path / "adapter").exists()
+    known = set(tiny_world.table(run.path / "groups.parquet")["sample_id"])
+    named = {word.strip(",.") for word in str(caught.value).split()} & known
+    assert 1 <= len(named) <= 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_without_a_finite_gradient_is_left_out_and_counted(discovered, spoil, value):
+    run = discovered("run", "train.steps=6", "train.max_bad_steps=2")
+    spoil((1, 3), value)
+    train(run)
+    assert all(torch.isfinite(tensor).all() for tensor in trained(run.path).values())
+    told = read_json(run.path / "training.json")["bad_steps"]
+    assert [entry["step"] for entry in told] == [1, 3]
+    assert all(len(entry["sample_ids"]) == 1 for entry in told)
+
+
+def test_bad_steps_in_a_row_are_counted_over_an_interruption(
+    world, discovered, spoil, interrupt, monkeypatch
+):
+    settings = ("train.steps=10", "train.save_every=2", "train.max_bad_steps=3")
+    run = discovered("run", *settings)
+    spoil((2, 3, 4))
+    with monkeypatch.context():
+        interrupt(4)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    monkeypatch.undo()
+    spoil((2, 3, 4))
+    with pytest.raises(ModelError, match="last 3 training steps"):
+        train(world.open(run.path, *settings))
+
+
+def test_pictures_that_came_after_discovery_are_named(world, discovered, tmp_path):
+    run = discovered("run")
+    more = shutil.copytree(world.data, tmp_path / "more")
+    Image.new("RGB", (16, 16)).save(more / "new.png")
+    with (more / "metadata.csv").open("a", encoding="utf-8") as stream:
+        stream.write(f"new.png,{HAT},warm\r\n")
+    changed = run.config.data.model_copy(update={"path": str(more)})
+    run.config = run.config.model_copy(update={"data": changed})
+    with pytest.raises(RunError, match=r"1 of 91 pictures.*--redo"):
+        train(run)
+
+
+# The adapter and the record
+
+
+def test_what_the_record_says(finished, world):
+    told = read_json(finished / "training.json")
+    tensors = trained(finished)
+    assert told["parameters"] == sum(tensor.numel() for tensor in tensors.values())
+    module = denoiser(world).module
+    assert told["base_parameters"] == sum(tensor.numel() for tensor in module.parameters())
+    assert told["curve"]["step"] == list(range(4))
+    found = set(found_prompts(world.open(finished)))
+    assert found, "the tiny world is skewed enough to be found"
+    assert set(told["regrets"]) == found
+    assert {entry["prompt"] for entry in told["certificate"]["after"]["groups"]} == found
+    assert told["certificate"]["before"] != told["certificate"]["after"]
+    assert (
+        adapter_file.read_settings(finished / "adapter")["recommended_strength"]
+        == (read_json(finished / "adapter" / "calibration.json")["strength"])
+    )
+
+
+def test_checkpoints_are_json_and_safetensors(discovered, interrupt, monkeypatch):
+    run = discovered("run", *TEN_STEPS)
+    with monkeypatch.context():
+        interrupt(6)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    kept = contents(run.path / "checkpoints")
+    assert {name.rpartition(".")[2] for name in kept} == {"json", "safetensors"}
+    assert json.loads(kept["step-0000005/facts.json"])["step"] == 5

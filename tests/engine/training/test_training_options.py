@@ -1,0 +1,302 @@
+"""Each setting of the training does what it says; most change the result, some must not."""
+
+import sys
+
+import pytest
+import torch
+
+from invdiff.engine.base_model.loading import ModelRef, _load, load_pipeline
+from invdiff.engine.distributed.team import Team
+from invdiff.engine.fitting.loss_scaling import Scale
+from invdiff.engine.fitting.weight_average import Average
+from invdiff.engine.training.noise_levels import levels_of, step_owner
+from invdiff.engine.training.train import team_size, train
+from invdiff.engine.training.trainer import Trainer, prepared
+from invdiff.errors import (
+    ConfigError,
+    MissingExtra,
+    ModelError,
+    RunError,
+)
+from invdiff.model.lora import adapter
+from tests.engine.training_runs import STEPS, distance, failing_at, record, weights
+from tests.tiny_world import denoiser
+
+# Options that change nothing but rounding
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"),
+    [("train.accumulate=2", 1e-5), ("train.gradient_checkpointing=true", 0.0)],
+)
+def test_saving_memory_gives_the_same_adapter(discovered, plain, setting, most):
+    run = discovered("saving", setting)
+    train(run)
+    assert distance(weights(run), weights(plain)) <= most
+
+
+def test_a_batch_in_parts_is_held_in_parts(trainer, monkeypatch):
+    at_work = trainer("train.accumulate=2", "train.keep_others=false")  # one pass a part
+    seen = []
+    original = type(at_work.denoiser).predict
+
+    def predict(self, noisy, *args):
+        seen.append(len(noisy))
+        return original(self, noisy, *args)
+
+    monkeypatch.setattr(type(at_work.denoiser), "predict", predict)
+    at_work.step(1)  # a step without a look at the risks
+    assert seen == [2, 2]
+
+
+def test_gradient_checkpointing_keeps_less_for_the_backward_pass(trainer):
+    def kept(*overrides):
+        at_work, sizes = trainer(*overrides), {}
+
+        def note(tensor):
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with (
+            prepared(at_work.denoiser.module, at_work.config),
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        ):
+            objective = at_work.state.objective
+            objective.errors(objective.batch(0), 0)
+        return sum(sizes.values())
+
+    whole = kept()
+    assert kept("train.gradient_checkpointing=true") < 0.8 * whole
+
+
+def test_a_compiled_network_is_called_and_taken_back(trainer, monkeypatch):
+    """torch.compile itself would take a compiler, and minutes: here it only counts the calls."""
+    calls = []
+
+    def compiled(call):
+        return lambda *args, **kwargs: calls.append(1) or call(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    at_work = trainer("train.compile=true", "train.keep_others=false")  # one pass a step
+    module, objective = at_work.denoiser.module, at_work.state.objective
+    with prepared(module, at_work.config):
+        inside = objective.errors(objective.batch(1), 0)
+    assert calls == [1]
+    assert torch.equal(objective.errors(objective.batch(1), 0), inside)
+    assert calls == [1], "the network is as it was"
+
+
+def test_adapted_layers_are_fused_while_the_network_is_trained(trainer):
+    at_work = trainer()
+    module = at_work.denoiser.module
+    layers = adapter.adapted_layers(module).values()
+    with prepared(module, at_work.config):
+        assert all("forward" in vars(layer) for layer in layers)
+    assert not any("forward" in vars(layer) for layer in layers)
+
+
+def test_ranks_share_a_batch_as_one_process_would_take_it(trainer):
+    """Their gradients add up to the whole one; every rank draws the same batch."""
+    at_work = trainer()
+    objective = at_work.state.objective
+    at_work._gradients(objective.batch(3))
+    whole = [p.grad.clone() for p in at_work.parameters]
+    for parameter in at_work.parameters:
+        parameter.grad = None
+    drawn = []
+    for rank in range(3):
+        objective.team = Team(rank, 3)
+        drawn.append(objective.batch(3))
+        at_work._gradients(drawn[-1])
+    for parameter, expected in zip(at_work.parameters, whole, strict=True):
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-7)
+    assert torch.cat([batch.rows for batch in drawn]).tolist() == [0, 1, 2, 3]
+    assert all(torch.equal(batch.noisy, drawn[0].noisy) for batch in drawn)
+
+
+def test_more_parts_than_images_are_refused(world):
+    with pytest.raises(ConfigError, match=r"train\.accumulate: 2 processes in 3 parts"):
+        world.config("train.accumulate=3", "train.processes=2")
+    with pytest.raises(RunError, match=r"5 processes.*a batch of 4"):
+        Team(0, 5).parts(4, 1)
+
+
+def test_a_pipeline_object_stays_in_its_process(discovered, world):
+    run = discovered("object", "train.processes=2")
+    run.pipeline = denoiser(world).pipeline
+    with pytest.raises(RunError, match=r"pipeline object.*train\.processes = 1"):
+        train(run)
+
+
+def test_an_automatic_number_of_processes_is_one_that_is_possible(world, monkeypatch):
+    here = ModelRef("faces", "cpu", "float32")
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert team_size(world.config("train.processes=0"), here) == 2
+    assert team_size(world.config("train.processes=0", "train.accumulate=3"), here) == 1
+    assert team_size(world.config("train.processes=0"), denoiser(world).pipeline) == 1
+    assert team_size(world.config("train.processes=3"), here) == 3
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert team_size(world.config("train.processes=0"), here) == 1
+
+
+# Optimisers
+
+
+@pytest.mark.parametrize("name", ["prodigy", "adafactor"])
+def test_other_optimisers_resume_to_the_bit(world, discovered, name, monkeypatch):
+    rate = 1.0 if name == "prodigy" else 1e-3
+    settings = (f"train.optimiser='{name}'", f"train.learning_rate={rate}", "train.steps=6")
+    straight = discovered("straight", *settings)
+    train(straight)
+    assert any(tensor.any() for name, tensor in weights(straight).items() if "lora_B" in name)
+    broken = discovered("broken", *settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", failing_at(5))
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    again = world.open(broken.path, *STEPS, *settings)
+    train(again)
+    assert distance(weights(again), weights(straight)) == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "module", "extra"),
+    [
+        ("train.optimiser='prodigy'", "prodigyopt", "optimisers"),
+        ("train.optimiser='adamw8bit'", "bitsandbytes.optim", "optimisers"),
+        ("train.trackers=['tensorboard']", "torch.utils.tensorboard", "trackers"),
+        ("train.trackers=['wandb']", "wandb", "trackers"),
+    ],
+)
+def test_what_is_not_installed_is_named(discovered, monkeypatch, setting, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=rf"pip install 'invdiff\[{extra}\]'"):
+        train(discovered("run", setting))
+
+
+# The average
+
+
+def test_the_average_follows_its_formula():
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    average = Average(0.9, [parameter])
+    expected = 0.0
+    for step in range(200):
+        with torch.no_grad():
+            parameter.fill_(step)
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    with average.applied():
+        assert parameter.tolist() == pytest.approx([expected] * 3, rel=1e-4)
+    assert parameter.tolist() == [199.0] * 3
+    average.keep()
+    assert parameter.tolist() == pytest.approx([expected] * 3, rel=1e-4)
+
+
+def test_the_average_is_kept_and_survives_an_interruption(world, discovered, plain, monkeypatch):
+    straight = discovered("straight", "train.ema=0.5")
+    train(straight)
+    assert distance(weights(straight), weights(plain)) > 1e-5
+    assert record(straight)["curve"] == record(plain)["curve"], "the steps are the same ones"
+    broken = discovered("broken", "train.ema=0.5")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", failing_at(3))
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    again = world.open(broken.path, *STEPS, "train.ema=0.5")
+    train(again)
+    assert distance(weights(again), weights(straight)) == 0
+
+
+# Half precision
+
+
+def test_the_scale_finds_what_half_precision_bears():
+    scale = Scale.of(torch.float16)
+    first = scale.value
+    scale.update(finite=False)
+    assert scale.value == first / 2
+    for _ in range(2000):
+        scale.update(finite=True)
+    assert scale.value == first
+    assert Scale.of(torch.float32).value == Scale.of(torch.bfloat16).value == 1
+
+
+def test_gradients_through_half_precision_are_those_of_full(world, trainer):
+    def gradients(dtype):
+        model = _load.__wrapped__(ModelRef(str(world.model), "cpu", dtype))
+        at_work = trainer(precise=model)
+        for parameter in at_work.parameters:
+            parameter.data.add_(0.01)
+        at_work._gradients(at_work.state.objective.batch(1))
+        return torch.cat([p.grad.flatten() for p in at_work.parameters])
+
+    full, half = gradients("float32"), gradients("float16")
+    assert torch.nn.functional.cosine_similarity(full, half, dim=0) > 0.99
+    assert half.norm().item() == pytest.approx(full.norm().item(), rel=0.05)
+
+
+# Weightings
+
+
+def test_logit_normal_levels(world):
+    section = world.config(
+        "train.level_density='logit_normal'", "train.batch=4096", "train.logit_mean=0.5",
+        "train.logit_std=0.7",
+    ).train  # fmt: skip
+    odds = torch.logit(levels_of(section, step_owner(0, 0)).double())
+    assert odds.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert odds.std().item() == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "independent", "shared"])
+def test_the_levels_of_a_batch_follow_the_focus_however_they_hang_together(world, sampling):
+    section = world.config(
+        f"train.level_sampling='{sampling}'", "train.batch=64", "train.level_focus=2.0"
+    ).train
+    drawn = torch.stack([levels_of(section, step_owner(0, step)) for step in range(400)])
+    assert ((drawn > 0) & (drawn <= 1)).all()
+    assert drawn.square().mean().item() == pytest.approx(0.5, abs=0.04)  # density 2 t
+    of_batch = drawn.square().mean(1).std().item()
+    alone = (1 / 12) ** 0.5
+    wanted = {"stratified": alone / 512, "independent": alone / 8, "shared": alone}[sampling]
+    assert of_batch == pytest.approx(wanted, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "train.loss_space='min_snr'", "train.level_density='logit_normal'",
+        "train.learning_rate=1e-4", "train.level_sampling='shared'",
+        "train.level_sampling='independent'",
+    ],
+)  # fmt: skip
+def test_weightings_change_the_result(discovered, plain, setting):
+    run = discovered("other", setting)
+    train(run)
+    assert distance(weights(run), weights(plain)) > 1e-6
+
+
+def test_the_mean_alone_is_no_lambda(discovered):
+    """So the ablation has one row for both."""
+    long = ("train.steps=10", "train.batch=16", "train.save_every=10", "train.variance_warmup=0")
+    runs = [
+        discovered(name, *long, change)
+        for name, change in [
+            ("mean", "train.objective='mean'"),
+            ("zero", "train.variance_weight=0.0"),
+            ("large", "train.variance_weight=1e6"),
+        ]
+    ]
+    for run in runs:
+        train(run)
+    mean, zero, large = (weights(run) for run in runs)
+    assert all(torch.equal(mean[name], zero[name]) for name in mean)
+    assert not all(torch.equal(mean[name], large[name]) for name in mean)
+
+
+def test_attention_that_is_not_there_is_refused(world, tmp_path):
+    with pytest.raises(ModelError, match=r'model\.attention = "xformers".*use "auto"'):
+        load_pipeline(ModelRef(str(world.model), "cpu", "float32", "xformers"))
+    load_pipeline(ModelRef(str(world.model), "cpu", "float32", "native"))

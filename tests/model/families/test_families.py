@@ -1,0 +1,287 @@
+"""Each family's denoiser says what the pipeline's own call says, to the bit where it can."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
+
+from invdiff.core.diffusion.schedule import add_noise
+from invdiff.errors import ModelError
+from invdiff.model.condition import Condition
+from invdiff.model.families.common import token_map
+from invdiff.model.families.flux import unpacked
+from invdiff.model.families.registry import from_pipeline
+from invdiff.model.lora import adapter
+from tests.model import tiny
+from tests.model import tiny_families as families
+
+NAMES = list(families.BUILDERS)
+PROMPTS = ["a hat", "a coat, seen from afar"]
+FLOWS = ("sd3", "flux", "sana")
+
+
+def denoiser(name, **options):
+    return from_pipeline(families.pipeline(name, **options))
+
+
+def pictures(model, count=2):
+    size = model.image_size
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def draw(model, scale=1.0, kind="latent", steps=1):
+    options = model.call_options(scale) | {"num_inference_steps": steps, "output_type": kind}
+    return model.pipeline(prompt=PROMPTS, generator=tiny.seeds(2), **options).images
+
+
+def calls_of(model, scale):
+    """Latent, timestep and prediction of each denoiser call of the pipeline's first step."""
+    seen = []
+
+    def note(module, args, kwargs, output):
+        latent = args[0] if args else kwargs["hidden_states"]
+        timestep = args[1] if len(args) > 1 else kwargs["timestep"]
+        seen.append((latent, torch.as_tensor(timestep).reshape(-1)[0].item(), output[0]))
+
+    handle = model.module.register_forward_hook(note, with_kwargs=True)
+    draw(model, scale)
+    handle.remove()
+    return seen
+
+
+# What the network is asked, and what it answers
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "flux"])
+def test_the_prediction_is_that_of_the_pipelines_own_call(name):
+    """Conditions, null prompt, timestep and sizes: any difference would show in the output."""
+    model = denoiser(name)
+    ((latent, timestep, said),) = calls_of(model, 2.5)
+    told = Condition.cat([model.encode_prompts(["", ""]), model.encode_prompts(PROMPTS)])
+    with torch.no_grad():
+        found = model.predict(latent, torch.full((4,), round(timestep)), told)
+    assert found.shape == latent.shape
+    torch.testing.assert_close(found, said[:, : found.shape[1]], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(found[:2], found[2:], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_stays_within_the_network(name):
+    """What is around it counts in float32: it hands over a latent and takes a prediction in it."""
+    full = denoiser(name)
+    latent = torch.randn_like(full.encode_images(pictures(full)), dtype=torch.float32)
+    said = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = from_pipeline(full.pipeline.to(dtype))
+        told = model.encode_prompts(PROMPTS)
+        with torch.no_grad():
+            said.append(model.predict(latent, torch.tensor([300, 300]), told))
+    assert [one.dtype for one in said] == [torch.float32] * 2
+    distance = (said[0] - said[1]).norm() / said[0].norm()
+    assert 0 < distance < 0.1
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+def test_flux_is_told_sigma_and_the_scale_or_compared_with_the_null_prompt(distilled):
+    model = denoiser("flux", guidance_embeds=distilled)
+    calls = calls_of(model, 1.0 if distilled else 2.5)
+    assert len(calls) == (1 if distilled else 2)
+    for prompts, (packed, sigma, said) in zip((PROMPTS, ["", ""]), calls, strict=False):
+        told = model.encode_prompts(prompts)
+        with torch.no_grad():
+            found = model.predict(
+                model.spatial(packed), torch.full((2,), round(1000 * sigma)), told
+            )
+        torch.testing.assert_close(found, model.spatial(said), rtol=1e-5, atol=1e-5)
+
+
+def test_guidance_scale_reaches_a_distilled_flux():
+    model = denoiser("flux")
+    assert not torch.equal(draw(model, 1.0), draw(model, 3.5))
+    assert len(calls_of(model, 3.5)) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prediction_depends_on_its_own_row_only(name):
+    model = denoiser(name)
+    latent = torch.randn(2, *model.encode_images(pictures(model)).shape[1:])
+    told, timestep = model.encode_prompts(PROMPTS), torch.tensor([900, 100])
+    with torch.no_grad():
+        both = model.predict(latent, timestep, told)
+        alone = model.predict(latent[1:], timestep[1:], told[[1]])
+    torch.testing.assert_close(both[1:], alone, rtol=1e-4, atol=1e-5)
+
+
+# Latents
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_latents_have_the_scale_at_which_the_pipeline_draws(name, monkeypatch):
+    """What the pipeline does to its latents before decoding undoes what `encode_images` did."""
+    model, decoded = denoiser(name), []
+    vae = model.pipeline.vae
+    original = vae.decode
+    monkeypatch.setattr(vae, "decode", lambda z, **k: decoded.append(z) or original(z, **k))
+    drawn = model.spatial(draw(model)).double().flatten()
+    draw(model, kind="np")
+    line = torch.stack([drawn, torch.ones_like(drawn)], 1)
+    scale, shift = torch.linalg.lstsq(line, decoded[0].double().flatten()).solution.tolist()
+    shown = pictures(model)
+    with torch.no_grad():
+        encoded = vae.encode(torch.from_numpy(shown).permute(0, 3, 1, 2) / 127.5 - 1)
+    plain = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
+    again = model.encode_images(shown) * scale + shift
+    torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_means_and_spreads_of_an_autoencoder_are_heeded():
+    model = denoiser("sdxl")
+    plain = model.encode_images(pictures(model))
+    mean, spread = [0.1, -0.2, 0.3, 0.0], [1.0, 2.0, 0.5, 1.5]
+    model.pipeline.vae.register_to_config(latents_mean=mean, latents_std=spread)
+    scale = model.pipeline.vae.config.scaling_factor
+    expected = (plain - scale * torch.tensor(mean).view(1, 4, 1, 1)) / torch.tensor(spread).view(
+        1, 4, 1, 1
+    )
+    torch.testing.assert_close(model.encode_images(pictures(model)), expected)
+
+
+def test_an_autoencoder_that_overflows_in_half_precision_is_lifted():
+    model = denoiser("sdxl")
+    shown = pictures(model)
+    vae, seen = model.pipeline.vae.half(), []
+    vae.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
+    assert model.encode_images(shown).isfinite().all()
+    vae.register_to_config(force_upcast=False)
+    model.encode_images(shown)
+    assert seen == [torch.float32, torch.float16]
+    assert vae.dtype == torch.float16
+
+
+def test_flux_latents_are_unpacked_in_the_pipelines_order():
+    latent = torch.randn(2, 4, 6, 8)
+    packed = families.FluxPipeline._pack_latents(latent, 2, 4, 6, 8)
+    assert torch.equal(unpacked(packed, (3, 4)), latent)
+
+
+# The schedule
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_perfect_velocity_leads_from_noise_to_the_latent(name):
+    """With the pipeline's own scheduler; the noising is the schedule's."""
+    model = denoiser(name)
+    assert model.schedule.prediction == "flow"
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(4)
+    clean, noise = torch.randn(2, 1, 4, 8, 8)
+    now = noise
+    for timestep in scheduler.timesteps:
+        now = scheduler.step(noise - clean, timestep, now, return_dict=False)[0]
+    torch.testing.assert_close(now, clean, rtol=1e-4, atol=1e-5)
+    noised = scheduler.scale_noise(clean, scheduler.timesteps[1:2], noise)
+    level = scheduler.sigmas[1].item()
+    grid = torch.tensor([model.schedule.timestep(level)])
+    torch.testing.assert_close(
+        add_noise(model.schedule, clean, noise, grid), noised, atol=3e-3, rtol=1e-2
+    )
+
+
+def test_a_schedule_that_a_family_does_not_know_is_refused():
+    pipe = families.pipeline("sd3")
+    pipe.scheduler = families.DDIMScheduler()
+    with pytest.raises(ModelError, match="denoises a flow, its scheduler DDIMScheduler does not"):
+        from_pipeline(pipe)
+    pipe = families.pipeline("sd-v")
+    pipe.scheduler.register_to_config(prediction_type="noise")
+    with pytest.raises(ModelError, match="predicts 'noise'; one of epsilon, v_prediction, sample"):
+        from_pipeline(pipe)
+
+
+# Features and meanings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_are_those_of_the_quarters_of_a_picture_of_any_shape(name):
+    model = denoiser(name)
+    latent = torch.randn(1, model.encode_images(pictures(model)).shape[1], 4, 8)
+    with torch.no_grad(), model.bottleneck() as seen:
+        model.predict(latent, torch.tensor([100]), model.encode_prompts([""]))
+        model.predict(latent.flip(3), torch.tensor([100]), model.encode_prompts([""]))
+    (first,), (flipped,) = seen
+    assert first.dtype == torch.float32
+    assert first.numel() % 4 == 0
+    assert not torch.allclose(first, flipped)
+    assert not any(block._forward_hooks for block in model.module.modules())
+
+
+def test_tokens_are_rows_of_the_picture():
+    tokens = torch.arange(6.0).view(1, 6, 1)
+    assert token_map(tokens, (2, 3))[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_meanings_are_vectors_of_prompts_alone(name):
+    model = denoiser(name)
+    found = model.meaning(["a hat", "a coat", "a hat", ""])
+    assert found.ndim == 2
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found[0], found[2])
+    torch.testing.assert_close(found[1:2], model.meaning(["a coat"]), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_a_condition_is_taken_apart_and_put_together():
+    whole = Condition({"hidden": torch.arange(6.0).view(3, 2), "mask": torch.arange(3)})
+    assert len(whole) == 3
+    back = Condition.cat([whole[[2, 0]], whole[1:2]]).to("cpu")
+    assert back.tensors["mask"].tolist() == [2, 0, 1]
+    assert back.tensors["hidden"][:, 0].tolist() == [4, 0, 2]
+    assert whole[[1]].expand(3).tensors["hidden"].tolist() == [[2, 3]] * 3
+
+
+# The LoRA's places, and the table
+
+
+ENDINGS = {
+    "sd-v": {"to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2", "proj_in", "proj_out",
+             "conv1", "conv2", "conv_shortcut", "time_emb_proj"},
+    "sd3": {"to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj",
+            "to_add_out", "net.0.proj", "net.2"},
+    "flux": {"to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj",
+             "to_add_out", "net.0.proj", "net.2", "proj_mlp", "proj_out"},
+    "pixart": {"to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"},
+    "sana": {"to_q", "to_k", "to_v", "to_out.0", "conv_inverted", "conv_point"},
+}  # fmt: skip
+ENDINGS["sd-epsilon"] = ENDINGS["sdxl"] = ENDINGS["sd-v"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lora_goes_to_attention_feed_forward_and_convolution_of_every_block(name):
+    module = denoiser(name).module
+    found = adapter.targets(module)
+    ends = {end for end in adapter.ENDINGS for target in found if target.endswith(f".{end}")}
+    assert ends == ENDINGS[name]
+    everything = dict(module.named_modules())
+    missed = [
+        path
+        for path, layer in everything.items()
+        if path.startswith(("transformer_blocks.", "single_transformer_blocks."))
+        and isinstance(layer, torch.nn.Linear)
+        and path not in found
+        and "norm" not in path
+    ]
+    assert missed == []
+
+
+def test_pipelines_that_cannot_be_trained_with_are_named():
+    pipe = families.pipeline("sd-v")
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    with pytest.raises(ModelError, match=r"StableDiffusionPipeline.from_pipe\(pipe\), then attach"):
+        from_pipeline(StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False))
+
+    class SomePipeline:
+        pass
+
+    with pytest.raises(ModelError, match=r"SomePipeline is not supported.*FluxPipeline.*Sana"):
+        from_pipeline(SomePipeline())

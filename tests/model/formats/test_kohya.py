@@ -1,0 +1,194 @@
+"""Kohya names and alphas: what diffusers' own kohya loader makes of them is our adapter."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline
+from diffusers.utils import convert_state_dict_to_kohya
+from safetensors.torch import save_file
+
+from invdiff.errors import ModelError
+from invdiff.model.denoiser import denoiser_module
+from invdiff.model.formats import comfyui, kohya
+from invdiff.model.guidance.attach import attached
+from invdiff.model.lora import adapter, adapter_file
+from invdiff.model.lora.lora_file import LoraFile, read
+from tests.model import tiny
+from tests.model.lora.test_lora_file import write
+from tests.model.tiny_pipelines import DENOISERS, flux, sdxl
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SMALL = {"height": 16, "width": 16, "max_sequence_length": 16}
+PIPELINES = {
+    "sd": (tiny.pipeline, {}),
+    "sdxl": (sdxl, {}),
+    "flux": (lambda: flux(single=0), SMALL),  # the loader knows single blocks of full width only
+}
+
+
+def trained(module, folder, rank=4):
+    """An adapter that does something, on the disk; the network is left as it was."""
+    adapter.add_lora(module, rank, seed=0)
+    tiny.move(module)
+    adapter_file.save(module, folder, {})
+    adapter.remove(module)
+    return read(folder)
+
+
+def draw(pipe, **options):
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    prompts = ["a hat", "a coat"]
+    options = {"num_inference_steps": 2, "output_type": "np", **options}
+    return pipe(prompts, generator=seeds, **options).images
+
+
+def random_lora(module, rank):
+    """A LoRA of a network that may be on the meta device."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name in adapter.targets(module):
+        outputs, *inputs = module.get_submodule(name).weight.shape
+        kernel = [1] * (len(inputs) - 1)
+        weights[f"{name}.lora_A.weight"] = torch.randn(rank, *inputs, generator=generator)
+        weights[f"{name}.lora_B.weight"] = torch.randn(outputs, rank, *kernel, generator=generator)
+    return LoraFile(adapter.component(module), weights, {})
+
+
+@pytest.mark.parametrize("rank", [4, 16])
+@pytest.mark.parametrize("family", PIPELINES)
+def test_the_stock_kohya_loader_draws_the_pictures_of_strength_one(family, rank, tmp_path):
+    make, options = PIPELINES[family]
+    pipe = make()
+    base, module = draw(pipe, **options), denoiser_module(pipe)
+    lora = trained(module, tmp_path, rank)
+    with attached(pipe, tmp_path, strength=1.0):
+        ours = draw(pipe, **options)
+    weights = kohya.convert(lora, type(module).__name__)
+    save_file(weights, tmp_path / "kohya.safetensors", metadata={"format": "pt"})
+    pipe.load_lora_weights(tmp_path, weight_name="kohya.safetensors")
+    effect = np.abs(ours - base).mean()
+    assert effect > 1e-3
+    assert np.abs(draw(pipe, **options) - ours).max() < 1e-5
+
+
+@pytest.mark.parametrize("rank", [4, 16])
+def test_flux_of_full_width_comes_back_as_the_same_matrices(rank):
+    """One block of each kind at the width of Flux.1: the joined layers are taken apart again."""
+    with torch.device("meta"):
+        module = DENOISERS["flux"]().from_config(
+            {"num_layers": 1, "num_single_layers": 1, "guidance_embeds": True}
+        )
+    lora = random_lora(module, rank)
+    weights = kohya.convert(lora, "FluxTransformer2DModel")
+    assert weights["lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"].shape[0] == 3 * rank
+    assert weights["lora_unet_single_blocks_0_linear1.lora_up.weight"].shape[1] == 4 * rank
+    found = FluxPipeline.lora_state_dict(dict(weights), return_alphas=True)
+    assert not found[1]
+    assert {key.removeprefix("transformer."): value.shape for key, value in found[0].items()} == {
+        key: value.shape for key, value in lora.weights.items()
+    }
+    assert all(torch.equal(found[0][f"transformer.{k}"], v) for k, v in lora.weights.items())
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "flux"])
+def test_alpha_is_the_rank_in_every_layer(family):
+    module = DENOISERS[family]()
+    weights = kohya.convert(random_lora(module, 4), type(module).__name__)
+    alphas = [key for key in weights if key.endswith(".alpha")]
+    assert alphas
+    for key in alphas:
+        down = weights[key.replace(".alpha", ".lora_down.weight")]
+        assert weights[key].item() == len(down)
+
+
+def test_without_folding_a_stock_conversion_halves_the_strength(tmp_path):
+    """Trap: alpha 8 at rank 4. The converter writes alpha = 4, and nothing is said about it."""
+    unet = write(tmp_path, lora_alpha=8)
+    name = "down_blocks.1.attentions.0.proj_in"
+    expected = unet.get_submodule(name).get_delta_weight("default").flatten(1)
+    raw = {
+        f"unet.{name}.lora_{one}.weight": getattr(unet.get_submodule(name), f"lora_{one}")[
+            "default"
+        ].weight.detach()
+        for one in "AB"
+    }
+    assert torch.allclose(2 * product(convert_state_dict_to_kohya(raw), name), expected)
+    ours = kohya.convert(read(tmp_path), "UNet2DConditionModel")
+    assert torch.allclose(product(ours, name), expected, rtol=1e-5)
+
+
+def product(weights, name):
+    stem = "lora_unet_" + name.replace(".", "_")
+    down, up = (weights[f"{stem}.lora_{one}.weight"].flatten(1) for one in ("down", "up"))
+    return weights[f"{stem}.alpha"] / len(down) * (up @ down)
+
+
+# Names, against files that change only on purpose: UPDATE_GOLDEN=1 pytest tests/model/test_kohya.py
+
+
+@pytest.mark.parametrize("family", sorted(DENOISERS))
+def test_names_in_diffusers_format(family):
+    module = DENOISERS[family]()
+    check_golden(f"{family}-diffusers", random_lora(module, 4).prefixed())
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "flux"])
+def test_names_in_kohya_format(family):
+    module = DENOISERS[family]()
+    check_golden(f"{family}-kohya", kohya.convert(random_lora(module, 4), type(module).__name__))
+
+
+def check_golden(name, weights):
+    path = GOLDEN / f"{name}.txt"
+    text = "".join(f"{key} {list(weights[key].shape)}\n" for key in sorted(weights))
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "flux"])
+def test_comfyui_finds_every_layer_of_a_kohya_file(family):
+    module = DENOISERS[family]()
+    kind, lora = type(module).__name__, random_lora(module, 4)
+    weights = kohya.convert(lora, kind)
+    assert comfyui.unread(lora.layers, weights, kind) == []
+    lost = next(key for key in weights if key.endswith("lora_down.weight"))
+    del weights[lost]
+    assert comfyui.unread(lora.layers, weights, kind)
+
+
+def test_comfyui_loses_the_attention_of_a_unet_in_diffusers_format():
+    """Trap: "lora key not loaded" is a warning there, so the verification counts the layers."""
+    module = tiny.unet()
+    lora = random_lora(module, 4)
+    lost = comfyui.unread(lora.layers, lora.prefixed(), "UNet2DConditionModel")
+    assert lost == [name for name in lora.layers if ".to_" in name]
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux", "pixart"])
+def test_comfyui_finds_every_layer_of_a_transformer_in_diffusers_format(family):
+    module = DENOISERS[family]()
+    lora = random_lora(module, 4)
+    assert comfyui.unread(lora.layers, lora.prefixed(), type(module).__name__) == []
+
+
+@pytest.mark.parametrize("family", ["sd3", "sana", "pixart"])
+def test_families_without_a_kohya_loader_are_refused(family):
+    module = DENOISERS[family]()
+    assert not kohya.supports(type(module).__name__)
+    with pytest.raises(ModelError, match="--format diffusers"):
+        kohya.convert(random_lora(module, 4), type(module).__name__)
+
+
+def test_layers_that_kohya_joins_must_all_be_there():
+    module = DENOISERS["flux"]()
+    lora = random_lora(module, 4)
+    kept = {k: v for k, v in lora.weights.items() if ".0.attn.to_k." not in k}
+    with pytest.raises(ModelError, match=r"has no transformer_blocks\.0\.attn\.to_k"):
+        kohya.convert(LoraFile("transformer", kept, {}), "FluxTransformer2DModel")
+    strange = {f"x_embedder.lora_{one}.weight": torch.ones(2, 2) for one in "AB"}
+    with pytest.raises(ModelError, match="no name for the layer x_embedder"):
+        kohya.convert(LoraFile("transformer", strange, {}), "FluxTransformer2DModel")

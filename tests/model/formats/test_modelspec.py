@@ -1,0 +1,114 @@
+"""The header of an exported LoRA: what user interfaces show and choose by."""
+
+import hashlib
+
+import pytest
+import torch
+
+from invdiff.model.formats.modelspec import Facts, architecture_of, content_hash, header
+from invdiff.model.sizing import description
+from invdiff.model.sizing.description import Description, Part
+from tests.model import tiny
+from tests.model.tiny_pipelines import flux, sdxl
+
+
+def facts(**changes):
+    told = {"title": "Faces", "description": "A LoRA.", "strength": 0.75, "window": (0.3, 1.0)}
+    return Facts(**told | {"scale": 2.5, "audit": "report.html", "date": "2026-01-02"} | changes)
+
+
+def described(pipeline, denoiser, scheduler=None, **config):
+    parts = {"unet" if "UNet" in denoiser else "transformer": Part("diffusers", denoiser, config)}
+    if scheduler:
+        parts["scheduler"] = Part("diffusers", "DDIMScheduler", scheduler)
+    return Description(pipeline, parts, "a test")
+
+
+V, EPSILON = {"prediction_type": "v_prediction"}, {"prediction_type": "epsilon"}
+
+
+@pytest.mark.parametrize(
+    ("base", "architecture"),
+    [
+        (
+            described("StableDiffusionPipeline", "UNet2DConditionModel", cross_attention_dim=768),
+            "stable-diffusion-v1",
+        ),
+        (
+            described(
+                "StableDiffusionPipeline", "UNet2DConditionModel", V, cross_attention_dim=1024
+            ),
+            "stable-diffusion-v2-768-v",
+        ),
+        (
+            described(
+                "StableDiffusionPipeline", "UNet2DConditionModel", EPSILON, cross_attention_dim=1024
+            ),
+            "stable-diffusion-v2-512",
+        ),
+        (
+            described("StableDiffusionXLPipeline", "UNet2DConditionModel"),
+            "stable-diffusion-xl-v1-base",
+        ),
+        (described("StableDiffusion3Pipeline", "SD3Transformer2DModel"), "stable-diffusion-3"),
+        (described("FluxPipeline", "FluxTransformer2DModel", guidance_embeds=True), "flux-1-dev"),
+        (
+            described("FluxPipeline", "FluxTransformer2DModel", guidance_embeds=False),
+            "flux-1-schnell",
+        ),
+        (described("SanaPipeline", "SanaTransformer2DModel"), "sana"),
+    ],
+)
+def test_architectures(base, architecture):
+    assert architecture_of(base)[0] == architecture
+
+
+def test_every_key_of_the_header():
+    weights = {"b": torch.arange(4.0), "a": torch.ones(2, 2, dtype=torch.bfloat16)}
+    base = description.of_pipeline(tiny.pipeline())
+    found = header(facts(), base, weights, rank=4)
+    digest = found.pop("modelspec.hash_sha256")
+    assert found == {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": "Faces",
+        "modelspec.description": "A LoRA.",
+        "modelspec.date": "2026-01-02",
+        "modelspec.usage_hint": "Recommended strength 0.75 at noise levels 0.3 to 1 (0 = clean, "
+        "1 = pure noise), calibrated at guidance scale 2.5. Bias audit: report.html",
+        "modelspec.timestep_range": "300,1000",
+        "modelspec.resolution": "16x16",
+        "modelspec.prediction_type": "v",
+        "modelspec.tags": "invdiff, bias mitigation",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": "4",
+        "ss_network_alpha": "4.0",
+        "ss_base_model_version": "sd_v1",
+    }
+    raw = weights["a"].view(torch.uint8).numpy().tobytes() + weights["b"].numpy().tobytes()
+    assert digest == f"0x{hashlib.sha256(raw).hexdigest()}"
+
+
+def test_the_whole_schedule_and_an_unknown_scale_are_told_shortly():
+    hint = facts(window=(0.0, 1.0), scale=None, strength=1.0).usage_hint
+    assert hint == "Recommended strength 1 at all noise levels. Bias audit: report.html"
+
+
+def test_the_hash_is_of_the_content_alone():
+    one = {"a": torch.ones(2), "b": torch.zeros(2)}
+    assert content_hash(one) == content_hash(dict(reversed(one.items())))
+    assert content_hash(one) != content_hash({"a": torch.zeros(2), "b": torch.ones(2)})
+
+
+@pytest.mark.parametrize(("make", "size"), [(tiny.pipeline, 16), (sdxl, 16), (flux, 1024)])
+def test_a_pipeline_is_described_alike_from_memory_and_from_the_disk(make, size, tmp_path):
+    pipe = make()
+    pipe.save_pretrained(tmp_path)
+    loaded, saved = description.of_pipeline(pipe), description.of_folder(tmp_path)
+    assert loaded.pipeline == saved.pipeline == type(pipe).__name__
+    assert loaded.component == saved.component
+    assert loaded.denoiser.kind == saved.denoiser.kind
+    assert loaded.image_size == saved.image_size == size
+    assert loaded.scheduler["num_train_timesteps"] == saved.scheduler["num_train_timesteps"]
+    assert {k for k in saved.parts if "tokenizer" not in k} == set(loaded.parts)

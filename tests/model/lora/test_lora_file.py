@@ -1,0 +1,114 @@
+"""Reading a LoRA: whatever its alpha was, what comes out has alpha = rank and the same effect."""
+
+import json
+
+import pytest
+import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from peft import LoraConfig
+from safetensors.torch import save_file
+
+from invdiff.errors import ModelError
+from invdiff.model.lora import adapter, adapter_file
+from invdiff.model.lora.lora_file import read
+from tests.model import tiny
+
+LAYERS = ["down_blocks.1.attentions.0.proj_in", "mid_block.resnets.0.conv1"]
+
+
+def write(folder, **options):
+    """A LoRA made by PEFT and saved by the stock pipeline; the network that carries it."""
+    pipe = tiny.pipeline()
+    config = LoraConfig(**{"r": 4, "target_modules": LAYERS} | options)
+    torch.manual_seed(0)
+    pipe.unet.add_adapter(config, adapter_name="default")
+    for name, tensor in pipe.unet.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(tensor, std=0.1)
+    weights = {
+        f"unet.{name.replace('.default', '')}": tensor.detach().contiguous()
+        for name, tensor in pipe.unet.named_parameters()
+        if ".lora_" in name
+    }
+    header = {f"unet.{key}": value for key, value in config.to_dict().items()}
+    header["unet.target_modules"] = LAYERS
+    kept = {key: value for key, value in header.items() if value is None or is_plain(value)}
+    metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(kept)}
+    save_file(weights, folder / adapter_file.FILE, metadata=metadata)
+    return pipe.unet
+
+
+def is_plain(value):
+    return isinstance(value, bool | int | float | str | list | dict)
+
+
+def delta(lora, layer):
+    a, b = (lora.weights[f"{layer}.lora_{one}.weight"].flatten(1) for one in "AB")
+    return b @ a
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lora_alpha": 4},
+        {"lora_alpha": 8},
+        {"lora_alpha": 8, "use_rslora": True},
+        {"lora_alpha": 2, "alpha_pattern": {"conv1": 16}, "rank_pattern": {"conv1": 2}},
+        {"lora_alpha": 6, "alpha_pattern": {"^mid_block.*conv1": 1}},
+    ],
+)
+def test_alpha_is_folded_into_b(tmp_path, options):
+    unet, lora = write(tmp_path, **options), read(tmp_path)
+    assert lora.layers == LAYERS
+    for name in LAYERS:
+        layer = unet.get_submodule(name)
+        expected = layer.get_delta_weight("default").flatten(1)
+        assert torch.allclose(delta(lora, name), expected, rtol=1e-5, atol=1e-7)
+        assert lora.ranks[name] == layer.r["default"]
+
+
+def test_what_invdiff_wrote_comes_back_with_its_settings(tmp_path):
+    unet = tiny.pipeline().unet
+    adapter.add_lora(unet, 4, seed=0)
+    tiny.move(unet)
+    adapter_file.save(unet, tmp_path, {"rank": 4})
+    lora, state = read(tmp_path), adapter.state(unet)
+    assert lora.component == "unet"
+    assert lora.settings == {"rank": 4}
+    assert lora.weights.keys() == state.keys()
+    assert all(torch.equal(lora.weights[key], state[key]) for key in state)
+
+
+def test_the_header_of_mixed_ranks_is_what_diffusers_needs(tmp_path):
+    write(tmp_path, lora_alpha=2, rank_pattern={"conv1": 2}, alpha_pattern={"conv1": 1})
+    lora = read(tmp_path)
+    save_file(lora.prefixed(), tmp_path / adapter_file.FILE, metadata=lora.header())
+    pipe = tiny.pipeline()
+    pipe.load_lora_weights(tmp_path)
+    for name in LAYERS:
+        layer = pipe.unet.get_submodule(name)
+        loaded = layer.get_delta_weight("default_0").flatten(1)
+        assert torch.allclose(loaded, delta(lora, name), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["unet.a.lora_A.weight", "text_encoder.a.lora_A.weight"], "holds text_encoder, unet"),
+        (["model.a.lora_A.weight"], "holds model; export takes"),
+        (["unet.a.lora_A.weight"], r"a\.lora_B\.weight has no place"),
+        (["unet.a.lora_A.weight", "unet.a.lora_B.weight", "unet.a.alpha"], r"a\.alpha has no"),
+    ],
+)
+def test_what_is_no_plain_lora_of_a_denoiser_is_refused(tmp_path, keys, message):
+    save_file({key: torch.ones(2, 2) for key in keys}, tmp_path / adapter_file.FILE)
+    with pytest.raises(ModelError, match=message):
+        read(tmp_path)
+
+
+def test_dora_is_refused(tmp_path):
+    weights = {f"unet.a.lora_{one}.weight": torch.ones(2, 2) for one in "AB"}
+    metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps({"unet.use_dora": True})}
+    save_file(weights, tmp_path / adapter_file.FILE, metadata=metadata)
+    with pytest.raises(ModelError, match="is a DoRA"):
+        read(tmp_path)

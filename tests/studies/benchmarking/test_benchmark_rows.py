@@ -1,0 +1,287 @@
+"""The benchmark around its runs: what it refuses, skips, shares and keeps."""
+
+import os
+import re
+
+import pytest
+
+from invdiff.engine.run.folder import STAGES, RunFolder
+from invdiff.engine.settings import config as configuration
+from invdiff.engine.storage.files import read_json, write_json
+from invdiff.errors import ConfigError, RunError
+from invdiff.studies.benchmarking import rows as bench
+from invdiff.studies.benchmarking.suites import ABLATED, ORACLE, OURS, ROWS, SUFFIX, SUITES
+from tests.engine.made_up import arm, ours, write_run
+
+CONTROLS = SUITES["controls"]
+TABLES = ("table.md", "table.csv", "summary.json")
+READ = {"text": ", diverse", "words": 1, "known": 0, "prompts": 4, "cut": 0}
+
+
+def finish(out, seeds, stages=STAGES[:-1], rows=CONTROLS):
+    """Every run of the benchmark, as if it had been done."""
+    for row in rows:
+        for seed in range(seeds):
+            run = bench.open_run(bench.Job(str(out), "faces", row, seed))
+            drawn = {ROWS[row].arm: {"1.0": arm(0.3, 0.7), "2.5": arm(0.4, 0.8)}}
+            write_run(run.path, ours() if row == OURS else drawn)
+            for stage in stages:
+                facts = {"stage": stage} | ({"prompt_suffix": READ} if row == SUFFIX else {})
+                write_json(run.path / "stages" / f"{stage}.json", facts)
+
+
+def test_unknown_names_are_answered_with_the_known(tmp_path):
+    with pytest.raises(ConfigError, match="there is no benchmark 'cats': one of digits, faces, "):
+        bench.benchmark("cats", 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_at_least_one_seed(tmp_path, seeds):
+    with pytest.raises(ConfigError, match=f"--seeds is {seeds}: at least 1"):
+        bench.benchmark("faces", seeds, tmp_path / "out")
+
+
+def test_only_the_estimator_tells_the_oracle_from_the_method():
+    method, oracle = (
+        bench.settings("faces", row, 3).model_dump() for row in (OURS, "label oracle")
+    )
+    assert method["seed"] == 3
+    changed = {(s, k) for s in method if isinstance(method[s], dict) for k in method[s]}
+    changed = {(s, k) for s, k in changed if method[s][k] != oracle[s][k]}
+    assert changed == {("discover", "estimator"), ("sample", "arms")}
+
+
+@pytest.mark.parametrize(("name", "images"), [("faces", 200), ("digits", 80)])
+def test_a_benchmark_draws_as_many_pictures_as_the_preset_at_its_own_scales(name, images):
+    section = bench.settings(name, OURS, 0).sample
+    assert section.images_per_prompt == images
+    assert tuple(section.guidance_scales) == bench.SCALES
+
+
+def test_rows_have_folders_of_their_own(tmp_path):
+    folders = {bench.folder_of(tmp_path, row, seed) for row in ROWS for seed in range(3)}
+    assert len(folders) == len(ROWS) * 3
+    assert all(" " not in folder.name for folder in folders)
+
+
+def test_what_is_done_is_only_written_up(tmp_path, capfd):
+    finish(tmp_path, 2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("events.jsonl")}
+    assert bench.benchmark("faces", 2, tmp_path) == tmp_path / "table.md"
+    assert "label oracle" in (tmp_path / "table.md").read_text()
+    assert "rows" not in capfd.readouterr().err, "no work, no bar"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (tmp_path / "benchmark.json").exists()
+    names = {row["name"] for row in read_json(tmp_path / "summary.json")["rows"]}
+    assert names == {"base", *CONTROLS}
+    for seed in range(2):
+        beside = read_json(bench.folder_of(tmp_path, OURS, seed) / "comparison.json")
+        assert len(beside["rows"]) == 2 * (1 + len(CONTROLS))
+
+
+def test_only_what_is_left_is_run(tmp_path, monkeypatch):
+    finish(tmp_path, 2)
+    redone = bench.open_run(bench.Job(str(tmp_path), "faces", "no groups", 1))
+    (redone.path / "stages" / "evaluate.json").unlink()
+    asked = []
+
+    def run_rows(left, jobs, after_each):
+        after_each()
+        asked.extend((job.row, job.seed) for job in left)
+
+    monkeypatch.setattr(bench, "run_rows", run_rows)
+    bench.benchmark("faces", 2, tmp_path)
+    assert asked == [("no groups", 1)]
+    assert read_json(tmp_path / "summary.json")["wall_seconds"] >= 0
+
+
+def test_a_run_with_other_settings_is_refused(tmp_path):
+    folder = bench.folder_of(tmp_path, OURS, 0)
+    other = bench.settings("faces", OURS, seed=5)
+    with RunFolder.open(folder, other).stage("discover"):
+        pass
+    with pytest.raises(RunError, match=r"with other settings: seed \(5 -> 0\)"):
+        bench.benchmark("faces", 1, tmp_path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_cache_is_shared_not_made_again(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    source, target = tmp_path / "a", tmp_path / "b"
+    for name, text in [("x/latents-00000", "first"), ("x/scores-00000", "theirs"), (".x/h", "-")]:
+        path = source / "cache" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (source / "cache/x/.half-12.safetensors").write_text("half")
+    (source / "group_model.safetensors").write_text("of its own groups")
+    (target / "cache/x").mkdir(parents=True)
+    (target / "cache/x/scores-00000.safetensors").write_text("own")
+    for _ in range(2):
+        bench.share_cache(source, target)
+    shared = target / "cache/x/latents-00000.safetensors"
+    assert shared.read_text() == "first"
+    assert shared.samefile(source / "cache/x/latents-00000.safetensors") is links
+    assert (target / "cache/x/scores-00000.safetensors").read_text() == "own"
+    assert not (target / "cache/x/.half-12.safetensors").exists()
+    assert not (target / "group_model.safetensors").exists()
+
+
+def test_there_may_be_nothing_to_share(tmp_path):
+    bench.share_cache(tmp_path / "a", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_time_adds_up_over_sessions_and_survives_an_interruption(tmp_path, monkeypatch):
+    clock = iter([100.0, 110.0, 140.0, 500.0, 502.0])
+    monkeypatch.setattr(bench.time, "monotonic", lambda: next(clock))
+    path = tmp_path / "benchmark.json"
+
+    def interrupted():
+        with bench.timed(path) as keep:
+            keep()
+            assert read_json(path)["wall_seconds"] == 10
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert read_json(path)["wall_seconds"] == 40
+    with bench.timed(path):
+        pass
+    assert read_json(path)["wall_seconds"] == 42
+
+
+# Suites
+
+
+def changed(first, second):
+    """The settings in which two rows differ."""
+    one, other = (configuration.flatten(bench.settings("faces", row, 0)) for row in (first, second))
+    return {key for key in one if one[key] != other[key]}
+
+
+def test_unknown_suites_are_answered_with_the_known(tmp_path):
+    with pytest.raises(ConfigError, match="no suite 'all': one of controls, baselines, ablation, "):
+        bench.benchmark("faces", 1, tmp_path / "out", "all")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_suite_has_the_method_to_compare_with(suite):
+    assert OURS in SUITES[suite]
+    assert set(SUITES[suite]) <= set(ROWS)
+
+
+def test_the_balanced_fine_tune_is_the_oracle_under_the_plain_mean_loss():
+    assert changed("balanced fine-tune", ORACLE) == {
+        "calibrate.strengths",
+        "sample.strength",
+        "train.feedback",
+        "train.objective",
+        "train.target",
+    }
+    train = bench.settings("faces", "balanced fine-tune", 0).train
+    assert (train.objective, train.target, train.feedback) == ("mean", "sample", [])
+
+
+def test_the_top_loss_differs_in_its_groups_alone():
+    assert changed("top loss", ORACLE) == {"discover.estimator"}
+
+
+@pytest.mark.parametrize("name", ["faces", "faces-quick"])
+def test_the_suffix_is_the_one_of_the_preset(name):
+    asked = configuration.preset(name).baselines.prompt_suffix
+    suffixed = bench.settings(name, SUFFIX, 0)
+    assert (suffixed.sample.prompt_suffix, suffixed.sample.arms) == (asked, ["base"])
+    assert suffixed.train.steps == 0
+    others = {bench.settings(name, row, 0).sample.prompt_suffix for row in set(ROWS) - {SUFFIX}}
+    assert others == {""}
+
+
+def test_a_second_suite_takes_the_rows_that_are_there(tmp_path, monkeypatch):
+    finish(tmp_path, 2)
+    bench.benchmark("faces", 2, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in TABLES}
+    asked = []
+
+    def run_rows(left, jobs, after_each):
+        after_each()
+        asked.extend(left)
+        finish(tmp_path, 2, rows={job.row for job in left})
+
+    monkeypatch.setattr(bench, "run_rows", run_rows)
+    table = bench.benchmark("faces", 2, tmp_path, "baselines")
+    new = set(SUITES["baselines"]) - set(CONTROLS)
+    assert {(job.row, job.seed) for job in asked} == {(r, s) for r in new for s in (0, 1)}
+    assert table == tmp_path / "baselines" / "table.md"
+    assert {name: (tmp_path / name).read_bytes() for name in TABLES} == before
+    assert not (tmp_path / "benchmark.json").exists()
+    rows = {row["name"] for row in read_json(table.with_name("summary.json"))["rows"]}
+    assert rows == {"base", *SUITES["baselines"]}
+
+
+def test_older_runs_without_the_new_settings_are_taken(tmp_path):
+    run = bench.open_run(bench.Job(str(tmp_path), "faces", OURS, 0))
+    with run.stage("discover"):
+        pass
+    text = (run.path / "config.toml").read_text()
+    old = re.sub(r'\n\[baselines\]\nprompt_suffix = .*\n|prompt_suffix = ""\n', "", text)
+    assert "prompt_suffix" not in old
+    (run.path / "config.toml").write_text(old)
+    again = bench.open_run(bench.Job(str(tmp_path), "faces", OURS, 0))
+    assert again.done("discover")
+
+
+# The ablation
+
+
+def test_each_row_of_the_ablation_changes_one_setting():
+    for row, change in ABLATED.items():
+        assert changed(row, OURS) == {change.partition("=")[0], "sample.arms"}, row
+
+
+def test_some_rows_are_run_and_what_else_is_done_is_shown(tmp_path, monkeypatch):
+    finish(tmp_path, 1, rows=(OURS, "rank 4"))
+    finish(tmp_path, 1, rows=("rank 16",), stages=("discover",))
+    asked = []
+
+    def run_rows(left, jobs, after_each):
+        asked.extend((job.row, job.seed) for job in left)
+        finish(tmp_path, 1, rows={job.row for job in left})
+
+    monkeypatch.setattr(bench, "run_rows", run_rows)
+    table = bench.benchmark("faces", 1, tmp_path, "ablation", ["lambda-0"])
+    assert asked == [("lambda 0", 0)]
+    rows = {row["name"] for row in read_json(table.with_name("summary.json"))["rows"]}
+    assert rows == {"base", OURS, "rank 4", "lambda 0"}
+    assert "--suite ablation --rows inferred-groups lambda-0 rank-4 --seeds 1" in table.read_text()
+    assert "- *rank 4*: the default recipe with `train.rank=4`." in table.read_text()
+
+
+def test_settings_of_all_rows_give_way_to_that_of_the_row(tmp_path):
+    given = ("train.rank=2", "train.steps=7", "sample.images_per_prompt=3")
+    own, rank = (bench.settings("faces", row, 0, changes=given) for row in (OURS, "rank 4"))
+    assert (own.train.rank, rank.train.rank) == (2, 4)
+    assert {c.train.steps for c in (own, rank)} == {7}
+    assert {c.sample.images_per_prompt for c in (own, rank)} == {3}
+    runs = [bench.Job(str(tmp_path), "faces", "rank 4", 0, c) for c in (given, ())]
+    bench.open_run(runs[0])
+    finish_stages = bench.folder_of(tmp_path, "rank 4", 0) / "stages"
+    for stage in STAGES:
+        write_json(finish_stages / f"{stage}.json", {"stage": stage})
+    assert [bench.there(run) for run in runs] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "told"),
+    [
+        (["rank-5"], [], "there is no row 'rank-5': some of inferred-groups, plain-memberships, "),
+        ([], ["train.stepz=3"], "no such setting; did you mean --train.steps"),
+        ([], ["seed=3"], "--seed: a benchmark has its own"),
+    ],
+)
+def test_rows_and_settings_that_are_none_are_refused_before_the_work(tmp_path, rows, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        bench.benchmark("faces", 1, tmp_path / "out", "ablation", rows, changes)
+    assert not (tmp_path / "out").exists()

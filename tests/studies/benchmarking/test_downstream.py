@@ -1,0 +1,129 @@
+"""Classifiers trained with and without added pictures: whom they serve worst, in which words."""
+
+import csv
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from invdiff.core.uncertainty.intervals import wilson
+from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.storage.files import read_json, write_json
+from invdiff.errors import ConfigError
+from invdiff.studies.benchmarking.downstream import results
+from invdiff.studies.benchmarking.downstream import study as downstream
+
+HAT, COAT = "a hat", "a coat"
+
+
+def result(arm, seed, values, synthetic=0):
+    groups = [
+        {"prompt": prompt, "group": group, "count": round(200 * value), "images": 200}
+        | {"value": value, "low": value - 0.02, "high": value + 0.01}
+        for (prompt, group), value in values.items()
+    ]
+    facts = {"arm": arm, "seed": seed, "attribute": "colour", "real": 800, "synthetic": synthetic}
+    return facts | {"groups": groups}
+
+
+@pytest.fixture
+def found():
+    biased = {(HAT, "warm"): 0.98, (HAT, "cold"): 0.80, (COAT, "warm"): 0.90, (COAT, "cold"): 0.96}
+    evened = {key: 0.95 for key in biased} | {(COAT, "warm"): 0.92}
+    return [
+        result(downstream.BIASED, 0, biased),
+        result(downstream.GUIDED, 0, evened, 400),
+        result(downstream.BIASED, 1, biased | {(HAT, "cold"): 0.70}),
+        result(downstream.GUIDED, 1, evened, 380),
+    ]
+
+
+def test_each_group_has_its_count_and_interval():
+    truth, group = [HAT] * 3 + [COAT] * 2, ["warm", "warm", "cold", "warm", "warm"]
+    found = downstream.by_group([HAT, COAT, HAT, COAT, COAT], truth, group)
+    shown = {(one["prompt"], one["group"]): (one["count"], one["images"]) for one in found}
+    assert shown == {(HAT, "warm"): (1, 2), (HAT, "cold"): (1, 1), (COAT, "warm"): (2, 2)}
+    low, high = wilson(np.array([1]), np.array([2]))
+    hat = next(one for one in found if one["group"] == "warm" and one["prompt"] == HAT)
+    assert (hat["value"], hat["low"], hat["high"]) == (0.5, low[0], high[0])
+
+
+def test_the_worst_group_has_an_interval_for_the_worst_of_many(found):
+    worst = results.worst(found[0])
+    assert (worst["prompt"], worst["group"], worst["value"]) == (HAT, "cold", 0.8)
+    low, high = wilson(np.array([160]), np.array([200]), 1 - 0.05 / 4)
+    assert (worst["low"], worst["high"]) == (low[0], high[0])
+    assert high - low > np.subtract(*wilson(np.array([160]), np.array([200]))[::-1])
+
+
+def test_the_table_is_the_mean_of_the_seeds_with_the_worst_named(found, tmp_path):
+    text = results.write(tmp_path, "faces", found).read_text()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:4]]
+    assert lines[0][:3] == [downstream.BIASED, "800", "0"]
+    assert lines[0][3].startswith("0.750 [")
+    assert lines[0][4] == "0.700 (a hat, cold)"
+    assert lines[0][5] == "0.897"
+    assert lines[1][:3] == [downstream.GUIDED, "800", "380..400"]
+    assert lines[1][4] == "0.920 (a coat, warm)"
+    assert "prompt and colour (200 pictures each)" in text
+    assert "`invdiff benchmark run faces --suite augment --seeds 2 --out DIR`" in text
+    arms = read_json(tmp_path / "summary.json")["arms"]
+    assert arms[0]["worst_group"]["value"] == pytest.approx(0.75)
+    with (tmp_path / "table.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 4 * 4
+    assert {row["arm"] for row in rows} == {downstream.BIASED, downstream.GUIDED}
+
+
+def test_only_what_is_missing_is_trained(found, tmp_path, monkeypatch):
+    asked = []
+
+    def study(job):
+        asked.append(job[2:])
+        write_json(downstream.result_path(job), found[0] | {"arm": job[2], "seed": job[3]})
+
+    def run_shards(work, left, **_):
+        return [(job, work(job)) for job in left]
+
+    drawn = []
+    monkeypatch.setattr(downstream, "study", study)
+    monkeypatch.setattr(downstream, "run_shards", run_shards)
+    monkeypatch.setattr(downstream, "draw", lambda name, seed, out: drawn.append(seed))
+    done = (str(tmp_path), "faces", downstream.GUIDED, 0)
+    write_json(downstream.result_path(done), found[1])
+    table = downstream.benchmark("faces", 2, tmp_path)
+    assert table == tmp_path / "augment" / "table.md"
+    assert set(asked) == {(a, s) for a in downstream.ARMS for s in (0, 1)} - {done[2:]}
+    assert drawn == [0, 1]
+    asked.clear()
+    downstream.benchmark("faces", 2, tmp_path)
+    assert (asked, drawn) == ([], [0, 1])
+
+
+def test_unknown_sets_are_refused_before_any_work(tmp_path):
+    with pytest.raises(ConfigError, match="no benchmark 'cats'"):
+        downstream.benchmark("cats", 1, tmp_path)
+
+
+def test_an_arm_learns_from_what_its_list_adds(tmp_path, monkeypatch):
+    """One step on the embedded faces: which pictures there are, and who tests."""
+    seen = []
+    monkeypatch.setattr(downstream, "Recipe", partial(Recipe, classifier_steps=1))
+    monkeypatch.setattr(
+        downstream, "learn", lambda images, prompts, *rest: seen.append((images, prompts)) or rest
+    )
+    monkeypatch.setattr(downstream, "estimated", lambda model, images, classes: ["-"] * len(images))
+    path = tmp_path / "white.png"
+    Image.new("RGB", (32, 32), (255, 255, 255)).save(path)
+    added = {downstream.GUIDED: [[str(path), "a person"]] * 3, downstream.BASE: []}
+    write_json(downstream.list_path(tmp_path, 0), added)
+    for arm in (downstream.BIASED, downstream.GUIDED):
+        found = downstream.study((str(tmp_path), "faces", arm, 0))
+    (biased, few), (evened, more) = seen
+    assert (len(evened), len(more)) == (len(biased) + 3, len(few) + 3)
+    assert bool((evened[-3:] == 1).all())
+    assert more[-3:] == ["a person"] * 3
+    assert (found["real"], found["synthetic"], found["attribute"]) == (len(biased), 3, "gender")
+    assert {one["value"] for one in found["groups"]} == {0.0}
+    assert len(found["groups"]) == 8
