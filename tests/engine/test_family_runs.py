@@ -53,7 +53,7 @@ class Trained:
 
     def draw(self, pipe: Any) -> np.ndarray:
         """Two pictures in [0, 1] by the pipeline's own call, with classifier-free guidance."""
-        options = from_pipeline(pipe).call_options(SCALE)
+        options = from_pipeline(pipe).guidance_kwargs(SCALE)
         return pipe(
             prompt=[HAT, COAT],
             generator=tiny.seeds(2),

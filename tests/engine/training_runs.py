@@ -8,7 +8,12 @@ from safetensors.torch import load_file
 
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.log import FILE
-from invdiff.engine.training.train import fresh_adapter, load_feedback, load_mixture, train
+from invdiff.engine.training.train import (
+    fresh_adapter,
+    load_mid_training_check,
+    load_mixture,
+    train,
+)
 from invdiff.engine.training.trainer import Trainer
 from invdiff.model.lora import adapter_file
 from tests.tiny_world import copy_of, denoiser
@@ -60,7 +65,7 @@ def trainer(world, finished):
             run = world.open(finished)
             config = world.config(*STEPS, *overrides)
             model = stack.enter_context(fresh_adapter(precise or denoiser(world), config))
-            return Trainer(config, model, load_mixture(run), load_feedback(run))
+            return Trainer(config, model, load_mixture(run), load_mid_training_check(run))
 
         yield make
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from invdiff.core.discovery.estimators import auto as module
-from invdiff.core.discovery.estimators.auto import automatic
-from invdiff.core.discovery.estimators.contrast import contrasted
+from invdiff.core.discovery.estimators.auto import auto_estimator
+from invdiff.core.discovery.estimators.contrast import contrast_estimator
 from invdiff.core.discovery.estimators.semantic import semantic
 from tests.core.planted import contrast, plant
 
@@ -16,7 +16,7 @@ def search(planted, excess, loss, known=None):
     rows = np.arange(len(planted.prompt))
     if known is None:
         known = contrast(planted, dict.fromkeys(np.unique(planted.prompt), 0.5))
-    return automatic(
+    return auto_estimator(
         excess, loss, lambda: known, planted.features, rows, planted.prompt, **SETTINGS
     )
 
@@ -52,7 +52,7 @@ def test_where_the_contrasts_show_something_the_loss_is_not_looked_at(monkeypatc
     settings = {k: v for k, v in SETTINGS.items() if k != "seed"}
     same(
         grouping,
-        contrasted(
+        contrast_estimator(
             lambda: known, planted.score, planted.features, rows, planted.prompt, **settings
         ),
     )

@@ -72,12 +72,12 @@ def test_the_loss_is_that_of_v_averaged_over_dimensions():
 def test_both_conditions_go_through_the_model_in_one_pass_without_gradients():
     passes = []
 
-    def watched(noisy, timestep, tokens):
+    def monitored(noisy, timestep, tokens):
         passes.append(len(noisy))
         assert not torch.is_grad_enabled()
         return denoiser(noisy, timestep, tokens)
 
-    score([0, 1, 2], model=watched)
+    score([0, 1, 2], model=monitored)
     assert passes == [6]
 
 

@@ -245,7 +245,7 @@ def test_where_built_sets_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert builtin.home() == Path.home() / ".cache/invdiff/sets"
     monkeypatch.setenv("XDG_CACHE_HOME", "/there")
-    assert builtin.folder_of("scenes") == Path("/there/invdiff/sets/scenes")
+    assert builtin.set_folder("scenes") == Path("/there/invdiff/sets/scenes")
     monkeypatch.setenv(builtin.HOME, "/here")
-    assert builtin.folder_of("scenes") == Path("/here/scenes")
-    assert builtin.folder_of("faces").is_dir()
+    assert builtin.set_folder("scenes") == Path("/here/scenes")
+    assert builtin.set_folder("faces").is_dir()

@@ -11,11 +11,11 @@ from invdiff.engine.base_model import cache_keys
 from invdiff.engine.discovery.adaptive_draws import Rounds
 from invdiff.engine.discovery.discover import discover
 from invdiff.engine.discovery.passes import Score
-from invdiff.engine.preflight.plan import plan
+from invdiff.engine.preflight.plan import work_plan
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.deciding_levels import deciding_levels
 from invdiff.engine.storage.files import read_json
-from invdiff.engine.storage.sealed import read_about
+from invdiff.engine.storage.hashed_tensors import read_about
 from tests import tiny_world
 from tests.tiny_world import contents, denoiser
 from tests.tiny_world import table as columns
@@ -240,11 +240,11 @@ def test_a_draw_belongs_to_its_number_whichever_is_the_first(world):
 def test_the_plan_says_what_it_may_take_at_most():
     settings = ["discover.images_per_prompt=10", "discover.levels=[0.98,0.9,0.5]"]
     usual, adaptive = (
-        plan(configuration.load(overrides=[*settings, *more]))[0]
+        work_plan(configuration.load(overrides=[*settings, *more]))[0]
         for more in ([], ["discover.adaptive=true", "discover.most_draws=6"])
     )
     assert adaptive.passes - usual.passes == 4 * 10 * 2 * 4 * 2  # prompts, images, levels, draws
     assert "3 levels x 2 to 6 draws (at most) x 2 conditions" in adaptive.detail
     assert "3 levels x 2 draws x 2 conditions" in usual.detail
     given = [*settings, "discover.adaptive=true", "discover.estimator='random'"]
-    assert plan(configuration.load(overrides=given))[0].passes == usual.passes
+    assert work_plan(configuration.load(overrides=given))[0].passes == usual.passes

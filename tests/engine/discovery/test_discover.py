@@ -112,7 +112,7 @@ def test_only_scored_images_are_compared_under_all_prompts(world, tmp_path):
     run = world.open(
         tmp_path / "run", "discover.images_per_prompt=20", "discover.contrast_images=30"
     )
-    measured = scoring.measure(run, data.open_run_samples(run))
+    measured = scoring.run_passes(run, data.open_run_samples(run))
     assert np.isin(measured.contrasts().rows, measured.scored).all()
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from core.planted import ROTATED, contrast, corners, plant
-from invdiff.engine.discovery.estimators import ESTIMATORS, Evidence, estimate
+from invdiff.engine.discovery.estimators import ESTIMATORS, Evidence, estimate_groups
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.common import INFERRING
 from invdiff.errors import ConfigError
@@ -66,7 +66,7 @@ SCORES = {"auto": "contrast", "contrast": "contrast", "top_loss": "loss"}
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_each_estimator_beats_chance_where_it_should_and_only_there(planted, name):
     labels = tuple(np.where(planted.attribute, "one", "other"))
-    found = estimate(evidence_of(planted, labels=labels), settings(name))
+    found = estimate_groups(evidence_of(planted, labels=labels), settings(name))
     area = roc_auc_score(rare_of(planted), found.against)
     low, high = WANTED[name]
     assert low <= area <= high
@@ -80,7 +80,7 @@ def test_each_estimator_beats_chance_where_it_should_and_only_there(planted, nam
 )
 def test_without_an_effect_nothing_is_found(name):
     idle = plant({"a": 0.5, "b": 0.5}, count=200, gap=0.0, effect=0.0)
-    found = estimate(evidence_of(idle, effect=0.0), settings(name))
+    found = estimate_groups(evidence_of(idle, effect=0.0), settings(name))
     assert not any(verdict.found for verdict in found.verdicts.values())
     assert all(verdict.note for verdict in found.verdicts.values())
 
@@ -88,7 +88,7 @@ def test_without_an_effect_nothing_is_found(name):
 @pytest.mark.parametrize("name", ["profile", "amortised", "top_loss"])
 def test_images_that_were_not_scored_are_carried_over_by_the_features(planted, name):
     scored = np.sort(np.random.default_rng(0).permutation(len(planted.prompt))[:500])
-    found = estimate(evidence_of(planted, scored), settings(name))
+    found = estimate_groups(evidence_of(planted, scored), settings(name))
     unseen = np.setdiff1d(np.arange(len(planted.prompt)), scored)
     assert roc_auc_score(rare_of(planted)[unseen], found.against[unseen]) > 0.95
 
@@ -96,14 +96,14 @@ def test_images_that_were_not_scored_are_carried_over_by_the_features(planted, n
 @pytest.mark.parametrize("name", ["semantic", "profile", "amortised", "top_loss"])
 def test_a_prompt_without_scored_images_has_a_verdict_and_no_groups(planted, name):
     scored = np.flatnonzero(planted.prompt == "few")
-    found = estimate(evidence_of(planted, scored), settings(name))
+    found = estimate_groups(evidence_of(planted, scored), settings(name))
     assert not found.verdicts["most"].found
     assert found.verdicts["few"].found
     assert set(found.models) == set(SHARES)
 
 
 def test_the_share_of_top_loss_is_a_setting(planted):
-    found = estimate(evidence_of(planted), settings("top_loss", "discover.top_share=0.3"))
+    found = estimate_groups(evidence_of(planted), settings("top_loss", "discover.top_share=0.3"))
     assert found.against.mean() == pytest.approx(0.3)
     assert "30%" in found.chosen
 
@@ -118,7 +118,7 @@ def test_the_cluster_estimator_infers_as_many_groups_as_there_are(more, groups):
     evidence = replace(
         known, prompt=prompt, features=features, scored=np.arange(len(prompt)), score=score
     )
-    found = estimate(evidence, settings("cluster", *more))
+    found = estimate_groups(evidence, settings("cluster", *more))
     assert found.against.shape[1] == groups
     wanted_already = any("target" in one for one in more)
     for verdict in found.verdicts.values():
@@ -132,4 +132,4 @@ def test_a_target_for_another_number_of_groups_is_refused():
         scored=np.arange(len(prompt)), score=score,
     )  # fmt: skip
     with pytest.raises(ConfigError, match="has 3 shares, and there are 4 groups"):
-        estimate(evidence, settings("cluster", "discover.target=[0.4,0.3,0.3]"))
+        estimate_groups(evidence, settings("cluster", "discover.target=[0.4,0.3,0.3]"))

@@ -12,7 +12,7 @@ from invdiff.engine.encoding import prompt_groups
 from invdiff.engine.encoding.captions import meanings
 from invdiff.engine.encoding.data import open_run_samples
 from invdiff.engine.encoding.prompt_groups import group_prompts, warn_of_long, way_of
-from invdiff.engine.sampling.sample import plan
+from invdiff.engine.sampling.sample import sampling_parts
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.train import load_mixture
@@ -92,7 +92,7 @@ def test_training_balances_the_group_under_the_own_captions(by_column):
 def test_pictures_of_a_group_are_drawn_with_its_captions_in_turn(by_column):
     run, _ = by_column
     (run.path / "training.json").write_text(json.dumps({"skipped": True}))
-    parts = plan(run)
+    parts = sampling_parts(run)
     (run.path / "training.json").unlink()
     assert {part.prompt for part in parts} == {HAT, COAT}
     for part in parts:
@@ -145,7 +145,7 @@ def test_meanings_are_the_text_encoders_and_are_kept(own, tmp_path):
     samples = open_run_samples(run)
     texts = sorted(set(samples.caption))
     found = meanings(run, samples, texts)
-    assert np.array_equal(found, denoiser(own).meaning(texts).numpy())
+    assert np.array_equal(found, denoiser(own).text_embedding(texts).numpy())
     assert [path.name for path in run.path.rglob("meanings-*")] == ["meanings-00000.safetensors"]
 
 

@@ -10,7 +10,7 @@ from invdiff.engine.discovery.groups import found_prompts, load_models
 from invdiff.engine.discovery.passes import Features
 from invdiff.engine.sampling import calibrate as stage
 from invdiff.engine.sampling import group_shares
-from invdiff.engine.sampling.calibrate import calibrate, estimate_gap, summary
+from invdiff.engine.sampling.calibrate import calibrate, calibration_summary, estimate_gap
 from invdiff.engine.sampling.group_shares import log_ratios
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import read_json
@@ -101,7 +101,7 @@ def sharp(prior=0.0):
 def test_shares_are_those_of_the_pictures_whatever_the_training_images_had(prior):
     models = {HAT: sharp(prior), COAT: sharp(prior)}
     ratios = {HAT: models[HAT].log_ratio(np.array([[1.0]] * 3 + [[-1.0]])), COAT: np.array([-30.0])}
-    found = summary(ratios, models)
+    found = calibration_summary(ratios, models)
     assert found["shares"][HAT] == pytest.approx(0.75, abs=1e-6)
     assert found["shares"][COAT] == pytest.approx(0, abs=1e-6)
     assert found["gap"] == pytest.approx((0.5 + 1) / 2, abs=1e-6)
@@ -111,19 +111,21 @@ def test_shares_are_those_of_the_pictures_whatever_the_training_images_had(prior
 
 def test_the_gap_is_that_from_the_share_that_is_wanted():
     ratios = {HAT: np.array([30.0] * 3 + [-30.0] * 7)}
-    found = summary(ratios, {HAT: sharp()}, wanted=0.3)
+    found = calibration_summary(ratios, {HAT: sharp()}, wanted=0.3)
     assert found["gap"] == pytest.approx(0, abs=1e-6)
-    assert summary(ratios, {HAT: sharp()}, wanted=0.4)["gap"] == pytest.approx(0.2, abs=1e-6)
+    assert calibration_summary(ratios, {HAT: sharp()}, wanted=0.4)["gap"] == pytest.approx(
+        0.2, abs=1e-6
+    )
 
 
 def test_the_interval_is_about_as_wide_as_chance():
     draw = np.random.default_rng(0)
     ratios = {HAT: np.where(draw.random(400) < 0.9, 30.0, -30.0)}
-    found = summary(ratios, {HAT: sharp()})
+    found = calibration_summary(ratios, {HAT: sharp()})
     assert found["low"] < found["gap"] < found["high"]
     width = 2 * 2 * 1.96 * np.sqrt(0.9 * 0.1 / 400)  # of |2 share - 1|
     assert found["high"] - found["low"] == pytest.approx(width, rel=0.3)
-    again = summary(ratios, {HAT: sharp()})
+    again = calibration_summary(ratios, {HAT: sharp()})
     assert again == found
 
 

@@ -14,7 +14,7 @@ from invdiff.engine.base_model import cache_keys
 from invdiff.engine.discovery import scoring
 from invdiff.engine.encoding import data
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.sample import plan, sample, slug
+from invdiff.engine.sampling.sample import sample, sampling_parts, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import write_json
@@ -36,7 +36,7 @@ def run_with(folder, *overrides, skipped=False):
 
 
 def test_both_arms_share_seeds_and_differ_in_strength(tmp_path):
-    parts = plan(run_with(tmp_path, "sample.images_per_prompt=3"))
+    parts = sampling_parts(run_with(tmp_path, "sample.images_per_prompt=3"))
     assert len(parts) == 2 * 2 * 2  # arms, scales, prompts
     assert {(part.arm, part.sampler.strength) for part in parts} == {("base", 0), ("guided", 0.75)}
     assert all((part.sampler.adapter is None) == (part.arm == "base") for part in parts)
@@ -49,19 +49,19 @@ def test_both_arms_share_seeds_and_differ_in_strength(tmp_path):
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["guided", "base"]])
 def test_only_the_arms_asked_for_are_drawn(tmp_path, arms):
-    parts = plan(run_with(tmp_path, f"sample.arms={arms}"))
+    parts = sampling_parts(run_with(tmp_path, f"sample.arms={arms}"))
     assert list(dict.fromkeys(part.arm for part in parts)) == arms
 
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["base", "guided"]])
 def test_without_a_trained_guidance_the_base_arm_is_drawn(tmp_path, arms):
-    parts = plan(run_with(tmp_path, f"sample.arms={arms}", skipped=True))
+    parts = sampling_parts(run_with(tmp_path, f"sample.arms={arms}", skipped=True))
     assert {part.arm for part in parts} == {"base"}
     assert len(parts) == 2 * 2
 
 
 def test_the_strength_of_the_settings_goes_before_the_calibrated_one(tmp_path):
-    parts = plan(run_with(tmp_path, "sample.strength=1.25", "sample.arms=['guided']"))
+    parts = sampling_parts(run_with(tmp_path, "sample.strength=1.25", "sample.arms=['guided']"))
     assert {part.sampler.strength for part in parts} == {1.25}
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import invdiff
-from invdiff.engine.preflight.plan import plan
+from invdiff.engine.preflight.plan import work_plan
 from invdiff.engine.settings import config as configuration
 from invdiff.errors import ConfigError
 
@@ -275,23 +275,23 @@ def test_the_plan_counts_passes():
             "discover": {"images_per_prompt": 10, "levels": [0.9], "feature_levels": [0.5]},
         }
     )
-    works = {work.stage: work for work in plan(config)}
+    works = {work.stage: work for work in work_plan(config)}
     assert works["sample"].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
     assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000 + 4 * 10
     reference = configuration.parse(config.model_dump(), ["discover.estimator='reference'"])
-    assert plan(reference)[0].passes == works["discover"].passes + 4 * 2000
+    assert work_plan(reference)[0].passes == works["discover"].passes + 4 * 2000
     partly = configuration.parse(config.model_dump(), ["sample.strength=0.5"])
-    assert plan(partly)[2].passes == 4 * 10 * 5 * (1 + 2 + 2 + 4)
+    assert work_plan(partly)[2].passes == 4 * 10 * 5 * (1 + 2 + 2 + 4)
     guided = configuration.parse(partly.model_dump(), ["sample.arms=['guided']"])
-    assert plan(guided)[2].passes == 4 * 10 * 5 * (2 + 4)
+    assert work_plan(guided)[2].passes == 4 * 10 * 5 * (2 + 4)
     settled = ["train.steps=10", "train.batch=2", "calibrate.strengths=[1.0]"]
     drawing = 4 * config.calibrate.images_per_prompt * 5 * 2
     alone = configuration.parse(config.model_dump(), [*settled, "train.feedback=[]"])
-    assert plan(alone)[1].passes == 10 * 2 * 3 + drawing
+    assert work_plan(alone)[1].passes == 10 * 2 * 3 + drawing
     looking = configuration.parse(config.model_dump(), [*settled, "train.feedback=[0.5, 0.75]"])
-    assert plan(looking)[1].passes == 10 * 2 * 3 + 3 * drawing
-    assert "2 looks back and 1 strength" in plan(looking)[1].detail
-    assert "look" not in plan(alone)[1].detail
+    assert work_plan(looking)[1].passes == 10 * 2 * 3 + 3 * drawing
+    assert "2 looks back and 1 strength" in work_plan(looking)[1].detail
+    assert "look" not in work_plan(alone)[1].detail
     plain = configuration.parse(looking.model_dump(), ["train.feedback_scales=[1.0, 2.5]"])
-    assert plan(plain)[1].passes == 10 * 2 * 3 + 4 * drawing
-    assert "1 arm x 2 guidance scales" in plan(guided)[2].detail
+    assert work_plan(plain)[1].passes == 10 * 2 * 3 + 4 * drawing
+    assert "1 arm x 2 guidance scales" in work_plan(guided)[2].detail

@@ -7,7 +7,7 @@ import pytest
 
 import invdiff
 from data.tiny_archives import make
-from invdiff.engine.preflight.plan import plan
+from invdiff.engine.preflight.plan import work_plan
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.storage.files import read_parquet
@@ -19,7 +19,7 @@ PACKAGE = Path(invdiff.__file__).parent
 
 @pytest.mark.parametrize("name", configuration.preset_names())
 def test_presets_are_valid_and_have_a_plan(name):
-    assert all(work.passes >= 0 for work in plan(configuration.preset(name)))
+    assert all(work.passes >= 0 for work in work_plan(configuration.preset(name)))
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -50,7 +50,7 @@ def test_presets_of_benchmarks_are_as_published(name):
 
 def test_the_quick_preset_is_quick():
     quick, whole = (configuration.preset(n) for n in ("faces-quick", "faces"))
-    assert sum(w.passes for w in plan(quick)) * 5 < sum(w.passes for w in plan(whole))
+    assert sum(w.passes for w in work_plan(quick)) * 5 < sum(w.passes for w in work_plan(whole))
     assert "smoke run" in quick.report.title
 
 

@@ -12,7 +12,7 @@ from invdiff.engine.discovery.discover import discover
 from invdiff.engine.encoding import data
 from invdiff.engine.encoding.latents import Encode
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.training.min_step import Feedback, Objective
+from invdiff.engine.training.min_step import MidTrainingCheck, Objective
 from invdiff.engine.training.mixture import Mixture, is_flipped
 from invdiff.engine.training.noise_levels import step_owner
 from invdiff.engine.training.train import _shared, load_mixture, train
@@ -185,7 +185,7 @@ class Wire:
 @pytest.mark.parametrize("flip", [True, False])
 def test_every_rank_has_both_views(flip):
     mixture = two_views() if flip else replace(two_views(), flipped=None)
-    wire, feedback = Wire(), Feedback({}, {})
+    wire, feedback = Wire(), MidTrainingCheck({}, {})
     led, _ = _shared(wire, mixture, feedback)
     light = wire.said[1][0]
     assert len(light.latents) == 0, "tensors go by themselves"

@@ -15,17 +15,17 @@ from invdiff.model.lora import adapter
 from tests.tiny_world import HAT, denoiser
 
 
-def pools(balanced, watched):
+def pools(balanced, monitored):
     names = np.array(["a", "b", "c"])
-    return Mixture(torch.zeros(3, 1), names, names, np.zeros(3), balanced, watched)
+    return Mixture(torch.zeros(3, 1), names, names, np.zeros(3), balanced, monitored)
 
 
 @pytest.mark.parametrize(
-    ("balanced", "watched", "others"),
+    ("balanced", "monitored", "others"),
     [(("a",), ("a", "b"), [0, 0, 1]), (("a",), ("a",), [0, 1, 1]), ((), ("b",), [0, 0, 0])],
 )
-def test_others_are_those_without_groups_beside_some_that_are_balanced(balanced, watched, others):
-    assert pools(balanced, watched).others.tolist() == others
+def test_others_are_those_without_groups_beside_some_that_are_balanced(balanced, monitored, others):
+    assert pools(balanced, monitored).others.tolist() == others
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def at_work(world, finished):
                 for name, parameter in model.module.named_parameters():
                     if "lora_B" in name:
                         parameter += 0.02
-            mixture = replace(load_mixture(run), balanced=(HAT,), watched=(HAT,))
+            mixture = replace(load_mixture(run), balanced=(HAT,), monitored=(HAT,))
             return Objective(config, model, mixture)
 
         yield make

@@ -115,11 +115,11 @@ def test_what_was_learnt_by_looking_back_survives_an_interruption(
     expected = read_json(straight.path / "training.json")
     aims = told["aims"]
     assert aims == expected["aims"]
-    assert told["looks"] == expected["looks"]
-    assert [look["step"] for look in told["looks"]] == [3, 7]
-    assert told["looks"][-1]["aims"] == aims
-    watched = read_json(again.path / "discovery.json")["prompts"]
-    assert set(aims) == {name for name, entry in watched.items() if entry["watched"]}
+    assert told["mid_training_checks"] == expected["mid_training_checks"]
+    assert [look["step"] for look in told["mid_training_checks"]] == [3, 7]
+    assert told["mid_training_checks"][-1]["aims"] == aims
+    monitored = read_json(again.path / "discovery.json")["prompts"]
+    assert set(aims) == {name for name, entry in monitored.items() if entry["monitored"]}
     assert set(aims) >= set(found_prompts(again))
     assert same_adapter(again.path, straight.path)
 

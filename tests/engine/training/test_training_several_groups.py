@@ -12,11 +12,11 @@ from invdiff.engine.augmentation import augment as augmenting
 from invdiff.engine.discovery.discover import discover
 from invdiff.engine.discovery.groups import load_models, wanted_mix
 from invdiff.engine.encoding.data import open_run_samples
-from invdiff.engine.evaluation.label_agreement import groups_against_labels
+from invdiff.engine.evaluation.label_agreement import compare_with_labels
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.min_step import Objective
-from invdiff.engine.training.train import load_feedback, load_mixture
+from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.errors import ConfigError
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT
@@ -106,7 +106,7 @@ def test_every_stage_knows_all_groups(complete):
 
 
 def test_the_groups_are_the_labels(complete):
-    found = groups_against_labels(complete, open_run_samples(complete))
+    found = compare_with_labels(complete, open_run_samples(complete))
     for figure in ("adjusted_rand", "matched_accuracy", "auc", "balanced_accuracy"):
         assert found["mean"][figure] == 1
 
@@ -139,9 +139,9 @@ def test_looking_back_asks_for_all_groups(complete, monkeypatch):
         return {HAT: np.where(np.arange(40)[:, None] < 30, 9.0, -9.0) * [1.0, -1.0]}
 
     monkeypatch.setattr("invdiff.engine.training.min_step.log_ratios", drawn)
-    mixture = replace(load_mixture(complete), watched=(HAT,))
+    mixture = replace(load_mixture(complete), monitored=(HAT,))
     one = Objective(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
-    one.look_back(load_feedback(complete), step=3)
+    one.share_feedback(load_mid_training_check(complete), step=3)
     assert one.aims[HAT][1] < one.aims[HAT][2] < one.aims[HAT][0], "group 1 came most, 0 never"
 
 

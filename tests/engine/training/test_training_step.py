@@ -16,7 +16,7 @@ from invdiff.engine.training.min_step import Objective
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.noise_levels import step_owner, stratified_levels
 from invdiff.engine.training.regrets import Regrets
-from invdiff.engine.training.train import load_feedback, load_mixture
+from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.engine.training.trainer import WARMUP
 from invdiff.model.lora import adapter
 from tests import tiny_world
@@ -151,7 +151,7 @@ def test_training_starts_towards_what_guidance_makes_the_wanted_mix(objective, s
     """In the model the odds are those wanted to the power 1 / scale; even ones are left alone."""
     even = objective("calibrate.guidance_scale=2.5", settings)
     assert even.aims == {}
-    mixture = replace(even.mixture, wanted=0.3, balanced=(HAT,), watched=(HAT, COAT))
+    mixture = replace(even.mixture, wanted=0.3, balanced=(HAT,), monitored=(HAT, COAT))
     uneven = Objective(even.config, even.denoiser, mixture)
     aim = expit(logit(0.3) / scale)
     assert uneven.aims == {HAT: pytest.approx(aim), COAT: pytest.approx(aim)}
@@ -165,8 +165,8 @@ def test_training_starts_towards_what_guidance_makes_the_wanted_mix(objective, s
 def test_a_prompt_that_was_even_is_looked_back_at(world, finished, objective):
     """Training can tilt it; only prompts whose groups mean nothing are left out."""
     one = objective("calibrate.images_per_prompt=2")
-    one.mixture = replace(one.mixture, balanced=(HAT,), watched=(HAT, COAT))
-    one.look_back(load_feedback(world.open(finished)), step=1)
+    one.mixture = replace(one.mixture, balanced=(HAT,), monitored=(HAT, COAT))
+    one.share_feedback(load_mid_training_check(world.open(finished)), step=1)
     assert set(one.aims) == {HAT, COAT}
 
 
@@ -181,16 +181,19 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, mo
 
     monkeypatch.setattr("invdiff.engine.training.min_step.log_ratios", drawn)
     one, aims = objective("calibrate.guidance_scale=2.5"), {}
-    one.mixture = replace(one.mixture, watched=(HAT,))
+    one.mixture = replace(one.mixture, monitored=(HAT,))
     for scales in ("[]", "[1.0]", "[3.0]", "[1.0,3.0]"):
         chosen = [f"train.feedback_scales={scales}"]
         one.config = configuration.parse(one.config.model_dump(), chosen)
         one.aims = {}
-        one.look_back(load_feedback(world.open(finished)), step=7)
+        one.share_feedback(load_mid_training_check(world.open(finished)), step=7)
         aims[scales] = one.aims[HAT]
     assert [scale for scale, _ in asked] == [2.5, 1.0, 3.0, 1.0, 3.0]
-    assert one.looks[-1]["guidance_scales"] == [1.0, 3.0]
-    assert np.array(one.looks[-1]["shares"][HAT])[:, 1].round(2).tolist() == [0.4, 0.9]
+    assert one.mid_training_checks[-1]["guidance_scales"] == [1.0, 3.0]
+    assert np.array(one.mid_training_checks[-1]["shares"][HAT])[:, 1].round(2).tolist() == [
+        0.4,
+        0.9,
+    ]
     assert len({owner for _, owner in asked}) == 3
     assert aims["[3.0]"] < aims["[1.0,3.0]"] < 0.5 < aims["[1.0]"]
 

@@ -21,11 +21,11 @@ from scipy.special import expit, softmax
 from invdiff.data.samples import Samples
 from invdiff.engine.augmentation.drawing import (
     Artist,
-    Wish,
+    Quota,
     against_zero,
-    chosen,
     draw_all,
-    groups_of,
+    groups_of_drawn,
+    kept_pictures,
 )
 from invdiff.engine.augmentation.quotas import even_set, top_up
 from invdiff.engine.discovery.groups import membership_of
@@ -56,7 +56,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Request:
+class AugmentRequest:
     """What a folder was asked for; None for ``images`` tops the run's data up."""
 
     images: int | None
@@ -95,7 +95,7 @@ def augment(
     run.require("train", by="augment")
     if read_json(run.path / "training.json")["skipped"]:
         raise RunError(f"{run.path} trained nothing, so it has no guidance to draw with")
-    request = Request(
+    request = AugmentRequest(
         images,
         run.config.calibrate.guidance_scale if scale is None else scale,
         strength_of(run) if strength is None else strength,
@@ -105,17 +105,17 @@ def augment(
     if (done := begin(out, request)) is not None:
         return done
     with locked(out):
-        wishes = top_up(run) if images is None else even_set(run, images)
+        quotas = top_up(run) if images is None else even_set(run, images)
         artist = artist_of(run, out / WORK, request)
         batch, processes = run.config.sample.batch, processes_of(run)
-        ratios = draw_all(artist, wishes, batch, processes)
+        ratios = draw_all(artist, quotas, batch, processes)
         rows = [] if images is not None else keep_real(run, out)
-        for wish in wishes:
-            rows += keep_drawn(artist, wish, ratios[wish.prompt], out, request.run)
-        write_text(out / "metadata.csv", as_csv(rows))
+        for quota in quotas:
+            rows += keep_drawn(artist, quota, ratios[quota.prompt], out, request.run)
+        write_text(out / "metadata.csv", metadata_csv(rows))
         record = request.record() | {
             "base_model": run.base_model,
-            "prompts": summary(rows, wishes, ratios),
+            "prompts": augmentation_summary(rows, quotas, ratios),
             "versions": environment()["versions"],
         }
         write_json(out / "augmentation.json", record)
@@ -131,7 +131,7 @@ def identity(run: RunFolder) -> str:
     return found.hexdigest()[:12]
 
 
-def begin(out: Path, request: Request) -> dict[str, Any] | None:
+def begin(out: Path, request: AugmentRequest) -> dict[str, Any] | None:
     """Make or check the folder; the record, if everything is there already.
 
     Raises:
@@ -152,7 +152,7 @@ def begin(out: Path, request: Request) -> dict[str, Any] | None:
     return None
 
 
-def artist_of(run: RunFolder, folder: Path, request: Request) -> Artist:
+def artist_of(run: RunFolder, folder: Path, request: AugmentRequest) -> Artist:
     """Who draws for this run: its guided sampler, and the features that its groups are told by."""
     config, source = run.config, source_of(run)
     window = (config.sample.window[0], config.sample.window[1])
@@ -168,24 +168,24 @@ def artist_of(run: RunFolder, folder: Path, request: Request) -> Artist:
     )
 
 
-def keep_drawn(artist: Artist, wish: Wish, ratios: np.ndarray, out: Path, run: str) -> list[Row]:
-    """Put the chosen pictures of a wish into their places; their rows."""
-    rows, group = [], groups_of(wish, ratios)
+def keep_drawn(artist: Artist, quota: Quota, ratios: np.ndarray, out: Path, run: str) -> list[Row]:
+    """Put the chosen pictures of a quota into their places; their rows."""
+    rows, group = [], groups_of_drawn(quota, ratios)
     q = expit(ratios) if ratios.ndim == 1 else softmax(against_zero(ratios), axis=1)
-    for k in chosen(wish, ratios):
-        path = artist.path(wish, k)
+    for k in kept_pictures(quota, ratios):
+        path = artist.path(quota, k)
         place = out / "synthetic" / path.parent.name / path.name
         if not place.is_file():
             write_with(place, partial(shutil.copyfile, path))
         row = {
             "file_name": place.relative_to(out).as_posix(),
-            "caption": wish.captions[k % len(wish.captions)],
-            "prompt": wish.prompt,
+            "caption": quota.captions[k % len(quota.captions)],
+            "prompt": quota.prompt,
             "synthetic": "true",
-            "seed": artist.seed_at(wish, k),
+            "seed": artist.seed_at(quota, k),
             "run": run,
         }
-        told = {"group": group[k]} | _told(q[k]) if wish.model else {}
+        told = {"group": group[k]} | _told(q[k]) if quota.model else {}
         rows.append(row | told)
     return rows
 
@@ -228,7 +228,7 @@ def _told(q: np.ndarray) -> Row:
     return {f"q_{group}": f"{one:.4f}" for group, one in enumerate(others, 1)}
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def metadata_csv(rows: Sequence[Row]) -> str:
     """The rows of ``metadata.csv``."""
     text = io.StringIO()
     at = COLUMNS.index("q_1")
@@ -240,8 +240,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def summary(
-    rows: Sequence[Row], wishes: Sequence[Wish], ratios: Mapping[str, np.ndarray]
+def augmentation_summary(
+    rows: Sequence[Row], quotas: Sequence[Quota], ratios: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
     """For each prompt: real and synthetic pictures, each by inferred group, and how many drawn."""
     found: dict[str, dict[str, Any]] = {}
@@ -250,7 +250,7 @@ def summary(
         entry = found.setdefault(row["prompt"], {"real": {}, "synthetic": {}, "drawn": 0})
         group = str(row.get("group", "none"))
         entry[kind][group] = entry[kind].get(group, 0) + 1
-    for wish in wishes:
-        if wish.prompt in found:
-            found[wish.prompt]["drawn"] = len(ratios[wish.prompt])
+    for quota in quotas:
+        if quota.prompt in found:
+            found[quota.prompt]["drawn"] = len(ratios[quota.prompt])
     return found

@@ -12,9 +12,9 @@ import numpy as np
 
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.scores import Scores, reliability
-from invdiff.core.discovery.verdict import agreement
+from invdiff.core.discovery.verdict import group_agreement
 from invdiff.data.samples import Samples
-from invdiff.engine.discovery.scoring import Measured, Passes
+from invdiff.engine.discovery.scoring import Passes, PassResults
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.deciding_levels import deciding_levels
 from invdiff.engine.settings.discovery import DiscoverSection
@@ -22,7 +22,7 @@ from invdiff.engine.settings.discovery import DiscoverSection
 CONDITIONS = 2  # passes of one draw: under the own prompt and under none
 
 Inferred = tuple[Grouping, Grouping | None]
-Infer = Callable[[RunFolder, Samples, Measured], Inferred]
+Infer = Callable[[RunFolder, Samples, PassResults], Inferred]
 Stop = Literal["reliable", "same groups", "most draws", "not read"]
 
 
@@ -51,7 +51,7 @@ class Rounds:
         self.draws.append(scores.draws.tolist())
         self.reliability.append(reliability(score, self.prompt))
         before, self.last = self.last, (against, found)
-        same = agreement(before[0], against, self.prompt) if before else 0.0
+        same = group_agreement(before[0], against, self.prompt) if before else 0.0
         self.agreement.append(same if before else None)
         unsure = self._unreliable()
         if not deciding_levels(self.section):
@@ -96,8 +96,8 @@ class Rounds:
 
 
 def adapt(
-    run: RunFolder, samples: Samples, measured: Measured, infer: Infer
-) -> tuple[Measured, Inferred, dict[str, Any]]:
+    run: RunFolder, samples: Samples, measured: PassResults, infer: Infer
+) -> tuple[PassResults, Inferred, dict[str, Any]]:
     """Add draws to what was measured until a rule ends it.
 
     Returns what is measured now, what ``infer`` makes of it, and what it took for the record.

@@ -13,15 +13,15 @@ import numpy as np
 from invdiff.core.balancing.reweighting import balanced_weights
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.scores import mean_of_draws, mean_of_levels, reliability
-from invdiff.core.discovery.verdict import agreement
+from invdiff.core.discovery.verdict import group_agreement
 from invdiff.core.groups.memberships import memberships, shares_of
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
 from invdiff.engine.discovery.adaptive_draws import adapt
-from invdiff.engine.discovery.estimators import Evidence, estimate
+from invdiff.engine.discovery.estimators import Evidence, estimate_groups
 from invdiff.engine.discovery.groups import columns, save_models, wanted_mix
 from invdiff.engine.discovery.record import findings
-from invdiff.engine.discovery.scoring import Measured, measure
+from invdiff.engine.discovery.scoring import PassResults, run_passes
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.encoding.data import open_run_samples
 from invdiff.engine.encoding.prompt_groups import Grouped, group_prompts
@@ -40,7 +40,7 @@ def discover(run: RunFolder) -> None:
         grouped = group_prompts(run, open_run_samples(run))
         given_labels(run, grouped.samples)
         with kept_workers():
-            measured = measure(run, grouped.samples)
+            measured = run_passes(run, grouped.samples)
             if run.config.discover.adaptive:
                 measured, inferred, more = adapt(run, grouped.samples, measured, infer)
             else:
@@ -72,7 +72,9 @@ def given_labels(run: RunFolder, samples: Samples) -> tuple[str, ...] | None:
     return labels
 
 
-def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Grouping, Grouping | None]:
+def infer(
+    run: RunFolder, samples: Samples, measured: PassResults
+) -> tuple[Grouping, Grouping | None]:
     """The groups, and if they are inferred once more from the second noise draws alone."""
     config, prompt = run.config, np.array(samples.prompt)
     labels = given_labels(run, samples)
@@ -93,12 +95,12 @@ def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Groupin
             seed=seed,
         )
 
-    grouping = estimate(evidence(measured.features, slice(None), 0), config)
+    grouping = estimate_groups(evidence(measured.features, slice(None), 0), config)
     if config.discover.estimator not in INFERRING:
         return grouping, None
     other = measured.features.copy()
     other[measured.scored] = measured.second_features
-    return grouping, estimate(evidence(other, slice(1, None, 2), 1), config)
+    return grouping, estimate_groups(evidence(other, slice(1, None, 2), 1), config)
 
 
 def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndarray:
@@ -113,7 +115,7 @@ def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndar
 def write_results(
     run: RunFolder,
     grouped: Grouped,
-    measured: Measured,
+    measured: PassResults,
     grouping: Grouping,
     again: Grouping | None,
     more: Mapping[str, Any],
@@ -145,7 +147,7 @@ def write_results(
     save_models(run.path / "group_model.safetensors", grouping.models)
     stable = None
     if again is not None:
-        stable = agreement(
+        stable = group_agreement(
             grouping.against[measured.scored],
             again.against[measured.scored],
             prompt[measured.scored],
@@ -158,7 +160,7 @@ def write_results(
     write_json(run.path / "discovery.json", record)
 
 
-def write_scores(path: Path, samples: Samples, measured: Measured, levels: list[float]) -> None:
+def write_scores(path: Path, samples: Samples, measured: PassResults, levels: list[float]) -> None:
     """One row for each scored image and level."""
     count, scored = len(measured.scored), measured.scored
     write_parquet(

@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from invdiff.core.discovery.candidates import exact_split
 from invdiff.core.discovery.estimators.amortised import amortised
-from invdiff.core.discovery.estimators.auto import automatic
+from invdiff.core.discovery.estimators.auto import auto_estimator
 from invdiff.core.discovery.estimators.clusters import clusters
-from invdiff.core.discovery.estimators.contrast import contrasted
+from invdiff.core.discovery.estimators.contrast import contrast_estimator
 from invdiff.core.discovery.estimators.score_only import (
     LEAST_GAIN,
     main_direction,
@@ -25,7 +25,7 @@ from invdiff.core.discovery.objective import explained_variance
 from invdiff.core.discovery.prompt_contrasts import Contrasts
 from invdiff.core.discovery.verdict import BALANCED_WITHIN, Verdict, met
 from invdiff.core.groups.memberships import Membership, memberships, off_by, present, within
-from invdiff.core.groups.several_groups import SeveralGroups
+from invdiff.core.groups.several_groups import MultiGroupModel
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.engine.discovery.groups import Model, wanted_mix
 from invdiff.engine.distributed import randomness as order
@@ -61,11 +61,11 @@ class Evidence:
 def _auto(evidence: Evidence, config: Config) -> Grouping:
     known = (evidence.score, evidence.loss_score, evidence.contrasts)
     seed = order.derive(config.seed, "grouping", evidence.seed)
-    return automatic(*known, **_asked(evidence, config), seed=seed)
+    return auto_estimator(*known, **_asked(evidence, config), seed=seed)
 
 
 def _contrast(evidence: Evidence, config: Config) -> Grouping:
-    return contrasted(evidence.contrasts, evidence.score, **_asked(evidence, config))
+    return contrast_estimator(evidence.contrasts, evidence.score, **_asked(evidence, config))
 
 
 def _semantic(evidence: Evidence, config: Config) -> Grouping:
@@ -218,7 +218,7 @@ def _verdict(member: Membership, config: Config) -> Verdict:
 
 def supervised(features: np.ndarray, member: Membership) -> Model:
     """The model of groups that are given."""
-    kind = GroupModel if member.ndim == 1 else SeveralGroups
+    kind = GroupModel if member.ndim == 1 else MultiGroupModel
     return kind.supervised(features, member)
 
 
@@ -243,6 +243,6 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-def estimate(evidence: Evidence, config: Config) -> Grouping:
+def estimate_groups(evidence: Evidence, config: Config) -> Grouping:
     """The groups by the estimator that the settings name."""
     return ESTIMATORS[config.discover.estimator](evidence, config)

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from invdiff.core.groups.memberships import Membership, Mix, hard, memberships
-from invdiff.core.groups.several_groups import SeveralGroups
+from invdiff.core.groups.several_groups import MultiGroupModel
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.discovery import DiscoverSection
 from invdiff.engine.storage.files import read_json, write_with
 from invdiff.errors import ConfigError
 
-Model = GroupModel | SeveralGroups
+Model = GroupModel | MultiGroupModel
 
 
 def wanted_mix(section: DiscoverSection, groups: int) -> Mix:
@@ -77,7 +77,7 @@ def model_of(tensor: torch.Tensor) -> Model:
     """The model that a tensor of that file holds."""
     if tensor.ndim == 2:
         rows = tensor.numpy().T
-        return SeveralGroups(rows[:-2].copy(), rows[-2].copy(), rows[-1].copy())
+        return MultiGroupModel(rows[:-2].copy(), rows[-2].copy(), rows[-1].copy())
     *weight, a, b, c, prior = tensor.tolist()
     return GroupModel(np.array(weight), (a, b, c), prior)
 

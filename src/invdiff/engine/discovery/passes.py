@@ -11,7 +11,7 @@ from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.randomness import shared_noise
-from invdiff.engine.storage.sealed import Tensors
+from invdiff.engine.storage.hashed_tensors import Tensors
 from invdiff.model.denoiser import Denoiser
 
 

@@ -53,7 +53,7 @@ def _prompt(
     verdict, labels = grouping.verdicts[name], grouping.names.get(name)
     return {
         "found": verdict.found,
-        "watched": verdict.watched,
+        "monitored": verdict.monitored,
         "note": verdict.note,
         "images": int(rows.sum()),
         "scored": int(inside.sum()),

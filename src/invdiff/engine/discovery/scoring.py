@@ -10,16 +10,16 @@ import torch
 
 from invdiff.core.discovery.scores import Scores
 from invdiff.data.samples import Samples
-from invdiff.engine.base_model.cache_keys import digest, parts
+from invdiff.engine.base_model.cache_keys import digest_of_texts, row_parts
 from invdiff.engine.discovery.passes import Contrast, Features, Reference, Score
-from invdiff.engine.discovery.prompt_contrasts import Compared, standing_for_all
+from invdiff.engine.discovery.prompt_contrasts import ContrastLosses, standing_for_all
 from invdiff.engine.distributed import randomness
 from invdiff.engine.encoding.captions import encode_captions
 from invdiff.engine.encoding.latents import _about_pictures, encode
 from invdiff.engine.encoding.session import processes_of, source_of, weights_key
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.deciding_levels import high_levels
-from invdiff.engine.storage.sealed import About, Tensors
+from invdiff.engine.storage.hashed_tensors import About, Tensors
 from invdiff.engine.storage.shards import cached
 from invdiff.errors import DataError
 
@@ -27,7 +27,7 @@ NOTHING_MORE: About = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Measured:
+class PassResults:
     """Everything discovery computes with the model, as arrays.
 
     ``second_features`` are those of the scored images under other noise. ``contrasts`` makes the
@@ -40,10 +40,10 @@ class Measured:
     features: np.ndarray
     second_features: np.ndarray
     reference: np.ndarray | None
-    contrasts: Callable[[], Compared]
+    contrasts: Callable[[], ContrastLosses]
 
 
-def measure(run: RunFolder, samples: Samples) -> Measured:
+def run_passes(run: RunFolder, samples: Samples) -> PassResults:
     """Latents, scores and features, each pass in shards that are kept on the disk.
 
     Raises:
@@ -63,7 +63,7 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
     passes = Passes(run, samples, latents)
     every = np.arange(len(samples))
     scores = passes.scores(scored)
-    return Measured(
+    return PassResults(
         passes.latents,
         scored,
         scores,
@@ -99,33 +99,33 @@ class Passes:
     ) -> Scores:
         """The same at the ``levels`` and with the ``draws`` of these numbers alone."""
         work = Score(levels=tuple(levels), draws=len(draws), first=draws.start, **self._common())
-        shards = [(self.latents[part], self._prompts(part)) for part in parts(rows)]
+        shards = [(self.latents[part], self._prompts(part)) for part in row_parts(rows)]
         later = {"first": draws.start} if draws.start else {}
         losses = self._cached(work, rows, shards, "scores", title, later)
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
 
-    def contrasts(self, rows: np.ndarray) -> Compared:
+    def contrasts(self, rows: np.ndarray) -> ContrastLosses:
         """Losses of the images under the most frequent prompts, at the high levels alone."""
         section, prompts = self.run.config.discover, standing_for_all(self.samples, rows)
         levels = tuple(section.levels[k] for k in high_levels(section.levels))
         texts = tuple(prompts.values())
         work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
-        shards = [self.latents[part] for part in parts(rows)]
-        title, more = f"comparing {len(texts)} prompts", {"texts": digest(texts)}
+        shards = [self.latents[part] for part in row_parts(rows)]
+        title, more = f"comparing {len(texts)} prompts", {"texts": digest_of_texts(texts)}
         losses = self._cached(work, rows, shards, "contrasts", title, more)["loss"]
-        return Compared(losses.numpy(), tuple(prompts), rows)
+        return ContrastLosses(losses.numpy(), tuple(prompts), rows)
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
         """Bottleneck features of the images with the last of ``draws`` noise draws."""
         levels = tuple(self.run.config.discover.feature_levels)
         work = Features(levels=levels, draws=draws, **self._common())
-        shards = [self.latents[part] for part in parts(rows)]
+        shards = [self.latents[part] for part in row_parts(rows)]
         return self._cached(work, rows, shards, name, title)["feature"].double().numpy()
 
     def reference(self, rows: np.ndarray) -> np.ndarray:
         """The score of the authors' code."""
         work = Reference(levels=(0.0,), draws=1, **self._common())
-        shards = [(self.latents[part], self._prompts(part), part) for part in parts(rows)]
+        shards = [(self.latents[part], self._prompts(part), part) for part in row_parts(rows)]
         title = "scoring as the authors do"
         return self._cached(work, rows, shards, "reference", title)["distance"].numpy()
 
@@ -151,8 +151,8 @@ class Passes:
     ) -> Tensors:
         about = _about_pictures(self.run, self.samples) | {
             "model": weights_key(self.run, "denoiser", "prompts"),
-            "images": digest(self.samples.sample_id[i] for i in rows),
-            "captions": digest(self.samples.caption[i] for i in rows),
+            "images": digest_of_texts(self.samples.sample_id[i] for i in rows),
+            "captions": digest_of_texts(self.samples.caption[i] for i in rows),
             "seed": work.seed,
             "levels": list(work.levels),
             "draws": work.draws,

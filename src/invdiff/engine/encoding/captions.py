@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from invdiff.data.samples import Samples
-from invdiff.engine.base_model.cache_keys import SHARD, digest
+from invdiff.engine.base_model.cache_keys import SHARD, digest_of_texts
 from invdiff.engine.base_model.conditions import BATCH
 from invdiff.engine.base_model.loading import ModelRef, Source, require_finite, resolve, store_of
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import processes_of, source_of, weights_key
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.storage.sealed import Tensors
+from invdiff.engine.storage.hashed_tensors import Tensors
 from invdiff.engine.storage.shards import cached
 
 
@@ -35,7 +35,7 @@ def meanings(run: RunFolder, samples: Samples, texts: Sequence[str]) -> np.ndarr
         [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)],
         run.path / "cache",
         "meanings",
-        {"model": weights_key(run, "prompts"), "texts": digest(texts)},
+        {"model": weights_key(run, "prompts"), "texts": digest_of_texts(texts)},
         processes=processes_of(run),
         title="reading captions",
     )["meaning"].numpy()
@@ -68,7 +68,7 @@ class Meaning:
         """Texts to ``meaning`` (n, width) float32."""
         denoiser = resolve(self.source)
         parts = [
-            denoiser.meaning(texts[start : start + self.batch]).float().cpu()
+            denoiser.text_embedding(texts[start : start + self.batch]).float().cpu()
             for start in range(0, len(texts), self.batch)
         ]
         return {"meaning": require_finite(torch.cat(parts), "meanings of captions", denoiser)}

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from invdiff.data.samples import Samples
-from invdiff.engine.base_model.cache_keys import digest, parts
+from invdiff.engine.base_model.cache_keys import digest_of_texts, row_parts
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
 from invdiff.engine.encoding.session import processes_of, source_of, weights_key
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.storage.sealed import Tensors
+from invdiff.engine.storage.hashed_tensors import Tensors
 from invdiff.engine.storage.shards import cached
 
 
@@ -47,7 +47,7 @@ def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.
 
     return cached(
         Encode(source_of(run), run.config.discover.batch),
-        parts(np.arange(len(samples))),
+        row_parts(np.arange(len(samples))),
         run.path / "cache",
         "latents",
         _about_pictures(run, samples) | ({"view": "flipped"} if flipped else {}),
@@ -63,5 +63,5 @@ def _about_pictures(run: RunFolder, samples: Samples) -> dict[str, Any]:
         "autoencoder": weights_key(run, "pictures"),
         "size": run.config.data.image_size or resolve(source_of(run)).image_size,
         "preprocessing": PREPROCESSING,
-        "data": digest(samples.sample_id),
+        "data": digest_of_texts(samples.sample_id),
     }

@@ -14,7 +14,7 @@ import numpy as np
 from invdiff.core.discovery.prompt_clusters import nearest_centre, prompt_groups
 from invdiff.data.samples import Samples
 from invdiff.engine.base_model.loading import resolve
-from invdiff.engine.base_model.resident import tokenizers
+from invdiff.engine.base_model.offloading import tokenizers
 from invdiff.engine.encoding.captions import meanings
 from invdiff.engine.encoding.session import source_of
 from invdiff.engine.run.folder import RunFolder

@@ -2,8 +2,8 @@
 
 from invdiff.engine.base_model.condition_store import InMemory
 from invdiff.engine.base_model.loading import ModelRef, Source, device_of, weights_of
-from invdiff.engine.base_model.resident import Group, Resident
-from invdiff.engine.distributed.pool import automatic
+from invdiff.engine.base_model.offloading import Group, Offloading
+from invdiff.engine.distributed.pool import worker_count
 from invdiff.engine.run.folder import RunFolder
 from invdiff.model.families.registry import from_pipeline
 
@@ -11,7 +11,7 @@ from invdiff.model.families.registry import from_pipeline
 def source_of(run: RunFolder) -> Source:
     """The model of a run: the pipeline it was given, or a reference from its settings."""
     if run.pipeline is not None:
-        return Resident.of(from_pipeline(run.pipeline), InMemory())
+        return Offloading.of(from_pipeline(run.pipeline), InMemory())
     section = run.config.model
     return ModelRef(
         section.path,
@@ -27,7 +27,7 @@ def processes_of(run: RunFolder) -> int:
     source = source_of(run)
     if not isinstance(source, ModelRef):
         return 1
-    return automatic(run.config.processes, source.device)
+    return worker_count(run.config.processes, source.device)
 
 
 def weights_key(run: RunFolder, *groups: Group) -> str:

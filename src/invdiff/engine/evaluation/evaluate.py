@@ -15,7 +15,13 @@ from invdiff.core.measurement.explicit_prompts import named_prompts
 from invdiff.data.samples import Pictures, Samples
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.classifiers.choose import Chosen, choose
-from invdiff.engine.classifiers.classify import Seen, features_of, look, seen_in, written_labels
+from invdiff.engine.classifiers.classify import (
+    ClassifiedPictures,
+    classified_rows,
+    classify_pictures,
+    features_of,
+    written_labels,
+)
 from invdiff.engine.classifiers.error_table import ABSTAINED, warning
 from invdiff.engine.classifiers.measured_error import claims_of
 from invdiff.engine.distributed import randomness
@@ -23,8 +29,8 @@ from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
 from invdiff.engine.encoding.data import open_data
 from invdiff.engine.evaluation import metrics
-from invdiff.engine.evaluation.label_agreement import groups_against_labels, has_labels
-from invdiff.engine.evaluation.metrics import Protocol
+from invdiff.engine.evaluation.label_agreement import compare_with_labels, has_labels
+from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.evaluation.strength_curve import strength_curve
 from invdiff.engine.run.environment import environment
 from invdiff.engine.run.folder import RunFolder
@@ -65,7 +71,7 @@ def evaluate(run: RunFolder) -> None:
             measured = with_labels(run, samples, column)
         else:
             measured = without_classifier(run, samples)
-        agreement = groups_against_labels(run, data) if data and labelled else None
+        agreement = compare_with_labels(run, data) if data and labelled else None
         write_json(run.path / "metrics.json", measured | {"groups_vs_labels": agreement})
 
 
@@ -90,7 +96,7 @@ def with_classifier(
     """Every arm at every scale as the classifier sees it."""
     threshold = run.config.evaluate.abstain_below
     seen = {
-        (arm, scale): look(run.path, samples, rows, chosen.classifier, threshold)
+        (arm, scale): classify_pictures(run.path, samples, rows, chosen.classifier, threshold)
         for arm, scale, rows in arms_of(samples)
     }
     protocol, notes = protocol_of(run.config, samples, data, chosen)
@@ -127,13 +133,13 @@ def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]
     """Every arm at every scale by labels that somebody wrote beside the pictures."""
     labels = written_labels(run.path, samples, column)
     seen = {
-        (arm, scale): seen_in(samples, rows, None, {column: labels[rows]})
+        (arm, scale): classified_rows(samples, rows, None, {column: labels[rows]})
         for arm, scale, rows in arms_of(samples)
     }
     classes = sorted(set(labels.tolist()) - {ABSTAINED})
     sampled = sorted(set(samples["prompt"].tolist()))
     prompts, explicit, notes = free_prompts(sampled, classes)
-    protocol = Protocol(
+    protocol = MetricProtocol(
         attribute=column,
         prompts=prompts,
         claims={column: {"classes": classes}},
@@ -153,16 +159,16 @@ def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]
 
 
 def measured_arms(
-    seen: Mapping[tuple[str, float], Seen], protocol: Protocol, notes: list[str]
+    seen: Mapping[tuple[str, float], ClassifiedPictures], protocol: MetricProtocol, notes: list[str]
 ) -> dict[str, Any]:
     """The figures of each arm, and of the pairs of arms that share their seeds."""
     arms: dict[str, dict[str, Any]] = {}
     paired: dict[str, Any] = {}
     for (arm, scale), pictures in seen.items():
-        arms.setdefault(arm, {})[str(scale)], missing = metrics.measure(pictures, protocol)
+        arms.setdefault(arm, {})[str(scale)], missing = metrics.measure_samples(pictures, protocol)
         notes += [note for note in missing if note not in notes]
         if arm == "guided" and ("base", scale) in seen:
-            change = metrics.bias_reduction(seen["base", scale], pictures, protocol)
+            change = metrics.reduction_of_bias(seen["base", scale], pictures, protocol)
             paired[str(scale)] = {"bias_reduction": change}
             if protocol.named:
                 kept = metrics.explicit_kept(seen["base", scale], pictures, protocol)
@@ -185,7 +191,7 @@ def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
 
 def protocol_of(
     config: Config, samples: Columns, data: Samples, chosen: Chosen
-) -> tuple[Protocol, list[str]]:
+) -> tuple[MetricProtocol, list[str]]:
     """What is measured against what, and a sentence on each prompt that has no part in it."""
     in_data = data.prompts()
     sampled = sorted(set(samples["prompt"].tolist()))
@@ -195,7 +201,7 @@ def protocol_of(
     others = [prompt for prompt in free if prompt not in in_data]
     if known and others:
         notes.append(f"Bias leaves out prompts that are not in the data: {', '.join(others)}.")
-    protocol = Protocol(
+    protocol = MetricProtocol(
         attribute=chosen.attribute,
         prompts=known or free,
         claims=claims,

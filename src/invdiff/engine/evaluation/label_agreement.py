@@ -26,7 +26,7 @@ def has_labels(config: Config) -> bool:
     return config.data.path in EMBEDDED_SETS or bool(config.data.label_column)
 
 
-def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
+def compare_with_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     """How well q_1 finds each prompt's rarest label, and how alike groups and labels are.
 
     Balanced accuracy of q_1 > 0.5 and area under the curve of q_1, both 0.5 by chance and null
@@ -48,7 +48,7 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     accuracy, area, alike, matched = {}, {}, {}, {}
     for name in sorted(set(groups["prompt"])):
         rows = (prompt == name) & known
-        accuracy[name], area[name] = agreement(labels[rows], q[rows])
+        accuracy[name], area[name] = label_agreement(labels[rows], q[rows])
         alike[name] = adjusted_rand(labels[rows], hard(q[rows]))
         matched[name] = matched_accuracy(labels[rows], hard(q[rows]))
     verdicts = read_json(run.path / "discovery.json")["prompts"]
@@ -69,7 +69,7 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     }
 
 
-def agreement(labels: NDArray[np.str_], member: Membership) -> tuple[float, float]:
+def label_agreement(labels: NDArray[np.str_], member: Membership) -> tuple[float, float]:
     """Balanced accuracy and area under the curve for the rarest labels; NaN if there are none."""
     truth = np.isin(labels, rarest(labels))
     if not truth.any():

@@ -22,7 +22,7 @@ from invdiff.engine.classifiers.error_table import ABSTAINED, decide
 from invdiff.engine.discovery.groups import found_prompts
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import processes_of
-from invdiff.engine.evaluation.metrics import CONFIDENCE, Protocol
+from invdiff.engine.evaluation.metrics import CONFIDENCE, MetricProtocol
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.calibrate import drawn_at, estimate_gap
 from invdiff.engine.storage.files import read_json, write_json
@@ -33,7 +33,7 @@ Counts = dict[str, dict[str, int]]
 
 
 def strength_curve(
-    run: RunFolder, chosen: Chosen, protocol: Protocol
+    run: RunFolder, chosen: Chosen, protocol: MetricProtocol
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """A point for each of ``evaluate.strength_curve``, and why there are none.
 
@@ -57,7 +57,7 @@ def strength_curve(
 
 
 def seen_at(
-    run: RunFolder, prompts: list[str], strength: float, chosen: Chosen, protocol: Protocol
+    run: RunFolder, prompts: list[str], strength: float, chosen: Chosen, protocol: MetricProtocol
 ) -> Counts:
     """Prompt -> class -> how many of the calibration's pictures are in it."""
     config, classifier = run.config, chosen.classifier
@@ -85,7 +85,7 @@ def _features(classifier: Classifier, pictures: Pictures, title: str) -> NDArray
 
 
 def point(
-    estimated: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], protocol: Protocol
+    estimated: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], protocol: MetricProtocol
 ) -> dict[str, Any]:
     """One strength: what the inferred groups' model estimates, and what the classifier does.
 

@@ -41,7 +41,7 @@ ANY_PROMPT = "a portrait of a person"
 
 
 @dataclass(frozen=True)
-class Source:
+class AdapterSource:
     """An adapter with what is known about it; ``run`` is None for a bare adapter folder."""
 
     folder: Path
@@ -60,7 +60,7 @@ class Source:
         return list(read_json(self.run.path / "discovery.json")["prompts"])[:VERIFY_PROMPTS]
 
 
-def locate(path: Path, model: str | None = None) -> Source:
+def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
     """The adapter at ``path``, a run folder or an adapter folder, on the base ``model``.
 
     Raises:
@@ -81,7 +81,7 @@ def locate(path: Path, model: str | None = None) -> Source:
     scale = run.config.calibrate.guidance_scale if run else told.get("guidance_scale")
     base = model or (run.base_model if run else None) or told.get("base_model")
     strength = float(told.get("recommended_strength", 1.0))
-    return Source(folder, run, lora, base, strength, (float(start), float(stop)), scale)
+    return AdapterSource(folder, run, lora, base, strength, (float(start), float(stop)), scale)
 
 
 def require_formats(formats: Sequence[str], base: Description) -> list[str]:
@@ -95,7 +95,7 @@ def require_formats(formats: Sequence[str], base: Description) -> list[str]:
     return list(dict.fromkeys(formats))
 
 
-def base_of(source: Source, pipeline: Any | None) -> Description:
+def base_of(source: AdapterSource, pipeline: Any | None) -> Description:
     """What the base model is made of: the pipeline's parts, or those of the model by name."""
     if pipeline is not None:
         return description.of_pipeline(pipeline)
@@ -107,7 +107,7 @@ def base_of(source: Source, pipeline: Any | None) -> Description:
     return known if known is not None else description.of_pipeline(base_pipeline(source))
 
 
-def base_pipeline(source: Source) -> Any:
+def base_pipeline(source: AdapterSource) -> Any:
     """The base model, loaded as the run loads it."""
     assert source.base is not None, "base_of has refused a source without a base"
     section = source.run.config.model if source.run else None
@@ -115,8 +115,8 @@ def base_pipeline(source: Source) -> Any:
     return load_pipeline(ModelRef(source.base, device, section.dtype if section else "float32"))
 
 
-def write(
-    source: Source,
+def write_formats(
+    source: AdapterSource,
     folder: Path,
     formats: Sequence[str],
     base: Description,
@@ -140,7 +140,7 @@ def write(
 
 
 def _write_lora(
-    source: Source, file: Path, form: str, base: Description, facts: modelspec.Facts
+    source: AdapterSource, file: Path, form: str, base: Description, facts: modelspec.Facts
 ) -> Path:
     lora = source.lora
     weights = lora.prefixed() if form == "diffusers" else kohya.convert(lora, base.denoiser.kind)
@@ -164,8 +164,8 @@ def public_name(base: str | None) -> str | None:
     return base if HUB_ID.fullmatch(base) and not Path(base).exists() else None
 
 
-def verify(
-    source: Source,
+def verify_files(
+    source: AdapterSource,
     folder: Path,
     written: Sequence[str],
     strength: float,

@@ -33,7 +33,7 @@ TRAINING_BYTES, RESTING_BYTES = 16, 4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Parameters by component, bytes of memory by stage, operations of one image's pass."""
 
     source: str
@@ -52,7 +52,7 @@ class Estimate:
         return max(self.memory.values())
 
 
-def estimate(config: Config) -> Estimate | None:
+def estimate_memory(config: Config) -> MemoryEstimate | None:
     """What ``config`` needs; None when nothing is known about its model.
 
     Raises:
@@ -62,7 +62,7 @@ def estimate(config: Config) -> Estimate | None:
     return None if base is None else of_description(base, config)
 
 
-def of_description(base: Description, config: Config) -> Estimate:
+def of_description(base: Description, config: Config) -> MemoryEstimate:
     """What ``config`` needs on the model ``base``."""
     dtype = getattr(torch, config.model.dtype)
     with hushed():
@@ -95,7 +95,7 @@ def of_description(base: Description, config: Config) -> Estimate:
         stage: round(weights + held.get(stage, 0) + MARGIN * passes[stage])
         for stage in ("discover", "train", "sample")
     }
-    return Estimate(
+    return MemoryEstimate(
         base.source,
         base.pipeline,
         size,

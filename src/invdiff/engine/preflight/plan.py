@@ -29,7 +29,7 @@ def prompts_of(config: Config) -> int | None:
     return known[0] if known else None
 
 
-def plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
+def work_plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
     """The stages in order, each with its work.
 
     With ``one_pass`` guidance is an input of the denoiser (Flux), so that a guided step takes one

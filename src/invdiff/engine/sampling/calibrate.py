@@ -24,7 +24,7 @@ from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import processes_of, source_of
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.group_shares import Drawn, Shard, log_ratios, shards_of
+from invdiff.engine.sampling.group_shares import GeneratedPictures, Shard, log_ratios, shards_of
 from invdiff.engine.sampling.sampler import Sampler
 
 TRAINED = 1.0
@@ -93,20 +93,22 @@ def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[st
         spread=partial(run_shards, processes=processes_of(run)),
     )
     wanted = wanted_mix(run.config.discover, max(len(one.present) for one in chosen.values()))
-    return {"strength": strength, **summary(ratios, models, wanted=wanted)}
+    return {"strength": strength, **calibration_summary(ratios, models, wanted=wanted)}
 
 
-def drawn_at(run: RunFolder, prompts: list[str], strength: float) -> tuple[Drawn, list[Shard]]:
+def drawn_at(
+    run: RunFolder, prompts: list[str], strength: float
+) -> tuple[GeneratedPictures, list[Shard]]:
     """What draws the pictures that :func:`estimate_gap` looks at, for workers, and its shards."""
     config = run.config
     window = (config.sample.window[0], config.sample.window[1])
     adapter = run.path / "adapter" if strength else None
     scale, steps = config.calibrate.guidance_scale, config.sample.steps
     sampler = Sampler(source_of(run), adapter, strength, window, scale, steps)
-    return Drawn(sampler), shards_of(config, prompts, captions_drawn(run), OWNER)
+    return GeneratedPictures(sampler), shards_of(config, prompts, captions_drawn(run), OWNER)
 
 
-def summary(
+def calibration_summary(
     ratios: dict[str, np.ndarray],
     models: Mapping[str, Model],
     resamples: int = 200,

@@ -26,7 +26,7 @@ Shard = tuple[str, list[str], list[int]]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedPictures:
     """The pictures themselves, for workers."""
 
     sampler: Sampler

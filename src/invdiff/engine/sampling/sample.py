@@ -27,10 +27,12 @@ def sample(run: RunFolder) -> None:
     if run.done("sample"):
         return
     with run.stage("sample") as stage:
-        wanted = plan(run)
+        wanted = sampling_parts(run)
         shards = [shard for part in wanted for shard in part.missing(run.config.sample.batch)]
         done = sum(part.batches(run.config.sample.batch) for part in wanted) - len(shards)
-        for _ in run_shards(draw, shards, processes=processes_of(run), title="sampling", done=done):
+        for _ in run_shards(
+            draw_shard, shards, processes=processes_of(run), title="sampling", done=done
+        ):
             pass
         rows = [row for part in wanted for row in part.rows(run.path)]
         write_parquet(
@@ -43,7 +45,7 @@ def sample(run: RunFolder) -> None:
 
 
 @dataclass(frozen=True)
-class Part:
+class SamplingPart:
     """The pictures of one arm, scale and prompt; drawn with its ``captions`` in turn."""
 
     arm: str
@@ -61,10 +63,10 @@ class Part:
         """What picture ``index`` is drawn with."""
         return self.captions[index % len(self.captions)]
 
-    def missing(self, batch: int) -> list["Shard"]:
+    def missing(self, batch: int) -> list["SamplingShard"]:
         """What is still to draw, in batches."""
         left = [i for i in range(len(self.seeds)) if not self.path(i).is_file()]
-        return [Shard(self, tuple(left[i : i + batch])) for i in range(0, len(left), batch)]
+        return [SamplingShard(self, tuple(left[i : i + batch])) for i in range(0, len(left), batch)]
 
     def batches(self, batch: int) -> int:
         """How many batches the whole part is."""
@@ -88,14 +90,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Shard:
+class SamplingShard:
     """One batch of pictures to draw."""
 
-    part: Part
+    part: SamplingPart
     indices: tuple[int, ...]
 
 
-def draw(shard: Shard) -> int:
+def draw_shard(shard: SamplingShard) -> int:
     """Draw and store a batch; returns the number of pictures."""
     part, seeds = shard.part, [shard.part.seeds[i] for i in shard.indices]
     pictures = part.sampler.pictures([part.caption(i) for i in shard.indices], seeds)
@@ -104,7 +106,7 @@ def draw(shard: Shard) -> int:
     return len(pictures)
 
 
-def plan(run: RunFolder) -> list[Part]:
+def sampling_parts(run: RunFolder) -> list[SamplingPart]:
     """Every part of the run's samples; without a trained guidance the base arm alone."""
     section, source = run.config.sample, source_of(run)
     captions = {name: (name,) for name in section.prompts} or captions_drawn(run)
@@ -114,7 +116,7 @@ def plan(run: RunFolder) -> list[Part]:
         drawn_by["guided"] = (run.path / "adapter", strength_of(run))
     window = (section.window[0], section.window[1])
     return [
-        Part(
+        SamplingPart(
             arm,
             Sampler(source, *drawn_by[arm], window, scale, section.steps, section.fuse),
             prompt,

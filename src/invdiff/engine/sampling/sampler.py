@@ -14,7 +14,7 @@ import torch
 
 from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
-from invdiff.engine.base_model.resident import drawing
+from invdiff.engine.base_model.offloading import drawing
 from invdiff.engine.distributed import randomness
 from invdiff.model.denoiser import denoiser_module
 from invdiff.model.guidance.attach import attached, within_window
@@ -58,7 +58,7 @@ class Sampler:
     def latents(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
         """Scaled latents (n, channels, height, width) on the CPU."""
         denoiser = resolve(self.source)
-        drawn = denoiser.spatial(self._draw(prompts, seeds, "latent")).float().cpu()
+        drawn = denoiser.unpack_latents(self._draw(prompts, seeds, "latent")).float().cpu()
         return require_finite(drawn, "generated latents", denoiser)
 
     @torch.no_grad()
@@ -72,7 +72,7 @@ class Sampler:
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=self.steps,
                 output_type=kind,
-                **denoiser.told(own, null, self.scale),
+                **denoiser.conditioned_kwargs(own, null, self.scale),
             ).images
 
     def _guidance(self, pipeline: Any) -> AbstractContextManager[Any]:

@@ -22,7 +22,7 @@ from invdiff.engine.settings.common import (
 )
 from invdiff.engine.settings.discovery import SEVERAL, DiscoverSection
 from invdiff.engine.settings.evaluation import EvaluateSection, impossible
-from invdiff.engine.settings.messages import describe
+from invdiff.engine.settings.messages import describe_problem
 from invdiff.engine.settings.training import TrainSection
 from invdiff.errors import ConfigError
 
@@ -247,7 +247,7 @@ def _problems(error: ValidationError) -> list[str]:
             near = nearest(key, known if "." in key else sections + known)
             problems.append(f"{key}: no such setting{near}")
         else:
-            problems.append(describe(found))
+            problems.append(describe_problem(found))
     return list(dict.fromkeys(problems))
 
 

@@ -57,7 +57,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Feedback:
+class MidTrainingCheck:
     """What looking back needs: the model of each prompt's groups, and captions to draw with."""
 
     models: Mapping[str, Model]
@@ -75,7 +75,7 @@ class Objective:
         self.known = encode_known(denoiser, mixture.prompt.tolist())
         self.regrets = Regrets(mixture.balanced, groups=mixture.groups)
         self.aims: dict[str, Mix] = self._first_aims()
-        self.looks: list[dict[str, Any]] = []
+        self.mid_training_checks: list[dict[str, Any]] = []
         self.others = torch.from_numpy(mixture.others & config.train.keep_others)
 
     def batch(self, step: int) -> Batch:
@@ -136,13 +136,13 @@ class Objective:
         pool, against = self.mixture.pool[images], self.mixture.against[images]
         self.regrets.update(risk.numpy()[finite], pool, against)
 
-    def look_back(self, feedback: Feedback, step: int) -> None:
+    def share_feedback(self, feedback: MidTrainingCheck, step: int) -> None:
         """Aim against the imbalance that pictures of the half-trained model still show.
 
         The model of the inferred groups estimates it, at the scales that people sample with.
         """
         models = feedback.models
-        chosen = {name: models[name] for name in self.mixture.watched if name in models}
+        chosen = {name: models[name] for name in self.mixture.monitored if name in models}
         if not chosen:
             return
         seen: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
@@ -166,7 +166,7 @@ class Objective:
             aim = self.aims.get(name, wanted)
             self.aims[name] = corrected_mix(aim, shares, self.scales, wanted)
         told = {name: np.stack(shares).tolist() for name, shares in seen.items()}
-        self.looks.append(
+        self.mid_training_checks.append(
             {"step": step, "guidance_scales": self.scales, "shares": told, "aims": dict(self.aims)}
         )
 
@@ -183,7 +183,7 @@ class Objective:
         """
         wanted = {
             name: self.mixture.wanted_of(name)
-            for name in (*self.mixture.balanced, *self.mixture.watched)
+            for name in (*self.mixture.balanced, *self.mixture.monitored)
         }
         return {
             name: first_aim(mix, self.scales)

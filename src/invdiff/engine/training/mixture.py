@@ -25,7 +25,7 @@ class Mixture:
     ``prompt`` is the caption that an image is trained under, ``pool`` its prompt group: the caption
     itself where captions repeat. Only the authors' recipe balances over all prompts at once.
     ``flipped`` are the latents of the mirrored pictures, where training sees these as well.
-    ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
+    ``balanced`` are the pools in which something was found; ``monitored`` those whose pictures are
     looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
     1 to reach. Of more than two groups ``against`` has all q_i(e), a row for each image, and
     ``wanted`` all shares. ``certainty``: :func:`reweighting.balanced_weights`.
@@ -36,7 +36,7 @@ class Mixture:
     pool: np.ndarray
     against: Membership
     balanced: tuple[str, ...]
-    watched: tuple[str, ...] = ()
+    monitored: tuple[str, ...] = ()
     sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
     wanted: Mix = 0.5
     flipped: torch.Tensor | None = None
@@ -50,7 +50,7 @@ class Mixture:
     @property
     def others(self) -> np.ndarray:
         """Which images are of pools in which nothing was found, where something was in others."""
-        concerned = np.isin(self.pool, [*self.balanced, *self.watched])
+        concerned = np.isin(self.pool, [*self.balanced, *self.monitored])
         return ~concerned if self.balanced else np.zeros(len(self.pool), bool)
 
     def wanted_of(self, name: str) -> Mix:

@@ -19,7 +19,7 @@ from invdiff.core.groups.memberships import Mix
 from invdiff.engine.base_model.loading import ModelRef, Source, resolve
 from invdiff.engine.discovery.groups import captions_drawn, load_models, membership_of, wanted_mix
 from invdiff.engine.distributed import randomness
-from invdiff.engine.distributed.pool import automatic, kept_workers
+from invdiff.engine.distributed.pool import kept_workers, worker_count
 from invdiff.engine.distributed.team import Team, assembled
 from invdiff.engine.encoding.data import open_run_samples
 from invdiff.engine.encoding.latents import encode
@@ -29,10 +29,10 @@ from invdiff.engine.sampling.calibrate import calibrate
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import read_json, read_parquet, write_json
 from invdiff.engine.training.certificate import certify
-from invdiff.engine.training.min_step import Feedback
+from invdiff.engine.training.min_step import MidTrainingCheck
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.trainer import Trainer
-from invdiff.engine.training.validation import split
+from invdiff.engine.training.validation import hold_out
 from invdiff.errors import RunError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter, adapter_file
@@ -43,7 +43,7 @@ def train(run: RunFolder) -> None:
     if run.done("train"):
         return
     with run.stage("train") as stage:
-        record = fit(run)
+        record = fit_guidance(run)
         with kept_workers():
             found = calibrate(run)
         adapter_file.write_settings(run.path / "adapter", **_how_to_use(run, found))
@@ -62,12 +62,12 @@ def _how_to_use(run: RunFolder, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def fit(run: RunFolder) -> dict[str, Any]:
+def fit_guidance(run: RunFolder) -> dict[str, Any]:
     """Train, write the adapter and give back the record; the network is left as it was."""
     started = time.monotonic()
     config, source = run.config, source_of(run)
-    mixture, held = split(config, load_mixture(run))
-    feedback = load_feedback(run)
+    mixture, held = hold_out(config, load_mixture(run))
+    feedback = load_mid_training_check(run)
     with assembled(team_size(config, source)) as team:
         if team.size > 1:
             _require_reference(source)
@@ -91,7 +91,7 @@ def team_size(config: Config, source: Source) -> int:
     section = config.train
     if section.processes or not isinstance(source, ModelRef):
         return section.processes or 1
-    return min(automatic(0, source.device), section.batch // section.accumulate)
+    return min(worker_count(0, source.device), section.batch // section.accumulate)
 
 
 def help_train(team: Team, config: Config, source: ModelRef) -> None:
@@ -114,8 +114,8 @@ def fresh_adapter(denoiser: Denoiser, config: Config) -> Iterator[Denoiser]:
 
 
 def _shared(
-    team: Team, mixture: Mixture | None, feedback: Feedback | None
-) -> tuple[Mixture, Feedback]:
+    team: Team, mixture: Mixture | None, feedback: MidTrainingCheck | None
+) -> tuple[Mixture, MidTrainingCheck]:
     """The leader's mixture and feedback, on every rank."""
     latents = team.share_tensor(mixture.latents if mixture else None)
     light = None
@@ -137,10 +137,10 @@ def _require_reference(source: Source) -> None:
         )
 
 
-def load_feedback(run: RunFolder) -> Feedback:
+def load_mid_training_check(run: RunFolder) -> MidTrainingCheck:
     """What looking back at generated pictures needs, as discovery left it."""
     path = run.path / "group_model.safetensors"
-    return Feedback(load_models(path) if path.is_file() else {}, captions_drawn(run))
+    return MidTrainingCheck(load_models(path) if path.is_file() else {}, captions_drawn(run))
 
 
 def load_mixture(run: RunFolder) -> Mixture:
@@ -152,7 +152,7 @@ def load_mixture(run: RunFolder) -> Mixture:
     group_of = dict(zip(groups["sample_id"], pairs, strict=True))
     found = read_json(run.path / "discovery.json")["prompts"]
     balanced = tuple(sorted(name for name, entry in found.items() if entry["found"]))
-    watched = tuple(sorted(name for name, entry in found.items() if entry["watched"]))
+    monitored = tuple(sorted(name for name, entry in found.items() if entry["monitored"]))
     unknown = sum(name not in group_of for name in samples.sample_id)
     if unknown:
         raise RunError(
@@ -163,15 +163,15 @@ def load_mixture(run: RunFolder) -> Mixture:
     against = np.array([group_of[name][1] for name in samples.sample_id])
     if run.config.train.objective == "reference":
         pool = np.full_like(pool, "*")
-        balanced, watched = ("*",) if balanced else (), ()
+        balanced, monitored = ("*",) if balanced else (), ()
     captions = np.array(samples.caption)
     names = np.array(samples.sample_id)
     wanted: Mix = 0.5
-    if balanced or watched:
+    if balanced or monitored:
         wanted = wanted_mix(run.config.discover, 2 if member.ndim == 1 else member.shape[1])
     latents = encode(run, samples)
     flipped = encode(run, samples, flipped=True) if run.config.train.flip else None
     certainty = run.config.discover.certainty
     return Mixture(
-        latents, captions, pool, against, balanced, watched, names, wanted, flipped, certainty
+        latents, captions, pool, against, balanced, monitored, names, wanted, flipped, certainty
     )

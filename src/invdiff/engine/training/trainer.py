@@ -18,10 +18,10 @@ from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.settings.common import INFERRING
 from invdiff.engine.settings.config import Config
 from invdiff.engine.training.log import Log
-from invdiff.engine.training.min_step import Batch, Feedback, Objective
+from invdiff.engine.training.min_step import Batch, MidTrainingCheck, Objective
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.previews import Previews
-from invdiff.engine.training.state import Memory, State
+from invdiff.engine.training.state import Memory, TrainingState
 from invdiff.engine.training.validation import held_loss
 from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser
@@ -41,7 +41,7 @@ class Trainer:
         config: Config,
         denoiser: Denoiser,
         mixture: Mixture,
-        feedback: Feedback | None = None,
+        feedback: MidTrainingCheck | None = None,
         team: Team | None = None,
     ) -> None:
         section, module = config.train, denoiser.module
@@ -49,7 +49,7 @@ class Trainer:
         self.feedback, self.team = feedback, team or Team()
         # One list, made once: a generator that clipping has exhausted would clip nothing.
         self.parameters = adapter.parameters(module)
-        self.state = State(
+        self.state = TrainingState(
             Objective(config, denoiser, mixture, self.team),
             optimisers.make(section.optimiser, self.parameters, section.learning_rate),
             Average(section.ema, self.parameters),
@@ -135,7 +135,7 @@ class Trainer:
             "parameters": own,
             "base_parameters": sum(p.numel() for p in module.parameters()) - own,
             "aims": state.objective.aims,
-            "looks": state.objective.looks,
+            "mid_training_checks": state.objective.mid_training_checks,
             "regrets": dict(zip(regrets.prompts, regrets.value.tolist(), strict=True)),
         }
 
@@ -150,17 +150,17 @@ class Trainer:
         them was asked to stop meanwhile.
         """
         section = self.config.train
-        looks = self.feedback is not None and step in self._rounds()
+        mid_training_checks = self.feedback is not None and step in self._rounds()
         due = {
             "validation": is_due(step, section.validate_every, self.steps),
             "previews": step > 0 and is_due(step, section.preview_every, self.steps),
         }
-        if not (looks or any(due.values())):
+        if not (mid_training_checks or any(due.values())):
             return
         with self.state.average.applied():
-            if looks:
+            if mid_training_checks:
                 assert self.feedback is not None, "there is something to look back with"
-                self.state.objective.look_back(self.feedback, step)
+                self.state.objective.share_feedback(self.feedback, step)
             if reporter:
                 reporter.report(step, due)
             self.team.stop_if_asked()

@@ -26,7 +26,7 @@ def is_held(seed: int, sample_ids: Sequence[str], share: float) -> np.ndarray:
     )
 
 
-def split(config: Config, mixture: Mixture) -> tuple[Mixture, Mixture | None]:
+def hold_out(config: Config, mixture: Mixture) -> tuple[Mixture, Mixture | None]:
     """What is trained on and what is held out; nothing is without validation.
 
     Raises:

@@ -18,9 +18,9 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from invdiff.core.discovery.grouping import Grouping, apply, orient
-from invdiff.core.discovery.objective import LEAST_TIE, objective
+from invdiff.core.discovery.objective import LEAST_INFORMATION, objective
 from invdiff.core.discovery.verdict import judge_prompts
-from invdiff.core.groups.features import FOLDS, LEADING, Linear, Projection
+from invdiff.core.groups.features import FOLDS, LEADING, LogisticDiscriminant, Projection
 from invdiff.core.groups.two_groups import SMALLEST, GroupModel
 
 PENALTY = 0.01
@@ -101,7 +101,7 @@ def linear_models(
             np.zeros(len(projection.mean)), (0.0, 0.0, 0.0), float(logit(SMALLEST))
         )
         return {str(name): nothing for name in np.unique(prompt)}
-    linear = Linear.fit(components[scored], q)
+    linear = LogisticDiscriminant.fit(components[scored], q)
     member, weight = linear(components), projection.axes @ linear.weight
     bias = linear.bias - float(projection.mean @ weight)
     models = {}
@@ -181,7 +181,7 @@ def worth(members: list[Tensor], scores: list[Tensor]) -> Tensor:
     if len(members) == 1:
         return mean
     shares = torch.stack(share)
-    return mean * (_entropy(shares.mean()) - _entropy(shares).mean()).clamp_min(LEAST_TIE)
+    return mean * (_entropy(shares.mean()) - _entropy(shares).mean()).clamp_min(LEAST_INFORMATION)
 
 
 def _entropy(share: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from invdiff.data.samples import Samples
 from invdiff.engine.discovery.discover import discover
 from invdiff.engine.discovery.estimators import ESTIMATORS
-from invdiff.engine.evaluation.label_agreement import groups_against_labels
+from invdiff.engine.evaluation.label_agreement import compare_with_labels
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.discovery import DiscoverSection
@@ -119,7 +119,7 @@ def search(one: Search, processes: int = 1) -> Path:
 def read(one: Search, data: Samples) -> Found:
     """What a discovery found, against the labels of the set."""
     own = RunFolder.read(folder_of(Path(one.root), one.estimator, one.seed))
-    agreement = groups_against_labels(own, data)
+    agreement = compare_with_labels(own, data)
     verdicts = read_json(own.path / "discovery.json")["prompts"]
     found = {prompt: bool(verdict["found"]) for prompt, verdict in verdicts.items()}
     prompts = {}

@@ -93,7 +93,7 @@ def sets(names: Sequence[str], seeds: int) -> list[str]:
 
 def here(name: str) -> bool:
     """Whether the set ``name`` comes with the package or was built."""
-    return builtin.folder_of(name).is_dir()
+    return builtin.set_folder(name).is_dir()
 
 
 def read(name: str, seeds: int, place: Path) -> Result:
