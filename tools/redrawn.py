@@ -84,7 +84,7 @@ def redraw(
 
 def against(run: RunFolder, source: ModelRef, model: Model, pictures: np.ndarray) -> np.ndarray:
     """Which pictures the group model takes for group 1."""
-    levels = tuple(run.config.discover.feature_levels)
+    levels = tuple(run.config.study.feature_levels)
     latents = Encode(source, BATCH)(pictures)["latent"]
     features = Features(source, run.config.seed, levels, 1, BATCH)(latents)["feature"]
     return np.ravel(model.log_ratio(features.double().numpy())) > 0

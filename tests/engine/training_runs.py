@@ -18,7 +18,7 @@ from invdiff.engine.training.trainer import Trainer
 from invdiff.model.lora import adapter_file
 from tests.tiny_world import copy_of, denoiser
 
-STEPS = ("train.steps=4", "train.save_every=2", "calibrate.strengths=[1.0]")
+STEPS = ("train.steps=4", "train.checkpointing_steps=2", "calibrate.strengths=[1.0]")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.study import StudySection
 from invdiff.errors import InvDiffError, ModelError
 
 # Where each stage lives and what it leaves for the reader; imported when it is its turn.
@@ -74,6 +75,8 @@ class Run:
     def do(self, stage: str) -> Path:
         """Do ``stage`` unless it is done; the path of what it leaves."""
         module, function, result = RESULTS[stage]
+        if self.config.study != StudySection():
+            import_module("invdiff.studies.comparison").register()
         if not self.done(stage):
             with self.folder.stage(stage):
                 getattr(import_module(module), function)(self.folder)

@@ -79,13 +79,12 @@ def export(
 
 
 def _facts(source: AdapterSource, strength: float | None, audit: str) -> Facts:
-    title, date = "InvDiff adapter", ""
+    date = ""
     if source.run is not None:
-        title = source.run.config.report.title or title
         date = str(read_json(source.run.path / "stages" / "train.json").get("done", ""))
     base = engine.public_name(source.base)
     return Facts(
-        title=title,
+        title="InvDiff adapter",
         description=f"A LoRA for {base or 'its base model'}: the groups that were inferred within "
         "each prompt are sampled in more equal shares. It mitigates the skew that was found; what "
         "was not looked for stays as it was.",

@@ -22,7 +22,7 @@ from invdiff.engine.training.train import train
 from invdiff.errors import RunError
 from tests import tiny_world
 
-ORACLE = ("discover.estimator='labels'", "data.label_column='colour'", "calibrate.strengths=[1.0]")
+ORACLE = ("study.estimator='labels'", "data.label_column='colour'", "calibrate.strengths=[1.0]")
 MODEL = GroupModel(np.ones(1), (0.0, 1.0, 0.0), 0.0)
 
 

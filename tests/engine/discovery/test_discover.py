@@ -15,7 +15,7 @@ from invdiff.engine.base_model.loading import require_finite
 from invdiff.engine.discovery import discover as discover_stage
 from invdiff.engine.discovery import scoring
 from invdiff.engine.discovery.discover import discover
-from invdiff.engine.discovery.passes import Features, Reference, Score
+from invdiff.engine.discovery.passes import Features, Score
 from invdiff.engine.encoding import data
 from invdiff.engine.encoding.latents import Encode
 from invdiff.engine.run.folder import RunFolder
@@ -24,6 +24,7 @@ from invdiff.engine.storage.files import read_json, read_parquet
 from invdiff.engine.storage.shards import cached
 from invdiff.engine.training.train import load_mixture
 from invdiff.errors import DataError, ModelError
+from invdiff.studies.comparison.authors_score import Reference
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT, contents, copy_of, denoiser
 
@@ -64,7 +65,8 @@ def test_the_default_estimator_never_opens_the_attributes(tmp_path, monkeypatch)
     monkeypatch.setattr(data, "open_data", lambda _, size: few_faces(size))
     settings = {
         "processes": 1,
-        "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9], "feature_levels": [0.15]},
+        "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9]},
+        "study": {"feature_levels": [0.15]},
     }
     run = RunFolder.open(tmp_path / "run", configuration.parse(settings))
     discover(run)
@@ -100,7 +102,7 @@ def test_other_labels_give_the_same_groups_byte_for_byte(world, relabelled, fini
 def test_the_labels_estimator_does_read_them(world, relabelled, tmp_path):
     against = []
     for number, one in enumerate((world, relabelled)):
-        oracle = ["discover.estimator='labels'", "data.label_column='colour'"]
+        oracle = ["study.estimator='labels'", "data.label_column='colour'"]
         run = one.open(tmp_path / f"run{number}", *oracle)
         discover(run)
         against.append(read_parquet(run.path / "groups.parquet")["group"])
@@ -109,16 +111,14 @@ def test_the_labels_estimator_does_read_them(world, relabelled, tmp_path):
 
 
 def test_only_scored_images_are_compared_under_all_prompts(world, tmp_path):
-    run = world.open(
-        tmp_path / "run", "discover.images_per_prompt=20", "discover.contrast_images=30"
-    )
+    run = world.open(tmp_path / "run", "discover.images_per_prompt=20")
     measured = scoring.run_passes(run, data.open_run_samples(run))
     assert np.isin(measured.contrasts().rows, measured.scored).all()
 
 
 def test_the_weights_have_the_mix_that_is_wanted(world, tmp_path):
-    settings = ["discover.estimator='labels'", "data.label_column='colour'"]
-    run = world.open(tmp_path / "run", *settings, "discover.against_share=0.3")
+    settings = ["study.estimator='labels'", "data.label_column='colour'"]
+    run = world.open(tmp_path / "run", *settings, "discover.target=[0.7,0.3]")
     discover(run)
     groups = tiny_world.table(run.path / "groups.parquet")
     for name in (HAT, COAT):

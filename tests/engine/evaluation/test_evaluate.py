@@ -59,7 +59,7 @@ def write_groups(run, samples, against):
 
 
 def small_run(folder, overrides=(), **samples):
-    run = RunFolder.open(folder, config.load(None, ["evaluate.resamples=200", *overrides]))
+    run = RunFolder.open(folder, config.load(None, overrides))
     for stage in ("discover", "train", "sample"):
         write_json(run.path / "stages" / f"{stage}.json", {"stage": stage})
     write_samples(run, **samples)
@@ -134,7 +134,7 @@ def test_the_protocol_names_classifier_extractor_and_references(measured):
     protocol, classifier = measured["protocol"], measured["classifier"]
     assert protocol["attribute"] == "gender"
     assert protocol["images_per_prompt"] == 20
-    assert protocol["resamples"] == 200
+    assert protocol["resamples"] == 2000
     assert len(protocol["extractor_sha256"]) == 64
     assert protocol["references"] == {"balanced": 300, "training": 300}
     assert set(classifier["attributes"]) == {"gender", "prompt"}

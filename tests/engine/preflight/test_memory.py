@@ -48,7 +48,7 @@ def test_published_models_have_their_published_size(name):
 
 def test_weights_activations_and_adapter_add_up(model):
     pipe = tiny.pipeline()
-    found = estimate_memory(settings(model, "train.rank=4", "train.batch=2"))
+    found = estimate_memory(settings(model, "train.rank=4", "train.batch_size=2"))
     assert found.parameters == {
         name: sum(each.numel() for each in getattr(pipe, name).parameters())
         for name in ("unet", "vae", "text_encoder")
@@ -61,7 +61,7 @@ def test_weights_activations_and_adapter_add_up(model):
 
 
 def test_half_precision_larger_batches_and_guidance_tell(model):
-    large = "discover.batch=500", "sample.batch=200", "train.batch=64"
+    large = "discover.batch_size=500", "sample.batch_size=200", "train.batch_size=64"
     plain, more = estimate_memory(settings(model)), estimate_memory(settings(model, *large))
     for stage, share in {"discover": 2, "sample": 1.2, "train": 1.3}.items():
         assert more.memory[stage] > share * plain.memory[stage], stage

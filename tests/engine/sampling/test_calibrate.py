@@ -144,7 +144,7 @@ def test_the_stored_models_say_what_the_table_of_groups_says(world, finished):
 
 def test_generated_pictures_are_judged_like_the_data(world, monkeypatch):
     """The features of what is drawn, at the guidance scale asked for, with its owner's seeds."""
-    settings = ("calibrate.images_per_prompt=3", "discover.feature_levels=[0.3,0.6]")
+    settings = ("calibrate.images_per_prompt=3", "study.feature_levels=[0.3,0.6]")
     config, scale = world.config(*settings), 1.5
     monkeypatch.setattr(group_shares, "BATCH", 2)
     model = denoiser(world)
@@ -162,7 +162,7 @@ def test_generated_pictures_are_judged_like_the_data(world, monkeypatch):
 
 def test_pictures_of_an_adapted_network_are_judged_by_the_base(world):
     """Looking back draws with the adapter in the network; what it draws is read without."""
-    settings = ("calibrate.images_per_prompt=3", "discover.feature_levels=[0.3,0.6]")
+    settings = ("calibrate.images_per_prompt=3", "study.feature_levels=[0.3,0.6]")
     config, model = world.config(*settings), denoiser(world)
     linear = GroupModel(np.ones(2 * 32 * 4) / 50, (0.1, 1.0, 0.0), 0.0)
     adapter.add_lora(model.module, 2, seed=0)

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,19 +48,19 @@ def test_both_arms_share_seeds_and_differ_in_strength(tmp_path):
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["guided", "base"]])
 def test_only_the_arms_asked_for_are_drawn(tmp_path, arms):
-    parts = sampling_parts(run_with(tmp_path, f"sample.arms={arms}"))
+    parts = sampling_parts(run_with(tmp_path, f"study.arms={arms}"))
     assert list(dict.fromkeys(part.arm for part in parts)) == arms
 
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["base", "guided"]])
 def test_without_a_trained_guidance_the_base_arm_is_drawn(tmp_path, arms):
-    parts = sampling_parts(run_with(tmp_path, f"sample.arms={arms}", skipped=True))
+    parts = sampling_parts(run_with(tmp_path, f"study.arms={arms}", skipped=True))
     assert {part.arm for part in parts} == {"base"}
     assert len(parts) == 2 * 2
 
 
 def test_the_strength_of_the_settings_goes_before_the_calibrated_one(tmp_path):
-    parts = sampling_parts(run_with(tmp_path, "sample.strength=1.25", "sample.arms=['guided']"))
+    parts = sampling_parts(run_with(tmp_path, "sample.strength=1.25", "study.arms=['guided']"))
     assert {part.sampler.strength for part in parts} == {1.25}
 
 
@@ -157,27 +156,6 @@ def test_a_damaged_model_draws_nothing(world, finished, monkeypatch):
     monkeypatch.setattr(weight, "data", torch.full_like(weight, float("nan")))
     with pytest.raises(ModelError, match="generated pictures are not finite"):
         sampler.pictures(["a hat"], [1])
-
-
-def test_fused_pictures_are_those_of_the_adapter_and_the_weights_come_back(world, finished):
-    """Within one step of 255 here; to the bit only without fusing."""
-    model = tiny_world.denoiser(world)
-    sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
-    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
-    plain = sampler.pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
-    fused = replace(sampler, fuse=True).pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
-    base = replace(sampler, adapter=None).pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
-    assert abs(plain - fused).max() <= 1
-    assert abs(base - fused).max() > 0
-    assert all(torch.equal(model.module.state_dict()[name], before[name]) for name in before)
-
-
-@pytest.mark.parametrize("change", [{"strength": 0.5}, {"window": (0.5, 1.0)}])
-def test_only_strength_1_everywhere_is_fused(world, finished, change):
-    model = tiny_world.denoiser(world)
-    sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
-    plain, fused = (replace(sampler, fuse=fuse, **change) for fuse in (False, True))
-    assert np.array_equal(plain.pictures(["a hat"], [1]), fused.pictures(["a hat"], [1]))
 
 
 def test_an_adapter_in_training_is_drawn_within_the_window(world, finished, request):

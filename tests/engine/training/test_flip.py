@@ -20,7 +20,7 @@ from invdiff.model.lora import adapter, adapter_file
 from tests import tiny_world
 from tests.tiny_world import HAT, contents, copy_of, denoiser
 
-SETTINGS = ("discover.estimator='random'", "train.steps=6", "train.save_every=3")
+SETTINGS = ("study.estimator='random'", "train.steps=6", "train.checkpointing_steps=3")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def opened(world, finished, tmp_path):
 
 @pytest.fixture
 def run(opened):
-    return opened("run", "train.flip=true")
+    return opened("run", "train.random_flip=true")
 
 
 def two_views(count=6):
@@ -55,8 +55,12 @@ def test_flipped_latents_are_those_of_mirrored_pictures(run):
     pictures = samples.pictures(list(range(len(samples))))
     source = scoring.source_of(run)
     mirrored = np.stack([np.fliplr(picture) for picture in pictures])
-    assert torch.equal(found.flipped, Encode(source, run.config.discover.batch)(mirrored)["latent"])
-    assert torch.equal(found.latents, Encode(source, run.config.discover.batch)(pictures)["latent"])
+    assert torch.equal(
+        found.flipped, Encode(source, run.config.discover.batch_size)(mirrored)["latent"]
+    )
+    assert torch.equal(
+        found.latents, Encode(source, run.config.discover.batch_size)(pictures)["latent"]
+    )
     kept = contents(run.path / "cache", "latents*")
     assert kept.items() >= before.items()
     assert len(kept) == len(before) + 1
@@ -66,7 +70,7 @@ def test_they_are_made_once_and_only_if_asked_for(run, monkeypatch):
     first = load_mixture(run)
     monkeypatch.setattr(Encode, "__call__", None)  # nothing is encoded
     assert torch.equal(load_mixture(run).flipped, first.flipped)
-    run.config = configuration.parse(run.config.model_dump(), ["train.flip=false"])
+    run.config = configuration.parse(run.config.model_dump(), ["train.random_flip=false"])
     assert load_mixture(run).flipped is None
 
 
@@ -145,7 +149,7 @@ def test_a_step_trains_on_the_views_that_it_has(run, world):
 
 def test_an_interrupted_training_goes_on_to_the_same_adapter(run, world, opened, monkeypatch):
     train(run)
-    broken = opened("broken", "train.flip=true")
+    broken = opened("broken", "train.random_flip=true")
     original = Objective.batch
 
     def batch(self, step):
@@ -157,7 +161,7 @@ def test_an_interrupted_training_goes_on_to_the_same_adapter(run, world, opened,
         patched.setattr(Objective, "batch", batch)
         with pytest.raises(KeyboardInterrupt):
             train(broken)
-    train(world.open(broken.path, *SETTINGS, "train.flip=true"))
+    train(world.open(broken.path, *SETTINGS, "train.random_flip=true"))
     train(plain := opened("plain"))
     one, two, other = (
         tiny_world.tensors(path / "adapter" / adapter_file.FILE)
@@ -199,4 +203,4 @@ def test_every_rank_has_both_views(flip):
 
 
 def test_it_is_off_by_default():
-    assert not configuration.Config().train.flip
+    assert not configuration.Config().train.random_flip

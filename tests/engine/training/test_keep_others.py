@@ -36,7 +36,7 @@ def at_work(world, finished):
         def make(*overrides):
             stack.close()  # one adapter at a time
             run = world.open(finished)
-            config = world.config("train.prompt_dropout=0.3", "train.batch=32", *overrides)
+            config = world.config("train.prompt_dropout=0.3", "train.batch_size=32", *overrides)
             model = stack.enter_context(fresh_adapter(denoiser(world), config))
             with torch.no_grad():
                 for name, parameter in model.module.named_parameters():
@@ -81,7 +81,8 @@ def test_nothing_else_of_a_step_changes(at_work):
     kept = at_work()
     batch = kept.batch(3)
     errors = kept.errors(batch, 0)
-    trained = at_work("train.keep_others=false")
+    trained = at_work()
+    trained.others[:] = False
     other = trained.batch(3)
     assert not other.kept.any()
     assert torch.equal(other.chosen, batch.chosen)

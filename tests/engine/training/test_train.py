@@ -21,7 +21,7 @@ from invdiff.model.lora import adapter, adapter_file
 from tests import tiny_world
 from tests.tiny_world import HAT, contents, copy_of, denoiser, stamps
 
-TEN_STEPS = ("train.steps=10", "train.save_every=5")
+TEN_STEPS = ("train.steps=10", "train.checkpointing_steps=5")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkey
 def test_what_was_learnt_by_looking_back_survives_an_interruption(
     world, discovered, interrupt, monkeypatch
 ):
-    settings = (*TEN_STEPS, "train.feedback=[0.3,0.7]")
+    settings = (*TEN_STEPS, "train.share_feedback=[0.3,0.7]")
     straight, broken = discovered("straight", *settings), discovered("broken", *settings)
     train(straight)
     with monkeypatch.context():
@@ -158,7 +158,7 @@ def test_a_comparison_without_groups_is_trained_all_the_same(discovered):
         entry["found"] = False
     write_json(run.path / "discovery.json", record)
     config = run.config.model_copy(
-        update={"discover": run.config.discover.model_copy(update={"estimator": "none"})}
+        update={"study": run.config.study.model_copy(update={"estimator": "none"})}
     )
     mixture = load_mixture(run)
     with fresh_adapter(denoiser_of(run), config) as model:
@@ -194,10 +194,13 @@ def spoil(monkeypatch):
     return at
 
 
-def test_a_training_without_finite_gradients_ends_and_names_the_samples(discovered, spoil):
-    run = discovered("run", "train.steps=10", "train.max_bad_steps=3")
+def test_a_training_without_finite_gradients_ends_and_names_the_samples(
+    discovered, spoil, monkeypatch
+):
+    run = discovered("run", "train.steps=10")
+    monkeypatch.setattr("invdiff.engine.training.trainer.MOST_BAD", 3)
     spoil(range(2, 10))
-    words = r"last 3 training steps.*train\.max_bad_steps.*train\.learning_rate"
+    words = r"last 3 training steps.*train\.learning_rate"
     with pytest.raises(ModelError, match=words) as caught:
         train(run)
     assert not (run.path / "adapter").exists()
@@ -207,8 +210,11 @@ def test_a_training_without_finite_gradients_ends_and_names_the_samples(discover
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_step_without_a_finite_gradient_is_left_out_and_counted(discovered, spoil, value):
-    run = discovered("run", "train.steps=6", "train.max_bad_steps=2")
+def test_a_step_without_a_finite_gradient_is_left_out_and_counted(
+    discovered, spoil, value, monkeypatch
+):
+    run = discovered("run", "train.steps=6")
+    monkeypatch.setattr("invdiff.engine.training.trainer.MOST_BAD", 2)
     spoil((1, 3), value)
     train(run)
     assert all(torch.isfinite(tensor).all() for tensor in trained(run.path).values())
@@ -220,7 +226,7 @@ def test_a_step_without_a_finite_gradient_is_left_out_and_counted(discovered, sp
 def test_bad_steps_in_a_row_are_counted_over_an_interruption(
     world, discovered, spoil, interrupt, monkeypatch
 ):
-    settings = ("train.steps=10", "train.save_every=2", "train.max_bad_steps=3")
+    settings = ("train.steps=10", "train.checkpointing_steps=2")
     run = discovered("run", *settings)
     spoil((2, 3, 4))
     with monkeypatch.context():
@@ -228,6 +234,7 @@ def test_bad_steps_in_a_row_are_counted_over_an_interruption(
         with pytest.raises(KeyboardInterrupt):
             train(run)
     monkeypatch.undo()
+    monkeypatch.setattr("invdiff.engine.training.trainer.MOST_BAD", 3)
     spoil((2, 3, 4))
     with pytest.raises(ModelError, match="last 3 training steps"):
         train(world.open(run.path, *settings))

@@ -28,8 +28,13 @@ COUNTS = {
     COAT: {"green": 18, "warm": 12, "cold": 6},
     SHOE: {"cold": 27, "green": 9},  # has no warm ones
 }
-ORACLE = ("discover.estimator='labels'", "data.label_column='colour'", "data.min_images=30")
-TRAINED = ("train.steps=9", "train.batch=32", "train.feedback=[0.6]", "train.save_every=20")
+ORACLE = ("study.estimator='labels'", "data.label_column='colour'", "data.min_images=30")
+TRAINED = (
+    "train.steps=9",
+    "train.batch_size=32",
+    "train.share_feedback=[0.6]",
+    "train.checkpointing_steps=20",
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +185,7 @@ def test_prompts_that_show_the_target_have_nothing_to_balance(coloured, tmp_path
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["discover.most_groups=2"], "most_groups = 2, and the column colour has 3 labels"),
-        (["discover.against_share=0.3"], "against_share = 0.3 is about two .* there are 3 groups"),
+        (["discover.target=[0.7,0.3]"], "target has 2 shares, and there are 3 groups"),
         (["discover.target=[0.4,0.2,0.2,0.2]"], "target has 4 shares, and there are 3 groups"),
     ],
 )
@@ -197,12 +201,12 @@ def test_settings_that_do_not_fit_the_labels_are_said_before_any_work(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["discover.target=[0.5,0.5]"], "discover.target: must be empty or three shares or more"),
+        (["discover.target=[1.0]"], "discover.target: must be empty or shares that add up to 1"),
+        (["discover.target=[0.9,0.1]"], "two of at least 0.15"),
         (["discover.target=[0.5,0.3,0.3]"], "add up to 1"),
-        (["discover.target=[0.99,0.005,0.005]"], "0.02 or more"),
+        (["discover.target=[0.99,0.005,0.005]"], "more of at least 0.02"),
         (["discover.estimator='auto'"], "estimator auto infers two groups"),
-        (["discover.most_groups=2"], r"has 3 shares, more than discover.most_groups \(2\)"),
-        (["discover.against_share=0.3"], "against_share is set as well"),
+        ([f"discover.target={[0.1] * 10}"], "must have at most 8 shares"),
     ],
 )
 def test_targets_that_cannot_be(settings, words):
@@ -210,6 +214,18 @@ def test_targets_that_cannot_be(settings, words):
     with pytest.raises(ConfigError, match=words) as caught:
         configuration.parse({}, given)
     assert len(caught.value.problems) == 1
+
+
+def test_more_labels_than_there_may_be_are_refused(coloured, tmp_path, monkeypatch):
+    monkeypatch.setattr("invdiff.engine.discovery.discover.MOST_GROUPS", 2)
+    with pytest.raises(ConfigError, match="the column colour has 3 labels, and there may be 2"):
+        discover(coloured.open(tmp_path / "run", *ORACLE))
+
+
+def test_two_shares_are_those_of_two_groups():
+    section = configuration.parse({}, ["discover.target=[0.7,0.3]"]).discover
+    assert wanted_mix(section, 2) == section.wanted_share == 0.3
+    assert configuration.parse({}, ["discover.target=[0.15,0.85]"]).discover.wanted_share == 0.85
 
 
 def test_even_shares_are_the_default():

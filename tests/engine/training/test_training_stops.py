@@ -64,7 +64,7 @@ def test_the_second_signal_ends_it_at_once(discovered, monkeypatch):
 
 
 def test_a_signal_while_looking_back_saves_what_was_before(world, discovered, monkeypatch):
-    settings = ("train.feedback=[0.75]", "calibrate.images_per_prompt=40")
+    settings = ("train.share_feedback=[0.75]", "calibrate.images_per_prompt=40")
     straight, run = discovered("straight", *settings), discovered("stopped", *settings)
     train(straight)
     with monkeypatch.context() as patch:
@@ -113,7 +113,7 @@ def failing_certify(*_):
 
 
 def test_damage_to_the_newest_checkpoint_costs_one_interval(world, discovered, plain, monkeypatch):
-    run = discovered("broken", "train.save_every=1")
+    run = discovered("broken", "train.checkpointing_steps=1")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(3))
         with pytest.raises(KeyboardInterrupt):
@@ -122,7 +122,7 @@ def test_damage_to_the_newest_checkpoint_costs_one_interval(world, discovered, p
     assert kept == ["step-0000002", "step-0000003"]
     file = run.path / "checkpoints" / kept[1] / "tensors.safetensors"
     file.write_bytes(file.read_bytes()[:-7])
-    again = world.open(run.path, *STEPS, "train.save_every=1")
+    again = world.open(run.path, *STEPS, "train.checkpointing_steps=1")
     with pytest.warns(InvDiffWarning, match=r"damaged: .*step-0000003; going on from step-0000002"):
         train(again)
     assert distance(weights(again), weights(plain)) == 0
@@ -152,7 +152,9 @@ def small_disk(tmp_path):
 def test_a_full_disk_leaves_the_checkpoint_before(
     world, finished, plain, small_disk, monkeypatch, capfd
 ):
-    run = world.open(copy_of(finished, small_disk / "run", "train"), *STEPS, "train.save_every=1")
+    run = world.open(
+        copy_of(finished, small_disk / "run", "train"), *STEPS, "train.checkpointing_steps=1"
+    )
     filler, original = small_disk / "filler", Trainer.step
 
     def step(self, number):

@@ -30,7 +30,8 @@ def test_the_norm_is_that_before_clipping(trainer, monkeypatch):
 
 
 def test_an_interrupted_log_goes_on_without_gaps_or_repeats(world, discovered, monkeypatch):
-    settings = ("train.validate_every=2", "train.held_share=0.2")
+    settings = ("train.validation_steps=2",)
+    monkeypatch.setattr("invdiff.engine.training.validation.HELD_SHARE", 0.2)
     straight, broken = discovered("straight", *settings), discovered("broken", *settings)
     train(straight)
     with monkeypatch.context() as patch:
@@ -47,7 +48,8 @@ def test_an_interrupted_log_goes_on_without_gaps_or_repeats(world, discovered, m
 
 
 def test_held_pictures_are_not_trained_on(world, discovered, monkeypatch):
-    run = discovered("run", "train.validate_every=4", "train.held_share=0.3")
+    run = discovered("run", "train.validation_steps=4")
+    monkeypatch.setattr("invdiff.engine.training.validation.HELD_SHARE", 0.3)
     seen = set()
     original = Trainer.step
 
@@ -66,7 +68,7 @@ def test_held_pictures_are_not_trained_on(world, discovered, monkeypatch):
 
 
 def test_grids_show_the_base_above_the_guided(discovered):
-    run = discovered("run", "train.preview_every=2", "train.learning_rate=0.5")
+    run = discovered("run", "train.preview_steps=2", "train.learning_rate=0.5")
     train(run)
     names = sorted(path.name for path in (run.path / "previews").iterdir())
     assert names == ["base.png", "step-0000002.png", "step-0000004.png"]
@@ -80,7 +82,7 @@ def test_grids_show_the_base_above_the_guided(discovered):
 
 def test_grids_and_looking_back_are_drawn_within_the_window(discovered, monkeypatch):
     """The base above is the base all the same."""
-    settings = ("train.preview_every=4", "train.learning_rate=0.5", "train.feedback=[0.5]")
+    settings = ("train.preview_steps=4", "train.learning_rate=0.5", "train.share_feedback=[0.5]")
     told, original = [], Sampler.latents
 
     def latents(self, *of):
@@ -101,7 +103,7 @@ def test_grids_and_looking_back_are_drawn_within_the_window(discovered, monkeypa
 
 def test_tensorboard_gets_the_numbers(discovered):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = discovered("run", "train.trackers=['tensorboard']")
+    run = discovered("run", "train.report_to=['tensorboard']")
     train(run)
     events = accumulator.EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()

@@ -155,8 +155,12 @@ def _resolve(asked: argparse.Namespace) -> Config:
         source = _source(asked)
     except ConfigError as error:
         problems += error.problems
+    named = asked.preset is not None or asked.config is not None
     try:
-        config = configuration.load(source, asked.overrides)
+        if source is None or named:
+            config = configuration.load(source, asked.overrides)
+        else:
+            config = configuration.load_run(source, asked.overrides)
     except ConfigError as error:
         problems += error.problems
     _stop_at(problems)

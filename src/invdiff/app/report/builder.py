@@ -32,6 +32,10 @@ class Section:
         return self.template or self.anchor
 
 
+SMOKE = 100
+"""Training steps below which a run shows that everything works, and no more."""
+
+
 def build(run: RunFolder) -> Path:
     """Build the report of ``run``; the same run gives the same bytes.
 
@@ -47,9 +51,9 @@ def page(known: Inputs) -> str:
     samples, problem = _training_pictures(known)
     template = templates().get_template("template.html.j2")
     context = {
-        "title": known.config.report.title.strip() or "What the model learnt, and what changed",
+        "title": "What the model learnt, and what changed",
         "facts": _facts(known),
-        "smoke_run": "smoke run" in known.config.report.title.lower(),
+        "smoke_run": 0 < known.config.train.steps < SMOKE,
         "picture_problem": problem,
         "confidence": known.confidence,
         "trained": known.trained,

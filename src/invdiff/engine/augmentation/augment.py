@@ -107,7 +107,7 @@ def augment(
     with locked(out):
         quotas = top_up(run) if images is None else even_set(run, images)
         artist = artist_of(run, out / WORK, request)
-        batch, processes = run.config.sample.batch, processes_of(run)
+        batch, processes = run.config.sample.batch_size, processes_of(run)
         ratios = draw_all(artist, quotas, batch, processes)
         rows = [] if images is not None else keep_real(run, out)
         for quota in quotas:
@@ -157,11 +157,11 @@ def artist_of(run: RunFolder, folder: Path, request: AugmentRequest) -> Artist:
     config, source = run.config, source_of(run)
     window = (config.sample.window[0], config.sample.window[1])
     adapter = run.path / "adapter"
-    steps, fuse = config.sample.steps, config.sample.fuse
-    levels = tuple(config.discover.feature_levels)
+    steps = config.sample.steps
+    levels = tuple(config.study.feature_levels)
     return Artist(
-        Sampler(source, adapter, request.strength, window, request.scale, steps, fuse),
-        Features(source, config.seed, levels, 1, config.discover.batch),
+        Sampler(source, adapter, request.strength, window, request.scale, steps),
+        Features(source, config.seed, levels, 1, config.discover.batch_size),
         folder,
         config.seed,
         "augment",

@@ -4,20 +4,17 @@ Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors`` and `
 (docs/files.md). Attribute columns are opened for the ``labels`` estimator alone.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from invdiff.core.balancing.reweighting import balanced_weights
 from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.scores import mean_of_draws, mean_of_levels, reliability
+from invdiff.core.discovery.scores import reliability
 from invdiff.core.discovery.verdict import group_agreement
 from invdiff.core.groups.memberships import memberships, shares_of
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
-from invdiff.engine.discovery.adaptive_draws import adapt
 from invdiff.engine.discovery.estimators import Evidence, estimate_groups
 from invdiff.engine.discovery.groups import columns, save_models, wanted_mix
 from invdiff.engine.discovery.record import findings
@@ -26,8 +23,9 @@ from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.encoding.data import open_run_samples
 from invdiff.engine.encoding.prompt_groups import Grouped, group_prompts
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.settings.common import INFERRING
 from invdiff.engine.settings.deciding_levels import high_levels
+from invdiff.engine.settings.discovery import MOST_GROUPS
+from invdiff.engine.settings.study import INFERRING
 from invdiff.engine.storage.files import write_json, write_parquet
 from invdiff.errors import ConfigError
 
@@ -41,12 +39,9 @@ def discover(run: RunFolder) -> None:
         given_labels(run, grouped.samples)
         with kept_workers():
             measured = run_passes(run, grouped.samples)
-            if run.config.discover.adaptive:
-                measured, inferred, more = adapt(run, grouped.samples, measured, infer)
-            else:
-                inferred, more = infer(run, grouped.samples, measured), {}
-        write_results(run, grouped, measured, *inferred, more)
-        verdicts = inferred[0].verdicts
+            grouping, again = infer(run, grouped.samples, measured)
+        write_results(run, grouped, measured, grouping, again)
+        verdicts = grouping.verdicts
         found = [name for name, verdict in verdicts.items() if verdict.found]
         stage.facts["found"] = found
 
@@ -55,20 +50,20 @@ def given_labels(run: RunFolder, samples: Samples) -> tuple[str, ...] | None:
     """The labels that the oracle takes its groups from; None for every other estimator.
 
     Raises:
-        ConfigError: there are more labels than ``discover.most_groups``, or not as many as the
-            settings want shares of.
+        ConfigError: there are more labels than ``MOST_GROUPS``, or not as many as the settings want
+            shares of.
     """
-    section, column = run.config.discover, run.config.data.label_column
-    if section.estimator != "labels":
+    column = run.config.data.label_column
+    if run.config.estimator != "labels":
         return None
     labels = read_labels(run.config.data.path, column, samples)
     count = max(2, len(set(labels)))
-    if count > section.most_groups:
+    if count > MOST_GROUPS:
         raise ConfigError(
-            f"discover.most_groups = {section.most_groups}, and the column "
-            f"{column or 'of the set'} has {count} labels: raise it, or name a coarser column"
+            f"data.label_column: the column {column or 'of the set'} has {count} labels, and "
+            f"there may be {MOST_GROUPS}: name a coarser one"
         )
-    wanted_mix(section, count)
+    wanted_mix(run.config.discover, count)
     return labels
 
 
@@ -87,16 +82,15 @@ def infer(
             measured.scored,
             score=high_noise(scores.excess, levels, draws),
             loss_score=high_noise(scores.loss, levels, draws),
-            profile=mean_of_draws(scores.excess[:, :, draws]).astype(np.float64),
-            loss=mean_of_levels(scores.loss[:, :, draws]).astype(np.float64),
+            loss=scores.loss[:, :, draws].mean((1, 2)).astype(np.float64),
             contrasts=lambda: measured.contrasts().over(draws),
-            reference=measured.reference,
+            passes=measured.passes,
             labels=labels,
             seed=seed,
         )
 
     grouping = estimate_groups(evidence(measured.features, slice(None), 0), config)
-    if config.discover.estimator not in INFERRING:
+    if config.estimator not in INFERRING:
         return grouping, None
     other = measured.features.copy()
     other[measured.scored] = measured.second_features
@@ -109,7 +103,7 @@ def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndar
     Where the attribute is decided the conflicting image costs more under its own prompt than
     under none; at lower noise the sign turns, so an average over all levels cancels (design 1.2).
     """
-    return mean_of_levels(values[:, high_levels(levels)][:, :, draws]).astype(np.float64)
+    return values[:, high_levels(levels)][:, :, draws].mean((1, 2)).astype(np.float64)
 
 
 def write_results(
@@ -118,20 +112,16 @@ def write_results(
     measured: PassResults,
     grouping: Grouping,
     again: Grouping | None,
-    more: Mapping[str, Any],
 ) -> None:
-    """Everything later stages read, each file whole or not at all.
-
-    ``more`` is what the record says besides.
-    """
+    """Everything later stages read, each file whole or not at all."""
     config, samples = run.config, grouped.samples
     prompt = np.array(samples.prompt)
     groups = memberships(grouping.against[:0]).shape[1]
     found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
     mix = shares_of(wanted_mix(config.discover, groups)) if found else np.zeros(groups)
     shares = dict.fromkeys(found, mix)
-    pool = np.zeros_like(prompt) if config.train.objective == "reference" else prompt
-    if config.train.objective == "reference":
+    pool = np.zeros_like(prompt) if config.study.pooled else prompt
+    if config.study.pooled:
         shares = {pool[0]: mix} if shares else {}
     write_parquet(
         run.path / "groups.parquet",
@@ -140,7 +130,7 @@ def write_results(
             "prompt": list(samples.prompt),
             "caption": list(samples.caption),
             **columns(grouping.against),
-            "weight": balanced_weights(grouping.against, pool, shares, config.discover.certainty),
+            "weight": balanced_weights(grouping.against, pool, shares, config.study.certainty),
         },
     )
     write_scores(run.path / "scores.parquet", samples, measured, config.discover.levels)
@@ -156,7 +146,7 @@ def write_results(
     record = findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable)
     for name, entry in record["prompts"].items():
         entry |= grouped.about(name)
-    record |= {"prompt_groups": grouped.record(), **more}
+    record |= {"prompt_groups": grouped.record()}
     write_json(run.path / "discovery.json", record)
 
 
@@ -169,7 +159,7 @@ def write_scores(path: Path, samples: Samples, measured: PassResults, levels: li
             "sample_id": [samples.sample_id[i] for i in scored for _ in levels],
             "prompt": [samples.prompt[i] for i in scored for _ in levels],
             "level": np.tile(levels, count),
-            "loss": mean_of_draws(measured.scores.loss).ravel(),
-            "excess": mean_of_draws(measured.scores.excess).ravel(),
+            "loss": measured.scores.loss.mean(2).ravel(),
+            "excess": measured.scores.excess.mean(2).ravel(),
         },
     )

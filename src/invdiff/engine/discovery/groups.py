@@ -26,18 +26,13 @@ def wanted_mix(section: DiscoverSection, groups: int) -> Mix:
     Raises:
         ConfigError: the settings want another number of groups.
     """
-    if not section.target and (groups == 2 or section.against_share == 0.5):
-        return section.against_share if groups == 2 else [1 / groups] * groups
-    if section.target and len(section.target) == groups:
-        return section.target
-    given = (
-        f"discover.target has {len(section.target)} shares"
-        if section.target
-        else f"discover.against_share = {section.against_share} is about two groups"
-    )
+    if not section.target:
+        return 0.5 if groups == 2 else [1 / groups] * groups
+    if len(section.target) == groups:
+        return section.wanted_share if groups == 2 else section.target
     raise ConfigError(
-        f"{given}, and there are {groups} groups: give discover.target a share for each, or none "
-        "of both for even shares"
+        f"discover.target has {len(section.target)} shares, and there are {groups} groups: give "
+        "it a share for each, or none for even shares"
     )
 
 

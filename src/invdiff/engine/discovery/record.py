@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.scores import Scores, mean_of_draws
+from invdiff.core.discovery.scores import Scores
 from invdiff.core.groups.memberships import memberships
 from invdiff.engine.settings.config import Config
 
@@ -22,7 +22,7 @@ def findings(
 ) -> dict[str, Any]:
     """The record of a discovery (docs/files.md); rows of ``scores`` belong to ``scored``."""
     return {
-        "estimator": config.discover.estimator,
+        "estimator": config.estimator,
         "score": grouping.score or None,
         "candidate": grouping.chosen,
         "levels": list(config.discover.levels),
@@ -49,7 +49,7 @@ def _prompt(
     rows, inside = prompt == name, prompt[scored] == name
     q = memberships(grouping.against[rows]).T.copy()  # one row for each group
     scored_q = memberships(grouping.against[scored][inside]).T.copy()
-    excess = mean_of_draws(scores.excess[inside])
+    excess = scores.excess[inside].mean(2)
     verdict, labels = grouping.verdicts[name], grouping.names.get(name)
     return {
         "found": verdict.found,

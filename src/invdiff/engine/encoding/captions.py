@@ -31,7 +31,7 @@ def encode_captions(run: RunFolder, samples: Samples) -> None:
 def meanings(run: RunFolder, samples: Samples, texts: Sequence[str]) -> np.ndarray:
     """What each text means to the model's text encoder: (n, width) float32."""
     return cached(
-        Meaning(source_of(run), run.config.discover.batch),
+        Meaning(source_of(run), run.config.discover.batch_size),
         [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)],
         run.path / "cache",
         "meanings",

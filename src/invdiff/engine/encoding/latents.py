@@ -46,7 +46,7 @@ def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.
         return np.ascontiguousarray(pictures[:, :, ::-1]) if flipped else pictures
 
     return cached(
-        Encode(source_of(run), run.config.discover.batch),
+        Encode(source_of(run), run.config.discover.batch_size),
         row_parts(np.arange(len(samples))),
         run.path / "cache",
         "latents",

@@ -15,6 +15,10 @@ from invdiff.engine.classifiers.error_table import ABSTAINED
 from invdiff.errors import InvDiffError
 
 CONFIDENCE = 0.95
+RESAMPLES = 2000
+"""Bootstrap resamples of an interval: its ends move by a twentieth of its width at most."""
+NEIGHBOURS = 3
+"""Of precision, recall and coverage; what Kynkaanniemi et al. (2019) take."""
 OUTSIDE = (
     "The value lies above its interval: counts are never exactly even, and with so few pictures of "
     "each prompt that alone adds more than the interval is wide. `corrected` leaves it out."

@@ -154,8 +154,8 @@ def _examine_run(found: Checkup, config: Config) -> None:
     if device and device.memory and found.estimate and found.estimate.peak > device.memory:
         found.problems.append(
             f"about {found.estimate.peak / 1e9:.0f} GB are needed and {device.name} has "
-            f"{device.memory / 1e9:.0f} GB: lower train.batch, sample.batch, discover.batch or "
-            "data.image_size, or take model.dtype bfloat16"
+            f"{device.memory / 1e9:.0f} GB: lower train.batch_size, sample.batch_size, "
+            "discover.batch_size or data.image_size, or take model.dtype bfloat16"
         )
 
 

@@ -79,15 +79,15 @@ def of_description(base: Description, config: Config) -> MemoryEstimate:
         drawn = trace(denoiser, shapes.call(denoiser, base, 1, base.image_size, dtype))
     doubled = 1 if one_pass or max(config.sample.guidance_scales) == 1 else 2
     passes = {
-        "discover": one.peak * config.discover.batch,
-        "sample": drawn.peak * config.sample.batch * doubled,
+        "discover": one.peak * config.discover.batch_size,
+        "sample": drawn.peak * config.sample.batch_size * doubled,
     }
     if vae := modules.get("vae"):
-        encoding = _coding(vae, base, size, dtype)[0] * config.discover.batch
-        decoding = _coding(vae, base, base.image_size, dtype)[1] * config.sample.batch
+        encoding = _coding(vae, base, size, dtype)[0] * config.discover.batch_size
+        decoding = _coding(vae, base, base.image_size, dtype)[1] * config.sample.batch_size
         passes["discover"] = max(passes["discover"], encoding)
         passes["sample"] = max(passes["sample"], decoding)
-    step = shapes.call(denoiser, base, config.train.batch, size, dtype)
+    step = shapes.call(denoiser, base, config.train.batch_size, size, dtype)
     lora, passes["train"] = _training(denoiser, config, step)
     weights = sum(sizes.values()) * dtype.itemsize
     held = {"train": TRAINING_BYTES * lora, "sample": RESTING_BYTES * lora}

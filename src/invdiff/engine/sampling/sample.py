@@ -28,8 +28,8 @@ def sample(run: RunFolder) -> None:
         return
     with run.stage("sample") as stage:
         wanted = sampling_parts(run)
-        shards = [shard for part in wanted for shard in part.missing(run.config.sample.batch)]
-        done = sum(part.batches(run.config.sample.batch) for part in wanted) - len(shards)
+        shards = [shard for part in wanted for shard in part.missing(run.config.sample.batch_size)]
+        done = sum(part.batches(run.config.sample.batch_size) for part in wanted) - len(shards)
         for _ in run_shards(
             draw_shard, shards, processes=processes_of(run), title="sampling", done=done
         ):
@@ -118,13 +118,13 @@ def sampling_parts(run: RunFolder) -> list[SamplingPart]:
     return [
         SamplingPart(
             arm,
-            Sampler(source, *drawn_by[arm], window, scale, section.steps, section.fuse),
+            Sampler(source, *drawn_by[arm], window, scale, section.steps),
             prompt,
             tuple(caption + section.prompt_suffix for caption in captions[prompt]),
             tuple(seed_of(run.config.seed, prompt, k) for k in range(section.images_per_prompt)),
             run.path / "samples" / slug(prompt),
         )
-        for arm in (section.arms if trained else ["base"])
+        for arm in (run.config.study.arms if trained else ["base"])
         for scale in section.guidance_scales
         for prompt in section.prompts or sorted(captions)
     ]

@@ -31,6 +31,7 @@ from invdiff.engine.storage.files import read_json, read_parquet, write_json
 from invdiff.engine.training.certificate import certify
 from invdiff.engine.training.min_step import MidTrainingCheck
 from invdiff.engine.training.mixture import Mixture
+from invdiff.engine.training.risks import RISKS, Risks
 from invdiff.engine.training.trainer import Trainer
 from invdiff.engine.training.validation import hold_out
 from invdiff.errors import RunError
@@ -71,7 +72,7 @@ def fit_guidance(run: RunFolder) -> dict[str, Any]:
     with assembled(team_size(config, source)) as team:
         if team.size > 1:
             _require_reference(source)
-            team.ask(help_train, config, source)
+            team.ask(help_train, config, source, RISKS[config.study.objective])
         with fresh_adapter(resolve(source), config) as denoiser:
             trainer = Trainer(config, denoiser, *_shared(team, mixture, feedback), team)
             trainer.fit(run.path, held)
@@ -91,11 +92,14 @@ def team_size(config: Config, source: Source) -> int:
     section = config.train
     if section.processes or not isinstance(source, ModelRef):
         return section.processes or 1
-    return min(worker_count(0, source.device), section.batch // section.accumulate)
+    return min(
+        worker_count(0, source.device), section.batch_size // section.gradient_accumulation_steps
+    )
 
 
-def help_train(team: Team, config: Config, source: ModelRef) -> None:
-    """The part of every rank but the first."""
+def help_train(team: Team, config: Config, source: ModelRef, risks: Risks) -> None:
+    """The part of every rank but the first; whoever registered ``risks`` is not imported here."""
+    RISKS[config.study.objective] = risks
     if source.device == "cuda":  # not run in our tests: they have no GPU
         source = replace(source, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     mixture, feedback = _shared(team, None, None)
@@ -161,7 +165,7 @@ def load_mixture(run: RunFolder) -> Mixture:
         )
     pool = np.array([group_of[name][0] for name in samples.sample_id])
     against = np.array([group_of[name][1] for name in samples.sample_id])
-    if run.config.train.objective == "reference":
+    if run.config.study.pooled:
         pool = np.full_like(pool, "*")
         balanced, monitored = ("*",) if balanced else (), ()
     captions = np.array(samples.caption)
@@ -170,8 +174,8 @@ def load_mixture(run: RunFolder) -> Mixture:
     if balanced or monitored:
         wanted = wanted_mix(run.config.discover, 2 if member.ndim == 1 else member.shape[1])
     latents = encode(run, samples)
-    flipped = encode(run, samples, flipped=True) if run.config.train.flip else None
-    certainty = run.config.discover.certainty
+    flipped = encode(run, samples, flipped=True) if run.config.train.random_flip else None
+    certainty = run.config.study.certainty
     return Mixture(
         latents, captions, pool, against, balanced, monitored, names, wanted, flipped, certainty
     )

@@ -26,14 +26,19 @@ from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import read_json, write_json, write_with
 from invdiff.engine.training.train import train
 from invdiff.errors import ConfigError
+from invdiff.studies import comparison as compared
 from invdiff.studies.benchmarking import suite_tables, tables
 from invdiff.studies.benchmarking.suites import DOWNSTREAM, METHOD, OURS, ROWS, SUFFIX, SUITES
 
 SCALES = (1.0, 2.5, 5.0)
 DRAWN = (f"sample.guidance_scales={list(SCALES)}",)
-OWN = ("seed", "processes", "train.processes", "report.title")
+OWN = ("seed", "processes", "train.processes")
 """Settings that :func:`settings` decides."""
+ASKED = ", diverse"
+"""What the row with a suffix adds to a prompt: the built-in models read 16 tokens."""
 CONTROLS = next(iter(SUITES))
+
+compared.register()
 
 Work = TypeVar("Work")
 
@@ -178,9 +183,8 @@ def settings(
     own = [*DRAWN, *changes]
     own += [f"seed={seed}", f"processes={processes}", "train.processes=1"]
     if row == SUFFIX:
-        suffix = configuration.preset(name).baselines.prompt_suffix
-        own.append(f"sample.prompt_suffix={json.dumps(suffix)}")
-    own += [*ROWS[row].changes, "report.title='Benchmark'"]
+        own.append(f"sample.prompt_suffix={json.dumps(ASKED)}")
+    own += ROWS[row].changes
     return configuration.preset(name, own)
 
 

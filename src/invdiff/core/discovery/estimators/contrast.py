@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from invdiff.core.discovery.candidates import Candidate
-from invdiff.core.discovery.estimators.amortised import fit, linear_models
 from invdiff.core.discovery.grouping import Grouping, GroupModels, apply, orient
+from invdiff.core.discovery.linear_groups import fit, linear_models
 from invdiff.core.discovery.objective import max_step_objective
 from invdiff.core.discovery.prompt_contrasts import Contrasts
 from invdiff.core.discovery.refinement import refined_models, shared_shift_memberships
@@ -70,7 +70,7 @@ def contrast_estimator(
 
     Two groups with one covariance and a shift that is the same under every prompt
     (:func:`fit_shared_shift_mixture`), which settle once more in the features of all images; and
-    the line along which the objective of the max step is largest (:mod:`estimators.amortised`).
+    the line along which the objective of the max step is largest (:mod:`linear_groups`).
     That was found in the images compared alone, so all images teach it what its groups look like
     (:mod:`discovery.self_training`), and the mixture next to them settles as well. Only groups
     whose shift goes with their shares count (:meth:`log_odds_alignment`). ``score`` is the excess

@@ -100,7 +100,7 @@ def base_pictures(run: RunFolder, folder: Path) -> list[list[str]]:
     request = AugmentRequest(None, config.calibrate.guidance_scale, 0.0, identity(run), config.seed)
     artist = artist_of(run, folder, request)
     quotas = [Quota(quota.prompt, quota.captions, (sum(quota.counts),)) for quota in top_up(run)]
-    ratios = draw_all(artist, quotas, config.sample.batch, processes_of(run))
+    ratios = draw_all(artist, quotas, config.sample.batch_size, processes_of(run))
     return [
         [str(artist.path(quota, k)), quota.prompt]
         for quota in quotas

@@ -14,12 +14,12 @@ from scipy.special import entr
 
 from invdiff.core.discovery.candidates import CLUSTER_COUNTS
 from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.shared_clusters import Clusters, best
 from invdiff.core.discovery.verdict import BALANCED_WITHIN, FEWEST, LEAST_EXPLAINED, Verdict, met
 from invdiff.core.groups.features import CLUSTERED, Projection
 from invdiff.core.groups.memberships import Mix, hard, off_by, present, within
 from invdiff.core.groups.several_groups import NEVER, MultiGroupModel
 from invdiff.core.groups.two_groups import SMALLEST, GroupModel
+from invdiff.studies.comparison.shared_clusters import Clusters, best
 
 LEAST_CLUSTER_INFORMATION = 0.05  # nats, as for the groups of the contrasts
 LEAST_COMMON = 0.03  # of a prompt's images: groups with less are not counted as there
@@ -116,7 +116,7 @@ def _divergence(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def is_tied(q: Float[np.ndarray, "sample group"], prompt: np.ndarray, false_alarm: float) -> bool:
-    """Whether the mutual information is no small one, and that of some two prompts above chance.
+    """Whether the :func:`cluster_mutual_information` is no small one, and that of some two prompts more than chance.
 
     A G test of their table of groups, corrected for the number of pairs. A single prompt has
     nothing to be tied to: there the score alone decides.

@@ -5,14 +5,10 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from core.planted import ROTATED, corners
-from invdiff.core.discovery.estimators import clusters as by_cluster
-from invdiff.core.discovery.estimators.clusters import (
-    cluster_mutual_information,
-    clusters,
-    explained,
-)
-from invdiff.core.discovery.shared_clusters import best, fit
 from invdiff.core.groups.two_groups import GroupModel
+from invdiff.studies.comparison import clusters as by_cluster
+from invdiff.studies.comparison.clusters import cluster_mutual_information, clusters, explained
+from invdiff.studies.comparison.shared_clusters import best, fit
 
 RULES = {"min_share": 0.02, "false_alarm": 0.01, "seed": 0, "most": 8}
 
