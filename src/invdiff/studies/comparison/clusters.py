@@ -116,7 +116,7 @@ def _divergence(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def is_tied(q: Float[np.ndarray, "sample group"], prompt: np.ndarray, false_alarm: float) -> bool:
-    """Whether the :func:`cluster_mutual_information` is no small one, and that of some two prompts more than chance.
+    """Whether the mutual information is no small one, and that of some two prompts above chance.
 
     A G test of their table of groups, corrected for the number of pairs. A single prompt has
     nothing to be tied to: there the score alone decides.
