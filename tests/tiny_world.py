@@ -19,7 +19,7 @@ from invdiff.engine.run.stages import FILES, STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_parquet
 from invdiff.studies import comparison
-from model import tiny
+from tests.model import tiny
 
 comparison.register()
 

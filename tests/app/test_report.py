@@ -15,6 +15,7 @@ from invdiff.app.report.builder import build
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json, write_json
+from invdiff.engine.workflow import session_of
 from invdiff.errors import RunError
 from tests.app.report_fixture import HAT, write_run
 
@@ -52,7 +53,7 @@ class Page(HTMLParser):
 
 
 def page_of(run: RunFolder) -> Page:
-    return Page(build(run).read_text(encoding="utf-8"))
+    return Page(build(session_of(run)).read_text(encoding="utf-8"))
 
 
 def change(path: Path, edit: Callable[[Any], None]) -> None:
@@ -68,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def html(run: RunFolder) -> str:
-    return build(run).read_text(encoding="utf-8")
+    return build(session_of(run)).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_pictures_drawings_and_tables_can_be_read_aloud(page: Page) -> None:
 
 
 def test_the_same_run_gives_the_same_bytes(run: RunFolder, html: str) -> None:
-    assert build(run).read_text(encoding="utf-8") == html
+    assert build(session_of(run)).read_text(encoding="utf-8") == html
 
 
 def test_it_can_be_sent_by_mail(html: str) -> None:
@@ -242,7 +243,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (run.path / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"metrics\.json is damaged"):
-        build(run)
+        build(session_of(run))
 
 
 def test_the_settings_in_the_report_are_those_of_the_run(run: RunFolder, page: Page) -> None:

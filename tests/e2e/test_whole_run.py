@@ -21,8 +21,8 @@ from invdiff.engine.settings.config import dump
 from invdiff.engine.storage import checkpoint, hashed_tensors
 from invdiff.engine.storage.files import read_json
 from invdiff.model.lora import adapter
-from model import tiny
 from tests import tiny_world
+from tests.model import tiny
 from tests.tiny_world import COAT, HAT, contents, copy_of, stamps
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"

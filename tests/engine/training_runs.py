@@ -12,9 +12,9 @@ from invdiff.engine.training.train import (
     fresh_adapter,
     load_mid_training_check,
     load_mixture,
-    train,
 )
 from invdiff.engine.training.trainer import Trainer
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.lora import adapter_file
 from tests.tiny_world import copy_of, denoiser
 
@@ -33,7 +33,7 @@ def discovered(world, finished, tmp_path):
 @pytest.fixture
 def plain(discovered):
     run = discovered("plain")
-    train(run)
+    do_stage(run, "train")
     return run
 
 
@@ -65,7 +65,12 @@ def trainer(world, finished):
             run = world.open(finished)
             config = world.config(*STEPS, *overrides)
             model = stack.enter_context(fresh_adapter(precise or denoiser(world), config))
-            return Trainer(config, model, load_mixture(run), load_mid_training_check(run))
+            return Trainer(
+                config,
+                model,
+                load_mixture(session_of(run)),
+                load_mid_training_check(session_of(run)),
+            )
 
         yield make
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import tiny_share
 from invdiff.core.measurement.explicit_prompts import named_class
 from invdiff.data.sets import builtin
 from invdiff.data.sets.drawn import digits, more_faces, named_faces, photographs, scenes
 from invdiff.data.sets.stored import Drawn, StoredSet, open_set, write_split
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError, MissingExtra
+from tests.data import tiny_share
 
 FEW = {"train": 20, "balanced": 10}
 

@@ -15,10 +15,9 @@ from invdiff.data.sources import open_samples
 from invdiff.engine.augmentation import augment as augmenting
 from invdiff.engine.augmentation.augment import augment
 from invdiff.engine.augmentation.drawing import Quota, draw_all, due, kept_pictures
-from invdiff.engine.discovery.discover import discover
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.engine.training.train import train
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import RunError
 from tests import tiny_world
 
@@ -30,8 +29,8 @@ MODEL = GroupModel(np.ones(1), (0.0, 1.0, 0.0), 0.0)
 def trained(world, tmp_path_factory):
     """A trained run whose groups are told apart at the middle of what it draws."""
     run = world.open(tmp_path_factory.mktemp("trained") / "run", *ORACLE)
-    discover(run)
-    train(run)
+    do_stage(run, "discover")
+    do_stage(run, "train")
     path = run.path / "group_model.safetensors"
     models = load_file(path)
     width = len(next(iter(models.values()))) - 4
@@ -39,7 +38,7 @@ def trained(world, tmp_path_factory):
     for prompt in models:
         quota = Quota(prompt, (prompt,), (8, 8), GroupModel(weight.numpy(), (0.0, 1.0, 0.0), 0.0))
         request = augmenting.AugmentRequest(None, 2.5, 1.0, "-", 0)
-        artist = augmenting.artist_of(run, tmp_path_factory.mktemp("look"), request)
+        artist = augmenting.artist_of(session_of(run), tmp_path_factory.mktemp("look"), request)
         middle = float(np.median(artist((quota, tuple(range(8))))))
         models[prompt] = torch.cat([weight, torch.tensor([-middle, 1.0, 0.0, 0.0])]).double()
     save_file(models, path)

@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 
-from engine.labelled_faces import export
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import classifier_error
 from invdiff.data.labelled import open_labelled
@@ -15,11 +14,12 @@ from invdiff.engine.classifiers import learn as learning
 from invdiff.engine.classifiers.choose import choose, from_file
 from invdiff.engine.classifiers.learn import learn, split_by_label
 from invdiff.engine.evaluation import evaluate as evaluation
-from invdiff.engine.evaluation.evaluate import evaluate
 from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json, read_parquet
+from invdiff.engine.workflow import do_stage
 from invdiff.errors import ConfigError, DataError, ModelError
 from tests.engine.evaluation.test_evaluate import HAT, PLAIN, small_run, write_groups
+from tests.engine.labelled_faces import export
 from tests.model import tiny_vision
 
 CLIP_CLASSES = 'evaluate.classes=["female = a photo of a woman", "male = a photo of a man"]'
@@ -149,7 +149,7 @@ def test_a_poor_or_unmeasured_classifier_is_warned_about():
 def metrics_of(run):
     data = faces.samples()
     write_groups(run, data, np.zeros(len(data)))
-    evaluate(run)
+    do_stage(run, "evaluate")
     return read_json(run.path / "metrics.json")
 
 

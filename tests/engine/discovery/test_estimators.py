@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from core.planted import ROTATED, contrast, corners, plant
 from invdiff.engine.discovery.estimators import Evidence, estimate_groups
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.study import INFERRING
 from invdiff.errors import ConfigError
 from invdiff.studies import comparison
 from invdiff.studies.comparison import estimators as compared
+from tests.core.planted import ROTATED, contrast, corners, plant
 
 comparison.register()
 

@@ -6,7 +6,7 @@ import torch
 from scipy.special import expit
 
 from invdiff.core.groups.two_groups import GroupModel
-from invdiff.engine.discovery.groups import found_prompts, load_models
+from invdiff.engine.discovery.groups import load_models
 from invdiff.engine.discovery.passes import Features
 from invdiff.engine.sampling import calibrate as stage
 from invdiff.engine.sampling import group_shares
@@ -14,6 +14,7 @@ from invdiff.engine.sampling.calibrate import calibrate, calibration_summary, es
 from invdiff.engine.sampling.group_shares import log_ratios
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import read_json
+from invdiff.engine.workflow import session_of
 from invdiff.model.lora import adapter
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT, copy_of, denoiser
@@ -38,7 +39,7 @@ def gaps(world, finished, monkeypatch):
             update={"strengths": sorted(table), "tolerance": tolerance}
         )
         run.config = run.config.model_copy(update={"calibrate": section})
-        record = calibrate(run)
+        record = calibrate(session_of(run))
         assert [point["strength"] for point in record["curve"]] == sorted(tried)
         return record["strength"], sorted(tried)
 
@@ -182,12 +183,16 @@ def test_pictures_of_an_adapted_network_are_judged_by_the_base(world):
 
 def test_strength_zero_is_the_base_and_one_is_the_adapter(world, finished, tmp_path):
     run = world.open(copy_of(finished, tmp_path / "run"))
-    (prompt, *_) = found_prompts(run)
+    (prompt, *_) = session_of(run).results.discovery.found
     curve = read_json(run.path / "adapter" / "calibration.json")["curve"]
     assert [point["strength"] for point in curve] == [0.0, 1.0]
-    assert estimate_gap(run, [prompt], 1.0)["shares"][prompt] == curve[1]["shares"][prompt]
+    assert (
+        estimate_gap(session_of(run), [prompt], 1.0)["shares"][prompt] == curve[1]["shares"][prompt]
+    )
     (run.path / "adapter" / "pytorch_lora_weights.safetensors").unlink()
-    assert estimate_gap(run, [prompt], 0.0)["shares"][prompt] == curve[0]["shares"][prompt]
+    assert (
+        estimate_gap(session_of(run), [prompt], 0.0)["shares"][prompt] == curve[0]["shares"][prompt]
+    )
 
 
 def test_a_logistic_model_is_what_share_inverts():

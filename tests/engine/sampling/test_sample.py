@@ -11,12 +11,12 @@ from PIL import Image
 
 from invdiff.engine.base_model import cache_keys
 from invdiff.engine.discovery import scoring
-from invdiff.engine.encoding import data
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.sample import sample, sampling_parts, slug
+from invdiff.engine.sampling.sample import sampling_parts, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import write_json
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError
 from invdiff.model.lora import adapter, adapter_file
 from tests import tiny_world
@@ -97,7 +97,7 @@ def test_only_pictures_that_are_missing_are_drawn_again(sampled, finished, monke
         path.unlink()
     kept = tiny_world.stamps(sampled.path / "samples")
     seeds = drawn(monkeypatch)
-    sample(sampled)
+    do_stage(sampled, "sample")
     assert len(seeds) == len(lost)
     now = tiny_world.stamps(sampled.path / "samples")
     assert {name: now[name] for name in kept} == kept
@@ -135,7 +135,7 @@ def test_a_full_disk_loses_no_picture(sampled, finished, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left"):
-            sample(sampled)
+            do_stage(sampled, "sample")
     assert not sampled.done("sample")
     assert not (sampled.path / "samples.parquet").exists()
     left = tiny_world.contents(sampled.path / "samples")
@@ -143,7 +143,7 @@ def test_a_full_disk_loses_no_picture(sampled, finished, monkeypatch):
     assert set(before) - set(left) <= set(lost[2:])
 
     again = RunFolder.open(sampled.path)
-    sample(again)
+    do_stage(again, "sample")
     assert again.done("sample")
     assert tiny_world.contents(sampled.path / "samples") == before
 
@@ -201,8 +201,8 @@ def test_two_processes_draw_and_score_the_same(world, finished, tmp_path, monkey
     monkeypatch.setattr(cache_keys, "SHARD", 45)  # two shards
     copy = tiny_world.copy_of(finished, tmp_path / "run", "discover")
     run = world.open(copy, "processes=2")
-    samples = data.open_run_samples(run)
-    passes = scoring.Passes(run, samples, encoded(finished))
+    samples = session_of(run).samples
+    passes = scoring.Passes(session_of(run), samples, encoded(finished))
     scores = passes.scores(np.arange(90))
     held = tiny_world.tensors(next((finished / "cache").rglob("scores-00000.safetensors")))
     np.testing.assert_allclose(scores.loss, held["loss"].numpy(), rtol=1e-5)
@@ -210,7 +210,7 @@ def test_two_processes_draw_and_score_the_same(world, finished, tmp_path, monkey
 
     other = tiny_world.copy_of(finished, tmp_path / "other", "sample")
     run = world.open(other, "processes=2")
-    sample(run)
+    do_stage(run, "sample")
     told = tiny_world.table(run.path / "samples.parquet")
     for path in told["path"]:
         one, two = (np.asarray(Image.open(root / path), int) for root in (finished, run.path))

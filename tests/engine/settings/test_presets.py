@@ -6,21 +6,24 @@ import pyarrow.parquet as pq
 import pytest
 
 import invdiff
-from data.tiny_archives import make
 from invdiff.app.report.builder import SMOKE
 from invdiff.engine.preflight.plan import work_plan
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.storage.files import read_parquet
 from invdiff.studies.benchmarking.suites import ROWS
 from invdiff.studies.official_sets import BENCHMARKS, prepare
+from tests.data.tiny_archives import make
 
 PACKAGE = Path(invdiff.__file__).parent
 
 
 @pytest.mark.parametrize("name", configuration.preset_names())
 def test_presets_are_valid_and_have_a_plan(name):
-    assert all(work.passes >= 0 for work in work_plan(configuration.preset(name)))
+    plan = work_plan(configuration.preset(name))
+    assert [work.stage for work in plan] == list(STAGES)
+    assert all(work.passes > 0 for work in plan[:3])  # the last two need no pass of the model
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -11,6 +11,7 @@ from invdiff.core.diffusion.schedule import clean_from_prediction
 from invdiff.engine.training.min_step import Objective
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.train import fresh_adapter, load_mixture
+from invdiff.engine.workflow import session_of
 from invdiff.model.lora import adapter
 from tests.tiny_world import HAT, denoiser
 
@@ -42,7 +43,7 @@ def at_work(world, finished):
                 for name, parameter in model.module.named_parameters():
                     if "lora_B" in name:
                         parameter += 0.02
-            mixture = replace(load_mixture(run), balanced=(HAT,), monitored=(HAT,))
+            mixture = replace(load_mixture(session_of(run)), balanced=(HAT,), monitored=(HAT,))
             return Objective(config, model, mixture)
 
         yield make

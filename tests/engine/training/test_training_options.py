@@ -10,8 +10,9 @@ from invdiff.engine.distributed.team import Team
 from invdiff.engine.fitting.loss_scaling import Scale
 from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.training.noise_levels import step_owner, stratified_levels
-from invdiff.engine.training.train import team_size, train
+from invdiff.engine.training.train import team_size
 from invdiff.engine.training.trainer import Trainer, prepared
+from invdiff.engine.workflow import do_stage
 from invdiff.errors import (
     ConfigError,
     MissingExtra,
@@ -31,7 +32,7 @@ from tests.tiny_world import denoiser
 )
 def test_saving_memory_gives_the_same_adapter(discovered, plain, setting, most):
     run = discovered("saving", setting)
-    train(run)
+    do_stage(run, "train")
     assert distance(weights(run), weights(plain)) <= most
 
 
@@ -129,7 +130,7 @@ def test_a_pipeline_object_stays_in_its_process(discovered, world):
     run = discovered("object", "train.processes=2")
     run.pipeline = denoiser(world).pipeline
     with pytest.raises(RunError, match=r"pipeline object.*train\.processes = 1"):
-        train(run)
+        do_stage(run, "train")
 
 
 def test_an_automatic_number_of_processes_is_one_that_is_possible(world, monkeypatch):
@@ -154,15 +155,15 @@ def test_other_optimisers_resume_to_the_bit(world, discovered, name, monkeypatch
     rate = 1.0 if name == "prodigy" else 1e-3
     settings = (f"train.optimizer='{name}'", f"train.learning_rate={rate}", "train.steps=6")
     straight = discovered("straight", *settings)
-    train(straight)
+    do_stage(straight, "train")
     assert any(tensor.any() for name, tensor in weights(straight).items() if "lora_B" in name)
     broken = discovered("broken", *settings)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(5))
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
+            do_stage(broken, "train")
     again = world.open(broken.path, *STEPS, *settings)
-    train(again)
+    do_stage(again, "train")
     assert distance(weights(again), weights(straight)) == 0
 
 
@@ -178,7 +179,7 @@ def test_other_optimisers_resume_to_the_bit(world, discovered, name, monkeypatch
 def test_what_is_not_installed_is_named(discovered, monkeypatch, setting, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=rf"pip install 'invdiff\[{extra}\]'"):
-        train(discovered("run", setting))
+        do_stage(discovered("run", setting), "train")
 
 
 # The average
@@ -203,16 +204,16 @@ def test_the_average_follows_its_formula():
 
 def test_the_average_is_kept_and_survives_an_interruption(world, discovered, plain, monkeypatch):
     straight = discovered("straight", "train.ema_decay=0.5")
-    train(straight)
+    do_stage(straight, "train")
     assert distance(weights(straight), weights(plain)) > 1e-5
     assert record(straight)["curve"] == record(plain)["curve"], "the steps are the same ones"
     broken = discovered("broken", "train.ema_decay=0.5")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(3))
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
+            do_stage(broken, "train")
     again = world.open(broken.path, *STEPS, "train.ema_decay=0.5")
-    train(again)
+    do_stage(again, "train")
     assert distance(weights(again), weights(straight)) == 0
 
 
@@ -261,7 +262,7 @@ def test_lambda_changes_the_result(discovered, monkeypatch):
     changes = ("train.variance_weight=0.0", "train.variance_weight=1e6")
     runs = [discovered(f"run{number}", *long, change) for number, change in enumerate(changes)]
     for run in runs:
-        train(run)
+        do_stage(run, "train")
     zero, large = map(weights, runs)
     assert not all(torch.equal(zero[name], large[name]) for name in zero)
 

@@ -19,6 +19,7 @@ from invdiff.engine.training.noise_levels import step_owner, stratified_levels
 from invdiff.engine.training.regrets import Regrets
 from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.engine.training.trainer import WARMUP
+from invdiff.engine.workflow import session_of
 from invdiff.model.lora import adapter
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT, denoiser
@@ -36,7 +37,7 @@ def objective(world, finished, monkeypatch):
         adapter.add_lora(model.module, 2, seed=1)
         made.append(model.module)
         config = world.config(*overrides)
-        return Objective(config, model, load_mixture(run))
+        return Objective(config, model, load_mixture(session_of(run)))
 
     yield make
     for module in made:
@@ -135,7 +136,7 @@ def test_the_weights_follow_the_certainty_of_the_settings(world, finished, objec
     """As discovery writes them, and as training draws: both read the setting."""
     run = world.open(finished)
     assert run.config.study.certainty == 4
-    mixture = load_mixture(run)
+    mixture = load_mixture(session_of(run))
     assert mixture.certainty == 4
     soft = replace(mixture, against=mixture.against.clip(0.2, 0.8))
     regrets = objective().regrets

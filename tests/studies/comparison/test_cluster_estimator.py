@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from core.planted import ROTATED, corners
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.studies.comparison import clusters as by_cluster
 from invdiff.studies.comparison.clusters import cluster_mutual_information, clusters, explained
 from invdiff.studies.comparison.shared_clusters import best, fit
+from tests.core.planted import ROTATED, corners
 
 RULES = {"min_share": 0.02, "false_alarm": 0.01, "seed": 0, "most": 8}
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from core.planted import plant
 from invdiff.app import api
 from invdiff.core.diffusion.schedule import Schedule, flow_schedule, loss_weight
 from invdiff.engine.discovery.estimators import ESTIMATORS
@@ -16,6 +15,7 @@ from invdiff.studies import comparison
 from invdiff.studies.comparison import objectives
 from invdiff.studies.comparison.estimators import top_share
 from invdiff.studies.comparison.objectives import epsilon_weight, worst_case_shares
+from tests.core.planted import plant
 
 SHARES = {"few": 0.1, "most": 0.9}
 EVEN = np.array([0.5, 0.5])
@@ -35,7 +35,7 @@ def test_objectives_reach_the_processes_that_train_along(name):
 
 
 def test_a_run_with_such_settings_knows_them_by_itself(tmp_path, monkeypatch):
-    monkeypatch.setitem(api.RESULTS, "discover", ("builtins", "id", "groups.parquet"))
+    monkeypatch.setitem(api.STAGE_HOMES, "discover", ("builtins", "id", "groups.parquet"))
     for changes, known in (({}, False), ({"estimator": "none"}, True)):
         monkeypatch.delitem(ESTIMATORS, "none", raising=False)
         api.Run(tmp_path / str(known), {"study": changes}).discover()

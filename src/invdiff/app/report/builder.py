@@ -11,7 +11,7 @@ from invdiff.app.report import changed, closing, found, inputs, limits, summary
 from invdiff.app.report.inputs import Inputs
 from invdiff.data.samples import Samples
 from invdiff.engine.encoding.data import open_data
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.storage.files import write_text
 from invdiff.errors import DataError
 
@@ -36,14 +36,14 @@ SMOKE = 100
 """Training steps below which a run shows that everything works, and no more."""
 
 
-def build(run: RunFolder) -> Path:
-    """Build the report of ``run``; the same run gives the same bytes.
+def build(session: Session) -> dict[str, Any]:
+    """Build the report of a run; the same run gives the same bytes. No facts for the record.
 
     Raises:
         RunError: a file of the run is missing or damaged.
     """
-    with run.stage("report"):
-        return write_text(run.path / "report.html", page(inputs.read(run)))
+    write_text(session.path / "report.html", page(inputs.read(session)))
+    return {}
 
 
 def page(known: Inputs) -> str:

@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 from scipy.special import expit, softmax
 
-from invdiff.data.samples import Samples
 from invdiff.engine.augmentation.drawing import (
     Artist,
     Quota,
@@ -28,15 +27,12 @@ from invdiff.engine.augmentation.drawing import (
     kept_pictures,
 )
 from invdiff.engine.augmentation.quotas import even_set, top_up
-from invdiff.engine.discovery.groups import membership_of
 from invdiff.engine.discovery.passes import Features
-from invdiff.engine.encoding.data import open_run_samples
-from invdiff.engine.encoding.session import processes_of, source_of
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.environment import environment
-from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.sampling.sampler import Sampler
-from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_text, write_with
+from invdiff.engine.storage.files import read_json, write_json, write_text, write_with
 from invdiff.engine.storage.lock import locked
 from invdiff.errors import RunError
 
@@ -77,7 +73,7 @@ class AugmentRequest:
 
 
 def augment(
-    run: RunFolder,
+    session: Session,
     out: Path,
     images: int | None = None,
     scale: float | None = None,
@@ -92,29 +88,28 @@ def augment(
     Raises:
         RunError: the run has no guidance, ``out`` holds something else, a group hardly ever comes.
     """
-    run.require("train", by="augment")
-    if read_json(run.path / "training.json")["skipped"]:
-        raise RunError(f"{run.path} trained nothing, so it has no guidance to draw with")
+    if session.results.training.skipped:
+        raise RunError(f"{session.path} trained nothing, so it has no guidance to draw with")
     request = AugmentRequest(
         images,
-        run.config.calibrate.guidance_scale if scale is None else scale,
-        strength_of(run) if strength is None else strength,
-        identity(run),
-        run.config.seed,
+        session.config.calibrate.guidance_scale if scale is None else scale,
+        strength_of(session) if strength is None else strength,
+        identity(session),
+        session.config.seed,
     )
     if (done := begin(out, request)) is not None:
         return done
     with locked(out):
-        quotas = top_up(run) if images is None else even_set(run, images)
-        artist = artist_of(run, out / WORK, request)
-        batch, processes = run.config.sample.batch_size, processes_of(run)
+        quotas = top_up(session) if images is None else even_set(session, images)
+        artist = artist_of(session, out / WORK, request)
+        batch, processes = session.config.sample.batch_size, session.processes
         ratios = draw_all(artist, quotas, batch, processes)
-        rows = [] if images is not None else keep_real(run, out)
+        rows = [] if images is not None else keep_real(session, out)
         for quota in quotas:
             rows += keep_drawn(artist, quota, ratios[quota.prompt], out, request.run)
         write_text(out / "metadata.csv", metadata_csv(rows))
         record = request.record() | {
-            "base_model": run.base_model,
+            "base_model": session.base_model,
             "prompts": augmentation_summary(rows, quotas, ratios),
             "versions": environment()["versions"],
         }
@@ -123,11 +118,11 @@ def augment(
     return record
 
 
-def identity(run: RunFolder) -> str:
+def identity(session: Session) -> str:
     """12 hexadecimal digits of the run's adapter and groups."""
     found = hashlib.sha256()
     for name in ("adapter/pytorch_lora_weights.safetensors", "groups.parquet"):
-        found.update(hashlib.sha256((run.path / name).read_bytes()).digest())
+        found.update(hashlib.sha256((session.path / name).read_bytes()).digest())
     return found.hexdigest()[:12]
 
 
@@ -152,13 +147,12 @@ def begin(out: Path, request: AugmentRequest) -> dict[str, Any] | None:
     return None
 
 
-def artist_of(run: RunFolder, folder: Path, request: AugmentRequest) -> Artist:
+def artist_of(session: Session, folder: Path, request: AugmentRequest) -> Artist:
     """Who draws for this run: its guided sampler, and the features that its groups are told by."""
-    config, source = run.config, source_of(run)
+    config, source = session.config, session.source
     window = (config.sample.window[0], config.sample.window[1])
-    adapter = run.path / "adapter"
-    steps = config.sample.steps
-    levels = tuple(config.study.feature_levels)
+    adapter = session.adapter
+    steps, levels = config.sample.steps, tuple(config.study.feature_levels)
     return Artist(
         Sampler(source, adapter, request.strength, window, request.scale, steps),
         Features(source, config.seed, levels, 1, config.discover.batch_size),
@@ -190,16 +184,15 @@ def keep_drawn(artist: Artist, quota: Quota, ratios: np.ndarray, out: Path, run:
     return rows
 
 
-def keep_real(run: RunFolder, out: Path) -> list[Row]:
+def keep_real(session: Session, out: Path) -> list[Row]:
     """Put the pictures of the run's data, at its size, into their places; their rows."""
-    samples: Samples = open_run_samples(run)
-    groups = read_parquet(run.path / "groups.parquet")
-    entries = zip(groups["prompt"], groups["group"], membership_of(groups), strict=True)
-    found = dict(zip(groups["sample_id"], entries, strict=True))
+    samples, groups = session.samples, session.results.groups
+    entries = zip(groups.prompt, groups.group.tolist(), groups.membership, strict=True)
+    found = dict(zip(groups.sample_id, entries, strict=True))
     if unknown := set(samples.sample_id) - set(found):
         raise RunError(
-            f"{len(unknown)} of {len(samples)} pictures of {run.config.data.path} were not there "
-            "when the groups were inferred: give a run on the data as it is now"
+            f"{len(unknown)} of {len(samples)} pictures of {session.config.data.path} were not "
+            "there when the groups were inferred: give a run on the data as it is now"
         )
     rows: list[Row] = []
     for index, name in enumerate(samples.sample_id):

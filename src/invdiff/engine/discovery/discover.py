@@ -5,6 +5,7 @@ Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors`` and `
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,63 +17,59 @@ from invdiff.core.groups.memberships import memberships, shares_of
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
 from invdiff.engine.discovery.estimators import Evidence, estimate_groups
-from invdiff.engine.discovery.groups import columns, save_models, wanted_mix
+from invdiff.engine.discovery.groups import save_models, wanted_mix
 from invdiff.engine.discovery.record import findings
 from invdiff.engine.discovery.scoring import PassResults, run_passes
 from invdiff.engine.distributed.pool import kept_workers
-from invdiff.engine.encoding.data import open_run_samples
 from invdiff.engine.encoding.prompt_groups import Grouped, group_prompts
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.run.records import Discovery
+from invdiff.engine.run.results import Groups
+from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.deciding_levels import high_levels
 from invdiff.engine.settings.discovery import MOST_GROUPS
 from invdiff.engine.settings.study import INFERRING
-from invdiff.engine.storage.files import write_json, write_parquet
+from invdiff.engine.storage.files import plain, write_parquet
 from invdiff.errors import ConfigError
 
 
-def discover(run: RunFolder) -> None:
-    """Infer the groups of the run's data, or go on doing so; nothing happens if it is done."""
-    if run.done("discover"):
-        return
-    with run.stage("discover") as stage:
-        grouped = group_prompts(run, open_run_samples(run))
-        given_labels(run, grouped.samples)
-        with kept_workers():
-            measured = run_passes(run, grouped.samples)
-            grouping, again = infer(run, grouped.samples, measured)
-        write_results(run, grouped, measured, grouping, again)
-        verdicts = grouping.verdicts
-        found = [name for name, verdict in verdicts.items() if verdict.found]
-        stage.facts["found"] = found
+def discover(session: Session) -> dict[str, Any]:
+    """Infer the groups of the run's data, or go on doing so; facts for the stage's record."""
+    grouped = group_prompts(session)
+    labels = given_labels(session.config, grouped.samples)
+    with kept_workers():
+        measured = run_passes(session, grouped.samples)
+        grouping, again = infer(session.config, grouped.samples, measured, labels)
+    write_results(session, grouped, measured, grouping, again)
+    return {"found": [name for name, verdict in grouping.verdicts.items() if verdict.found]}
 
 
-def given_labels(run: RunFolder, samples: Samples) -> tuple[str, ...] | None:
+def given_labels(config: Config, samples: Samples) -> tuple[str, ...] | None:
     """The labels that the oracle takes its groups from; None for every other estimator.
 
     Raises:
         ConfigError: there are more labels than ``MOST_GROUPS``, or not as many as the settings want
             shares of.
     """
-    column = run.config.data.label_column
-    if run.config.estimator != "labels":
+    column = config.data.label_column
+    if config.estimator != "labels":
         return None
-    labels = read_labels(run.config.data.path, column, samples)
+    labels = read_labels(config.data.path, column, samples)
     count = max(2, len(set(labels)))
     if count > MOST_GROUPS:
         raise ConfigError(
             f"data.label_column: the column {column or 'of the set'} has {count} labels, and "
             f"there may be {MOST_GROUPS}: name a coarser one"
         )
-    wanted_mix(run.config.discover, count)
+    wanted_mix(config.discover, count)
     return labels
 
 
 def infer(
-    run: RunFolder, samples: Samples, measured: PassResults
+    config: Config, samples: Samples, measured: PassResults, labels: tuple[str, ...] | None
 ) -> tuple[Grouping, Grouping | None]:
     """The groups, and if they are inferred once more from the second noise draws alone."""
-    config, prompt = run.config, np.array(samples.prompt)
-    labels = given_labels(run, samples)
+    prompt = np.array(samples.prompt)
 
     def evidence(features: np.ndarray, draws: slice, seed: int) -> Evidence:
         scores, levels = measured.scores, config.discover.levels
@@ -107,14 +104,14 @@ def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndar
 
 
 def write_results(
-    run: RunFolder,
+    session: Session,
     grouped: Grouped,
     measured: PassResults,
     grouping: Grouping,
     again: Grouping | None,
 ) -> None:
     """Everything later stages read, each file whole or not at all."""
-    config, samples = run.config, grouped.samples
+    config, samples = session.config, grouped.samples
     prompt = np.array(samples.prompt)
     groups = memberships(grouping.against[:0]).shape[1]
     found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
@@ -123,18 +120,11 @@ def write_results(
     pool = np.zeros_like(prompt) if config.study.pooled else prompt
     if config.study.pooled:
         shares = {pool[0]: mix} if shares else {}
-    write_parquet(
-        run.path / "groups.parquet",
-        {
-            "sample_id": list(samples.sample_id),
-            "prompt": list(samples.prompt),
-            "caption": list(samples.caption),
-            **columns(grouping.against),
-            "weight": balanced_weights(grouping.against, pool, shares, config.study.certainty),
-        },
-    )
-    write_scores(run.path / "scores.parquet", samples, measured, config.discover.levels)
-    save_models(run.path / "group_model.safetensors", grouping.models)
+    weight = balanced_weights(grouping.against, pool, shares, config.study.certainty)
+    columns = samples.sample_id, samples.prompt, samples.caption
+    session.results.write_groups(Groups(*columns, grouping.against, weight))
+    write_scores(session.path / "scores.parquet", samples, measured, config.discover.levels)
+    save_models(session.path / "group_model.safetensors", grouping.models)
     stable = None
     if again is not None:
         stable = group_agreement(
@@ -146,8 +136,7 @@ def write_results(
     record = findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable)
     for name, entry in record["prompts"].items():
         entry |= grouped.about(name)
-    record |= {"prompt_groups": grouped.record()}
-    write_json(run.path / "discovery.json", record)
+    session.results.write(Discovery(**plain(record), prompt_groups=plain(grouped.record())))
 
 
 def write_scores(path: Path, samples: Samples, measured: PassResults, levels: list[float]) -> None:

@@ -29,7 +29,7 @@ def findings(
         "reliability": reliability,
         "images_scored": len(scored),
         "stability": None if stability is None else {"agreement": stability, "runs": 2},
-        "ranking": [{"name": name, "worth": value} for name, value in grouping.ranking],
+        "ranking": [{"name": name, "objective": value} for name, value in grouping.ranking],
         "ranked_by": grouping.ranked_by,
         "prompts": {
             str(name): _prompt(str(name), scores, scored, prompt, grouping, config)

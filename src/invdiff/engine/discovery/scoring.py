@@ -15,12 +15,10 @@ from invdiff.engine.discovery.passes import Contrast, Features, Pass, Score
 from invdiff.engine.discovery.prompt_contrasts import ContrastLosses, standing_for_all
 from invdiff.engine.distributed import randomness
 from invdiff.engine.encoding.captions import encode_captions
-from invdiff.engine.encoding.latents import _about_pictures, encode
-from invdiff.engine.encoding.session import processes_of, source_of, weights_key
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.latents import about_pictures, encode_pictures
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.deciding_levels import high_levels
 from invdiff.engine.storage.hashed_tensors import About, Tensors
-from invdiff.engine.storage.shards import cached
 from invdiff.errors import DataError
 
 CONTRASTED = 300
@@ -47,13 +45,13 @@ class PassResults:
     contrasts: Callable[[], ContrastLosses]
 
 
-def run_passes(run: RunFolder, samples: Samples) -> PassResults:
+def run_passes(session: Session, samples: Samples) -> PassResults:
     """Latents, scores and features, each pass in shards that are kept on the disk.
 
     Raises:
         DataError: no prompt has images enough to look at.
     """
-    config = run.config
+    config = session.config
     section = config.discover
     scored = choose_scored(samples, section.images_per_prompt, config.data.min_images, config.seed)
     if len(scored) == 0:
@@ -62,9 +60,9 @@ def run_passes(run: RunFolder, samples: Samples) -> PassResults:
             "among images of one prompt. Give more images, captions that repeat, or set "
             'data.prompt_groups = "meaning"'
         )
-    latents = encode(run, samples)
-    encode_captions(run, samples)
-    passes = Passes(run, samples, latents)
+    latents = encode_pictures(session)
+    encode_captions(session)
+    passes = Passes(session, samples, latents)
     every = np.arange(len(samples))
     scores = passes.scores(scored)
     return PassResults(
@@ -89,13 +87,13 @@ def run_passes(run: RunFolder, samples: Samples) -> PassResults:
 class Passes:
     """The passes through the denoiser that discovery makes over chosen images."""
 
-    run: RunFolder
+    session: Session
     samples: Samples
     latents: torch.Tensor
 
     def scores(self, rows: np.ndarray) -> Scores:
         """Losses of the images under their own and the null prompt."""
-        section = self.run.config.discover
+        section = self.session.config.discover
         work = Score(levels=tuple(section.levels), draws=section.draws, **self.common())
         shards = [(self.latents[part], self.prompts(part)) for part in row_parts(rows)]
         losses = self.cached(work, rows, shards, "scores", "scoring images")
@@ -103,7 +101,7 @@ class Passes:
 
     def contrasts(self, rows: np.ndarray) -> ContrastLosses:
         """Losses of the images under the most frequent prompts, at the high levels alone."""
-        section, prompts = self.run.config.discover, standing_for_all(self.samples, rows)
+        section, prompts = self.session.config.discover, standing_for_all(self.samples, rows)
         levels = tuple(section.levels[k] for k in high_levels(section.levels))
         texts = tuple(prompts.values())
         work = Contrast(levels=levels, draws=section.draws, texts=texts, **self.common())
@@ -114,16 +112,16 @@ class Passes:
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
         """Bottleneck features of the images with the last of ``draws`` noise draws."""
-        levels = tuple(self.run.config.study.feature_levels)
+        levels = tuple(self.session.config.study.feature_levels)
         work = Features(levels=levels, draws=draws, **self.common())
         shards = [self.latents[part] for part in row_parts(rows)]
         return self.cached(work, rows, shards, name, title)["feature"].double().numpy()
 
     def common(self) -> dict[str, Any]:
         """What all passes are made with."""
-        config = self.run.config
+        config = self.session.config
         return {
-            "source": source_of(self.run),
+            "source": self.session.source,
             "seed": config.seed,
             "batch": config.discover.batch_size,
         }
@@ -142,8 +140,8 @@ class Passes:
         more: About = NOTHING_MORE,
     ) -> Tensors:
         """What ``work`` makes of the ``shards`` of the images, kept on the disk under ``name``."""
-        about = _about_pictures(self.run, self.samples) | {
-            "model": weights_key(self.run, "denoiser", "prompts"),
+        about = about_pictures(self.session) | {
+            "model": self.session.weights_key("denoiser", "prompts"),
             "images": digest_of_texts(self.samples.sample_id[i] for i in rows),
             "captions": digest_of_texts(self.samples.caption[i] for i in rows),
             "seed": work.seed,
@@ -151,8 +149,7 @@ class Passes:
             "draws": work.draws,
             **more,
         }
-        cache, processes = self.run.path / "cache", processes_of(self.run)
-        return cached(work, shards, cache, name, about, processes=processes, title=title)
+        return self.session.cached(work, shards, name, about, title)
 
 
 def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndarray:

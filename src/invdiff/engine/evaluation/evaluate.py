@@ -28,15 +28,16 @@ from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
 from invdiff.engine.encoding.data import open_data
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.evaluation import metrics
 from invdiff.engine.evaluation.label_agreement import compare_with_labels, has_labels
 from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.evaluation.strength_curve import strength_curve
 from invdiff.engine.run.environment import environment
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.records import Metrics
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import read_parquet, write_json
+from invdiff.engine.storage.files import plain
 from invdiff.model.vision.attribute_classifier import SIZE
 from invdiff.model.vision.classifiers import Classifier
 
@@ -48,41 +49,37 @@ NO_CLASSIFIER = (
 )
 
 
-def evaluate(run: RunFolder) -> None:
-    """Measure the samples of the run; nothing happens if that is done.
+def evaluate(session: Session) -> dict[str, Any]:
+    """Measure the samples of the run; no facts for the stage's record.
 
     Raises:
         RunError: pictures of the sample stage are missing or damaged.
         ModelError: the classifier does not read pictures of this size.
     """
-    if run.done("evaluate"):
-        return
-    with run.stage("evaluate"):
-        columns = read_parquet(run.path / "samples.parquet")
-        samples = {name: np.asarray(values) for name, values in columns.items()}
-        kind, _, column = run.config.evaluate.classifier.partition(":")
-        chosen = choose(run.config)
-        labelled = has_labels(run.config)
-        side = chosen.classifier.side if chosen else SIZE
-        data = open_data(run.config.data, side) if chosen or labelled else None
-        if chosen and data:
-            measured = with_classifier(run, samples, data, chosen)
-        elif kind == "column":
-            measured = with_labels(run, samples, column)
-        else:
-            measured = without_classifier(run, samples)
-        agreement = compare_with_labels(run, data) if data and labelled else None
-        write_json(run.path / "metrics.json", measured | {"groups_vs_labels": agreement})
+    config, samples = session.config, session.results.samples
+    kind, _, column = config.evaluate.classifier.partition(":")
+    chosen, labelled = choose(config), has_labels(config)
+    side = chosen.classifier.side if chosen else SIZE
+    data = open_data(config.data, side) if chosen or labelled else None
+    if chosen and data:
+        measured = with_classifier(session, samples, data, chosen)
+    elif kind == "column":
+        measured = with_labels(session, samples, column)
+    else:
+        measured = without_classifier(session, samples)
+    agreement = compare_with_labels(session, data) if data and labelled else None
+    session.results.write(Metrics(**plain(measured | {"groups_vs_labels": agreement})))
+    return {}
 
 
-def without_classifier(run: RunFolder, samples: Columns) -> dict[str, Any]:
+def without_classifier(session: Session, samples: Columns) -> dict[str, Any]:
     """How many pictures there are at which strength, and that nothing else was measured."""
     arms: dict[str, dict[str, Any]] = {}
     for arm, scale, rows in arms_of(samples):
         strength = float(samples["strength"][rows][0])
         arms.setdefault(arm, {})[str(scale)] = {"images": len(rows), "strength": strength}
     return {
-        "protocol": common_facts(run, samples),
+        "protocol": common_facts(session, samples),
         "classifier": None,
         "arms": arms,
         "paired": {},
@@ -91,25 +88,25 @@ def without_classifier(run: RunFolder, samples: Columns) -> dict[str, Any]:
 
 
 def with_classifier(
-    run: RunFolder, samples: Columns, data: Samples, chosen: Chosen
+    session: Session, samples: Columns, data: Samples, chosen: Chosen
 ) -> dict[str, Any]:
     """Every arm at every scale as the classifier sees it."""
-    threshold = run.config.evaluate.abstain_below
+    threshold = session.config.evaluate.abstain_below
     seen = {
-        (arm, scale): classify_pictures(run.path, samples, rows, chosen.classifier, threshold)
+        (arm, scale): classify_pictures(session.path, samples, rows, chosen.classifier, threshold)
         for arm, scale, rows in arms_of(samples)
     }
-    protocol, notes = protocol_of(run.config, samples, data, chosen)
+    protocol, notes = protocol_of(session.config, samples, data, chosen)
     facts = chosen.classifier.facts
     names = [name for name in (protocol.attribute, "prompt") if name in protocol.claims]
     curve: dict[str, Any] = {}
-    if run.config.evaluate.strength_curve:
+    if session.config.evaluate.strength_curve:
         with kept_workers():
-            curve["strength_curve"], why = strength_curve(run, chosen, protocol)
+            curve["strength_curve"], why = strength_curve(session, chosen, protocol)
         notes += why
     warned = warning(chosen.name, protocol.attribute, protocol.claims[protocol.attribute])
     return {
-        "protocol": common_facts(run, samples)
+        "protocol": common_facts(session, samples)
         | {
             "name": chosen.name,
             "attribute": protocol.attribute,
@@ -129,9 +126,9 @@ def with_classifier(
     } | measured_arms(seen, protocol, notes)
 
 
-def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]:
+def with_labels(session: Session, samples: Columns, column: str) -> dict[str, Any]:
     """Every arm at every scale by labels that somebody wrote beside the pictures."""
-    labels = written_labels(run.path, samples, column)
+    labels = written_labels(session.path, samples, column)
     seen = {
         (arm, scale): classified_rows(samples, rows, None, {column: labels[rows]})
         for arm, scale, rows in arms_of(samples)
@@ -146,13 +143,13 @@ def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]
         references={},
         resamples=metrics.RESAMPLES,
         neighbours=metrics.NEIGHBOURS,
-        seed=randomness.derive(run.config.seed, "evaluate"),
+        seed=randomness.derive(session.config.seed, "evaluate"),
         abstains=ABSTAINED in labels,
         named=explicit,
     )
     name = f"labels in column {column}"
     return {
-        "protocol": common_facts(run, samples) | {"name": name, "attribute": column},
+        "protocol": common_facts(session, samples) | {"name": name, "attribute": column},
         "classifier": {"name": name, "trained_on": None, "attributes": dict(protocol.claims)},
         "warnings": [],
     } | measured_arms(seen, protocol, notes)
@@ -176,15 +173,15 @@ def measured_arms(
     return {"arms": arms, "paired": paired, "not_measured": notes}
 
 
-def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
+def common_facts(session: Session, samples: Columns) -> dict[str, Any]:
     """What every figure of the run depends on."""
-    suffix = run.config.sample.prompt_suffix
+    suffix = session.config.sample.prompt_suffix
     return {
         "name": "no classifier",
         "resamples": metrics.RESAMPLES,
         "confidence": metrics.CONFIDENCE,
         "versions": environment()["versions"],
-        "seed": run.config.seed,
+        "seed": session.config.seed,
         "images_per_prompt": int(samples["index"].max()) + 1,
     } | ({"prompt_suffix": suffix} if suffix else {})
 

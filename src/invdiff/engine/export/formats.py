@@ -21,9 +21,11 @@ from invdiff.engine.base_model.loading import (
     load_pipeline,
     without_bars,
 )
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.storage.files import read_json, write_with
+from invdiff.engine.storage.files import write_with
+from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError, RunError
 from invdiff.model.formats import kohya, modelspec
 from invdiff.model.formats.verify import Check, Verifier
@@ -45,7 +47,7 @@ class AdapterSource:
     """An adapter with what is known about it; ``run`` is None for a bare adapter folder."""
 
     folder: Path
-    run: RunFolder | None
+    run: Session | None
     lora: LoraFile
     base: str | None
     strength: float
@@ -57,7 +59,7 @@ class AdapterSource:
         """Prompts to draw the pictures of the verification with."""
         if self.run is None:
             return [ANY_PROMPT]
-        return list(read_json(self.run.path / "discovery.json")["prompts"])[:VERIFY_PROMPTS]
+        return list(self.run.results.discovery.prompts)[:VERIFY_PROMPTS]
 
 
 def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
@@ -66,12 +68,13 @@ def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
     Raises:
         RunError: there is none, or the run found nothing to train for.
     """
-    run = RunFolder.read(path) if RunFolder.is_run(path) else None
-    folder = path
-    if run is not None:
-        run.require("train", by="export")
-        folder = path / "adapter"
-        if read_json(path / "training.json").get("skipped"):
+    run, folder = None, path
+    if RunFolder.is_run(path):
+        opened = RunFolder.read(path)
+        opened.require("train", by="export")
+        run = session_of(opened)
+        folder = run.adapter
+        if run.results.training.skipped:
             raise RunError(f"{path} found nothing to balance: its adapter does nothing to export")
     elif not (path / adapter_file.FILE).is_file():
         raise RunError(f"{path} is neither a run folder nor a folder with {adapter_file.FILE}")
