@@ -20,7 +20,7 @@ from invdiff.engine.storage.files import new_folder
 from invdiff.engine.storage.lock import locked
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import to_input
-from invdiff.studies.toy_models.build import build
+from invdiff.studies.toy_models.build import build_base_model
 from invdiff.studies.toy_models.recipes import RECIPES
 
 Draw = Callable[[Path | None], Mapping[Split, Drawn]]
@@ -72,7 +72,7 @@ def fill(work: Path, draw: Draw, source: Path | None, recipe: Recipe, attribute:
             for split in SPLITS:
                 write_split(stage, split, drawn[split])
     stored = StoredSet(work / "set")
-    pipeline = build(recipe, stored.pictures("train"), stored.prompts("train"), work)
+    pipeline = build_base_model(recipe, stored.pictures("train"), stored.prompts("train"), work)
     classify(recipe, stored, attribute, pipeline, work)
 
 
