@@ -178,7 +178,7 @@ def worked(monkeypatch):
 
     monkeypatch.setattr(suite, "PARTS", {part: noted(part) for part in suite.PARTS})
     monkeypatch.setattr(suite, "here", lambda name: name in there)
-    monkeypatch.setattr(builtin, "require", lambda name: there.add(name))
+    monkeypatch.setattr(builtin, "require_built", lambda name: there.add(name))
     return asked
 
 

@@ -87,7 +87,7 @@ def sets(names: Sequence[str], seeds: int) -> list[str]:
     for name in names or builtin.SETS:
         rows.require(name, seeds)
     for name in names:
-        builtin.require(name)
+        builtin.require_built(name)
     return [name for name in builtin.SETS if (name in names if names else here(name))]
 
 
