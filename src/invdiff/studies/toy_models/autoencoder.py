@@ -14,7 +14,7 @@ from invdiff.engine.fitting.simple_loop import fit
 def build_autoencoder(recipe: Recipe, image_size: int) -> AutoencoderKL:
     """An autoencoder of the recipe's size, untrained or with the weights it starts from."""
     if recipe.start:
-        return AutoencoderKL.from_pretrained(builtin.require(recipe.start) / "base" / "vae")
+        return AutoencoderKL.from_pretrained(builtin.require_built(recipe.start) / "base" / "vae")
     levels = len(recipe.autoencoder_channels)
     torch.manual_seed(randomness.derive(recipe.seed, "autoencoder"))
     return AutoencoderKL(

@@ -34,7 +34,9 @@ def build_denoiser(recipe: Recipe, latent_size: int) -> UNet2DConditionModel:
     Attention, and so the prompt, is at the lower resolution only.
     """
     if recipe.start:
-        return UNet2DConditionModel.from_pretrained(builtin.require(recipe.start) / "base" / "unet")
+        return UNet2DConditionModel.from_pretrained(
+            builtin.require_built(recipe.start) / "base" / "unet"
+        )
     torch.manual_seed(randomness.derive(recipe.seed, "denoiser"))
     return UNet2DConditionModel(
         sample_size=latent_size,

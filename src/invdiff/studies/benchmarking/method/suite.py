@@ -98,7 +98,7 @@ def asked_sets(names: Sequence[str], seeds: int) -> list[str]:
     for name in names or builtin.SETS:
         require_benchmark(name, seeds)
     for name in names:
-        builtin.require(name)
+        builtin.require_built(name)
     return [name for name in builtin.SETS if (name in names if names else is_built(name))]
 
 
