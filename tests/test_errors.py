@@ -31,7 +31,12 @@ def test_config_error_takes_a_single_problem():
 
 @pytest.mark.parametrize(
     "error",
-    [errors.ConfigError(["a", "b"]), errors.Interrupted(), errors.MissingExtra("lpips", "eval")],
+    [
+        errors.ArgumentError("risks", "must be two or more", 1, "add the others"),
+        errors.ConfigError(["a", "b"]),
+        errors.Interrupted(),
+        errors.MissingExtra("lpips", "eval"),
+    ],
 )
 def test_errors_survive_the_way_between_processes(error):
     again = pickle.loads(pickle.dumps(error))
@@ -65,7 +70,10 @@ def test_help_loads_nothing_heavy():
 def test_public_names():
     assert invdiff.__version__ == "0.1.0"
     names = {"Config", "Run", "__version__", "attach", "detach", "evaluate_folders", "export"}
-    assert set(dir(invdiff)) == names
+    arrays = {"balanced_weights", "bias", "certificate", "find_groups"}
+    assert set(dir(invdiff)) == names | arrays
+    for name in sorted(arrays):
+        assert getattr(invdiff, name).__name__ == name
     assert invdiff.Config().train.steps > 0
     with pytest.raises(AttributeError, match="no attribute 'Rum'"):
         _ = invdiff.Rum

@@ -8,21 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invdiff.app.api import Run
+    from invdiff.app.arrays.balance import balanced_weights, certificate
+    from invdiff.app.arrays.find_groups import find_groups
+    from invdiff.app.arrays.skew import bias
     from invdiff.app.comparison.evaluate_folders import evaluate_folders
     from invdiff.app.export import export
     from invdiff.engine.settings.config import Config
     from invdiff.model.guidance.attach import attach, detach
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Run", "__version__", "attach", "detach", "evaluate_folders", "export"]
+__all__ = [
+    "Config",
+    "Run",
+    "__version__",
+    "attach",
+    "balanced_weights",
+    "bias",
+    "certificate",
+    "detach",
+    "evaluate_folders",
+    "export",
+    "find_groups",
+]
 
 _HOMES = {
     "Config": "invdiff.engine.settings.config",
     "Run": "invdiff.app.api",
     "attach": "invdiff.model.guidance.attach",
+    "balanced_weights": "invdiff.app.arrays.balance",
+    "bias": "invdiff.app.arrays.skew",
+    "certificate": "invdiff.app.arrays.balance",
     "detach": "invdiff.model.guidance.attach",
     "evaluate_folders": "invdiff.app.comparison.evaluate_folders",
     "export": "invdiff.app.export",
+    "find_groups": "invdiff.app.arrays.find_groups",
 }
 
 

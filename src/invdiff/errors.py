@@ -24,6 +24,21 @@ class ConfigError(InvDiffError):
         return "\n".join(self.problems)
 
 
+class ArgumentError(InvDiffError, ValueError):
+    """A value handed to a function of :mod:`invdiff` cannot be meant: which one, and what would do.
+
+    ``argument`` is its name. The message tells the rule, what was given and what to do.
+    """
+
+    def __init__(self, argument: str, rule: str, given: object, advice: str) -> None:
+        self.argument = argument
+        self._told = (argument, rule, given, advice)
+        super().__init__(f"{argument}: {rule}, not {given}; {advice}")
+
+    def __reduce__(self) -> tuple[type["ArgumentError"], tuple[str, str, object, str]]:
+        return type(self), self._told
+
+
 class DataError(InvDiffError):
     """The pictures, prompts or labels cannot be used as they are."""
 

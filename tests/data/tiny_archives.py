@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.data.tiny_sources import encode
 from invdiff.data.sets.official import archive, celeba, fairface, waterbirds
 from invdiff.data.sets.official.archive import TEST, TRAIN, VALIDATION, Archive, Published
 from invdiff.studies.official_sets import BENCHMARKS

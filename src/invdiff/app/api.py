@@ -3,15 +3,19 @@
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from invdiff.app import run_facts
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import StudySection
 from invdiff.engine.workflow import HOMES, do_stage
-from invdiff.errors import InvDiffError, ModelError
+from invdiff.errors import ArgumentError, InvDiffError, ModelError
+
+if TYPE_CHECKING:
+    from invdiff.app.results import RunGroups, RunMetrics
 
 STAGE_HOMES = HOMES | {"report": ("invdiff.app.report.builder", "build")}
 # What each stage leaves for the reader.
@@ -29,23 +33,41 @@ class Run:
 
     Args:
         path: the run folder; made if it is not there.
-        config: a Config or nested settings; None keeps those of an existing run, else defaults.
+        config: a Config, nested settings or a TOML file; None keeps those of an existing run, else
+            defaults.
         pipeline: a loaded diffusers pipeline to use instead of ``config.model.path``.
         data: shorthand for ``config.data.path``.
+        preset: name of settings that come with the package, such as "sd15"; nested settings in
+            ``config`` are put over them.
         redo: forget stages that changed settings touch, instead of refusing the change.
 
     Raises:
         ConfigError: settings are wrong; all of them are listed.
         RunError: the folder is not this run's.
+        ArgumentError: a preset together with a Config or a file, which are whole by themselves.
+
+    Examples:
+        >>> import invdiff
+        >>> run = invdiff.Run("runs/mine", {"train": {"steps": 600}}, data="pictures")
+        >>> run
+        Run('runs/mine')
+          done:     nothing yet
+          next:     discover
+          settings: data.path = 'pictures'
+                    train.steps = 600
+        >>> report = run.run_all()  # doctest: +SKIP
+        >>> run.groups  # doctest: +SKIP
+        >>> run.metrics  # doctest: +SKIP
     """
 
     def __init__(
         self,
         path: str | Path,
-        config: Config | Mapping[str, Any] | None = None,
+        config: Config | Mapping[str, Any] | str | Path | None = None,
         pipeline: Any | None = None,
         data: str | Path | None = None,
         redo: bool = False,
+        preset: str | None = None,
     ) -> None:
         denoisers = ("unet", "transformer")
         if pipeline is not None and not any(hasattr(pipeline, name) for name in denoisers):
@@ -53,12 +75,14 @@ class Run:
                 f"{type(pipeline).__name__} has neither a unet nor a transformer: give a loaded "
                 "text-to-image pipeline of diffusers"
             )
-        settings = _settings(Path(path), config, data)
+        settings = _settings(Path(path), _given(config, preset), data)
         self.folder = RunFolder.open(path, settings, redo=redo, pipeline=pipeline)
 
     def __repr__(self) -> str:
-        done = [stage for stage in STAGES if self.done(stage)]
-        return f"Run({str(self.path)!r}, done: {', '.join(done) or 'nothing yet'})"
+        return run_facts.as_text(self.folder)
+
+    def _repr_html_(self) -> str:
+        return run_facts.as_html(self.folder)
 
     @property
     def path(self) -> Path:
@@ -69,6 +93,22 @@ class Run:
     def config(self) -> Config:
         """The settings of the run."""
         return self.folder.config
+
+    @property
+    def groups(self) -> "RunGroups":
+        """The groups that were found, with memberships and weights; RunError before discover."""
+        from invdiff.app.results import RunGroups
+
+        self.folder.require("discover", by="groups")
+        return RunGroups.read(self.path)
+
+    @property
+    def metrics(self) -> "RunMetrics":
+        """What the pictures show before and after; RunError before evaluate."""
+        from invdiff.app.results import RunMetrics
+
+        self.folder.require("evaluate", by="metrics")
+        return RunMetrics.read(self.path)
 
     def done(self, stage: str) -> bool:
         """Whether ``stage`` and all before it are finished."""
@@ -111,18 +151,46 @@ class Run:
         return [self.do(stage) for stage in STAGES][-1]
 
 
-def _settings(
-    path: Path, config: Config | Mapping[str, Any] | None, data: str | Path | None
+def _given(
+    config: Config | Mapping[str, Any] | str | Path | None, preset: str | None
 ) -> Config | None:
-    if isinstance(config, Mapping):
-        config = configuration.parse(config)
+    """The settings that ``config`` and ``preset`` make together."""
+    if isinstance(config, str | Path):
+        config = configuration.load(config)
+    elif isinstance(config, Mapping):
+        if preset is not None:
+            config = _over(configuration.preset(preset).model_dump(), config)
+        return configuration.parse(config)
     if config is not None and not isinstance(config, Config):
         raise InvDiffError(
-            f"config must be a Config, nested settings or None, not {type(config).__name__}"
+            "config must be a Config, nested settings, a TOML file or None, not "
+            f"{type(config).__name__}"
         )
+    if config is not None and preset is not None:
+        raise ArgumentError(
+            "preset",
+            "must be left out with a Config or a file",
+            repr(preset),
+            "give nested settings to change some of the preset's",
+        )
+    return config if preset is None else configuration.preset(preset)
+
+
+def _over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with those of ``more`` in their place, section by section."""
+    merged = dict(settings)
+    for key, value in more.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = {**old, **value}
+        merged[key] = value
+    return merged
+
+
+def _settings(path: Path, config: Config | None, data: str | Path | None) -> Config | None:
+    """``config`` with the path of the ``data``; None keeps an existing run's."""
     if data is None:
         return config
     if config is None:
         config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
-    nested = config.model_dump()
-    return configuration.parse(nested | {"data": nested["data"] | {"path": str(data)}})
+    return configuration.parse(_over(config.model_dump(), {"data": {"path": str(data)}}))

@@ -29,7 +29,7 @@ RAREST = 0.2
 def auto_estimator(
     excess: Float[np.ndarray, " scored"],
     loss: Float[np.ndarray, " scored"],
-    contrasts: Callable[[], Contrasts],
+    contrasts: Callable[[], Contrasts] | None,
     features: Float[np.ndarray, "sample feature"],
     scored: np.ndarray,
     prompt: np.ndarray,
@@ -43,7 +43,8 @@ def auto_estimator(
 
     All are those at high noise. If the first groups mean something under any prompt the loss is not
     looked at. If they don't, :func:`widest_gap.widest_gap` chooses groups without it, and
-    they count where they are :func:`alike`. ``contrasts`` is called at most once.
+    they count where they are :func:`alike`. ``contrasts`` is called at most once; without it the
+    excess takes its place for several prompts too.
     """
     asked: dict[str, Any] = {
         "features": features,
@@ -53,7 +54,7 @@ def auto_estimator(
         "false_alarm": false_alarm,
         "wanted": wanted,
     }
-    if len(np.unique(prompt[scored])) > 1:
+    if contrasts is not None and len(np.unique(prompt[scored])) > 1:
         first = contrast_estimator(contrasts, excess, **asked)
     else:
         first = semantic(excess, seed=seed, **asked)

@@ -1,0 +1,151 @@
+"""What a finished stage of a run found, as objects that can be looked at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from invdiff.app.arrays.find_groups import PromptVerdict
+from invdiff.core.groups.memberships import memberships
+from invdiff.core.uncertainty.intervals import Interval
+from invdiff.engine.run.records import PromptFindings
+from invdiff.engine.run.results import Results
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RunGroups:
+    """The groups of a run, a row for each picture of its data.
+
+    ``memberships`` are the q_i(e), the over-represented group of the picture's prompt first;
+    ``weights`` how often training draws a picture, 1 on average in each prompt. ``captions`` are
+    the pictures' own, ``prompts`` the prompt groups that were searched. ``verdicts`` says what
+    there is to balance in each of these.
+    """
+
+    sample_ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    captions: tuple[str, ...]
+    memberships: Float[np.ndarray, "picture group"]
+    weights: Float[np.ndarray, " picture"]
+    verdicts: Mapping[str, PromptVerdict]
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunGroups":
+        """Those of the run in ``folder``; RunError if a file is missing or damaged."""
+        results = Results(folder)
+        groups, entries = results.groups, results.discovery.prompts
+        return cls(
+            sample_ids=groups.sample_id,
+            prompts=groups.prompt,
+            captions=groups.caption,
+            memberships=memberships(groups.membership),
+            weights=groups.weight,
+            verdicts={name: _verdict(entry) for name, entry in entries.items()},
+        )
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The prompts in which there is something to balance."""
+        return tuple(name for name, verdict in self.verdicts.items() if verdict.found)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __repr__(self) -> str:
+        head = f"groups of {len(self)} pictures, found in {len(self.found)} of "
+        lines = [f"  {name}: {verdict}" for name, verdict in self.verdicts.items()]
+        return "\n".join([f"{head}{len(self.verdicts)} prompts", *lines])
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RunMetrics:
+    """What the pictures of a run show, before (base model) and after (with the adapter).
+
+    ``before`` and ``after`` are the Bias at each guidance scale with its interval, None where no
+    attribute classifier was used or none were drawn; ``reduction`` is that of pairs of one seed.
+    ``images`` and ``parity_value``, what a balanced sampler shows with so many, are of the pictures
+    after. ``record`` is all that ``metrics.json`` says.
+    """
+
+    before: Mapping[float, Interval | None]
+    after: Mapping[float, Interval | None]
+    reduction: Mapping[float, Interval | None]
+    images: Mapping[float, int]
+    parity_value: Mapping[float, float | None]
+    record: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunMetrics":
+        """Those of the run in ``folder``; RunError if the file is missing or damaged."""
+        record = Results(folder).metrics
+        base, guided = (_by_scale(record.arms.get(arm, {})) for arm in ("base", "guided"))
+        paired = _by_scale(record.paired)
+        scales = sorted(base | guided)
+
+        def figures(of: Mapping[float, Any], key: str) -> dict[float, Interval | None]:
+            return {scale: _interval(of.get(scale, {}).get(key)) for scale in scales}
+
+        return cls(
+            before=figures(base, "bias"),
+            after=figures(guided, "bias"),
+            reduction=figures(paired, "bias_reduction"),
+            images={scale: guided.get(scale, {}).get("images", 0) for scale in scales},
+            parity_value={
+                scale: (guided.get(scale, {}).get("bias") or {}).get("parity_value")
+                for scale in scales
+            },
+            record=record.stored(),
+        )
+
+    def __repr__(self) -> str:
+        lines = [self.line_of(scale) for scale in self.before]
+        return "\n".join(lines) or "no pictures were measured"
+
+    def line_of(self, scale: float) -> str:
+        """The Bias at one guidance scale in one line."""
+        first, second = self.before[scale], self.after[scale]
+        if first is None or second is None:
+            return f"guidance scale {scale:g}: no Bias, no attribute classifier was used"
+        parity = self.parity_value[scale]
+        level = "" if parity is None else f" (a balanced sampler shows {parity:.2f})"
+        return (
+            f"guidance scale {scale:g}: Bias {_shown(first)} before, {_shown(second)} after, of "
+            f"{self.images[scale]} pictures{level}"
+        )
+
+
+def _verdict(entry: PromptFindings) -> PromptVerdict:
+    """Of more than two groups the share is that of all but the over-represented one."""
+    first, *others = entry.groups
+    share = _number(others[0].share) if len(others) == 1 else 1 - _number(first.share)
+    return PromptVerdict(
+        found=entry.found,
+        share=share,
+        low=1 - _number(first.high),
+        high=1 - _number(first.low),
+        pictures=entry.images,
+        explained=_number(entry.explained),
+        p_value=_number(entry.p_value),
+        note=entry.note,
+    )
+
+
+def _by_scale(entries: Mapping[str, Any]) -> dict[float, Any]:
+    return {float(scale): entry for scale, entry in entries.items()}
+
+
+def _interval(entry: Mapping[str, Any] | None) -> Interval | None:
+    if not entry or entry.get("value") is None:
+        return None
+    return Interval(*(_number(entry.get(key)) for key in ("value", "low", "high")))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _shown(figure: Interval) -> str:
+    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
