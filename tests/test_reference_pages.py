@@ -16,9 +16,9 @@ def test_the_page_has_every_setting_that_config_prints():
     page = reference_pages.settings_page()
     printed = configuration.dump(configuration.Config())
     names = [line.split(" = ")[0] for line in printed.splitlines() if " = " in line]
-    assert [line.split("`")[1].split(".")[-1] for line in page.splitlines() if line[:3] == "| `"] == (
-        names
-    )
+    assert [
+        line.split("`")[1].split(".")[-1] for line in page.splitlines() if line[:3] == "| `"
+    ] == (names)
 
 
 def test_values_are_told_with_their_ranges():

@@ -126,7 +126,9 @@ def main() -> int:
             old.append(name)
             if not check:
                 path.write_text(text, encoding="utf-8")
-    print(f"not current: {', '.join(old)}" if check and old else f"written: {', '.join(old) or '-'}")
+    print(
+        f"not current: {', '.join(old)}" if check and old else f"written: {', '.join(old) or '-'}"
+    )
     return int(check and bool(old))
 
 

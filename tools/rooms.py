@@ -1,7 +1,7 @@
 """The rooms of the package: folders with their number of files, largest file and lines.
 
-    python tools/rooms.py            # prints the table
-    python tools/rooms.py --write    # puts it into docs/contributing.md
+python tools/rooms.py            # prints the table
+python tools/rooms.py --write    # puts it into docs/contributing.md
 """
 
 import argparse
