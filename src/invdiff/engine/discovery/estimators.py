@@ -183,7 +183,7 @@ def _reference(evidence: Evidence, config: Config) -> Grouping:
     """What the authors' code computes: one random level, one noise an image, all prompts at once.
 
     The distance of the predicted noise to the *clean latent*, and a split of it over the whole
-    data with free groups, here at its exact optimum (docs/method.md).
+    data with free groups, here at its exact optimum (docs/evidence/results.md).
     """
     assert evidence.reference is not None, "the reference estimator needs its own score"
     against = exact_split(evidence.reference, config.discover.min_share) * 1.0

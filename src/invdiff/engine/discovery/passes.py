@@ -111,7 +111,7 @@ class Features(Pass):
 
 
 class Reference(Pass):
-    """The score of the authors' released code, for comparison (docs/method.md)."""
+    """The score of the authors' released code, for comparison (docs/evidence/results.md)."""
 
     @torch.no_grad()
     def __call__(self, shard: tuple[torch.Tensor, list[str], np.ndarray]) -> Tensors:

@@ -1,6 +1,6 @@
 """Groups read off each image's own score, without asking whether they are simple in the features.
 
-They are there to compare with (docs/method.md): enough where the attribute is as large as a
+They are there to compare with: enough where the attribute is as large as a
 background, not where it is a small part of the picture.
 """
 
