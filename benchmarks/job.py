@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from invdiff.engine.discovery.discover import discover
+from invdiff.engine.discovery.scoring import CONTRASTED
 from invdiff.engine.evaluation.evaluate import evaluate
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sample import sample
@@ -27,10 +28,10 @@ PROMPTS = 4
 SCALE = 2.5
 LEAN = (
     "discover.levels=[0.98,0.94]",
-    "discover.estimator='semantic'",
+    "study.estimator='semantic'",
     "train.steps=400",
-    "train.feedback=[0.4,0.6,0.8]",
-    f"train.feedback_scales=[{SCALE}]",
+    "train.share_feedback=[0.4,0.6,0.8]",
+    f"train.share_feedback_scales=[{SCALE}]",
     "calibrate.images_per_prompt=64",
     "calibrate.strengths=[1.0]",
     "sample.images_per_prompt=400",
@@ -60,16 +61,16 @@ def passes_of(config: Config) -> dict[str, int]:
     """Forward passes of one picture through the denoiser, by what they are for."""
     section, levels = config.train, config.discover.levels
     scored = min(config.discover.images_per_prompt * PROMPTS, PICTURES)
-    contrasted = config.discover.estimator in ("auto", "contrast")
-    compared = contrasted * min(config.discover.contrast_images * PROMPTS, scored) * PROMPTS
-    looks = [_drawn(config, scale) for scale in section.feedback_scales or [SCALE]]
+    contrasted = config.estimator in ("auto", "contrast")
+    compared = contrasted * min(CONTRASTED * PROMPTS, scored) * PROMPTS
+    looks = [_drawn(config, scale) for scale in section.share_feedback_scales or [SCALE]]
     tried = 2 if len(config.calibrate.strengths) > 1 else 0
     return {
         "scores": scored * 2 * config.discover.draws * len(levels),
         "contrasts": compared * config.discover.draws * len(high_levels(levels)),
-        "features": (PICTURES + scored) * len(config.discover.feature_levels),
-        "training": round(section.steps * section.batch * (1 + BACKWARD + 1 / REGRET_EVERY)),
-        "looking back": len(section.feedback) * sum(looks),
+        "features": (PICTURES + scored) * len(config.study.feature_levels),
+        "training": round(section.steps * section.batch_size * (1 + BACKWARD + 1 / REGRET_EVERY)),
+        "looking back": len(section.share_feedback) * sum(looks),
         "calibration": tried * _drawn(config, config.calibrate.guidance_scale),
     }
 
@@ -78,7 +79,7 @@ def _drawn(config: Config, scale: float) -> int:
     """Forward passes of the pictures that are drawn to look at, and of their features."""
     pictures = config.calibrate.images_per_prompt * PROMPTS
     conditions = 2 if scale > 1 else 1
-    return pictures * (conditions * config.sample.steps + len(config.discover.feature_levels))
+    return pictures * (conditions * config.sample.steps + len(config.study.feature_levels))
 
 
 def reached() -> dict[str, Any]:

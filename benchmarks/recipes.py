@@ -100,7 +100,7 @@ class Ours:
         adapter.add_lora(denoiser.module, RANK, seed=0)
         config = configuration.preset("faces")
         # Not validated: a batch of 1 is too small to train with, and all that theirs has room for.
-        section = config.train.model_copy(update={"batch": batch, "rank": RANK})
+        section = config.train.model_copy(update={"batch_size": batch, "rank": RANK})
         against = (np.random.default_rng(0).random(len(latents)) < RARE).astype(float)
         caption, known = np.array(prompts), tuple(sorted(set(prompts)))
         names = np.arange(len(latents)).astype(str)

@@ -22,7 +22,7 @@ from invdiff.model.lora import adapter, adapter_file
 
 PROMPT = "a person wearing a hat"
 LEVELS, DRAWS, BATCH = (0.98, 0.94, 0.88, 0.75, 0.5), 2, 64
-ARMS = {"base": None, "strength 1": 1.0, "strength 1, fused": 1.0, "strength 0.5": 0.5}
+ARMS = {"base": None, "strength 1": 1.0, "strength 0.5": 0.5}
 
 
 def sampling(quick: bool) -> dict[str, Any]:
@@ -46,7 +46,6 @@ def sampling(quick: bool) -> dict[str, Any]:
             for name, timing in timings.items()
         },
         "strength 1 / base": clock.ratio(timings, "strength 1", "base"),
-        "strength 1, fused / base": clock.ratio(timings, "strength 1, fused", "base"),
         "strength 0.5 / base": clock.ratio(timings, "strength 0.5", "base"),
     }
 
@@ -63,9 +62,9 @@ def save_adapter(folder: Path) -> None:
 
 def draw(folder: Path, arm: str, count: int, steps: int) -> None:
     """One batch of pictures."""
-    strength, fuse = ARMS[arm], arm.endswith("fused")
+    strength = ARMS[arm]
     where, window = folder if strength else None, (0.0, 1.0)
-    sampler = Sampler(FACES, where, strength or 0.0, window, 2.5, steps, fuse)
+    sampler = Sampler(FACES, where, strength or 0.0, window, 2.5, steps)
     sampler.pictures([PROMPT] * count, [seed_of(0, PROMPT, k) for k in range(count)])
 
 

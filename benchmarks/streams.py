@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.discovery.refinement import along
+from invdiff.core.discovery.refinement import fit_gaussians_on_direction
 from invdiff.core.groups.two_groups import Ratio, membership
 
 Chunks = Callable[[], Iterable[Float[np.ndarray, " sample"]]]
@@ -91,7 +91,7 @@ def two_gaussians(
     summary = summary or summarise(chunks)
     spread = float(summary.sample.std()) + 1e-300
     unit = (summary.sample - summary.mean) / spread
-    ratio, prior = along(unit, (unit > np.quantile(unit, 0.8)) * 0.96 + 0.02)
+    ratio, prior = fit_gaussians_on_direction(unit, (unit > np.quantile(unit, 0.8)) * 0.96 + 0.02)
     moments = np.zeros((2, 3))
     for _ in range(PASSES):
         moments = _weighted_moments(chunks, summary.mean, spread, ratio, prior)

@@ -38,8 +38,8 @@ from tests import tiny_world
 
 STAGES = ("discover", "train", "sample", "evaluate")
 SETTINGS = (
-    "train.steps=8", "train.save_every=2", "train.feedback=[0.5]", "train.ema=0.5",
-    "train.validate_every=3", "train.held_share=0.1", "train.preview_every=4",
+    "train.steps=8", "train.checkpointing_steps=2", "train.share_feedback=[0.5]",
+    "train.ema_decay=0.5",    "train.validation_steps=3", "train.preview_steps=4",
 )  # fmt: skip
 PLACING = ("fsync", "replace")  # the operations of `os` that put a file in its place
 PASSING = ("events.jsonl", "stages", "checkpoints", "config.toml")  # times, places

@@ -69,7 +69,7 @@ def test_make_targets_exist(command):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("invdiff ")])
 def test_commands_and_options_exist(command):
     known, rest = options(shlex.split(command)[1:])
-    settings = {f"--{key}" for key, _ in configuration.fields()}
+    settings = {f"--{key}" for key in configuration.flatten(configuration.Config())}
     for word in rest:
         if word.startswith("--"):
             assert word.split("=")[0] in known | settings, f"{command}: no option {word}"
@@ -105,7 +105,7 @@ def test_python_examples_use_names_that_exist(text):
     ),
 )
 def test_settings_exist(setting):
-    assert setting in dict(configuration.fields())
+    assert setting in configuration.flatten(configuration.Config())
 
 
 @ONE_PER_PAGE

@@ -18,7 +18,10 @@ from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import FILES, STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_parquet
-from model import tiny
+from invdiff.studies import comparison
+from tests.model import tiny
+
+comparison.register()
 
 HAT, COAT = "a hat", "a coat"
 WARM, COLD = (200, 60, 40), (40, 60, 200)
@@ -27,16 +30,17 @@ SETTINGS = {
     "processes": 1,
     "data": {"min_images": 40},
     "discover": {
-        "estimator": "semantic",  # random weights have learnt no shares to contrast
-        "images_per_prompt": 45, "levels": [0.95, 0.9], "feature_levels": [0.3], "batch": 32,
+        "images_per_prompt": 45, "levels": [0.95, 0.9], "batch_size": 32,
     },
     "train": {
-        "steps": 4, "batch": 4, "rank": 2, "variance_warmup": 2, "save_every": 2,
-        "feedback": [],
+        "steps": 4, "batch_size": 4, "rank": 2, "checkpointing_steps": 2, "share_feedback": [],
     },
     "calibrate": {"images_per_prompt": 4, "strengths": [0.0, 1.0]},
-    "sample": {"images_per_prompt": 3, "guidance_scales": [1.0, 2.5], "steps": 2, "batch": 2},
-    "evaluate": {"resamples": 100},
+    "sample": {"images_per_prompt": 3, "guidance_scales": [1.0, 2.5], "steps": 2, "batch_size": 2},
+    "study": {
+        "estimator": "semantic",  # random weights have learnt no shares to contrast
+        "feature_levels": [0.3],
+    },
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 r"""A base model of ``scenes`` that never saw a bias.
 
     python tools/even_base.py --out build/even
-    invdiff run --preset scenes --model.path build/even/pipeline --discover.estimator none \
-        --train.steps 0 --sample.arms "['base']" --sample.guidance_scales "[1.0,2.5,5.0]" \
+    invdiff run --preset scenes --model.path build/even/pipeline --study.estimator none \
+        --train.steps 0 --study.arms "['base']" --sample.guidance_scales "[1.0,2.5,5.0]" \
         --out build/even-run
 
 The recipe, garments and backgrounds of the built-in set, every prompt's pictures half on plants and

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from invdiff.engine.classifiers.choose import choose
-from invdiff.engine.classifiers.classify import look
+from invdiff.engine.classifiers.classify import classify_pictures
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.evaluation.evaluate import arms_of
 from invdiff.engine.run.folder import RunFolder
@@ -35,7 +35,7 @@ def estimates(run: RunFolder) -> Iterator[tuple[str, float, np.ndarray, np.ndarr
     columns = read_parquet(run.path / "samples.parquet")
     samples = {name: np.asarray(values) for name, values in columns.items()}
     for arm, scale, rows in arms_of(samples):
-        seen = look(run.path, samples, rows, chosen.classifier)
+        seen = classify_pictures(run.path, samples, rows, chosen.classifier)
         told = seen.estimated
         yield arm, scale, seen.prompt, told[chosen.attribute], told["prompt"] == seen.prompt
 

@@ -32,10 +32,10 @@ from invdiff.engine.discovery.passes import Features
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.distributed.randomness import halves
 from invdiff.engine.encoding.latents import Encode
-from invdiff.engine.encoding.session import source_of
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sampler import seed_of
 from invdiff.engine.storage.files import write_with
+from invdiff.engine.workflow import session_of
 from invdiff.model.guidance.attach import attach
 from invdiff.model.vision.attribute_classifier import AttributeClassifier
 
@@ -84,7 +84,7 @@ def redraw(
 
 def against(run: RunFolder, source: ModelRef, model: Model, pictures: np.ndarray) -> np.ndarray:
     """Which pictures the group model takes for group 1."""
-    levels = tuple(run.config.discover.feature_levels)
+    levels = tuple(run.config.study.feature_levels)
     latents = Encode(source, BATCH)(pictures)["latent"]
     features = Features(source, run.config.seed, levels, 1, BATCH)(latents)["feature"]
     return np.ravel(model.log_ratio(features.double().numpy())) > 0
@@ -92,7 +92,7 @@ def against(run: RunFolder, source: ModelRef, model: Model, pictures: np.ndarray
 
 def rows(run: RunFolder, kept: StoredSet) -> Iterator[dict[str, Any]]:
     """A line for each prompt, share of the way and guidance scale."""
-    chosen, source = choose(run.config), source_of(run)
+    chosen, source = choose(run.config), session_of(run).source
     if not isinstance(source, ModelRef) or chosen is None:
         raise SystemExit(f"{run.path} is no run of a built-in set")
     classifier, attribute = chosen.classifier, chosen.attribute

@@ -43,7 +43,6 @@ def patch(prompt: str, gender: str, rng: np.random.Generator) -> np.ndarray:
 def write_run(
     folder: Path,
     prompts: Sequence[str] = tuple(TRAINING),
-    title: str = "",
     picture: Picture = patch,
     per_prompt: int = 40,
 ) -> RunFolder:
@@ -52,7 +51,7 @@ def write_run(
     shares = dict(zip(prompts, TRAINING.values(), strict=True))
     male = {key: dict(zip(prompts, values.values(), strict=True)) for key, values in MALE.items()}
     genders = _write_training(folder / "train.npz", shares, picture, per_prompt, rng)
-    overrides = [f"data.path={folder / 'train.npz'}", f"report.title={title}"]
+    overrides = [f"data.path={folder / 'train.npz'}"]
     run = RunFolder.open(folder / "run", config.load(None, overrides))
     _write_discovery(run, shares, folder / "train.npz", genders, rng)
     _write_training_stage(run, shares)

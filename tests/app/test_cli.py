@@ -37,12 +37,14 @@ STAGES_SOURCE = """
             raise OSError(number, os.strerror(number), "cache/latents.safetensors")
         if run.config.model.path == "nowhere":
             raise ModelError("nowhere is no model:\\n  give a folder")
+        return {}
 
     def later(run):
-        pass
+        return {}
 
     def evaluate(run):
         (run.path / "metrics.json").write_text(json.dumps(METRICS))
+        return {}
 
     METRICS = {"arms": {}}
 """
@@ -56,8 +58,8 @@ def quick_stages(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     table = {"discover": "discover", "evaluate": "evaluate"}
     for stage in STAGES:
-        entry = ("quick_stages", table.get(stage, "later"), api._STAGES[stage][2])
-        monkeypatch.setitem(api._STAGES, stage, entry)
+        entry = ("quick_stages", table.get(stage, "later"))
+        monkeypatch.setitem(api.STAGE_HOMES, stage, entry)
     yield tmp_path / "run"
     sys.modules.pop("quick_stages", None)
 
@@ -181,10 +183,10 @@ def test_a_forbidden_place_is_said_plainly(quick_stages, capsys, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_run_in_order(number, quick_stages):
-    table = {stage: list(api._STAGES[stage]) for stage in STAGES}
+    table = {stage: list(api.STAGE_HOMES[stage]) for stage in STAGES}
     code = (
         f"import sys; sys.path.insert(0, {str(quick_stages.parent)!r})\n"
-        f"from invdiff.app import api, cli\napi._STAGES.update({table!r})\n"
+        f"from invdiff.app import api, cli\napi.STAGE_HOMES.update({table!r})\n"
         f"sys.exit(cli.main(['demo', '--out', {str(quick_stages)!r}]))"
     )
     environment = os.environ | {"STUB_SLEEP": "1", "PYTHONUNBUFFERED": "1"}

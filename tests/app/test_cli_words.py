@@ -63,14 +63,14 @@ def test_help_is_fast_and_version_is_told():
 
 def test_settings_are_taken_in_both_spellings():
     words = ["run", "--train.steps", "3", "--out", "x", "--data.min-images=-2", "--seed", "-1"]
-    asked = parse([*words, "--report.title="])
-    expected = ["train.steps=3", "data.min_images=-2", "seed=-1", "report.title="]
+    asked = parse([*words, "--data.label_column="])
+    expected = ["train.steps=3", "data.min_images=-2", "seed=-1", "data.label_column="]
     assert asked.overrides == expected
     assert asked.out == Path("x")
 
 
 def test_every_mistake_on_the_line_is_told(tmp_path, capsys):
-    words = ["run", "--steps", "3", "--dryrun", "--train.stepz=5", "--train.batch", "3"]
+    words = ["run", "--steps", "3", "--dryrun", "--train.stepz=5", "--train.batch_size", "3"]
     words += ["--preset", "face", "--sample.steps", "--out", str(tmp_path / "x")]
     assert main(words) == 2
     _, told = lines_of(capsys)
@@ -80,7 +80,7 @@ def test_every_mistake_on_the_line_is_told(tmp_path, capsys):
         "--steps: no such option; did you mean --train.steps?",
         "--dryrun: no such option; did you mean --dry-run?",
         "--train.stepz: no such setting; did you mean --train.steps?",
-        "train.batch: must be even",
+        "train.batch_size: must be even",
         "no preset 'face'",
         "--sample.steps: needs a value",
     ):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.labelled_faces import export
 from invdiff.app.cli import main
 from invdiff.engine.classifiers.choose import from_file
+from tests.engine.labelled_faces import export
 
 
 @pytest.fixture(scope="module")

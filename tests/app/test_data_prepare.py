@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from data.tiny_archives import make
 from invdiff.app.cli import main
 from invdiff.engine.storage.files import read_json, read_parquet
 from invdiff.studies.official_sets import BENCHMARKS
+from tests.data.tiny_archives import make
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 from invdiff.app.cli import main
 from invdiff.app.cli.two_pipelines import is_pipeline
 from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
-from invdiff.engine.sampling.sample import Part
+from invdiff.engine.sampling.sample import SamplingPart
 from invdiff.engine.sampling.sampler import seed_of
 from invdiff.errors import RunError
 from tests import tiny_world
@@ -74,9 +74,11 @@ def test_a_second_call_draws_nothing(measured, monkeypatch):
     before = tiny_world.contents(out / "drawn", "*.png")
     (out / "drawn" / "first" / rows_of(out / "drawn" / "first")[0]["file_name"]).unlink()
     asked = []
-    missing = Part.missing
+    missing = SamplingPart.missing
     monkeypatch.setattr(
-        Part, "missing", lambda self, batch: asked.append(found := missing(self, batch)) or found
+        SamplingPart,
+        "missing",
+        lambda self, batch: asked.append(found := missing(self, batch)) or found,
     )
     assert main([*words, "--out", str(out)]) == 0
     assert [len(shard.indices) for shards in asked for shard in shards] == [1]

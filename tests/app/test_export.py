@@ -35,7 +35,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, model):
     """A run with every stage done on paper, and a real adapter."""
-    run = write_run(tmp_path_factory.mktemp("run"), title="Faces | balanced")
+    run = write_run(tmp_path_factory.mktemp("run"))
     text = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text(text.replace('path = "faces"', f'path = "{model}"', 1))
     unet = tiny.pipeline().unet
@@ -98,7 +98,7 @@ def test_the_header_has_the_settings_and_no_path_of_this_computer(run, model, tm
     export(run, tmp_path / "out", repo="me/balanced")
     for name in LORAS:
         found = header(tmp_path / "out" / name)
-        assert found["modelspec.title"] == "Faces | balanced"
+        assert found["modelspec.title"] == "InvDiff adapter"
         assert "huggingface.co/me/balanced/blob/main/report.html" in found["modelspec.usage_hint"]
         settings = json.loads(found["invdiff"])
         assert settings["recommended_strength"] == 1.0

@@ -13,7 +13,9 @@ import pytest
 from invdiff.app.report import builder, inputs
 from invdiff.app.report.builder import build
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json, write_json
+from invdiff.engine.workflow import session_of
 from invdiff.errors import RunError
 from tests.app.report_fixture import HAT, write_run
 
@@ -51,7 +53,7 @@ class Page(HTMLParser):
 
 
 def page_of(run: RunFolder) -> Page:
-    return Page(build(run).read_text(encoding="utf-8"))
+    return Page(build(session_of(run)).read_text(encoding="utf-8"))
 
 
 def change(path: Path, edit: Callable[[Any], None]) -> None:
@@ -67,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def html(run: RunFolder) -> str:
-    return build(run).read_text(encoding="utf-8")
+    return build(session_of(run)).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_pictures_drawings_and_tables_can_be_read_aloud(page: Page) -> None:
 
 
 def test_the_same_run_gives_the_same_bytes(run: RunFolder, html: str) -> None:
-    assert build(run).read_text(encoding="utf-8") == html
+    assert build(session_of(run)).read_text(encoding="utf-8") == html
 
 
 def test_it_can_be_sent_by_mail(html: str) -> None:
@@ -135,21 +137,19 @@ def test_words_promise_no_more_than_the_tool_does(page: Page) -> None:
 
 def test_what_users_write_is_text_not_markup(tmp_path: Path) -> None:
     evil = '<script>alert("1")</script> & $x$ {{ 7 * 7 }}'
-    run = write_run(tmp_path, prompts=(evil, "b", "c", "d"), title="<img src=x onerror=y>")
+    run = write_run(tmp_path, prompts=(evil, "b", "c", "d"))
     page = page_of(run)
     assert "script" not in {tag for tag, _ in page.elements}
-    assert not [image for image in page.all("img") if image.get("src") == "x"]
     assert evil in page.text
-    assert "<img src=x onerror=y>" in page.text
     # the drawings name the prompt too, and dollar signs are no formula there
     assert page.text.count(evil[:20]) > 6
 
 
-@pytest.mark.parametrize(("title", "shown"), [("", False), ("Smoke run of the faces", True)])
-def test_a_smoke_run_says_so(run: RunFolder, title: str, shown: bool) -> None:
-    report = run.config.report.model_copy(update={"title": title})
-    titled = replace(inputs.read(run), config=run.config.model_copy(update={"report": report}))
-    assert ("This is a smoke run" in Page(builder.page(titled)).text) is shown
+@pytest.mark.parametrize(("steps", "shown"), [(0, False), (90, True), (100, False)])
+def test_a_smoke_run_says_so(run: RunFolder, steps: int, shown: bool) -> None:
+    config = configuration.load(None, [f"train.steps={steps}"])
+    short = replace(inputs.read(run), config=config)
+    assert ("This is a smoke run" in Page(builder.page(short)).text) is shown
 
 
 def test_without_a_classifier_the_estimated_gap_is_shown(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (run.path / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"metrics\.json is damaged"):
-        build(run)
+        build(session_of(run))
 
 
 def test_the_settings_in_the_report_are_those_of_the_run(run: RunFolder, page: Page) -> None:

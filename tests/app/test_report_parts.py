@@ -192,27 +192,6 @@ def test_the_oracle_does_not_claim_to_have_read_no_label(known: Inputs) -> None:
     assert "read no label" not in found.section(oracle, None).how
 
 
-@pytest.mark.parametrize(
-    ("stopped", "expected"),
-    [
-        ("reliable", "was reliable enough."),
-        ("same groups", "two rounds in a row gave the same groups."),
-        ("most draws", "as many as the settings allow, and the score was not reliable enough."),
-        ("not read", "these groups are not inferred from the score."),
-    ],
-)
-def test_adaptive_rounds_are_told(known: Inputs, stopped: str, expected: str) -> None:
-    assert found.section(known, None).rounds == ""
-    levels = [{"level": 0.98, "draws": [2, 4]}, {"level": 0.5, "draws": [2, 2]}]
-    adaptive = {"stopped": stopped, "agreement": [None, 0.97], "levels": levels}
-    shaky = {"adaptive": adaptive, "stability": {"agreement": 0.6, "runs": 2}}
-    told = replace(known, discovery=dict(known.discovery) | shaky)
-    words_of_it = found.section(told, None).rounds
-    assert "in 2 rounds: 4 at level 0.98 and 2 at level 0.5; " in words_of_it
-    assert words_of_it.endswith(expected)
-    assert "More draws (discover.most_draws)" in " ".join(limits.limits(told))
-
-
 def test_prompts_that_name_the_attribute_are_told_with_counts(known: Inputs) -> None:
     def figure(count: int, images: int) -> dict[str, Any]:
         share = {"value": count / images, "low": 0.91, "high": 0.998}

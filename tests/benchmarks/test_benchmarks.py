@@ -135,14 +135,19 @@ def test_the_whole_job_is_counted_from_the_settings():
     assert found["sides"]["theirs, forward passes an image"] == 10_000 * 64 * 4 / 8000
     assert found["theirs / lean"] > found["theirs / default"] > 1
     usual = job.passes_of(configuration.preset("faces"))
-    back = ["train.feedback=[0.5]"]
-    low = job.passes_of(configuration.preset("faces", [*back, "train.feedback_scales=[1.0]"]))
-    high = job.passes_of(configuration.preset("faces", [*back, "train.feedback_scales=[2.5]"]))
-    assert job.passes_of(configuration.preset("faces", ["train.feedback=[]"]))["looking back"] == 0
+    back = ["train.share_feedback=[0.5]"]
+    low = job.passes_of(configuration.preset("faces", [*back, "train.share_feedback_scales=[1.0]"]))
+    high = job.passes_of(
+        configuration.preset("faces", [*back, "train.share_feedback_scales=[2.5]"])
+    )
+    assert (
+        job.passes_of(configuration.preset("faces", ["train.share_feedback=[]"]))["looking back"]
+        == 0
+    )
     assert 0 < low["looking back"] < high["looking back"]  # one condition a step instead of two
     alone = job.passes_of(configuration.preset("faces", ["calibrate.strengths=[1.0]"]))
     assert alone["calibration"] == 0 < usual["calibration"]
-    excess = job.passes_of(configuration.preset("faces", ["discover.estimator='semantic'"]))
+    excess = job.passes_of(configuration.preset("faces", ["study.estimator='semantic'"]))
     assert excess["contrasts"] == 0  # 300 of each of 4 prompts, under 4, 3 high levels, 2 draws
     assert usual["contrasts"] == 300 * 4 * 4 * 3 * 2
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import streams
 from benchmarks.streams import exact_cut, summarise, two_gaussians
 from invdiff.core.discovery.candidates import exact_split
-from invdiff.core.discovery.refinement import along
+from invdiff.core.discovery.refinement import fit_gaussians_on_direction
 from invdiff.core.groups.two_groups import membership
 
 
@@ -96,7 +96,9 @@ def test_the_mixture_is_that_of_all_scores_in_memory(spread):
     values = 7 + spread * scores("two hills", 20_000)
     ratio, prior, means = two_gaussians(in_chunks(values, 3000))
     q = membership(values, ratio, prior)
-    expected = membership(values, *along(values, (values > np.quantile(values, 0.8)) * 1.0))
+    expected = membership(
+        values, *fit_gaussians_on_direction(values, (values > np.quantile(values, 0.8)) * 1.0)
+    )
     np.testing.assert_allclose(q, expected, atol=5e-3)
     np.testing.assert_allclose(means, [7, 7 + 4 * spread], atol=0.1 * spread)
 

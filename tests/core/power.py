@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from invdiff.core.discovery.estimators.contrast import contrasted
+from invdiff.core.discovery.estimators.contrast import contrast_estimator
 from invdiff.core.uncertainty.intervals import wilson
 from tests.core.planted import contrast, plant
 
@@ -26,7 +26,7 @@ def search(skew: float, seed: int) -> tuple[int, float, float]:
     """Skewed prompts that were found, and mean area and explained variance of these."""
     shares = {"one": skew, "two": 1 - skew, "three": skew, "four": 1 - skew}
     data = plant(shares, IMAGES, seed, GAP)
-    found = contrasted(
+    found = contrast_estimator(
         lambda: contrast(data, shares, EFFECT, seed),
         data.score,
         data.features,

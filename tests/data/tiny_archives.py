@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.tiny_sources import encode
 from invdiff.data.sets.official import celeba, fairface, waterbirds
 from invdiff.data.sets.official.archive import TEST, TRAIN, VALIDATION, Archive, Published
 from invdiff.studies.official_sets import BENCHMARKS
+from tests.data.tiny_sources import encode
 
 CELEBA_ATTRIBUTES = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose "

@@ -37,14 +37,14 @@ def run(tmp_path_factory):
         "processes": 1,
         "discover": {
             "estimator": "labels", "images_per_prompt": 40, "levels": [0.95],
-            "feature_levels": [0.15],
         },
-        "train": {"steps": 3, "batch": 8, "learning_rate": 1e-2, "feedback": []},
+        "train": {"steps": 3, "batch_size": 8, "learning_rate": 1e-2, "share_feedback": []},
         "calibrate": {"strengths": [1.0]},
         "sample": {
             "prompts": [HAT], "images_per_prompt": 2 * BATCH, "guidance_scales": [1.0, 2.5],
-            "steps": STEPS, "strength": 1.0, "batch": BATCH,
+            "steps": STEPS, "strength": 1.0, "batch_size": BATCH,
         },
+        "study": {"feature_levels": [0.15]},
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "open_data", lambda _, size: few_faces(size))

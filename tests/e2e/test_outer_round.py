@@ -6,9 +6,9 @@ from safetensors.torch import save_file
 
 from invdiff.app.cli import main
 from invdiff.engine.base_model.loading import ModelRef
-from invdiff.engine.discovery.discover import discover
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sampler import Sampler
+from invdiff.engine.workflow import do_stage
 from invdiff.model.lora import adapter_file
 from tests import tiny_world
 from tests.tiny_world import HAT, copy_of
@@ -41,7 +41,7 @@ def test_the_guided_model_is_the_base_of_the_next_round(world, finished, tmp_pat
     assert np.abs(drawn(world.model) - guided).max() > 5
 
     second = RunFolder.open(tmp_path / "second", tiny_world.settings(merged, world.data))
-    discover(second)
+    do_stage(second, "discover")
     one, other = (tiny_world.table(run / "scores.parquet") for run in (first, second.path))
     assert one["sample_id"].tolist() == other["sample_id"].tolist()
     assert not np.allclose(one["loss"], other["loss"], rtol=0.01), "scored under the guided model"

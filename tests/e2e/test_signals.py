@@ -78,7 +78,7 @@ def few_faces(tmp_path):
 def command(few_faces, tmp_path):
     words = ["discover", "--preset", "faces", "--data.path", str(few_faces)]
     words += ["--discover.images_per_prompt=40", "--discover.levels=[0.98,0.9]"]
-    words += ["--discover.feature_levels=[0.15]"]
+    words += ["--study.feature_levels=[0.15]"]
     return [*words, "--out", str(tmp_path / "run")]
 
 
@@ -87,7 +87,7 @@ def started(command, tmp_path):
     """The command with two workers, in a process group of its own, as a shell starts it."""
     log = (tmp_path / "stderr").open("w+b")
     process = subprocess.Popen(
-        [sys.executable, "-m", "invdiff", *command, "--processes=2", "--discover.batch=2"],
+        [sys.executable, "-m", "invdiff", *command, "--processes=2", "--discover.batch_size=2"],
         stdout=subprocess.DEVNULL,
         stderr=log,
         start_new_session=True,

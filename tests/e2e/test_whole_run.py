@@ -18,11 +18,11 @@ from invdiff.app.cli import main
 from invdiff.engine.base_model import loading
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings.config import dump
-from invdiff.engine.storage import checkpoint, sealed
+from invdiff.engine.storage import checkpoint, hashed_tensors
 from invdiff.engine.storage.files import read_json
 from invdiff.model.lora import adapter
-from model import tiny
 from tests import tiny_world
+from tests.model import tiny
 from tests.tiny_world import COAT, HAT, contents, copy_of, stamps
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "files.md"
@@ -291,7 +291,7 @@ def test_a_full_disk_while_sampling(command, finished, tmp_path, capfd, monkeypa
     assert (run / "report.html").is_file()
 
 
-@pytest.mark.parametrize("module", [sealed, checkpoint])
+@pytest.mark.parametrize("module", [hashed_tensors, checkpoint])
 def test_a_full_disk_as_safetensors_tells_it(command, tmp_path, capfd, monkeypatch, module):
     """Its exception is no OSError."""
 

@@ -29,14 +29,17 @@ SCALE, STEPS = 2.5, 2
 SETTINGS = {
     "data": {"min_images": 12, "label_column": "colour"},
     "discover": {
-        "estimator": "labels", "images_per_prompt": 12, "levels": [0.9], "feature_levels": [0.3],
+        "estimator": "labels", "images_per_prompt": 12, "levels": [0.9],
     },
-    "train": {"steps": 3, "batch": 4, "rank": 2, "learning_rate": 1.0, "feedback": [0.5]},
+    "train": {
+        "steps": 3, "batch_size": 4, "rank": 2, "learning_rate": 1.0,
+        "share_feedback": [0.5],
+    },
     "calibrate": {"images_per_prompt": 2, "strengths": [0.0, 1.0], "guidance_scale": SCALE},
     "sample": {
         "images_per_prompt": 2, "guidance_scales": [SCALE], "steps": STEPS, "strength": 1.0,
     },
-    "evaluate": {"resamples": 100},
+    "study": {"feature_levels": [0.3]},
 }  # fmt: skip
 
 
@@ -53,7 +56,7 @@ class Trained:
 
     def draw(self, pipe: Any) -> np.ndarray:
         """Two pictures in [0, 1] by the pipeline's own call, with classifier-free guidance."""
-        options = from_pipeline(pipe).call_options(SCALE)
+        options = from_pipeline(pipe).guidance_kwargs(SCALE)
         return pipe(
             prompt=[HAT, COAT],
             generator=tiny.seeds(2),

@@ -8,12 +8,17 @@ from safetensors.torch import load_file
 
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.log import FILE
-from invdiff.engine.training.train import fresh_adapter, load_feedback, load_mixture, train
+from invdiff.engine.training.train import (
+    fresh_adapter,
+    load_mid_training_check,
+    load_mixture,
+)
 from invdiff.engine.training.trainer import Trainer
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.lora import adapter_file
 from tests.tiny_world import copy_of, denoiser
 
-STEPS = ("train.steps=4", "train.save_every=2", "calibrate.strengths=[1.0]")
+STEPS = ("train.steps=4", "train.checkpointing_steps=2", "calibrate.strengths=[1.0]")
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def discovered(world, finished, tmp_path):
 @pytest.fixture
 def plain(discovered):
     run = discovered("plain")
-    train(run)
+    do_stage(run, "train")
     return run
 
 
@@ -60,7 +65,12 @@ def trainer(world, finished):
             run = world.open(finished)
             config = world.config(*STEPS, *overrides)
             model = stack.enter_context(fresh_adapter(precise or denoiser(world), config))
-            return Trainer(config, model, load_mixture(run), load_feedback(run))
+            return Trainer(
+                config,
+                model,
+                load_mixture(session_of(run)),
+                load_mid_training_check(session_of(run)),
+            )
 
         yield make
 

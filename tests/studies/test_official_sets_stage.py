@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.tiny_archives import MAKE, make
 from invdiff.data import sources
 from invdiff.engine.storage.files import read_json, read_parquet
 from invdiff.errors import ConfigError, DataError, RunError
 from invdiff.studies import official_sets as prepare_module
 from invdiff.studies.official_sets import BENCHMARKS, prepare
+from tests.data.tiny_archives import MAKE, make
 
 ONCE = pytest.mark.parametrize("name", MAKE)
 LABEL = {"waterbirds": "background", "celeba": "gender", "fairface": "race4"}

@@ -9,15 +9,18 @@ from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.study import StudySection
+from invdiff.engine.workflow import HOMES, do_stage
 from invdiff.errors import InvDiffError, ModelError
 
-# Where each stage lives and what it leaves for the reader; imported when it is its turn.
+STAGE_HOMES = HOMES | {"report": ("invdiff.app.report.builder", "build")}
+# What each stage leaves for the reader.
 RESULTS = {
-    "discover": ("invdiff.engine.discovery.discover", "discover", "groups.parquet"),
-    "train": ("invdiff.engine.training.train", "train", "adapter"),
-    "sample": ("invdiff.engine.sampling.sample", "sample", "samples.parquet"),
-    "evaluate": ("invdiff.engine.evaluation.evaluate", "evaluate", "metrics.json"),
-    "report": ("invdiff.app.report.builder", "build", "report.html"),
+    "discover": "groups.parquet",
+    "train": "adapter",
+    "sample": "samples.parquet",
+    "evaluate": "metrics.json",
+    "report": "report.html",
 }
 
 
@@ -73,11 +76,10 @@ class Run:
 
     def do(self, stage: str) -> Path:
         """Do ``stage`` unless it is done; the path of what it leaves."""
-        module, function, result = RESULTS[stage]
-        if not self.done(stage):
-            with self.folder.stage(stage):
-                getattr(import_module(module), function)(self.folder)
-        return self.path / result
+        if self.config.study != StudySection():
+            import_module("invdiff.studies.comparison").register()
+        do_stage(self.folder, stage, STAGE_HOMES[stage])
+        return self.path / RESULTS[stage]
 
     def redo(self, stage: str) -> Path:
         """Forget ``stage`` and all that follow it, then do ``stage``."""

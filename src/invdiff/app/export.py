@@ -10,7 +10,7 @@ from invdiff.app.report import inputs as report
 from invdiff.app.report import model_card
 from invdiff.engine.export import formats as engine
 from invdiff.engine.export import hub
-from invdiff.engine.export.formats import Source
+from invdiff.engine.export.formats import AdapterSource
 from invdiff.engine.storage.files import new_folder, read_json, write_json, write_text
 from invdiff.model.formats.modelspec import Facts
 from invdiff.model.formats.verify import Check
@@ -58,17 +58,17 @@ def export(
     Raises:
         ConfigError, ModelError, RunError: nothing can be exported, or a file did not pass.
     """
-    found = engine.locate(Path(source), model)
+    found = engine.locate_adapter(Path(source), model)
     base = engine.base_of(found, pipeline)
     chosen = engine.require_formats(formats, base)
     facts = _facts(found, strength, audit or _audit(found, repo))
     if pipeline is None and (verify or engine.MERGED in chosen):
         pipeline = engine.base_pipeline(found)
     with new_folder(Path(out)) as folder:
-        written = engine.write(found, folder, chosen, base, facts, pipeline)
+        written = engine.write_formats(found, folder, chosen, base, facts, pipeline)
         checks: list[Check] = []
         if verify:
-            checks = engine.verify(found, folder, written, facts.strength, pipeline, options)
+            checks = engine.verify_files(found, folder, written, facts.strength, pipeline, options)
             write_json(folder / "verification.json", [check.record() for check in checks])
         if found.run and (found.run.path / AUDIT).is_file():
             shutil.copyfile(found.run.path / AUDIT, folder / AUDIT)
@@ -78,14 +78,13 @@ def export(
     return Exported(Path(out), tuple(written), tuple(checks))
 
 
-def _facts(source: Source, strength: float | None, audit: str) -> Facts:
-    title, date = "InvDiff adapter", ""
+def _facts(source: AdapterSource, strength: float | None, audit: str) -> Facts:
+    date = ""
     if source.run is not None:
-        title = source.run.config.report.title or title
         date = str(read_json(source.run.path / "stages" / "train.json").get("done", ""))
     base = engine.public_name(source.base)
     return Facts(
-        title=title,
+        title="InvDiff adapter",
         description=f"A LoRA for {base or 'its base model'}: the groups that were inferred within "
         "each prompt are sampled in more equal shares. It mitigates the skew that was found; what "
         "was not looked for stays as it was.",
@@ -97,7 +96,7 @@ def _facts(source: Source, strength: float | None, audit: str) -> Facts:
     )
 
 
-def _audit(source: Source, repo: str | None) -> str:
+def _audit(source: AdapterSource, repo: str | None) -> str:
     if source.run is None or not (source.run.path / AUDIT).is_file():
         return "none was exported with it"
     return hub.address(repo, AUDIT) if repo else f"{AUDIT} beside this file"

@@ -46,7 +46,7 @@ class Denoiser(Protocol):
         guidance when it is given no negative prompt.
         """
 
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """One vector a prompt (n, width), float32: alike for prompts that mean alike."""
 
     def predict(
@@ -60,19 +60,19 @@ class Denoiser(Protocol):
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """Within it, each prediction appends its pooled bottleneck features (n, width)."""
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """Arguments of the pipeline's own call that mean guidance scale ``scale``, size included.
 
         1 is without guidance.
         """
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """`call_options`, and the prompts of n pictures as conditions instead of texts.
 
         Conditions are those of :meth:`encode_prompts`; ``null`` is the null prompt, n times.
         """
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """Latents (n, channels, height, width) of those that the pipeline's own call gives."""
 
 

@@ -13,7 +13,6 @@ from invdiff.core.balancing.reweighting import (
     balanced_weights,
     mean_variance,
     mixture_shares,
-    worst_case_shares,
 )
 from invdiff.core.groups.memberships import shares_of
 
@@ -150,25 +149,6 @@ def test_raw_risks_overshoot_where_one_group_is_harder_and_regrets_do_not():
     reached = irreducible.copy()  # nothing left to learn for either group
     assert mixture_shares(reached, EVEN, 30.0) == pytest.approx([0, 1])
     assert mixture_shares(reached - irreducible, EVEN, 30.0) == pytest.approx(EVEN)
-
-
-def test_groupdro_is_exponentiated_gradient_on_the_worst_group():
-    """q <- q exp(step L) / sum, time after time, is what comes of the sums."""
-    random = np.random.default_rng(0)
-    risks, shares = random.random((6, 3)), np.array([0.5, 0.3, 0.2])
-    q = shares.copy()
-    for seen in risks:
-        q = q * np.exp(0.4 * seen)
-        q /= q.sum()
-    np.testing.assert_allclose(worst_case_shares(risks.sum(0), shares, 0.4), q)
-    np.testing.assert_allclose(worst_case_shares(np.zeros(3), shares, 0.4), shares)
-    far = worst_case_shares(np.array([0.0, 1e6]), EVEN, 0.1)
-    assert far == pytest.approx([0, 1])
-
-
-def test_groupdro_ends_with_the_group_that_is_harder_whatever_was_learnt():
-    irreducible = np.array([0.27, 0.31])
-    assert worst_case_shares(1000 * irreducible, EVEN, 0.1)[1] > 0.98
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])

@@ -45,25 +45,19 @@ def test_every_kind_of_prediction_gives_the_clean_latent_back(kind, steps, shape
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(STEPS, SHAPES)
-def test_a_loss_is_the_same_in_its_own_space_whoever_predicts(kind, steps, shape):
-    """An error in the space, computed directly, against the weighted error of the clean latent."""
+def test_a_loss_is_that_of_v_whoever_predicts(kind, steps, shape):
+    """An error of v, computed directly, against the weighted error of the clean latent."""
     clean, noise, timestep = picture(steps, shape)
     wrong = picture(steps, shape, seed=1)[0]
     schedule = Schedule(SQUARES, kind)
     noisy = add_noise(schedule, clean, noise, timestep)
     square = SQUARES[timestep].view(-1, *[1] * (clean.ndim - 1))
     implied = (noisy - square.sqrt() * wrong) / (1 - square).sqrt()
-    for space in KINDS:
-        direct = spoken(space, wrong, implied, timestep) - spoken(space, clean, noise, timestep)
-        found = clean_from_prediction(
-            schedule, spoken(kind, wrong, implied, timestep), noisy, timestep
-        )
-        weighted = loss_weight(schedule, space, timestep) * (found - clean).square().flatten(1).sum(
-            1
-        )
-        torch.testing.assert_close(
-            direct.square().flatten(1).sum(1), weighted, rtol=2e-3, atol=1e-3
-        )
+    direct = spoken("v", wrong, implied, timestep) - spoken("v", clean, noise, timestep)
+    found = clean_from_prediction(schedule, spoken(kind, wrong, implied, timestep), noisy, timestep)
+    error = (found - clean).square().flatten(1).sum(1)
+    weighted = loss_weight(schedule, timestep) * error
+    torch.testing.assert_close(direct.square().flatten(1).sum(1), weighted, rtol=2e-3, atol=1e-3)
 
 
 def test_noise_at_the_ends_of_the_schedule():
@@ -80,7 +74,7 @@ def test_nothing_is_infinite_at_the_ends(kind):
     schedule = Schedule(torch.tensor([1.0, 0.5, 0.0]), kind)
     clean, noise, timestep = picture([0, 1, 2], (4,))
     assert clean_from_prediction(schedule, noise, clean, timestep).isfinite().all()
-    assert all(loss_weight(schedule, space, timestep).isfinite().all() for space in KINDS)
+    assert loss_weight(schedule, timestep).isfinite().all()
 
 
 @given(st.integers(2, 2000), st.floats(0.001, 1))
@@ -92,16 +86,9 @@ def test_a_level_is_a_fraction_of_the_schedule(timesteps, level):
     assert schedule.timestep(1.0) == timesteps - 1
 
 
-def test_epsilon_all_but_ignores_high_noise_and_v_does_not():
-    schedule = Schedule(SQUARES, "v")
-    low, high = torch.tensor([5]), torch.tensor([99])
-    fall = {
-        space: (loss_weight(schedule, space, high) / loss_weight(schedule, space, low)).item()
-        for space in KINDS
-    }
-    assert fall["epsilon"] < 0.01 * fall["x0"] == 0.01
-    assert loss_weight(schedule, "v", high) == pytest.approx(1 / 0.99, rel=1e-4)
-    assert loss_weight(schedule, "epsilon", high) == pytest.approx(0.01 / 0.99, rel=1e-4)
+def test_the_weight_keeps_high_noise():
+    found = loss_weight(Schedule(SQUARES, "v"), torch.tensor([99]))
+    assert found == pytest.approx(1 / 0.99, rel=1e-4)
 
 
 FLOW = flow_schedule(1000)
@@ -119,17 +106,14 @@ def test_a_flow_goes_straight_from_the_latent_to_the_noise(steps, shape):
 
 @given(st.lists(st.integers(20, 990), min_size=1, max_size=5), SHAPES)
 def test_the_loss_of_a_flow_in_v_space_is_that_of_its_velocity(steps, shape):
-    """And in epsilon space that of the noise that the velocity implies."""
     clean, noise, timestep = picture(steps, shape)
     velocity = picture(steps, shape, seed=1)[0]
     noisy = add_noise(FLOW, clean, noise, timestep)
     found = clean_from_prediction(FLOW, velocity, noisy, timestep)
     error = (found - clean).square().flatten(1).sum(1)
-    implied = noisy + (1 - timestep / 1000).view(-1, *[1] * (clean.ndim - 1)) * velocity
-    for space, wrong in (("v", velocity - (noise - clean)), ("epsilon", implied - noise)):
-        direct = wrong.square().flatten(1).sum(1)
-        weighted = loss_weight(FLOW, space, timestep) * error
-        torch.testing.assert_close(weighted, direct, rtol=1e-2, atol=1e-3)
+    direct = (velocity - (noise - clean)).square().flatten(1).sum(1)
+    weighted = loss_weight(FLOW, timestep) * error
+    torch.testing.assert_close(weighted, direct, rtol=1e-2, atol=1e-3)
 
 
 @given(st.floats(0.001, 1))
@@ -143,5 +127,4 @@ def test_the_level_of_a_flow_is_its_share_of_noise(level):
 def test_nothing_of_a_flow_is_infinite_at_the_ends():
     clean, noise, timestep = picture([0, 1000], (4,))
     assert clean_from_prediction(FLOW, noise, clean, timestep).isfinite().all()
-    for space in ("v", "epsilon", "x0"):
-        assert loss_weight(FLOW, space, timestep).isfinite().all()
+    assert loss_weight(FLOW, timestep).isfinite().all()

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
 from invdiff.core.discovery import candidates as cand
-from invdiff.core.groups.features import Projection
+from invdiff.core.groups.features import Projection, centre_within_prompts
 from tests.core.planted import agree, plant
 
 RULES = pytest.mark.parametrize("rule", list(cand.SPLITS.values()), ids=list(cand.SPLITS))
@@ -145,7 +145,7 @@ def test_a_feature_that_never_changes_does_no_harm():
 
 def test_centring_takes_the_prompt_out():
     planted = plant({"a": 0.5, "b": 0.5}, count=50)
-    centred = cand.centre(planted.features, planted.prompt)
+    centred = centre_within_prompts(planted.features, planted.prompt)
     for name in "ab":
         np.testing.assert_allclose(centred[planted.prompt == name].mean(0), 0, atol=1e-9)
     assert planted.features.mean() != centred.mean()

@@ -13,12 +13,12 @@ from invdiff.core.discovery.estimators.contrast import (
     TAUGHT_SETTLED,
     Judged,
     _best_of_line,
-    contrasted,
+    contrast_estimator,
 )
-from invdiff.core.discovery.objective import objective, worth
+from invdiff.core.discovery.objective import max_step_objective, objective
 from invdiff.core.discovery.prompt_contrasts import Contrasts
 from invdiff.core.discovery.self_training import self_trained
-from invdiff.core.discovery.shared_shift import settle
+from invdiff.core.discovery.shared_shift import fit_shared_shift_mixture
 from tests.core.planted import contrast, plant
 
 SHARES = {"even": 0.5, "few": 0.1, "many": 0.8, "most": 0.9}
@@ -28,7 +28,9 @@ SETTINGS = {"min_share": 0.02, "false_alarm": 0.01}
 def search(planted, known, scored=None):
     rows = np.arange(len(planted.prompt)) if scored is None else scored
     features, prompt = planted.features, planted.prompt
-    return contrasted(lambda: known, planted.score[rows], features, rows, prompt, **SETTINGS)
+    return contrast_estimator(
+        lambda: known, planted.score[rows], features, rows, prompt, **SETTINGS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_a_skewed_attribute_is_found_and_group_1_is_the_unusual_side(planted, fo
 
 def test_an_even_prompt_is_watched_and_not_balanced(found):
     assert not found.verdicts["even"].found
-    assert found.verdicts["even"].watched
+    assert found.verdicts["even"].monitored
     assert "even already" in found.verdicts["even"].note
 
 
@@ -80,7 +82,7 @@ def test_where_no_mixture_is_found_the_line_of_the_largest_objective_is(monkeypa
 
 def shuffled(components, member, prompt):
     """A mixture that has settled somewhere else."""
-    q, direction = settle(components, member, prompt)
+    q, direction = fit_shared_shift_mixture(components, member, prompt)
     return np.random.default_rng(0).permutation(q), direction
 
 
@@ -88,7 +90,9 @@ def rough_line(monkeypatch, taught, mixture=shuffled, **named):
     """What was chosen, and the share of the rare images found, from few and weakly shifted ones."""
     monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.QUANTILES", ())
     monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.self_trained", taught)
-    monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.settle", mixture)
+    monkeypatch.setattr(
+        "invdiff.core.discovery.estimators.contrast.fit_shared_shift_mixture", mixture
+    )
     shares = {"few": 0.1, "most": 0.9, "less": 0.15, "more": 0.85, **named}
     skewed = plant(shares, count=600, width=60)
     rows = np.arange(0, 600 * len(shares), 6)
@@ -117,7 +121,7 @@ def test_a_line_that_teaching_leads_astray_stays(monkeypatch):
 
 def test_the_mixture_next_to_a_taught_line_leaves_prompts_that_name_the_attribute(monkeypatch):
     named = {"few, named": 1e-3, "most, named": 1 - 1e-3}
-    found, share = rough_line(monkeypatch, self_trained, settle, **named)
+    found, share = rough_line(monkeypatch, self_trained, fit_shared_shift_mixture, **named)
     assert found.chosen == TAUGHT_SETTLED
     assert share > 0.9
     for name in named:
@@ -150,10 +154,10 @@ def test_which_of_line_taught_line_and_mixture_is_taken(line, taught, mixture, c
 
 def test_a_line_far_out_of_line_is_not_taught(monkeypatch):
     """Half of the draws on balanced faces have a line at 0.67, beside a mixture at 0.998."""
-    found, _ = rough_line(monkeypatch, self_trained, settle)
+    found, _ = rough_line(monkeypatch, self_trained, fit_shared_shift_mixture)
     assert found.chosen in (TAUGHT, TAUGHT_SETTLED)
     monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.NEARLY", 1.01)
-    found, _ = rough_line(monkeypatch, self_trained, settle)
+    found, _ = rough_line(monkeypatch, self_trained, fit_shared_shift_mixture)
     assert found.chosen == "no groups"
 
 
@@ -177,7 +181,7 @@ def test_where_the_prompts_have_the_same_shares_nothing_is_found():
 def test_a_cost_that_does_not_go_with_the_shares_is_no_finding(planted):
     """The same look, but the prompts that have it cost more with it."""
     turned = search(planted, contrast(planted, SHARES, effect=-1.0))
-    assert not any(verdict.watched for verdict in turned.verdicts.values())
+    assert not any(verdict.monitored for verdict in turned.verdicts.values())
     assert len({verdict.note for verdict in turned.verdicts.values()}) == 1
 
 
@@ -188,7 +192,7 @@ def test_a_single_prompt_asks_for_no_contrasts():
     def ask():
         raise AssertionError("there is nothing to compare")
 
-    found = contrasted(ask, alone.score, alone.features, rows, alone.prompt, **SETTINGS)
+    found = contrast_estimator(ask, alone.score, alone.features, rows, alone.prompt, **SETTINGS)
     assert not found.verdicts["a"].found
     assert found.against.sum() == 0
 
@@ -202,7 +206,7 @@ def in_line(shares, cost, levels=2):
     prompt = np.repeat(names, 100)
     q = np.concatenate([np.arange(100) < round(100 * share) for share in shares]) * 1.0
     losses = q[:, None, None] * np.array(cost)[None, :, None] * np.ones(levels)
-    return Contrasts(losses, names, np.arange(len(q))).in_line(q, prompt)
+    return Contrasts(losses, names, np.arange(len(q))).log_odds_alignment(q, prompt)
 
 
 def test_shifts_that_are_minus_the_log_odds_are_in_line_and_others_are_not():
@@ -264,18 +268,18 @@ def test_a_level_at_which_the_groups_hardly_differ_says_nothing(planted):
     q = planted.attribute * 1.0
     losses = known.losses.copy()
     losses[:, :, 1] *= -0.01
-    assert replace(known, losses=losses).in_line(q, planted.prompt) > LEAST_IN_LINE
+    assert replace(known, losses=losses).log_odds_alignment(q, planted.prompt) > LEAST_IN_LINE
     losses[:, :, 1] *= 10
-    assert replace(known, losses=losses).in_line(q, planted.prompt) < 0
+    assert replace(known, losses=losses).log_odds_alignment(q, planted.prompt) < 0
 
 
 def test_one_level_out_of_line_is_enough_to_refuse(planted):
     known = contrast(planted, SHARES, effect=2.0)
     q = planted.attribute * 1.0
-    assert known.in_line(q, planted.prompt) > LEAST_IN_LINE
+    assert known.log_odds_alignment(q, planted.prompt) > LEAST_IN_LINE
     losses = known.losses.copy()
     losses[:, :, 1] *= -1
-    assert replace(known, losses=losses).in_line(q, planted.prompt) < 0
+    assert replace(known, losses=losses).log_odds_alignment(q, planted.prompt) < 0
 
 
 def test_the_spaces_know_no_difficulty(planted):
@@ -292,8 +296,12 @@ def test_the_spaces_know_no_difficulty(planted):
 def test_a_group_that_one_prompt_lacks_is_worth_only_what_the_others_tell(planted):
     """Else what is a prompt's own content would beat the attribute behind it."""
     q, score, prompt = planted.attribute * 1.0, planted.score, planted.prompt
-    whole = worth(q, score, prompt, 0.02)
+    whole = max_step_objective(q, score, prompt, 0.02)
     assert whole == pytest.approx(objective(q, score, prompt, 0.02))
     lacking = np.where(prompt == "most", 1.0, q)
-    assert objective(lacking, score, prompt, 0.02) > worth(lacking, score, prompt, 0.02) > 0
-    assert worth(np.zeros(len(q)), score, prompt, 0.02) == 0
+    assert (
+        objective(lacking, score, prompt, 0.02)
+        > max_step_objective(lacking, score, prompt, 0.02)
+        > 0
+    )
+    assert max_step_objective(np.zeros(len(q)), score, prompt, 0.02) == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from invdiff.core.diffusion.losses import latent_loss, score_batch
 from invdiff.core.diffusion.schedule import Schedule, add_noise
-from invdiff.core.discovery.scores import Scores, mean_of_draws, mean_of_levels, reliability
+from invdiff.core.discovery.scores import Scores, reliability
 
 SCHEDULE = Schedule(torch.linspace(0.999, 0.01, 100), "v")
 COUNT, SHAPE, WIDTH = 6, (2, 4, 4), 3
@@ -72,12 +72,12 @@ def test_the_loss_is_that_of_v_averaged_over_dimensions():
 def test_both_conditions_go_through_the_model_in_one_pass_without_gradients():
     passes = []
 
-    def watched(noisy, timestep, tokens):
+    def monitored(noisy, timestep, tokens):
         passes.append(len(noisy))
         assert not torch.is_grad_enabled()
         return denoiser(noisy, timestep, tokens)
 
-    score([0, 1, 2], model=watched)
+    score([0, 1, 2], model=monitored)
     assert passes == [6]
 
 
@@ -139,40 +139,3 @@ def test_halves_that_contradict_each_other_stay_finite():
     found = reliability(score, PROMPT)
     assert np.isfinite(found).all()
     assert (found < -1).all()
-
-
-# Different numbers of draws
-
-
-def ragged():
-    """Level 1 has six draws, the others two."""
-    values = repeated(1.0, draws=6).astype(np.float32)
-    first, more = values[:, :, :2], values[:, [1], 2:]
-    zeros = np.zeros_like
-    joined = Scores(first, zeros(first)).extended([1], Scores(more, zeros(more)))
-    return values, joined
-
-
-def test_every_level_is_averaged_over_its_own_draws():
-    values, joined = ragged()
-    assert joined.draws.tolist() == [2, 6, 2]
-    expected = np.stack(
-        [values[:, 0, :2].mean(1), values[:, 1].mean(1), values[:, 2, :2].mean(1)], 1
-    )
-    np.testing.assert_allclose(mean_of_draws(joined.excess), expected, rtol=1e-5, atol=1e-6)
-    found = mean_of_levels(joined.excess)
-    np.testing.assert_allclose(found, expected.mean(1), rtol=1e-5, atol=1e-6)
-
-
-def test_every_level_is_as_reliable_as_by_itself():
-    values, joined = ragged()
-    found = reliability(joined.excess, PROMPT)
-    assert found[1] == pytest.approx(reliability(values[:, [1]], PROMPT)[0], abs=1e-5)
-    few = reliability(values[:, :, :2], PROMPT)
-    assert found[[0, 2]] == pytest.approx(few[[0, 2]], abs=1e-5)
-
-
-def test_with_equal_draws_the_means_are_plain_means_to_the_bit():
-    values = repeated(1.0, draws=3).astype(np.float32)
-    assert np.array_equal(mean_of_draws(values), values.mean(2))
-    assert np.array_equal(mean_of_levels(values), values.mean((1, 2)))

@@ -38,7 +38,7 @@ def test_two_values_are_explained_in_full_by_who_has_which():
 def judged(against, score, candidates=1, **changes):
     count = len(against)
     settings = {"min_share": 0.02, "false_alarm": 0.01, "candidates": candidates} | changes
-    return verdict.judge(
+    return verdict.judge_prompt(
         np.asarray(against, float), score, np.arange(count), np.ones(count, bool), **settings
     )
 
@@ -61,14 +61,14 @@ def test_a_verdict_is_corrected_for_the_number_of_candidates():
 def test_even_groups_need_no_balancing_however_clear_they_are():
     found = judged(*made(0.5, 5.0))
     assert not found.found
-    assert found.watched
+    assert found.monitored
     assert found.note == "nothing to balance: the groups are even already"
     assert found.share == 0.5
 
 
 def test_what_is_wanted_decides_what_has_to_be_balanced():
     found = judged(*made(0.3, 5.0), wanted=0.3)
-    assert (found.found, found.watched) == (False, True)
+    assert (found.found, found.monitored) == (False, True)
     assert found.note == "nothing to balance: the groups are 70% and 30% already"
     assert judged(*made(0.5, 5.0), wanted=0.3).found
 
@@ -99,7 +99,7 @@ def test_without_anything_to_test_nothing_is_found(against, score):
 def test_the_share_is_that_of_all_images_the_test_of_the_scored_ones():
     against, score = made(0.2, 3.0)
     scored = np.arange(0, 100)  # all 40 members are among them
-    found = verdict.judge(
+    found = verdict.judge_prompt(
         against, score[scored], scored, np.ones(200, bool),
         min_share=0.02, false_alarm=0.01, candidates=1,
     )  # fmt: skip
@@ -111,7 +111,7 @@ def test_the_share_is_that_of_all_images_the_test_of_the_scored_ones():
 @given(arrays(np.float64, 20, elements=st.floats(0, 1)))
 def test_agreement_is_the_share_on_the_same_side(q):
     prompt = np.repeat(["a", "b"], [5, 15])
-    assert verdict.agreement(q, q, prompt) == 1
+    assert verdict.group_agreement(q, q, prompt) == 1
     other = q.copy()
     other[:5] = np.where(q[:5] > 0.5, 0.0, 1.0)
-    assert verdict.agreement(q, other, prompt) == pytest.approx(0.5)  # prompts count alike
+    assert verdict.group_agreement(q, other, prompt) == pytest.approx(0.5)  # prompts count alike

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from invdiff.core.discovery.estimators.widest_gap import clarity, clearest
+from invdiff.core.discovery.estimators.widest_gap import gap_nats, widest_gap
 from invdiff.core.discovery.objective import mean_explained
 from tests.core.planted import agree, plant
 
@@ -14,7 +14,7 @@ SETTINGS = {"min_share": 0.02, "false_alarm": 0.01, "seed": 0}
 def search(planted, loss=None):
     rows = np.arange(len(planted.prompt))
     loss = planted.score if loss is None else loss
-    return clearest(loss, planted.features, rows, planted.prompt, **SETTINGS)
+    return widest_gap(loss, planted.features, rows, planted.prompt, **SETTINGS)
 
 
 def test_clarity_is_the_gain_in_likelihood_of_two_gaussians():
@@ -40,15 +40,15 @@ def test_clarity_is_the_gain_in_likelihood_of_two_gaussians():
 
     one = log_likelihood([around(np.ones(len(q)))], [np.ones(len(q))])
     two = log_likelihood([around(1 - q), around(q)], [1 - q, q])
-    assert clarity(planted.features, q, prompt) == pytest.approx(two - one, abs=0.01)
+    assert gap_nats(planted.features, q, prompt) == pytest.approx(two - one, abs=0.01)
 
 
 def test_clarity_does_not_care_how_the_groups_are_called_or_the_axes_lie():
     planted = plant({"a": 0.1, "b": 0.2}, count=200)
     q = planted.attribute * 1.0
     turned = planted.features @ np.linalg.qr(np.random.default_rng(1).normal(size=(12, 12)))[0]
-    expected = clarity(planted.features, q, planted.prompt)
-    assert clarity(turned * 7 + 3, 1 - q, planted.prompt) == pytest.approx(expected)
+    expected = gap_nats(planted.features, q, planted.prompt)
+    assert gap_nats(turned * 7 + 3, 1 - q, planted.prompt) == pytest.approx(expected)
 
 
 def test_the_wider_gap_is_taken_although_another_explains_more_of_the_loss():
@@ -82,7 +82,7 @@ def test_a_prompt_too_small_to_be_searched_does_not_decide():
     prompt = planted.prompt.copy()
     prompt[small] = "c"
     scored = np.setdiff1d(np.arange(400), small)
-    found = clearest(planted.score[scored], planted.features, scored, prompt, **SETTINGS)
+    found = widest_gap(planted.score[scored], planted.features, scored, prompt, **SETTINGS)
     assert agree(found.against[scored] > 0.5, planted.attribute[scored]) > 0.97
 
 

@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 
 from invdiff.core.balancing.aims import at_least, corrected_aim, corrected_mix
 from invdiff.core.balancing.reweighting import balanced_weights
-from invdiff.core.discovery.verdict import agreement
+from invdiff.core.discovery.verdict import group_agreement
 from invdiff.core.groups.memberships import (
     as_mix,
     hard,
@@ -18,7 +18,7 @@ from invdiff.core.groups.memberships import (
     shares_of,
     within,
 )
-from invdiff.core.groups.several_groups import NEVER, SeveralGroups
+from invdiff.core.groups.several_groups import NEVER, MultiGroupModel
 
 SHARES = np.array([3, 2, 1, 1]) / 7
 
@@ -102,7 +102,7 @@ def test_no_aim_falls_below_its_floor(values):
 
 def test_the_model_tells_the_groups_and_the_shares_of_other_images():
     features, group = four()
-    model = SeveralGroups.supervised(features, np.eye(4)[group])
+    model = MultiGroupModel.supervised(features, np.eye(4)[group])
     assert (model(features).argmax(1) == group).mean() > 0.95
     np.testing.assert_allclose(model(features).sum(1), 1)
     others = np.array([0.1, 0.2, 0.3, 0.4])
@@ -113,7 +113,7 @@ def test_the_model_tells_the_groups_and_the_shares_of_other_images():
 def test_of_two_groups_among_several_it_is_the_logistic_model_of_two():
     features, group = four()
     two = group < 2
-    model = SeveralGroups.supervised(features[two], np.eye(4)[group[two]])
+    model = MultiGroupModel.supervised(features[two], np.eye(4)[group[two]])
     assert model.present.tolist() == [True, True, False, False]
     assert (model.bias[1:] == NEVER).all()
     ratio = model.log_ratio(features[two])[:, 0]
@@ -126,7 +126,7 @@ def test_of_two_groups_among_several_it_is_the_logistic_model_of_two():
 
 def test_groups_can_be_put_into_another_order():
     features, group = four()
-    model = SeveralGroups.supervised(features, np.eye(4)[group])
+    model = MultiGroupModel.supervised(features, np.eye(4)[group])
     order = [2, 0, 3, 1]
     np.testing.assert_allclose(model.ordered(order)(features), model(features)[:, order])
 
@@ -135,6 +135,6 @@ def test_agreement_of_several_groups_does_not_know_their_numbers():
     _, group = four()
     prompt = np.where(np.arange(len(group)) % 2, "a", "b")
     q = np.eye(4)[group]
-    assert agreement(q, q[:, [3, 1, 0, 2]], prompt) == 1
+    assert group_agreement(q, q[:, [3, 1, 0, 2]], prompt) == 1
     shuffled = np.random.default_rng(0).permutation(group)
-    assert agreement(q, np.eye(4)[shuffled], prompt) < 0.45
+    assert group_agreement(q, np.eye(4)[shuffled], prompt) < 0.45

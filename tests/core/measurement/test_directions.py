@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from invdiff.core.measurement import fidelity, kernel_distance, parity
-from invdiff.core.measurement.diversity import variety
+from invdiff.core.measurement.diversity import diversity
 from invdiff.errors import InvDiffError
 
 
@@ -70,18 +70,18 @@ def test_kid_does_not_depend_on_the_chunk(monkeypatch):
 
 def test_pictures_that_are_alike_have_less_variety():
     prompt = ["p"] * len(WHOLE)
-    assert variety(modes(1, kept=1), ["p"] * 60).value < 0.5 * variety(WHOLE, prompt).value
+    assert diversity(modes(1, kept=1), ["p"] * 60).value < 0.5 * diversity(WHOLE, prompt).value
 
 
 def test_variety_leaves_out_pairs_of_a_picture_with_itself():
     points = np.array([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     prompts = ["a", "a", "a", "b", "b"]
     expected = ((np.sqrt(2) + 2 + np.sqrt(2)) / 3 + np.sqrt(2)) / 2
-    assert variety(points, prompts).value == pytest.approx(expected)
+    assert diversity(points, prompts).value == pytest.approx(expected)
     with_itself = ((2 * np.sqrt(2) + 2) * 2 / 9 + np.sqrt(2) / 2) / 2
-    assert variety(points, prompts, with_itself=True).value == pytest.approx(with_itself)
+    assert diversity(points, prompts, with_itself=True).value == pytest.approx(with_itself)
     with pytest.raises(InvDiffError, match="no prompt has two images"):
-        variety(points[:2], ["a", "b"])
+        diversity(points[:2], ["a", "b"])
 
 
 def test_a_skewed_sampler_raises_bias_and_distance_from_the_target():

@@ -5,8 +5,8 @@ import pytest
 
 from invdiff.core.measurement.parity import imbalance
 from invdiff.core.uncertainty.hypotheses import scatter, shrinkage
-from invdiff.core.uncertainty.inversion import redraw
 from invdiff.core.uncertainty.sampler_paths import paths_of
+from invdiff.core.uncertainty.test_inversion import redraw
 
 
 def paths(*shares, images=100):

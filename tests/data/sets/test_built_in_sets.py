@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import tiny_share
 from invdiff.core.measurement.explicit_prompts import named_class
 from invdiff.data.sets import builtin
 from invdiff.data.sets.drawn import digits, more_faces, named_faces, photographs, scenes
 from invdiff.data.sets.stored import Drawn, StoredSet, open_set, write_split
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError, MissingExtra
+from tests.data import tiny_share
 
 FEW = {"train": 20, "balanced": 10}
 
@@ -245,7 +245,7 @@ def test_where_built_sets_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert builtin.home() == Path.home() / ".cache/invdiff/sets"
     monkeypatch.setenv("XDG_CACHE_HOME", "/there")
-    assert builtin.folder_of("scenes") == Path("/there/invdiff/sets/scenes")
+    assert builtin.set_folder("scenes") == Path("/there/invdiff/sets/scenes")
     monkeypatch.setenv(builtin.HOME, "/here")
-    assert builtin.folder_of("scenes") == Path("/here/scenes")
-    assert builtin.folder_of("faces").is_dir()
+    assert builtin.set_folder("scenes") == Path("/here/scenes")
+    assert builtin.set_folder("faces").is_dir()

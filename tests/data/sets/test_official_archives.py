@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from data.tiny_archives import MAKE, make, without_digests
 from invdiff.data.sets.official import celeba, fairface, waterbirds
 from invdiff.data.sets.official.archive import TEST, TRAIN, VALIDATION
 from invdiff.errors import DataError
+from tests.data.tiny_archives import MAKE, make, without_digests
 
 METADATA = f"{waterbirds.FOLDER}/metadata.csv"
 BIRD = f"{waterbirds.FOLDER}/048.European_Goldfinch/European_Goldfinch_0003_21.jpg"

@@ -14,15 +14,14 @@ from invdiff.core.groups.two_groups import GroupModel
 from invdiff.data.sources import open_samples
 from invdiff.engine.augmentation import augment as augmenting
 from invdiff.engine.augmentation.augment import augment
-from invdiff.engine.augmentation.drawing import Wish, chosen, draw_all, due
-from invdiff.engine.discovery.discover import discover
+from invdiff.engine.augmentation.drawing import Quota, draw_all, due, kept_pictures
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.engine.training.train import train
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import RunError
 from tests import tiny_world
 
-ORACLE = ("discover.estimator='labels'", "data.label_column='colour'", "calibrate.strengths=[1.0]")
+ORACLE = ("study.estimator='labels'", "data.label_column='colour'", "calibrate.strengths=[1.0]")
 MODEL = GroupModel(np.ones(1), (0.0, 1.0, 0.0), 0.0)
 
 
@@ -30,17 +29,17 @@ MODEL = GroupModel(np.ones(1), (0.0, 1.0, 0.0), 0.0)
 def trained(world, tmp_path_factory):
     """A trained run whose groups are told apart at the middle of what it draws."""
     run = world.open(tmp_path_factory.mktemp("trained") / "run", *ORACLE)
-    discover(run)
-    train(run)
+    do_stage(run, "discover")
+    do_stage(run, "train")
     path = run.path / "group_model.safetensors"
     models = load_file(path)
     width = len(next(iter(models.values()))) - 4
     weight = torch.zeros(width).index_fill(0, torch.tensor([0]), 1.0)
     for prompt in models:
-        wish = Wish(prompt, (prompt,), (8, 8), GroupModel(weight.numpy(), (0.0, 1.0, 0.0), 0.0))
-        request = augmenting.Request(None, 2.5, 1.0, "-", 0)
-        artist = augmenting.artist_of(run, tmp_path_factory.mktemp("look"), request)
-        middle = float(np.median(artist((wish, tuple(range(8))))))
+        quota = Quota(prompt, (prompt,), (8, 8), GroupModel(weight.numpy(), (0.0, 1.0, 0.0), 0.0))
+        request = augmenting.AugmentRequest(None, 2.5, 1.0, "-", 0)
+        artist = augmenting.artist_of(session_of(run), tmp_path_factory.mktemp("look"), request)
+        middle = float(np.median(artist((quota, tuple(range(8))))))
         models[prompt] = torch.cat([weight, torch.tensor([-middle, 1.0, 0.0, 0.0])]).double()
     save_file(models, path)
     return run
@@ -186,38 +185,38 @@ class Sequence:
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_the_first_of_each_group_are_kept_whatever_the_batch(batch):
     ratios = np.tile([-1, -1, -1, 1], 50)
-    wish = Wish("x", ("x",), (2, 3), MODEL)
-    known = draw_all(Sequence(ratios), [wish], batch, 1)["x"]
-    assert chosen(wish, known) == [0, 1, 3, 7, 11]
+    quota = Quota("x", ("x",), (2, 3), MODEL)
+    known = draw_all(Sequence(ratios), [quota], batch, 1)["x"]
+    assert kept_pictures(quota, known) == [0, 1, 3, 7, 11]
 
 
 def test_without_groups_the_first_are_kept():
-    wish = Wish("x", ("x",), (4,))
+    quota = Quota("x", ("x",), (4,))
     artist = Sequence(np.zeros(40))
-    known = draw_all(artist, [wish], 8, 1)["x"]
-    assert (chosen(wish, known), artist.asked) == ([0, 1, 2, 3], list(range(8)))
+    known = draw_all(artist, [quota], 8, 1)["x"]
+    assert (kept_pictures(quota, known), artist.asked) == ([0, 1, 2, 3], list(range(8)))
 
 
 def test_nothing_wanted_nothing_drawn():
-    assert list(due(Wish("x", ("x",), (0, 0), MODEL), np.zeros(0), 8)) == []
+    assert list(due(Quota("x", ("x",), (0, 0), MODEL), np.zeros(0), 8)) == []
 
 
 def test_a_group_that_hardly_comes_is_said():
-    wish = Wish("a hat", ("a hat",), (0, 4), MODEL)
+    quota = Quota("a hat", ("a hat",), (0, 4), MODEL)
     with pytest.raises(
         RunError, match=r"only 0 of \d+ pictures of 'a hat' are of inferred group 1"
     ):
-        draw_all(Sequence(-np.ones(5000)), [wish], 16, 1)
+        draw_all(Sequence(-np.ones(5000)), [quota], 16, 1)
 
 
 def test_a_damaged_picture_is_drawn_again(trained, tmp_path):
-    request = augmenting.Request(None, 1.0, 1.0, "-", 0)
+    request = augmenting.AugmentRequest(None, 1.0, 1.0, "-", 0)
     artist = augmenting.artist_of(trained, tmp_path, request)
-    wish = Wish(tiny_world.HAT, (tiny_world.HAT,), (1, 0), MODEL)
-    path = artist.path(wish, 0)
+    quota = Quota(tiny_world.HAT, (tiny_world.HAT,), (1, 0), MODEL)
+    path = artist.path(quota, 0)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half a picture")
     with pytest.raises(RunError, match="was damaged"):
-        artist((wish, (0,)))
+        artist((quota, (0,)))
     assert not path.exists()
     shutil.rmtree(tmp_path)

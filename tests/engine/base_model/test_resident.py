@@ -70,7 +70,7 @@ def test_it_computes_what_the_whole_pipeline_does(world, resident):
     picture = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
     assert torch.equal(resident.encode_images(picture), whole.encode_images(picture))
     assert torch.equal(predict(resident), predict(whole))
-    assert torch.equal(resident.meaning([HAT]), whole.meaning([HAT]))
+    assert torch.equal(resident.text_embedding([HAT]), whole.text_embedding([HAT]))
     drawn = [
         Sampler(each, None, 0.0, (0.0, 1.0), 2.5, 2).pictures([HAT] * 2, [1, 2])
         for each in (resident, whole)
@@ -91,14 +91,14 @@ def test_a_prompt_is_encoded_once(resident, monkeypatch):
     encoded = []
     load = resident._load
 
-    def watched(group):
+    def monitored(group):
         model = load(group)
         if group == "prompts":
             original = model.encode_prompts
             model.encode_prompts = lambda texts: encoded.extend(texts) or original(texts)
         return model
 
-    monkeypatch.setattr(resident, "_load", watched)
+    monkeypatch.setattr(resident, "_load", monitored)
     sampler = Sampler(resident, None, 0.0, (0.0, 1.0), 2.5, 2)
     for seed in range(3):
         sampler.latents([HAT, HAT, "a coat"], [seed, seed + 1, seed + 2])

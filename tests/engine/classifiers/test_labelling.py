@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 
-from engine.labelled_faces import export
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import classifier_error
 from invdiff.data.labelled import open_labelled
@@ -13,13 +12,14 @@ from invdiff.data.sets.drawn import faces
 from invdiff.engine.classifiers import error_table
 from invdiff.engine.classifiers import learn as learning
 from invdiff.engine.classifiers.choose import choose, from_file
-from invdiff.engine.classifiers.learn import learn, split
+from invdiff.engine.classifiers.learn import learn, split_by_label
 from invdiff.engine.evaluation import evaluate as evaluation
-from invdiff.engine.evaluation.evaluate import evaluate
 from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json, read_parquet
+from invdiff.engine.workflow import do_stage
 from invdiff.errors import ConfigError, DataError, ModelError
 from tests.engine.evaluation.test_evaluate import HAT, PLAIN, small_run, write_groups
+from tests.engine.labelled_faces import export
 from tests.model import tiny_vision
 
 CLIP_CLASSES = 'evaluate.classes=["female = a photo of a woman", "male = a photo of a man"]'
@@ -41,7 +41,7 @@ def test_the_header_holds_errors_on_pictures_never_seen(trained, labelled):
     chosen = from_file(out, "mine")
     assert chosen.classifier.facts == facts
     data = open_labelled(labelled, "gender", 32)
-    known, validated, held_out = split(data.labels, 0, "gender")
+    known, validated, held_out = split_by_label(data.labels, 0, "gender")
     assert sorted([*known, *validated, *held_out]) == list(range(len(data.labels)))
     values = chosen.classifier.classify(chosen.classifier.features(data.pictures[held_out]))
     estimated = error_table.decide(values["gender"], ("female", "male"))
@@ -100,8 +100,8 @@ def test_an_interrupted_training_goes_on_to_the_same_file(labelled, tmp_path, mo
 
 def test_too_few_of_a_label_are_named():
     with pytest.raises(DataError, match="only 9 pictures are 'b'"):
-        split(["a"] * 30 + ["b"] * 9, 0, "kind")
-    parts = split(["a"] * 30 + ["b"] * 10, 0, "kind")
+        split_by_label(["a"] * 30 + ["b"] * 9, 0, "kind")
+    parts = split_by_label(["a"] * 30 + ["b"] * 10, 0, "kind")
     assert [sum(row >= 30 for row in part) for part in parts] == [6, 2, 2]
 
 
@@ -113,7 +113,7 @@ def test_a_backbone_is_trained_on_and_named(labelled, tmp_path):
     assert facts["attributes"]["gender"]["accuracy"] > 0.6  # random features, but not chance
     assert chosen.classifier.facts["backbone"] == folder
     data = open_labelled(labelled, "gender", tiny_vision.SIDE)
-    rows = split(data.labels, 0, "gender")[2]
+    rows = split_by_label(data.labels, 0, "gender")[2]
     values = chosen.classifier.classify(chosen.classifier.features(data.pictures[rows]))
     right = (
         error_table.decide(values["gender"], ("female", "male")) == np.asarray(data.labels)[rows]
@@ -149,7 +149,7 @@ def test_a_poor_or_unmeasured_classifier_is_warned_about():
 def metrics_of(run):
     data = faces.samples()
     write_groups(run, data, np.zeros(len(data)))
-    evaluate(run)
+    do_stage(run, "evaluate")
     return read_json(run.path / "metrics.json")
 
 

@@ -5,8 +5,8 @@ import pytest
 from invdiff.data.gallery import open_gallery
 from invdiff.engine.comparison import caveats
 from invdiff.engine.comparison.labels import attributes_of
-from model import tiny_vision
 from tests import tiny_world
+from tests.model import tiny_vision
 
 CLASSES = ["warm = a warm picture", "cold = a cold picture", "cold = a blue picture"]
 

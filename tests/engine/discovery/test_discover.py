@@ -14,8 +14,7 @@ from invdiff.engine.base_model import cache_keys
 from invdiff.engine.base_model.loading import require_finite
 from invdiff.engine.discovery import discover as discover_stage
 from invdiff.engine.discovery import scoring
-from invdiff.engine.discovery.discover import discover
-from invdiff.engine.discovery.passes import Features, Reference, Score
+from invdiff.engine.discovery.passes import Features, Score
 from invdiff.engine.encoding import data
 from invdiff.engine.encoding.latents import Encode
 from invdiff.engine.run.folder import RunFolder
@@ -23,7 +22,9 @@ from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json, read_parquet
 from invdiff.engine.storage.shards import cached
 from invdiff.engine.training.train import load_mixture
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import DataError, ModelError
+from invdiff.studies.comparison.authors_score import Reference
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT, contents, copy_of, denoiser
 
@@ -64,10 +65,11 @@ def test_the_default_estimator_never_opens_the_attributes(tmp_path, monkeypatch)
     monkeypatch.setattr(data, "open_data", lambda _, size: few_faces(size))
     settings = {
         "processes": 1,
-        "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9], "feature_levels": [0.15]},
+        "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9]},
+        "study": {"feature_levels": [0.15]},
     }
     run = RunFolder.open(tmp_path / "run", configuration.parse(settings))
-    discover(run)
+    do_stage(run, "discover")
     found = read_json(run.path / "discovery.json")
     assert len(found["prompts"]) == 4
     assert {entry["scored"] for entry in found["prompts"].values()} == {40}
@@ -93,39 +95,37 @@ def relabelled(world, tmp_path):
 
 def test_other_labels_give_the_same_groups_byte_for_byte(world, relabelled, finished, tmp_path):
     run = relabelled.open(tmp_path / "run", "data.label_column='colour'")
-    discover(run)
+    do_stage(run, "discover")
     assert results(run) == {name: (finished / name).read_bytes() for name in RESULTS}
 
 
 def test_the_labels_estimator_does_read_them(world, relabelled, tmp_path):
     against = []
     for number, one in enumerate((world, relabelled)):
-        oracle = ["discover.estimator='labels'", "data.label_column='colour'"]
+        oracle = ["study.estimator='labels'", "data.label_column='colour'"]
         run = one.open(tmp_path / f"run{number}", *oracle)
-        discover(run)
+        do_stage(run, "discover")
         against.append(read_parquet(run.path / "groups.parquet")["group"])
     assert sum(against[0]) == sum(against[1]) == 2 * 5  # the cold ones: 10 % of 45, twice
     assert against[0] != against[1]
 
 
 def test_only_scored_images_are_compared_under_all_prompts(world, tmp_path):
-    run = world.open(
-        tmp_path / "run", "discover.images_per_prompt=20", "discover.contrast_images=30"
-    )
-    measured = scoring.measure(run, data.open_run_samples(run))
+    run = world.open(tmp_path / "run", "discover.images_per_prompt=20")
+    measured = scoring.run_passes(session_of(run), session_of(run).samples)
     assert np.isin(measured.contrasts().rows, measured.scored).all()
 
 
 def test_the_weights_have_the_mix_that_is_wanted(world, tmp_path):
-    settings = ["discover.estimator='labels'", "data.label_column='colour'"]
-    run = world.open(tmp_path / "run", *settings, "discover.against_share=0.3")
-    discover(run)
+    settings = ["study.estimator='labels'", "data.label_column='colour'"]
+    run = world.open(tmp_path / "run", *settings, "discover.target=[0.7,0.3]")
+    do_stage(run, "discover")
     groups = tiny_world.table(run.path / "groups.parquet")
     for name in (HAT, COAT):
         rows = groups["prompt"] == name
         weight, cold = groups["weight"][rows], groups["group"][rows] == 1
         assert weight[cold].sum() / weight.sum() == pytest.approx(0.3)
-    assert load_mixture(run).wanted == 0.3
+    assert load_mixture(session_of(run)).wanted == 0.3
 
 
 # Resume
@@ -135,7 +135,7 @@ def test_an_interrupted_discovery_goes_on_and_gives_the_same(
     world, tmp_path, monkeypatch, shards_of_30
 ):
     straight, broken = world.open(tmp_path / "straight"), world.open(tmp_path / "broken")
-    discover(straight)
+    do_stage(straight, "discover")
     did, scored = Counter(), Score.__call__
 
     def counted(self, shard):
@@ -146,7 +146,7 @@ def test_an_interrupted_discovery_goes_on_and_gives_the_same(
 
     monkeypatch.setattr(Score, "__call__", counted)
     with pytest.raises(KeyboardInterrupt):
-        discover(broken)
+        do_stage(broken, "discover")
     assert not broken.done("discover")
     left = tiny_world.stamps(broken.path / "cache")
     assert Counter(re.sub(r".*/|-\w+\..*", "", name) for name in left) == {
@@ -154,7 +154,7 @@ def test_an_interrupted_discovery_goes_on_and_gives_the_same(
     }  # fmt: skip
 
     again = world.open(tmp_path / "broken")
-    discover(again)
+    do_stage(again, "discover")
     assert did["score"] == 3 + 1, "only the shard that is missing is computed"
     now = tiny_world.stamps(broken.path / "cache")
     assert {name: now[name] for name in left} == left
@@ -181,7 +181,7 @@ def test_a_damaged_shard_is_computed_again(tmp_path):
 def test_a_finished_discovery_is_left_alone(finished, tmp_path):
     run = RunFolder.open(copy_of(finished, tmp_path / "run"))
     before = tiny_world.stamps(run.path)
-    discover(run)
+    do_stage(run, "discover")
     assert tiny_world.stamps(run.path) == before
 
 
@@ -282,7 +282,7 @@ def test_prompts_that_never_repeat(world, tmp_path):
     tiny_world.write_metadata(data, rows)
     run = tiny_world.World(world.model, data).open(tmp_path / "run")
     with pytest.raises(DataError, match=r"no prompt has 40 images \(data\.min_images\).*repeat"):
-        discover(run)
+        do_stage(run, "discover")
     assert not run.done("discover")
 
 
@@ -296,7 +296,7 @@ def test_a_prompt_with_few_images_is_kept_and_not_searched(world, tmp_path):
         row["caption"] = COAT
     tiny_world.write_metadata(data, rows)
     run = tiny_world.World(world.model, data).open(tmp_path / "run")
-    discover(run)
+    do_stage(run, "discover")
     prompts = read_json(run.path / "discovery.json")["prompts"]
     assert {name: entry["scored"] for name, entry in prompts.items()} == {
         COAT: 45, HAT: 0, "a scarf": 0,

@@ -92,4 +92,4 @@ def test_a_failure_does_not_wait_for_the_others():
     [(3, "cpu", 3), (3, "cuda", 3), (0, "cuda", 1), (0, "cpu", min(2, os.cpu_count() or 1))],
 )
 def test_how_many_processes(requested, device, expected):
-    assert pool.automatic(requested, device) == expected
+    assert pool.worker_count(requested, device) == expected

@@ -5,20 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from invdiff.engine.discovery.discover import discover
-from invdiff.engine.discovery.groups import captions_drawn
 from invdiff.engine.discovery.passes import Score
-from invdiff.engine.encoding import prompt_groups
-from invdiff.engine.encoding.captions import meanings
-from invdiff.engine.encoding.data import open_run_samples
+from invdiff.engine.encoding import captions, prompt_groups
 from invdiff.engine.encoding.prompt_groups import group_prompts, warn_of_long, way_of
-from invdiff.engine.sampling.sample import plan
+from invdiff.engine.sampling.sample import sampling_parts
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.train import load_mixture
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ConfigError
-from model import tiny
 from tests import tiny_world
+from tests.model import tiny
 from tests.tiny_world import COAT, HAT, denoiser, table
 
 COLOURS = ("red", "blue", "old", "new", "big")
@@ -53,7 +50,7 @@ def by_column(own, tmp_path_factory):
     run = own.open(tmp_path_factory.mktemp("run") / "run", "data.group_column='garment'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Score, "__call__", record)
-        discover(run)
+        do_stage(run, "discover")
     return run, scored
 
 
@@ -92,11 +89,11 @@ def test_training_balances_the_group_under_the_own_captions(by_column):
 def test_pictures_of_a_group_are_drawn_with_its_captions_in_turn(by_column):
     run, _ = by_column
     (run.path / "training.json").write_text(json.dumps({"skipped": True}))
-    parts = plan(run)
+    parts = sampling_parts(session_of(run))
     (run.path / "training.json").unlink()
     assert {part.prompt for part in parts} == {HAT, COAT}
     for part in parts:
-        assert part.captions == captions_drawn(run)[part.prompt]
+        assert part.captions == session_of(run).results.discovery.captions_drawn[part.prompt]
         assert [part.caption(index) for index in (0, 7, 8)] == [
             part.captions[0], part.captions[7], part.captions[0],
         ]  # fmt: skip
@@ -104,7 +101,7 @@ def test_pictures_of_a_group_are_drawn_with_its_captions_in_turn(by_column):
 
 def test_a_column_that_repeats_the_captions_changes_nothing(world, finished, tmp_path):
     run = world.open(tmp_path / "run", "data.group_column='caption'")
-    discover(run)
+    do_stage(run, "discover")
     for name in ("groups.parquet", "scores.parquet", "group_model.safetensors"):
         assert (run.path / name).read_bytes() == (finished / name).read_bytes()
 
@@ -116,20 +113,20 @@ def test_a_column_that_repeats_the_captions_changes_nothing(world, finished, tmp
 def garments_mean_something(monkeypatch):
     """Meanings that only tell the garments apart, and hardly the rest."""
 
-    def made_up(run, samples, texts):
+    def made_up(session, texts):
         draw = np.random.default_rng(0)
         sides = np.array(
             [[1.0, 0, 0, 0] if garment_of(text) == HAT else [0, 1.0, 0, 0] for text in texts]
         )
         return (sides + 0.05 * draw.normal(size=sides.shape)).astype(np.float32)
 
-    monkeypatch.setattr(prompt_groups, "meanings", made_up)
+    monkeypatch.setattr(prompt_groups, "text_embeddings", made_up)
 
 
 def test_captions_that_mean_alike_are_one_group(own, tmp_path, garments_mean_something, caplog):
     run = own.open(tmp_path / "run")
-    samples = open_run_samples(run)
-    grouped = group_prompts(run, samples)
+    samples = session_of(run).samples
+    grouped = group_prompts(session_of(run))
     assert grouped.way == "meaning"
     assert grouped.samples.caption == samples.caption
     assert grouped.samples.sample_id == samples.sample_id
@@ -142,10 +139,10 @@ def test_captions_that_mean_alike_are_one_group(own, tmp_path, garments_mean_som
 
 def test_meanings_are_the_text_encoders_and_are_kept(own, tmp_path):
     run = own.open(tmp_path / "run")
-    samples = open_run_samples(run)
+    samples = session_of(run).samples
     texts = sorted(set(samples.caption))
-    found = meanings(run, samples, texts)
-    assert np.array_equal(found, denoiser(own).meaning(texts).numpy())
+    found = captions.text_embeddings(session_of(run), texts)
+    assert np.array_equal(found, denoiser(own).text_embedding(texts).numpy())
     assert [path.name for path in run.path.rglob("meanings-*")] == ["meanings-00000.safetensors"]
 
 

@@ -13,10 +13,10 @@ from invdiff.data.sets.stored import StoredSet
 from invdiff.data.sources import open_samples
 from invdiff.engine.distributed.randomness import halves
 from invdiff.engine.evaluation import evaluate as evaluation
-from invdiff.engine.evaluation.evaluate import evaluate
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json, write_json, write_parquet
+from invdiff.engine.workflow import do_stage
 from invdiff.errors import ModelError, RunError
 
 HAT, PLAIN = "a person wearing a hat", "a person"
@@ -59,7 +59,7 @@ def write_groups(run, samples, against):
 
 
 def small_run(folder, overrides=(), **samples):
-    run = RunFolder.open(folder, config.load(None, ["evaluate.resamples=200", *overrides]))
+    run = RunFolder.open(folder, config.load(None, overrides))
     for stage in ("discover", "train", "sample"):
         write_json(run.path / "stages" / f"{stage}.json", {"stage": stage})
     write_samples(run, **samples)
@@ -81,7 +81,7 @@ def measured(tmp_path_factory):
     genders = np.asarray(faces.attributes("train")["gender"])
     hat = np.asarray(data.prompt) == HAT
     write_groups(run, data, np.where(hat, genders == "female", 0.3).astype(float))
-    evaluate(run)
+    do_stage(run, "evaluate")
     assert run.done("evaluate")
     return read_json(run.path / "metrics.json")
 
@@ -134,7 +134,7 @@ def test_the_protocol_names_classifier_extractor_and_references(measured):
     protocol, classifier = measured["protocol"], measured["classifier"]
     assert protocol["attribute"] == "gender"
     assert protocol["images_per_prompt"] == 20
-    assert protocol["resamples"] == 200
+    assert protocol["resamples"] == 2000
     assert len(protocol["extractor_sha256"]) == 64
     assert protocol["references"] == {"balanced": 300, "training": 300}
     assert set(classifier["attributes"]) == {"gender", "prompt"}
@@ -157,15 +157,15 @@ def test_groups_are_compared_with_labels(measured):
 
 def test_a_finished_stage_is_left_alone(tmp_path):
     run = small_run(tmp_path / "run", [f"data.path={own_data(tmp_path)}"])
-    evaluate(run)
+    do_stage(run, "evaluate")
     (run.path / "metrics.json").write_text("{}")
-    evaluate(run)
+    do_stage(run, "evaluate")
     assert read_json(run.path / "metrics.json") == {}
 
 
 def test_without_a_classifier_nothing_is_made_up(tmp_path):
     run = small_run(tmp_path / "run", [f"data.path={own_data(tmp_path)}"])
-    evaluate(run)
+    do_stage(run, "evaluate")
     found = read_json(run.path / "metrics.json")
     assert found["classifier"] is None
     assert found["groups_vs_labels"] is None
@@ -189,7 +189,7 @@ def test_groups_of_own_data_are_compared_with_the_column_that_was_named(tmp_path
     run = small_run(tmp_path / "run", [f"data.path={path}", "data.label_column=kind"])
     data = open_samples(path, 32)
     write_groups(run, data, np.linspace(0, 1, 40))
-    evaluate(run)
+    do_stage(run, "evaluate")
     found = read_json(run.path / "metrics.json")
     assert found["classifier"] is None
     assert found["groups_vs_labels"]["auc"] == {"a head": 1}
@@ -201,7 +201,7 @@ def test_prompts_that_the_data_has_not_are_left_out_of_bias(tmp_path):
     male = {("base", 1.0): {PLAIN: 0.5, other: 1.0}}
     run = small_run(tmp_path / "run", male=male, per_prompt=8)
     write_groups(run, faces.samples(), np.zeros(8000))
-    evaluate(run)
+    do_stage(run, "evaluate")
     found = read_json(run.path / "metrics.json")
     arm = found["arms"]["base"]["1.0"]
     assert arm["shares"][other]["male"]["count"] >= 7
@@ -221,7 +221,7 @@ def test_prompts_that_name_a_class_are_held_to_it_and_left_out_of_bias(tmp_path)
     run = small_run(tmp_path / "run", male=male)
     samples = faces.samples()
     write_groups(run, samples, np.full(len(samples), 0.3))
-    evaluate(run)
+    do_stage(run, "evaluate")
     found = read_json(run.path / "metrics.json")
     before, after = (found["arms"][arm]["1.0"] for arm in ("base", "guided"))
     assert before["bias"]["prompts"] == 1
@@ -253,12 +253,12 @@ def test_missing_damaged_and_foreign_pictures(tmp_path):
     content = victim.read_bytes()
     victim.write_bytes(content[:60])
     with pytest.raises(RunError, match="cannot be read"):
-        evaluate(run)
+        do_stage(run, "evaluate")
     victim.unlink()
     with pytest.raises(RunError, match="invdiff sample --redo"):
-        evaluate(run)
+        do_stage(run, "evaluate")
     assert not run.done("evaluate")
     assert not (run.path / "metrics.json").exists()
     write_samples(run, per_prompt=4, size=48)
     with pytest.raises(ModelError, match="32 x 32"):
-        evaluate(run)
+        do_stage(run, "evaluate")

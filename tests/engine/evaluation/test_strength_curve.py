@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from invdiff.engine.classifiers.choose import Chosen
-from invdiff.engine.discovery.groups import found_prompts
-from invdiff.engine.evaluation.metrics import Protocol
+from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.evaluation.strength_curve import NOTHING, point, seen_at, strength_curve
 from invdiff.engine.sampling import calibrate, group_shares
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json
+from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError
 from tests.tiny_world import copy_of, denoiser, stamps
 
@@ -42,7 +42,7 @@ def asked(world, finished, tmp_path):
     section = run.config.evaluate.model_copy(update={"strength_curve": [0.0, 1.0]})
     run.config = run.config.model_copy(update={"evaluate": section, "processes": 1})
     claims = {"colour": {"classes": list(CLASSES)}}
-    protocol = Protocol("colour", (), claims, {}, resamples=100, neighbours=3, seed=0)
+    protocol = MetricProtocol("colour", (), claims, {}, resamples=100, neighbours=3, seed=0)
     return run, Chosen("by colour", ByColour(), "", "colour"), protocol
 
 
@@ -64,7 +64,7 @@ def test_both_see_the_pictures_of_the_calibration(asked):
 
 def test_the_classifier_sees_the_seeds_of_the_calibration(world, asked):
     run, chosen, protocol = asked
-    (prompt, *_) = found_prompts(run)
+    (prompt, *_) = session_of(run).results.discovery.found
     counts = seen_at(run, [prompt], 0.0, chosen, protocol)
     images = run.config.calibrate.images_per_prompt
     seeds = [seed_of(run.config.seed, f"calibration {prompt}", k) for k in range(images)]
@@ -85,7 +85,7 @@ def test_where_nothing_was_trained_there_is_no_curve(asked):
 
 def test_the_classifiers_gap_is_bias_over_the_prompts():
     claims = {"colour": {"classes": list(CLASSES)}}
-    protocol = Protocol("colour", (), claims, {}, resamples=200, neighbours=3, seed=0)
+    protocol = MetricProtocol("colour", (), claims, {}, resamples=200, neighbours=3, seed=0)
     estimated = {"strength": 0.5, "gap": 0.3, "low": 0.2, "high": 0.4, "images": 80, "shares": {}}
     counts = {
         "a": {"warm": 30, "cold": 10, "abstained": 0},

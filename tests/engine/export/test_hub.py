@@ -35,7 +35,7 @@ def calls(monkeypatch):
 
 
 def test_a_plan_lists_every_file_and_asks_nobody(folder, calls):
-    upload = hub.plan(folder, "me/balanced", private=True)
+    upload = hub.upload_plan(folder, "me/balanced", private=True)
     assert upload.files == (("README.md", 4), ("merged/model.safetensors", 2000))
     assert str(upload).splitlines() == [
         "to the private model repository me/balanced:",
@@ -47,7 +47,7 @@ def test_a_plan_lists_every_file_and_asks_nobody(folder, calls):
 
 
 def test_an_upload_makes_the_repository_and_sends_the_folder(folder, calls):
-    address = hub.push(hub.plan(folder, "me/balanced"))
+    address = hub.push(hub.upload_plan(folder, "me/balanced"))
     assert calls == [
         ("create", "me/balanced", {"private": False, "exist_ok": True}),
         ("upload", "me/balanced", str(folder)),
@@ -59,7 +59,7 @@ def test_an_upload_makes_the_repository_and_sends_the_folder(folder, calls):
 @pytest.mark.parametrize("name", ["balanced", "a/b/c", "me/b d", "me/..x", ""])
 def test_what_cannot_name_a_repository_is_refused(folder, name):
     with pytest.raises(ConfigError, match="give OWNER/NAME"):
-        hub.plan(folder, name)
+        hub.upload_plan(folder, name)
 
 
 def test_a_failed_upload_names_the_way_out(folder, monkeypatch):
@@ -70,13 +70,13 @@ def test_a_failed_upload_names_the_way_out(folder, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "HfApi", fail)
     with pytest.raises(RunError, match=r"at me/x \(no route\): `hf auth login`.*`hf upload me/x "):
-        hub.push(hub.plan(folder, "me/x"))
+        hub.push(hub.upload_plan(folder, "me/x"))
 
 
 def test_without_the_library_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r"invdiff\[hub\]"):
-        hub.plan(folder, "me/x")
+        hub.upload_plan(folder, "me/x")
 
 
 def test_the_extra_is_in_the_package(pytestconfig):

@@ -52,7 +52,7 @@ def test_every_problem_is_told_with_its_way_out(monkeypatch):
         "missing-thing cannot be imported: pip install missing-thing",
         "me/stable-diffusion-v1-9 is not on this computer: hf download me/stable-diffusion-v1-9",
         "data.path nowhere is not there: give --data.path a folder",
-        "GB are needed and cpu has 1 GB: lower train.batch",
+        "GB are needed and cpu has 1 GB: lower train.batch_size",
     ):
         assert told in text
 

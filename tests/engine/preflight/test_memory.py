@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from invdiff.engine.base_model.architecture import describe, folder_of, published
+from invdiff.engine.base_model.architecture import describe, model_folder, published
 from invdiff.engine.preflight import plan
-from invdiff.engine.preflight.memory import TRAINING_BYTES, estimate
+from invdiff.engine.preflight.memory import TRAINING_BYTES, estimate_memory
 from invdiff.engine.settings import config as configuration
 from invdiff.model.lora import adapter
 from invdiff.model.sizing.shapes import build, parameters
@@ -48,7 +48,7 @@ def test_published_models_have_their_published_size(name):
 
 def test_weights_activations_and_adapter_add_up(model):
     pipe = tiny.pipeline()
-    found = estimate(settings(model, "train.rank=4", "train.batch=2"))
+    found = estimate_memory(settings(model, "train.rank=4", "train.batch_size=2"))
     assert found.parameters == {
         name: sum(each.numel() for each in getattr(pipe, name).parameters())
         for name in ("unet", "vae", "text_encoder")
@@ -61,15 +61,15 @@ def test_weights_activations_and_adapter_add_up(model):
 
 
 def test_half_precision_larger_batches_and_guidance_tell(model):
-    large = "discover.batch=500", "sample.batch=200", "train.batch=64"
-    plain, more = estimate(settings(model)), estimate(settings(model, *large))
+    large = "discover.batch_size=500", "sample.batch_size=200", "train.batch_size=64"
+    plain, more = estimate_memory(settings(model)), estimate_memory(settings(model, *large))
     for stage, share in {"discover": 2, "sample": 1.2, "train": 1.3}.items():
         assert more.memory[stage] > share * plain.memory[stage], stage
-    half = estimate(settings(model, *large, "model.dtype=bfloat16"))
+    half = estimate_memory(settings(model, *large, "model.dtype=bfloat16"))
     assert half.memory["sample"] < 0.6 * more.memory["sample"]
-    unguided = estimate(settings(model, *large, "sample.guidance_scales=[1.0]"))
+    unguided = estimate_memory(settings(model, *large, "sample.guidance_scales=[1.0]"))
     assert unguided.memory["sample"] < more.memory["sample"]
-    wide = estimate(settings(model, "data.image_size=32"))
+    wide = estimate_memory(settings(model, "data.image_size=32"))
     assert wide.operations > 3 * plain.operations
     assert wide.memory["sample"] == plain.memory["sample"]  # drawn at the model's own size
 
@@ -77,13 +77,13 @@ def test_half_precision_larger_batches_and_guidance_tell(model):
 def test_the_global_generator_is_left_alone(model):
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    estimate(settings(model))
+    estimate_memory(settings(model))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_model_of_which_nothing_is_known_has_no_estimate():
-    assert estimate(settings("somebody/something")) is None
-    assert estimate(settings("./no/such/folder")) is None
+    assert estimate_memory(settings("somebody/something")) is None
+    assert estimate_memory(settings("./no/such/folder")) is None
     assert published("stabilityai/stable-diffusion-xl-refiner-1.0") is None
 
 
@@ -97,8 +97,8 @@ def test_where_a_configuration_comes_from(model, tmp_path, monkeypatch):
     (snapshot / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert folder_of("me/cached") == snapshot
-    assert folder_of("me/other") is None
+    assert model_folder("me/cached") == snapshot
+    assert model_folder("me/other") is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_where_a_configuration_comes_from(model, tmp_path, monkeypatch):
 )
 def test_presets_of_real_models_fit_one_gpu(name, size, scale, parts):
     config = configuration.preset(name)
-    found = estimate(config)
+    found = estimate_memory(config)
     assert (config.sample.guidance_scales, config.calibrate.guidance_scale) == ([scale], scale)
     assert (found.image_size, found.dtype) == (size, "bfloat16")
     assert round(sum(found.parameters.values()) / 1e6) == parts
@@ -117,7 +117,7 @@ def test_presets_of_real_models_fit_one_gpu(name, size, scale, parts):
 
 def test_guidance_that_is_an_input_takes_one_pass():
     config = configuration.preset("flux")
-    two, one = (plan.plan(config, one_pass=flag) for flag in (False, True))
+    two, one = (plan.work_plan(config, one_pass=flag) for flag in (False, True))
     sampled = 2 * 64 * 30  # arms, images, steps
     assert [work.passes for work in (one[2], two[2])] == [sampled, 2 * sampled]
     assert one[0] == two[0]

@@ -6,14 +6,15 @@ import torch
 from scipy.special import expit
 
 from invdiff.core.groups.two_groups import GroupModel
-from invdiff.engine.discovery.groups import found_prompts, load_models
+from invdiff.engine.discovery.groups import load_models
 from invdiff.engine.discovery.passes import Features
 from invdiff.engine.sampling import calibrate as stage
 from invdiff.engine.sampling import group_shares
-from invdiff.engine.sampling.calibrate import calibrate, estimate_gap, summary
+from invdiff.engine.sampling.calibrate import calibrate, calibration_summary, estimate_gap
 from invdiff.engine.sampling.group_shares import log_ratios
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import read_json
+from invdiff.engine.workflow import session_of
 from invdiff.model.lora import adapter
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT, copy_of, denoiser
@@ -38,7 +39,7 @@ def gaps(world, finished, monkeypatch):
             update={"strengths": sorted(table), "tolerance": tolerance}
         )
         run.config = run.config.model_copy(update={"calibrate": section})
-        record = calibrate(run)
+        record = calibrate(session_of(run))
         assert [point["strength"] for point in record["curve"]] == sorted(tried)
         return record["strength"], sorted(tried)
 
@@ -101,7 +102,7 @@ def sharp(prior=0.0):
 def test_shares_are_those_of_the_pictures_whatever_the_training_images_had(prior):
     models = {HAT: sharp(prior), COAT: sharp(prior)}
     ratios = {HAT: models[HAT].log_ratio(np.array([[1.0]] * 3 + [[-1.0]])), COAT: np.array([-30.0])}
-    found = summary(ratios, models)
+    found = calibration_summary(ratios, models)
     assert found["shares"][HAT] == pytest.approx(0.75, abs=1e-6)
     assert found["shares"][COAT] == pytest.approx(0, abs=1e-6)
     assert found["gap"] == pytest.approx((0.5 + 1) / 2, abs=1e-6)
@@ -111,19 +112,21 @@ def test_shares_are_those_of_the_pictures_whatever_the_training_images_had(prior
 
 def test_the_gap_is_that_from_the_share_that_is_wanted():
     ratios = {HAT: np.array([30.0] * 3 + [-30.0] * 7)}
-    found = summary(ratios, {HAT: sharp()}, wanted=0.3)
+    found = calibration_summary(ratios, {HAT: sharp()}, wanted=0.3)
     assert found["gap"] == pytest.approx(0, abs=1e-6)
-    assert summary(ratios, {HAT: sharp()}, wanted=0.4)["gap"] == pytest.approx(0.2, abs=1e-6)
+    assert calibration_summary(ratios, {HAT: sharp()}, wanted=0.4)["gap"] == pytest.approx(
+        0.2, abs=1e-6
+    )
 
 
 def test_the_interval_is_about_as_wide_as_chance():
     draw = np.random.default_rng(0)
     ratios = {HAT: np.where(draw.random(400) < 0.9, 30.0, -30.0)}
-    found = summary(ratios, {HAT: sharp()})
+    found = calibration_summary(ratios, {HAT: sharp()})
     assert found["low"] < found["gap"] < found["high"]
     width = 2 * 2 * 1.96 * np.sqrt(0.9 * 0.1 / 400)  # of |2 share - 1|
     assert found["high"] - found["low"] == pytest.approx(width, rel=0.3)
-    again = summary(ratios, {HAT: sharp()})
+    again = calibration_summary(ratios, {HAT: sharp()})
     assert again == found
 
 
@@ -142,7 +145,7 @@ def test_the_stored_models_say_what_the_table_of_groups_says(world, finished):
 
 def test_generated_pictures_are_judged_like_the_data(world, monkeypatch):
     """The features of what is drawn, at the guidance scale asked for, with its owner's seeds."""
-    settings = ("calibrate.images_per_prompt=3", "discover.feature_levels=[0.3,0.6]")
+    settings = ("calibrate.images_per_prompt=3", "study.feature_levels=[0.3,0.6]")
     config, scale = world.config(*settings), 1.5
     monkeypatch.setattr(group_shares, "BATCH", 2)
     model = denoiser(world)
@@ -160,7 +163,7 @@ def test_generated_pictures_are_judged_like_the_data(world, monkeypatch):
 
 def test_pictures_of_an_adapted_network_are_judged_by_the_base(world):
     """Looking back draws with the adapter in the network; what it draws is read without."""
-    settings = ("calibrate.images_per_prompt=3", "discover.feature_levels=[0.3,0.6]")
+    settings = ("calibrate.images_per_prompt=3", "study.feature_levels=[0.3,0.6]")
     config, model = world.config(*settings), denoiser(world)
     linear = GroupModel(np.ones(2 * 32 * 4) / 50, (0.1, 1.0, 0.0), 0.0)
     adapter.add_lora(model.module, 2, seed=0)
@@ -180,12 +183,16 @@ def test_pictures_of_an_adapted_network_are_judged_by_the_base(world):
 
 def test_strength_zero_is_the_base_and_one_is_the_adapter(world, finished, tmp_path):
     run = world.open(copy_of(finished, tmp_path / "run"))
-    (prompt, *_) = found_prompts(run)
+    (prompt, *_) = session_of(run).results.discovery.found
     curve = read_json(run.path / "adapter" / "calibration.json")["curve"]
     assert [point["strength"] for point in curve] == [0.0, 1.0]
-    assert estimate_gap(run, [prompt], 1.0)["shares"][prompt] == curve[1]["shares"][prompt]
+    assert (
+        estimate_gap(session_of(run), [prompt], 1.0)["shares"][prompt] == curve[1]["shares"][prompt]
+    )
     (run.path / "adapter" / "pytorch_lora_weights.safetensors").unlink()
-    assert estimate_gap(run, [prompt], 0.0)["shares"][prompt] == curve[0]["shares"][prompt]
+    assert (
+        estimate_gap(session_of(run), [prompt], 0.0)["shares"][prompt] == curve[0]["shares"][prompt]
+    )
 
 
 def test_a_logistic_model_is_what_share_inverts():

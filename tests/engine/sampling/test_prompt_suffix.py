@@ -11,7 +11,7 @@ from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.train import train
 from tests import tiny_world
 
-ROW = ("discover.estimator='none'", "train.steps=0", "sample.arms=['base']")
+ROW = ("study.estimator='none'", "train.steps=0", "study.arms=['base']")
 SUFFIX = ", of any colour"
 
 
@@ -84,12 +84,10 @@ def test_a_model_without_a_tokenizer_is_only_quoted(monkeypatch):
 
 def test_the_embedded_model_spells_its_suffix_and_cuts_nothing():
     from invdiff.engine.base_model.loading import ModelRef, resolve
-    from invdiff.engine.settings import config as configuration
+    from invdiff.studies.benchmarking.rows import ASKED
 
-    preset = configuration.preset("faces")
     model = resolve(ModelRef("faces", "cpu", "float32"))
     prompts = ["a person", "a person wearing a headband", "a person wearing glasses"]
-    suffix = preset.baselines.prompt_suffix
-    found = reading(model, [prompt + suffix for prompt in prompts], suffix)
+    found = reading(model, [prompt + ASKED for prompt in prompts], ASKED)
     assert (found["known"], found["cut"]) == (0, 0)
     assert reading(model, ["a person wearing a hat, of any gender"], ", of any gender")["cut"] == 1

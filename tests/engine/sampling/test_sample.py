@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +11,12 @@ from PIL import Image
 
 from invdiff.engine.base_model import cache_keys
 from invdiff.engine.discovery import scoring
-from invdiff.engine.encoding import data
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.sample import plan, sample, slug
+from invdiff.engine.sampling.sample import sampling_parts, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import write_json
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError
 from invdiff.model.lora import adapter, adapter_file
 from tests import tiny_world
@@ -36,7 +35,7 @@ def run_with(folder, *overrides, skipped=False):
 
 
 def test_both_arms_share_seeds_and_differ_in_strength(tmp_path):
-    parts = plan(run_with(tmp_path, "sample.images_per_prompt=3"))
+    parts = sampling_parts(run_with(tmp_path, "sample.images_per_prompt=3"))
     assert len(parts) == 2 * 2 * 2  # arms, scales, prompts
     assert {(part.arm, part.sampler.strength) for part in parts} == {("base", 0), ("guided", 0.75)}
     assert all((part.sampler.adapter is None) == (part.arm == "base") for part in parts)
@@ -49,19 +48,19 @@ def test_both_arms_share_seeds_and_differ_in_strength(tmp_path):
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["guided", "base"]])
 def test_only_the_arms_asked_for_are_drawn(tmp_path, arms):
-    parts = plan(run_with(tmp_path, f"sample.arms={arms}"))
+    parts = sampling_parts(run_with(tmp_path, f"study.arms={arms}"))
     assert list(dict.fromkeys(part.arm for part in parts)) == arms
 
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["base", "guided"]])
 def test_without_a_trained_guidance_the_base_arm_is_drawn(tmp_path, arms):
-    parts = plan(run_with(tmp_path, f"sample.arms={arms}", skipped=True))
+    parts = sampling_parts(run_with(tmp_path, f"study.arms={arms}", skipped=True))
     assert {part.arm for part in parts} == {"base"}
     assert len(parts) == 2 * 2
 
 
 def test_the_strength_of_the_settings_goes_before_the_calibrated_one(tmp_path):
-    parts = plan(run_with(tmp_path, "sample.strength=1.25", "sample.arms=['guided']"))
+    parts = sampling_parts(run_with(tmp_path, "sample.strength=1.25", "study.arms=['guided']"))
     assert {part.sampler.strength for part in parts} == {1.25}
 
 
@@ -98,7 +97,7 @@ def test_only_pictures_that_are_missing_are_drawn_again(sampled, finished, monke
         path.unlink()
     kept = tiny_world.stamps(sampled.path / "samples")
     seeds = drawn(monkeypatch)
-    sample(sampled)
+    do_stage(sampled, "sample")
     assert len(seeds) == len(lost)
     now = tiny_world.stamps(sampled.path / "samples")
     assert {name: now[name] for name in kept} == kept
@@ -136,7 +135,7 @@ def test_a_full_disk_loses_no_picture(sampled, finished, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left"):
-            sample(sampled)
+            do_stage(sampled, "sample")
     assert not sampled.done("sample")
     assert not (sampled.path / "samples.parquet").exists()
     left = tiny_world.contents(sampled.path / "samples")
@@ -144,7 +143,7 @@ def test_a_full_disk_loses_no_picture(sampled, finished, monkeypatch):
     assert set(before) - set(left) <= set(lost[2:])
 
     again = RunFolder.open(sampled.path)
-    sample(again)
+    do_stage(again, "sample")
     assert again.done("sample")
     assert tiny_world.contents(sampled.path / "samples") == before
 
@@ -157,27 +156,6 @@ def test_a_damaged_model_draws_nothing(world, finished, monkeypatch):
     monkeypatch.setattr(weight, "data", torch.full_like(weight, float("nan")))
     with pytest.raises(ModelError, match="generated pictures are not finite"):
         sampler.pictures(["a hat"], [1])
-
-
-def test_fused_pictures_are_those_of_the_adapter_and_the_weights_come_back(world, finished):
-    """Within one step of 255 here; to the bit only without fusing."""
-    model = tiny_world.denoiser(world)
-    sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
-    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
-    plain = sampler.pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
-    fused = replace(sampler, fuse=True).pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
-    base = replace(sampler, adapter=None).pictures(["a hat"] * 3, [1, 2, 3]).astype(int)
-    assert abs(plain - fused).max() <= 1
-    assert abs(base - fused).max() > 0
-    assert all(torch.equal(model.module.state_dict()[name], before[name]) for name in before)
-
-
-@pytest.mark.parametrize("change", [{"strength": 0.5}, {"window": (0.5, 1.0)}])
-def test_only_strength_1_everywhere_is_fused(world, finished, change):
-    model = tiny_world.denoiser(world)
-    sampler = Sampler(model, finished / "adapter", 1.0, (0.0, 1.0), 2.5, 2)
-    plain, fused = (replace(sampler, fuse=fuse, **change) for fuse in (False, True))
-    assert np.array_equal(plain.pictures(["a hat"], [1]), fused.pictures(["a hat"], [1]))
 
 
 def test_an_adapter_in_training_is_drawn_within_the_window(world, finished, request):
@@ -223,8 +201,8 @@ def test_two_processes_draw_and_score_the_same(world, finished, tmp_path, monkey
     monkeypatch.setattr(cache_keys, "SHARD", 45)  # two shards
     copy = tiny_world.copy_of(finished, tmp_path / "run", "discover")
     run = world.open(copy, "processes=2")
-    samples = data.open_run_samples(run)
-    passes = scoring.Passes(run, samples, encoded(finished))
+    samples = session_of(run).samples
+    passes = scoring.Passes(session_of(run), samples, encoded(finished))
     scores = passes.scores(np.arange(90))
     held = tiny_world.tensors(next((finished / "cache").rglob("scores-00000.safetensors")))
     np.testing.assert_allclose(scores.loss, held["loss"].numpy(), rtol=1e-5)
@@ -232,7 +210,7 @@ def test_two_processes_draw_and_score_the_same(world, finished, tmp_path, monkey
 
     other = tiny_world.copy_of(finished, tmp_path / "other", "sample")
     run = world.open(other, "processes=2")
-    sample(run)
+    do_stage(run, "sample")
     told = tiny_world.table(run.path / "samples.parquet")
     for path in told["path"]:
         one, two = (np.asarray(Image.open(root / path), int) for root in (finished, run.path))

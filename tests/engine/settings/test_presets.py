@@ -6,20 +6,24 @@ import pyarrow.parquet as pq
 import pytest
 
 import invdiff
-from data.tiny_archives import make
-from invdiff.engine.preflight.plan import plan
+from invdiff.app.report.builder import SMOKE
+from invdiff.engine.preflight.plan import work_plan
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.storage.files import read_parquet
 from invdiff.studies.benchmarking.suites import ROWS
 from invdiff.studies.official_sets import BENCHMARKS, prepare
+from tests.data.tiny_archives import make
 
 PACKAGE = Path(invdiff.__file__).parent
 
 
 @pytest.mark.parametrize("name", configuration.preset_names())
 def test_presets_are_valid_and_have_a_plan(name):
-    assert all(work.passes >= 0 for work in plan(configuration.preset(name)))
+    plan = work_plan(configuration.preset(name))
+    assert [work.stage for work in plan] == list(STAGES)
+    assert all(work.passes > 0 for work in plan[:3])  # the last two need no pass of the model
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -40,18 +44,18 @@ def test_presets_of_benchmarks_are_as_published(name):
     assert config.model.dtype == "float16"
     assert config.data.image_size == 512
     train, sample = config.train, config.sample
-    assert (train.steps, train.batch, train.learning_rate) == (10_000, 64, 1e-4)
+    assert (train.steps, train.batch_size, train.learning_rate) == (10_000, 64, 1e-4)
     assert train.variance_weight == 1
     assert (sample.images_per_prompt, sample.steps) == (512, 50)
     assert config.calibrate.guidance_scale == max(sample.guidance_scales) == 7.5
     beside = configuration.preset(name, ROWS["reference recipe"].changes)
-    assert beside.discover.estimator == beside.train.objective == "reference"
+    assert beside.study.estimator == beside.study.objective == "reference"
 
 
 def test_the_quick_preset_is_quick():
     quick, whole = (configuration.preset(n) for n in ("faces-quick", "faces"))
-    assert sum(w.passes for w in plan(quick)) * 5 < sum(w.passes for w in plan(whole))
-    assert "smoke run" in quick.report.title
+    assert sum(w.passes for w in work_plan(quick)) * 5 < sum(w.passes for w in work_plan(whole))
+    assert 0 < quick.train.steps < SMOKE, "its report says that it is one"
 
 
 def test_embedded_sets_have_the_size_that_the_plan_counts_with():

@@ -24,7 +24,9 @@ def step(model, optimiser, number):
 
 def written(folder, steps=(1, 2), keep=5):
     for number in steps:
-        checkpoint.save(folder, number, {"x": torch.full((2,), float(number))}, {"n": number}, keep)
+        checkpoint.save_checkpoint(
+            folder, number, {"x": torch.full((2,), float(number))}, {"n": number}, keep
+        )
     return folder / f"step-{steps[-1]:07d}"
 
 
@@ -47,7 +49,7 @@ def test_the_newest_comes_back_and_older_ones_go(tmp_path):
 
 def test_the_same_step_can_be_written_again(tmp_path):
     last = written(tmp_path)
-    checkpoint.save(tmp_path, 2, {"x": torch.zeros(2)}, {"n": 0, "step": 0}, 5)
+    checkpoint.save_checkpoint(tmp_path, 2, {"x": torch.zeros(2)}, {"n": 0, "step": 0}, 5)
     assert checkpoint.newest(tmp_path)[0]["x"].tolist() == [0, 0]
     assert last.is_dir()
 
@@ -113,13 +115,13 @@ def test_what_a_killed_process_left_is_no_checkpoint(tmp_path):
 def test_the_manifest_is_written_last_and_before_the_name(tmp_path, monkeypatch):
     seen = []
 
-    def watched(stage, final):
+    def monitored(stage, final):
         files = json.loads((stage / "manifest.json").read_text())
         seen.append(set(files) | {"manifest.json"} == set(os.listdir(stage)))
         assert not final.exists()
         os.rename(stage, final)
 
-    monkeypatch.setattr(checkpoint.os, "replace", watched)
+    monkeypatch.setattr(checkpoint.os, "replace", monitored)
     written(tmp_path, steps=(1,))
     assert seen == [True]
 
@@ -132,7 +134,7 @@ def test_training_goes_on_exactly_as_if_it_had_not_been_stopped(tmp_path):
     model, optimiser = fresh(0)
     for number in range(5):
         step(model, optimiser, number)
-    checkpoint.save(tmp_path, 5, checkpoint.pack(model=model, optimiser=optimiser), {})
+    checkpoint.save_checkpoint(tmp_path, 5, checkpoint.pack(model=model, optimiser=optimiser), {})
     other, resumed = fresh(1)
     checkpoint.unpack(checkpoint.newest(tmp_path)[0], model=other, optimiser=resumed)
     for number in range(5, 10):

@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from invdiff.engine.discovery import scoring
-from invdiff.engine.discovery.discover import discover
-from invdiff.engine.encoding import data
 from invdiff.engine.encoding.latents import Encode
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.training.min_step import Feedback, Objective
+from invdiff.engine.training.min_step import MidTrainingCheck, Objective
 from invdiff.engine.training.mixture import Mixture, is_flipped
 from invdiff.engine.training.noise_levels import step_owner
-from invdiff.engine.training.train import _shared, load_mixture, train
+from invdiff.engine.training.train import _shared, load_mixture
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.lora import adapter, adapter_file
 from tests import tiny_world
 from tests.tiny_world import HAT, contents, copy_of, denoiser
 
-SETTINGS = ("discover.estimator='random'", "train.steps=6", "train.save_every=3")
+SETTINGS = ("study.estimator='random'", "train.steps=6", "train.checkpointing_steps=3")
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def opened(world, finished, tmp_path):
 
     def make(name, *overrides):
         run = world.open(copy_of(finished, tmp_path / name, "discover"), *SETTINGS, *overrides)
-        discover(run)
+        do_stage(run, "discover")
         return run
 
     return make
@@ -37,7 +35,7 @@ def opened(world, finished, tmp_path):
 
 @pytest.fixture
 def run(opened):
-    return opened("run", "train.flip=true")
+    return opened("run", "train.random_flip=true")
 
 
 def two_views(count=6):
@@ -49,25 +47,29 @@ def two_views(count=6):
 
 
 def test_flipped_latents_are_those_of_mirrored_pictures(run):
-    samples = data.open_run_samples(run)
+    samples = session_of(run).samples
     before = contents(run.path / "cache", "latents*")
-    found = load_mixture(run)
+    found = load_mixture(session_of(run))
     pictures = samples.pictures(list(range(len(samples))))
-    source = scoring.source_of(run)
+    source = session_of(run).source
     mirrored = np.stack([np.fliplr(picture) for picture in pictures])
-    assert torch.equal(found.flipped, Encode(source, run.config.discover.batch)(mirrored)["latent"])
-    assert torch.equal(found.latents, Encode(source, run.config.discover.batch)(pictures)["latent"])
+    assert torch.equal(
+        found.flipped, Encode(source, run.config.discover.batch_size)(mirrored)["latent"]
+    )
+    assert torch.equal(
+        found.latents, Encode(source, run.config.discover.batch_size)(pictures)["latent"]
+    )
     kept = contents(run.path / "cache", "latents*")
     assert kept.items() >= before.items()
     assert len(kept) == len(before) + 1
 
 
 def test_they_are_made_once_and_only_if_asked_for(run, monkeypatch):
-    first = load_mixture(run)
+    first = load_mixture(session_of(run))
     monkeypatch.setattr(Encode, "__call__", None)  # nothing is encoded
-    assert torch.equal(load_mixture(run).flipped, first.flipped)
-    run.config = configuration.parse(run.config.model_dump(), ["train.flip=false"])
-    assert load_mixture(run).flipped is None
+    assert torch.equal(load_mixture(session_of(run)).flipped, first.flipped)
+    run.config = configuration.parse(run.config.model_dump(), ["train.random_flip=false"])
+    assert load_mixture(session_of(run)).flipped is None
 
 
 def test_the_view_belongs_to_seed_step_and_picture():
@@ -130,7 +132,7 @@ def test_a_step_trains_on_the_views_that_it_has(run, world):
     model = denoiser(world)
     adapter.add_lora(model.module, 2, seed=1)
     try:
-        at_work = Objective(run.config, model, load_mixture(run))
+        at_work = Objective(run.config, model, load_mixture(session_of(run)))
         batch = at_work.batch(3)
         assert torch.equal(batch.clean, at_work.mixture.clean(batch.chosen, run.config.seed, 3))
         plain = at_work.mixture.latents[batch.chosen]
@@ -144,8 +146,8 @@ def test_a_step_trains_on_the_views_that_it_has(run, world):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_adapter(run, world, opened, monkeypatch):
-    train(run)
-    broken = opened("broken", "train.flip=true")
+    do_stage(run, "train")
+    broken = opened("broken", "train.random_flip=true")
     original = Objective.batch
 
     def batch(self, step):
@@ -156,9 +158,9 @@ def test_an_interrupted_training_goes_on_to_the_same_adapter(run, world, opened,
     with monkeypatch.context() as patched:
         patched.setattr(Objective, "batch", batch)
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
-    train(world.open(broken.path, *SETTINGS, "train.flip=true"))
-    train(plain := opened("plain"))
+            do_stage(broken, "train")
+    do_stage(world.open(broken.path, *SETTINGS, "train.random_flip=true"), "train")
+    do_stage(plain := opened("plain"), "train")
     one, two, other = (
         tiny_world.tensors(path / "adapter" / adapter_file.FILE)
         for path in (run.path, broken.path, plain.path)
@@ -185,7 +187,7 @@ class Wire:
 @pytest.mark.parametrize("flip", [True, False])
 def test_every_rank_has_both_views(flip):
     mixture = two_views() if flip else replace(two_views(), flipped=None)
-    wire, feedback = Wire(), Feedback({}, {})
+    wire, feedback = Wire(), MidTrainingCheck({}, {})
     led, _ = _shared(wire, mixture, feedback)
     light = wire.said[1][0]
     assert len(light.latents) == 0, "tensors go by themselves"
@@ -199,4 +201,4 @@ def test_every_rank_has_both_views(flip):
 
 
 def test_it_is_off_by_default():
-    assert not configuration.Config().train.flip
+    assert not configuration.Config().train.random_flip

@@ -11,21 +11,22 @@ from invdiff.core.diffusion.schedule import clean_from_prediction
 from invdiff.engine.training.min_step import Objective
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.train import fresh_adapter, load_mixture
+from invdiff.engine.workflow import session_of
 from invdiff.model.lora import adapter
 from tests.tiny_world import HAT, denoiser
 
 
-def pools(balanced, watched):
+def pools(balanced, monitored):
     names = np.array(["a", "b", "c"])
-    return Mixture(torch.zeros(3, 1), names, names, np.zeros(3), balanced, watched)
+    return Mixture(torch.zeros(3, 1), names, names, np.zeros(3), balanced, monitored)
 
 
 @pytest.mark.parametrize(
-    ("balanced", "watched", "others"),
+    ("balanced", "monitored", "others"),
     [(("a",), ("a", "b"), [0, 0, 1]), (("a",), ("a",), [0, 1, 1]), ((), ("b",), [0, 0, 0])],
 )
-def test_others_are_those_without_groups_beside_some_that_are_balanced(balanced, watched, others):
-    assert pools(balanced, watched).others.tolist() == others
+def test_others_are_those_without_groups_beside_some_that_are_balanced(balanced, monitored, others):
+    assert pools(balanced, monitored).others.tolist() == others
 
 
 @pytest.fixture
@@ -36,13 +37,13 @@ def at_work(world, finished):
         def make(*overrides):
             stack.close()  # one adapter at a time
             run = world.open(finished)
-            config = world.config("train.prompt_dropout=0.3", "train.batch=32", *overrides)
+            config = world.config("train.prompt_dropout=0.3", "train.batch_size=32", *overrides)
             model = stack.enter_context(fresh_adapter(denoiser(world), config))
             with torch.no_grad():
                 for name, parameter in model.module.named_parameters():
                     if "lora_B" in name:
                         parameter += 0.02
-            mixture = replace(load_mixture(run), balanced=(HAT,), watched=(HAT,))
+            mixture = replace(load_mixture(session_of(run)), balanced=(HAT,), monitored=(HAT,))
             return Objective(config, model, mixture)
 
         yield make
@@ -81,7 +82,8 @@ def test_nothing_else_of_a_step_changes(at_work):
     kept = at_work()
     batch = kept.batch(3)
     errors = kept.errors(batch, 0)
-    trained = at_work("train.keep_others=false")
+    trained = at_work()
+    trained.others[:] = False
     other = trained.batch(3)
     assert not other.kept.any()
     assert torch.equal(other.chosen, batch.chosen)

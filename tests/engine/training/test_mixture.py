@@ -13,6 +13,7 @@ from invdiff.core.diffusion.schedule import Schedule
 from invdiff.engine.training import mixture, noise_levels
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.regrets import Regrets
+from invdiff.studies.comparison import objectives
 
 SCHEDULE = Schedule(torch.linspace(0.999, 0.001, 100), "v")
 PROMPT = np.repeat(["a", "b"], [10, 20])
@@ -61,11 +62,13 @@ def test_the_worse_group_is_drawn_more_often():
     assert mass(even, "a", 1) == pytest.approx(0.5)
 
 
-def test_groupdro_goes_by_the_sums_of_the_risks():
+def test_groupdro_goes_by_the_sums_of_the_risks(monkeypatch):
     regrets = Regrets(("a",))
     regrets.value[:] = [[9.0, 0.0]]
     regrets.total[:] = [[0.0, np.log(3)]]
-    assert mass(made().weights(regrets, 1.0, dro_step=1.0), "a", 1) == pytest.approx(0.75)
+    monkeypatch.setattr(objectives, "DRO_STEP", 1.0)
+    mix = objectives.COMPARED["groupdro"].mix
+    assert mass(made().weights(regrets, 1.0, mix=mix), "a", 1) == pytest.approx(0.75)
 
 
 def test_prompts_keep_their_shares_of_the_data():

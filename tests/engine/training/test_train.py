@@ -10,18 +10,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from invdiff.engine.base_model.loading import resolve
-from invdiff.engine.discovery.groups import found_prompts
-from invdiff.engine.encoding.session import source_of
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.engine.training.min_step import Objective
-from invdiff.engine.training.train import fresh_adapter, load_mixture, train
+from invdiff.engine.training.train import fresh_adapter, load_mixture
 from invdiff.engine.training.trainer import Trainer
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError, RunError
 from invdiff.model.lora import adapter, adapter_file
 from tests import tiny_world
 from tests.tiny_world import HAT, contents, copy_of, denoiser, stamps
 
-TEN_STEPS = ("train.steps=10", "train.save_every=5")
+TEN_STEPS = ("train.steps=10", "train.checkpointing_steps=5")
 
 
 @pytest.fixture
@@ -72,13 +71,13 @@ def interrupt(monkeypatch):
 
 def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkeypatch):
     straight = discovered("straight", *TEN_STEPS)
-    train(straight)
+    do_stage(straight, "train")
 
     broken = discovered("broken", *TEN_STEPS)
     with monkeypatch.context():
         interrupt(7)
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
+            do_stage(broken, "train")
     assert not broken.done("train")
     assert not (broken.path / "adapter").exists()
     assert not adapter.present(denoiser(world).module), "an interrupted training leaves no adapter"
@@ -88,7 +87,7 @@ def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkey
     monkeypatch.setattr(Objective, "batch", lambda self, k: did.update([k]) or original(self, k))
 
     again = world.open(broken.path, *TEN_STEPS)
-    train(again)
+    do_stage(again, "train")
     assert sorted(did) == [5, 6, 7, 8, 9]
     assert same_adapter(again.path, straight.path)
     told, expected = (read_json(run.path / "training.json") for run in (again, straight))
@@ -101,33 +100,33 @@ def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkey
 def test_what_was_learnt_by_looking_back_survives_an_interruption(
     world, discovered, interrupt, monkeypatch
 ):
-    settings = (*TEN_STEPS, "train.feedback=[0.3,0.7]")
+    settings = (*TEN_STEPS, "train.share_feedback=[0.3,0.7]")
     straight, broken = discovered("straight", *settings), discovered("broken", *settings)
-    train(straight)
+    do_stage(straight, "train")
     with monkeypatch.context():
         interrupt(8)
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
+            do_stage(broken, "train")
     monkeypatch.undo()
     again = world.open(broken.path, *settings)
-    train(again)
+    do_stage(again, "train")
     told = read_json(again.path / "training.json")
     expected = read_json(straight.path / "training.json")
     aims = told["aims"]
     assert aims == expected["aims"]
-    assert told["looks"] == expected["looks"]
-    assert [look["step"] for look in told["looks"]] == [3, 7]
-    assert told["looks"][-1]["aims"] == aims
-    watched = read_json(again.path / "discovery.json")["prompts"]
-    assert set(aims) == {name for name, entry in watched.items() if entry["watched"]}
-    assert set(aims) >= set(found_prompts(again))
+    assert told["mid_training_checks"] == expected["mid_training_checks"]
+    assert [look["step"] for look in told["mid_training_checks"]] == [3, 7]
+    assert told["mid_training_checks"][-1]["aims"] == aims
+    monitored = read_json(again.path / "discovery.json")["prompts"]
+    assert set(aims) == {name for name, entry in monitored.items() if entry["monitored"]}
+    assert set(aims) >= set(session_of(again).results.discovery.found)
     assert same_adapter(again.path, straight.path)
 
 
 def test_a_finished_training_is_left_alone(world, finished, tmp_path):
     run = world.open(copy_of(finished, tmp_path / "run"))
     before = stamps(run.path)
-    train(run)
+    do_stage(run, "train")
     assert stamps(run.path) == before
 
 
@@ -141,7 +140,7 @@ def test_with_nothing_to_balance_nothing_is_trained(discovered, monkeypatch):
         entry["found"] = False
     write_json(run.path / "discovery.json", record)
     monkeypatch.setattr(Objective, "batch", lambda *_: pytest.fail("a step was made"))
-    train(run)
+    do_stage(run, "train")
     told = read_json(run.path / "training.json")
     assert told["skipped"] is True
     assert told["steps"] == 0
@@ -158,15 +157,15 @@ def test_a_comparison_without_groups_is_trained_all_the_same(discovered):
         entry["found"] = False
     write_json(run.path / "discovery.json", record)
     config = run.config.model_copy(
-        update={"discover": run.config.discover.model_copy(update={"estimator": "none"})}
+        update={"study": run.config.study.model_copy(update={"estimator": "none"})}
     )
-    mixture = load_mixture(run)
+    mixture = load_mixture(session_of(run))
     with fresh_adapter(denoiser_of(run), config) as model:
         assert Trainer(config, model, mixture).steps == run.config.train.steps
 
 
 def denoiser_of(run):
-    return resolve(source_of(run))
+    return resolve(session_of(run).source)
 
 
 @pytest.fixture
@@ -194,12 +193,15 @@ def spoil(monkeypatch):
     return at
 
 
-def test_a_training_without_finite_gradients_ends_and_names_the_samples(discovered, spoil):
-    run = discovered("run", "train.steps=10", "train.max_bad_steps=3")
+def test_a_training_without_finite_gradients_ends_and_names_the_samples(
+    discovered, spoil, monkeypatch
+):
+    run = discovered("run", "train.steps=10")
+    monkeypatch.setattr("invdiff.engine.training.trainer.MOST_BAD", 3)
     spoil(range(2, 10))
-    words = r"last 3 training steps.*train\.max_bad_steps.*train\.learning_rate"
+    words = r"last 3 training steps.*train\.learning_rate"
     with pytest.raises(ModelError, match=words) as caught:
-        train(run)
+        do_stage(run, "train")
     assert not (run.path / "adapter").exists()
     known = set(tiny_world.table(run.path / "groups.parquet")["sample_id"])
     named = {word.strip(",.") for word in str(caught.value).split()} & known
@@ -207,10 +209,13 @@ def test_a_training_without_finite_gradients_ends_and_names_the_samples(discover
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_step_without_a_finite_gradient_is_left_out_and_counted(discovered, spoil, value):
-    run = discovered("run", "train.steps=6", "train.max_bad_steps=2")
+def test_a_step_without_a_finite_gradient_is_left_out_and_counted(
+    discovered, spoil, value, monkeypatch
+):
+    run = discovered("run", "train.steps=6")
+    monkeypatch.setattr("invdiff.engine.training.trainer.MOST_BAD", 2)
     spoil((1, 3), value)
-    train(run)
+    do_stage(run, "train")
     assert all(torch.isfinite(tensor).all() for tensor in trained(run.path).values())
     told = read_json(run.path / "training.json")["bad_steps"]
     assert [entry["step"] for entry in told] == [1, 3]
@@ -220,17 +225,18 @@ def test_a_step_without_a_finite_gradient_is_left_out_and_counted(discovered, sp
 def test_bad_steps_in_a_row_are_counted_over_an_interruption(
     world, discovered, spoil, interrupt, monkeypatch
 ):
-    settings = ("train.steps=10", "train.save_every=2", "train.max_bad_steps=3")
+    settings = ("train.steps=10", "train.checkpointing_steps=2")
     run = discovered("run", *settings)
     spoil((2, 3, 4))
     with monkeypatch.context():
         interrupt(4)
         with pytest.raises(KeyboardInterrupt):
-            train(run)
+            do_stage(run, "train")
     monkeypatch.undo()
+    monkeypatch.setattr("invdiff.engine.training.trainer.MOST_BAD", 3)
     spoil((2, 3, 4))
     with pytest.raises(ModelError, match="last 3 training steps"):
-        train(world.open(run.path, *settings))
+        do_stage(world.open(run.path, *settings), "train")
 
 
 def test_pictures_that_came_after_discovery_are_named(world, discovered, tmp_path):
@@ -242,7 +248,7 @@ def test_pictures_that_came_after_discovery_are_named(world, discovered, tmp_pat
     changed = run.config.data.model_copy(update={"path": str(more)})
     run.config = run.config.model_copy(update={"data": changed})
     with pytest.raises(RunError, match=r"1 of 91 pictures.*--redo"):
-        train(run)
+        do_stage(run, "train")
 
 
 # The adapter and the record
@@ -255,7 +261,7 @@ def test_what_the_record_says(finished, world):
     module = denoiser(world).module
     assert told["base_parameters"] == sum(tensor.numel() for tensor in module.parameters())
     assert told["curve"]["step"] == list(range(4))
-    found = set(found_prompts(world.open(finished)))
+    found = set(session_of(world.open(finished)).results.discovery.found)
     assert found, "the tiny world is skewed enough to be found"
     assert set(told["regrets"]) == found
     assert {entry["prompt"] for entry in told["certificate"]["after"]["groups"]} == found
@@ -271,7 +277,7 @@ def test_checkpoints_are_json_and_safetensors(discovered, interrupt, monkeypatch
     with monkeypatch.context():
         interrupt(6)
         with pytest.raises(KeyboardInterrupt):
-            train(run)
+            do_stage(run, "train")
     kept = contents(run.path / "checkpoints")
     assert {name.rpartition(".")[2] for name in kept} == {"json", "safetensors"}
     assert json.loads(kept["step-0000005/facts.json"])["step"] == 5

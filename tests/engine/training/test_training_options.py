@@ -9,9 +9,10 @@ from invdiff.engine.base_model.loading import ModelRef, _load, load_pipeline
 from invdiff.engine.distributed.team import Team
 from invdiff.engine.fitting.loss_scaling import Scale
 from invdiff.engine.fitting.weight_average import Average
-from invdiff.engine.training.noise_levels import levels_of, step_owner
-from invdiff.engine.training.train import team_size, train
+from invdiff.engine.training.noise_levels import step_owner, stratified_levels
+from invdiff.engine.training.train import team_size
 from invdiff.engine.training.trainer import Trainer, prepared
+from invdiff.engine.workflow import do_stage
 from invdiff.errors import (
     ConfigError,
     MissingExtra,
@@ -27,16 +28,17 @@ from tests.tiny_world import denoiser
 
 @pytest.mark.parametrize(
     ("setting", "most"),
-    [("train.accumulate=2", 1e-5), ("train.gradient_checkpointing=true", 0.0)],
+    [("train.gradient_accumulation_steps=2", 1e-5), ("train.gradient_checkpointing=true", 0.0)],
 )
 def test_saving_memory_gives_the_same_adapter(discovered, plain, setting, most):
     run = discovered("saving", setting)
-    train(run)
+    do_stage(run, "train")
     assert distance(weights(run), weights(plain)) <= most
 
 
 def test_a_batch_in_parts_is_held_in_parts(trainer, monkeypatch):
-    at_work = trainer("train.accumulate=2", "train.keep_others=false")  # one pass a part
+    at_work = trainer("train.gradient_accumulation_steps=2")
+    at_work.state.objective.others[:] = False  # one pass a part
     seen = []
     original = type(at_work.denoiser).predict
 
@@ -77,8 +79,9 @@ def test_a_compiled_network_is_called_and_taken_back(trainer, monkeypatch):
         return lambda *args, **kwargs: calls.append(1) or call(*args, **kwargs)
 
     monkeypatch.setattr(torch, "compile", compiled)
-    at_work = trainer("train.compile=true", "train.keep_others=false")  # one pass a step
+    at_work = trainer("train.compile=true")
     module, objective = at_work.denoiser.module, at_work.state.objective
+    objective.others[:] = False  # one pass a step
     with prepared(module, at_work.config):
         inside = objective.errors(objective.batch(1), 0)
     assert calls == [1]
@@ -115,8 +118,10 @@ def test_ranks_share_a_batch_as_one_process_would_take_it(trainer):
 
 
 def test_more_parts_than_images_are_refused(world):
-    with pytest.raises(ConfigError, match=r"train\.accumulate: 2 processes in 3 parts"):
-        world.config("train.accumulate=3", "train.processes=2")
+    with pytest.raises(
+        ConfigError, match=r"train\.gradient_accumulation_steps: 2 processes in 3 parts"
+    ):
+        world.config("train.gradient_accumulation_steps=3", "train.processes=2")
     with pytest.raises(RunError, match=r"5 processes.*a batch of 4"):
         Team(0, 5).parts(4, 1)
 
@@ -125,14 +130,17 @@ def test_a_pipeline_object_stays_in_its_process(discovered, world):
     run = discovered("object", "train.processes=2")
     run.pipeline = denoiser(world).pipeline
     with pytest.raises(RunError, match=r"pipeline object.*train\.processes = 1"):
-        train(run)
+        do_stage(run, "train")
 
 
 def test_an_automatic_number_of_processes_is_one_that_is_possible(world, monkeypatch):
     here = ModelRef("faces", "cpu", "float32")
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert team_size(world.config("train.processes=0"), here) == 2
-    assert team_size(world.config("train.processes=0", "train.accumulate=3"), here) == 1
+    assert (
+        team_size(world.config("train.processes=0", "train.gradient_accumulation_steps=3"), here)
+        == 1
+    )
     assert team_size(world.config("train.processes=0"), denoiser(world).pipeline) == 1
     assert team_size(world.config("train.processes=3"), here) == 3
     monkeypatch.setattr("os.cpu_count", lambda: 1)
@@ -145,33 +153,33 @@ def test_an_automatic_number_of_processes_is_one_that_is_possible(world, monkeyp
 @pytest.mark.parametrize("name", ["prodigy", "adafactor"])
 def test_other_optimisers_resume_to_the_bit(world, discovered, name, monkeypatch):
     rate = 1.0 if name == "prodigy" else 1e-3
-    settings = (f"train.optimiser='{name}'", f"train.learning_rate={rate}", "train.steps=6")
+    settings = (f"train.optimizer='{name}'", f"train.learning_rate={rate}", "train.steps=6")
     straight = discovered("straight", *settings)
-    train(straight)
+    do_stage(straight, "train")
     assert any(tensor.any() for name, tensor in weights(straight).items() if "lora_B" in name)
     broken = discovered("broken", *settings)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(5))
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
+            do_stage(broken, "train")
     again = world.open(broken.path, *STEPS, *settings)
-    train(again)
+    do_stage(again, "train")
     assert distance(weights(again), weights(straight)) == 0
 
 
 @pytest.mark.parametrize(
     ("setting", "module", "extra"),
     [
-        ("train.optimiser='prodigy'", "prodigyopt", "optimisers"),
-        ("train.optimiser='adamw8bit'", "bitsandbytes.optim", "optimisers"),
-        ("train.trackers=['tensorboard']", "torch.utils.tensorboard", "trackers"),
-        ("train.trackers=['wandb']", "wandb", "trackers"),
+        ("train.optimizer='prodigy'", "prodigyopt", "optimisers"),
+        ("train.optimizer='adamw8bit'", "bitsandbytes.optim", "optimisers"),
+        ("train.report_to=['tensorboard']", "torch.utils.tensorboard", "trackers"),
+        ("train.report_to=['wandb']", "wandb", "trackers"),
     ],
 )
 def test_what_is_not_installed_is_named(discovered, monkeypatch, setting, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=rf"pip install 'invdiff\[{extra}\]'"):
-        train(discovered("run", setting))
+        do_stage(discovered("run", setting), "train")
 
 
 # The average
@@ -195,17 +203,17 @@ def test_the_average_follows_its_formula():
 
 
 def test_the_average_is_kept_and_survives_an_interruption(world, discovered, plain, monkeypatch):
-    straight = discovered("straight", "train.ema=0.5")
-    train(straight)
+    straight = discovered("straight", "train.ema_decay=0.5")
+    do_stage(straight, "train")
     assert distance(weights(straight), weights(plain)) > 1e-5
     assert record(straight)["curve"] == record(plain)["curve"], "the steps are the same ones"
-    broken = discovered("broken", "train.ema=0.5")
+    broken = discovered("broken", "train.ema_decay=0.5")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(3))
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
-    again = world.open(broken.path, *STEPS, "train.ema=0.5")
-    train(again)
+            do_stage(broken, "train")
+    again = world.open(broken.path, *STEPS, "train.ema_decay=0.5")
+    do_stage(again, "train")
     assert distance(weights(again), weights(straight)) == 0
 
 
@@ -240,60 +248,23 @@ def test_gradients_through_half_precision_are_those_of_full(world, trainer):
 # Weightings
 
 
-def test_logit_normal_levels(world):
-    section = world.config(
-        "train.level_density='logit_normal'", "train.batch=4096", "train.logit_mean=0.5",
-        "train.logit_std=0.7",
-    ).train  # fmt: skip
-    odds = torch.logit(levels_of(section, step_owner(0, 0)).double())
-    assert odds.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert odds.std().item() == pytest.approx(0.7, abs=0.01)
-
-
-@pytest.mark.parametrize("sampling", ["stratified", "independent", "shared"])
-def test_the_levels_of_a_batch_follow_the_focus_however_they_hang_together(world, sampling):
-    section = world.config(
-        f"train.level_sampling='{sampling}'", "train.batch=64", "train.level_focus=2.0"
-    ).train
-    drawn = torch.stack([levels_of(section, step_owner(0, step)) for step in range(400)])
+def test_the_levels_of_a_batch_follow_the_focus():
+    drawn = torch.stack([stratified_levels(64, 2.0, step_owner(0, step)) for step in range(400)])
     assert ((drawn > 0) & (drawn <= 1)).all()
     assert drawn.square().mean().item() == pytest.approx(0.5, abs=0.04)  # density 2 t
     of_batch = drawn.square().mean(1).std().item()
-    alone = (1 / 12) ** 0.5
-    wanted = {"stratified": alone / 512, "independent": alone / 8, "shared": alone}[sampling]
-    assert of_batch == pytest.approx(wanted, rel=0.15)
+    assert of_batch == pytest.approx((1 / 12) ** 0.5 / 512, rel=0.15), "one from each slice"
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "train.loss_space='min_snr'", "train.level_density='logit_normal'",
-        "train.learning_rate=1e-4", "train.level_sampling='shared'",
-        "train.level_sampling='independent'",
-    ],
-)  # fmt: skip
-def test_weightings_change_the_result(discovered, plain, setting):
-    run = discovered("other", setting)
-    train(run)
-    assert distance(weights(run), weights(plain)) > 1e-6
-
-
-def test_the_mean_alone_is_no_lambda(discovered):
-    """So the ablation has one row for both."""
-    long = ("train.steps=10", "train.batch=16", "train.save_every=10", "train.variance_warmup=0")
-    runs = [
-        discovered(name, *long, change)
-        for name, change in [
-            ("mean", "train.objective='mean'"),
-            ("zero", "train.variance_weight=0.0"),
-            ("large", "train.variance_weight=1e6"),
-        ]
-    ]
+def test_lambda_changes_the_result(discovered, monkeypatch):
+    monkeypatch.setattr("invdiff.engine.training.min_step.VARIANCE_WARMUP", 1)
+    long = ("train.steps=10", "train.batch_size=16", "train.checkpointing_steps=10")
+    changes = ("train.variance_weight=0.0", "train.variance_weight=1e6")
+    runs = [discovered(f"run{number}", *long, change) for number, change in enumerate(changes)]
     for run in runs:
-        train(run)
-    mean, zero, large = (weights(run) for run in runs)
-    assert all(torch.equal(mean[name], zero[name]) for name in mean)
-    assert not all(torch.equal(mean[name], large[name]) for name in mean)
+        do_stage(run, "train")
+    zero, large = map(weights, runs)
+    assert not all(torch.equal(zero[name], large[name]) for name in zero)
 
 
 def test_attention_that_is_not_there_is_refused(world, tmp_path):

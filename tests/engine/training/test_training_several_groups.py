@@ -9,14 +9,13 @@ from PIL import Image
 
 from invdiff.app.api import Run
 from invdiff.engine.augmentation import augment as augmenting
-from invdiff.engine.discovery.discover import discover
 from invdiff.engine.discovery.groups import load_models, wanted_mix
-from invdiff.engine.encoding.data import open_run_samples
-from invdiff.engine.evaluation.label_agreement import groups_against_labels
+from invdiff.engine.evaluation.label_agreement import compare_with_labels
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.min_step import Objective
-from invdiff.engine.training.train import load_feedback, load_mixture
+from invdiff.engine.training.train import load_mid_training_check, load_mixture
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ConfigError
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT
@@ -28,8 +27,13 @@ COUNTS = {
     COAT: {"green": 18, "warm": 12, "cold": 6},
     SHOE: {"cold": 27, "green": 9},  # has no warm ones
 }
-ORACLE = ("discover.estimator='labels'", "data.label_column='colour'", "data.min_images=30")
-TRAINED = ("train.steps=9", "train.batch=32", "train.feedback=[0.6]", "train.save_every=20")
+ORACLE = ("study.estimator='labels'", "data.label_column='colour'", "data.min_images=30")
+TRAINED = (
+    "train.steps=9",
+    "train.batch_size=32",
+    "train.share_feedback=[0.6]",
+    "train.checkpointing_steps=20",
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def complete(coloured, tmp_path_factory):
 
 def colours_of(run):
     """The label of each row of the groups, which are told from the pictures' own rows."""
-    samples = open_run_samples(run)
+    samples = session_of(run).samples
     with open(f"{run.config.data.path}/metadata.csv", newline="", encoding="utf-8") as stream:
         listed = [row["colour"] for row in csv.DictReader(stream)]
     colour = dict(zip(samples.sample_id, listed, strict=True))
@@ -106,7 +110,7 @@ def test_every_stage_knows_all_groups(complete):
 
 
 def test_the_groups_are_the_labels(complete):
-    found = groups_against_labels(complete, open_run_samples(complete))
+    found = compare_with_labels(session_of(complete), session_of(complete).samples)
     for figure in ("adjusted_rand", "matched_accuracy", "auc", "balanced_accuracy"):
         assert found["mean"][figure] == 1
 
@@ -119,7 +123,7 @@ def test_stored_models_tell_all_groups(complete):
 
 
 def test_regrets_tilt_the_mixture_among_the_groups_that_are_there(complete):
-    mixture = load_mixture(complete)
+    mixture = load_mixture(session_of(complete))
     objective = Objective(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
     objective.regrets.value[:] = [0.0, 0.0, 0.3]
     objective.regrets.value[list(mixture.balanced).index(SHOE)] = [0.0, 0.3, np.nan]
@@ -139,9 +143,9 @@ def test_looking_back_asks_for_all_groups(complete, monkeypatch):
         return {HAT: np.where(np.arange(40)[:, None] < 30, 9.0, -9.0) * [1.0, -1.0]}
 
     monkeypatch.setattr("invdiff.engine.training.min_step.log_ratios", drawn)
-    mixture = replace(load_mixture(complete), watched=(HAT,))
+    mixture = replace(load_mixture(session_of(complete)), monitored=(HAT,))
     one = Objective(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
-    one.look_back(load_feedback(complete), step=3)
+    one.share_feedback(load_mid_training_check(session_of(complete)), step=3)
     assert one.aims[HAT][1] < one.aims[HAT][2] < one.aims[HAT][0], "group 1 came most, 0 never"
 
 
@@ -158,18 +162,18 @@ def test_a_set_that_is_evened_out_has_all_groups(complete, tmp_path):
 
 def test_a_target_is_what_the_weights_have(coloured, tmp_path):
     run = coloured.open(tmp_path / "run", *ORACLE, "discover.target=[0.5,0.25,0.25]")
-    discover(run)
+    do_stage(run, "discover")
     groups = tiny_world.table(run.path / "groups.parquet")
     for prompt, wanted in {COAT: [0.5, 0.25, 0.25], SHOE: [2 / 3, 1 / 3, 0]}.items():
         rows = groups["prompt"] == prompt
         shares = np.bincount(groups["group"][rows], groups["weight"][rows], 3) / 36
         np.testing.assert_allclose(shares, wanted)
-    np.testing.assert_allclose(load_mixture(run).wanted, [0.5, 0.25, 0.25])
+    np.testing.assert_allclose(load_mixture(session_of(run)).wanted, [0.5, 0.25, 0.25])
 
 
 def test_prompts_that_show_the_target_have_nothing_to_balance(coloured, tmp_path):
     run = coloured.open(tmp_path / "run", *ORACLE, "discover.target=[0.5,0.3,0.2]")
-    discover(run)
+    do_stage(run, "discover")
     entries = read_json(run.path / "discovery.json")["prompts"]
     assert {name: entry["found"] for name, entry in entries.items()} == {
         HAT: False, COAT: False, SHOE: True,
@@ -180,8 +184,7 @@ def test_prompts_that_show_the_target_have_nothing_to_balance(coloured, tmp_path
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["discover.most_groups=2"], "most_groups = 2, and the column colour has 3 labels"),
-        (["discover.against_share=0.3"], "against_share = 0.3 is about two .* there are 3 groups"),
+        (["discover.target=[0.7,0.3]"], "target has 2 shares, and there are 3 groups"),
         (["discover.target=[0.4,0.2,0.2,0.2]"], "target has 4 shares, and there are 3 groups"),
     ],
 )
@@ -190,19 +193,19 @@ def test_settings_that_do_not_fit_the_labels_are_said_before_any_work(
 ):
     run = coloured.open(tmp_path / "run", *ORACLE, *settings)
     with pytest.raises(ConfigError, match=words):
-        discover(run)
+        do_stage(run, "discover")
     assert not (run.path / "cache" / "scores").exists()
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["discover.target=[0.5,0.5]"], "discover.target: must be empty or three shares or more"),
+        (["discover.target=[1.0]"], "discover.target: must be empty or shares that add up to 1"),
+        (["discover.target=[0.9,0.1]"], "two of at least 0.15"),
         (["discover.target=[0.5,0.3,0.3]"], "add up to 1"),
-        (["discover.target=[0.99,0.005,0.005]"], "0.02 or more"),
+        (["discover.target=[0.99,0.005,0.005]"], "more of at least 0.02"),
         (["discover.estimator='auto'"], "estimator auto infers two groups"),
-        (["discover.most_groups=2"], r"has 3 shares, more than discover.most_groups \(2\)"),
-        (["discover.against_share=0.3"], "against_share is set as well"),
+        ([f"discover.target={[0.1] * 10}"], "must have at most 8 shares"),
     ],
 )
 def test_targets_that_cannot_be(settings, words):
@@ -210,6 +213,18 @@ def test_targets_that_cannot_be(settings, words):
     with pytest.raises(ConfigError, match=words) as caught:
         configuration.parse({}, given)
     assert len(caught.value.problems) == 1
+
+
+def test_more_labels_than_there_may_be_are_refused(coloured, tmp_path, monkeypatch):
+    monkeypatch.setattr("invdiff.engine.discovery.discover.MOST_GROUPS", 2)
+    with pytest.raises(ConfigError, match="the column colour has 3 labels, and there may be 2"):
+        do_stage(coloured.open(tmp_path / "run", *ORACLE), "discover")
+
+
+def test_two_shares_are_those_of_two_groups():
+    section = configuration.parse({}, ["discover.target=[0.7,0.3]"]).discover
+    assert wanted_mix(section, 2) == section.wanted_share == 0.3
+    assert configuration.parse({}, ["discover.target=[0.15,0.85]"]).discover.wanted_share == 0.85
 
 
 def test_even_shares_are_the_default():

@@ -11,21 +11,24 @@ from invdiff.core.diffusion.schedule import add_noise
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.training import TrainSection
+from invdiff.engine.training import min_step
 from invdiff.engine.training.certificate import certify
 from invdiff.engine.training.min_step import Objective
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.noise_levels import step_owner, stratified_levels
 from invdiff.engine.training.regrets import Regrets
-from invdiff.engine.training.train import load_feedback, load_mixture
+from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.engine.training.trainer import WARMUP
+from invdiff.engine.workflow import session_of
 from invdiff.model.lora import adapter
 from tests import tiny_world
 from tests.tiny_world import COAT, HAT, denoiser
 
 
 @pytest.fixture
-def objective(world, finished):
+def objective(world, finished, monkeypatch):
     """The objective of the tiny model with a fresh adapter, which is taken out again."""
+    monkeypatch.setattr(min_step, "VARIANCE_WARMUP", 1)
     made = []
 
     def make(*overrides):
@@ -33,8 +36,8 @@ def objective(world, finished):
         model = denoiser(world)
         adapter.add_lora(model.module, 2, seed=1)
         made.append(model.module)
-        config = world.config("train.variance_warmup=0", *overrides)
-        return Objective(config, model, load_mixture(run))
+        config = world.config(*overrides)
+        return Objective(config, model, load_mixture(session_of(run)))
 
     yield make
     for module in made:
@@ -55,20 +58,21 @@ def test_only_the_adapter_gets_gradients(objective):
     assert at_work.denoiser.held == ("denoiser",), "the encoders are not in memory"
 
 
-@pytest.mark.parametrize("space", ["v", "epsilon", "x0"])
-def test_the_loss_is_the_plain_denoising_loss_with_a_sampled_target(objective, space):
+@pytest.mark.parametrize(("name", "space"), [("regret", "v"), ("reference", "epsilon")])
+def test_the_loss_is_the_plain_denoising_loss_with_a_sampled_target(objective, name, space):
     """An independent witness: the squared error of what is predicted, in each space."""
     at_work = objective(
-        "train.target='sample'", "train.objective='mean'", f"train.loss_space='{space}'",
-        "train.batch=6", "train.keep_others=false",
+        "study.target='sample'", f"study.objective='{name}'", "train.batch_size=6",
+        "train.variance_weight=0",
     )  # fmt: skip
-    config, model, mixture = at_work.config.train, at_work.denoiser, at_work.mixture
+    at_work.others[:] = False
+    config, model, mixture = at_work.config, at_work.denoiser, at_work.mixture
     owner = step_owner(0, 3)
     weights = mixture.weights(at_work.regrets, 0.0, {})
     chosen = torch.multinomial(weights, 6, replacement=True, generator=owner)
-    level = stratified_levels(6, config.level_focus, owner)
+    level = stratified_levels(6, config.study.level_focus, owner)
     timestep = (level * 999).round().long()
-    dropped = torch.rand(6, generator=owner) < config.prompt_dropout
+    dropped = torch.rand(6, generator=owner) < config.train.prompt_dropout
     clean = mixture.latents[chosen]
     noise = torch.randn(clean.shape, generator=owner)
     names = ["" if d else mixture.prompt[i] for i, d in zip(chosen, dropped, strict=True)]
@@ -81,14 +85,13 @@ def test_the_loss_is_the_plain_denoising_loss_with_a_sampled_target(objective, s
     error = {
         "v": v - (a * noise - s * clean),
         "epsilon": (a * v + s * noisy) - noise,
-        "x0": (a * noisy - s * v) - clean,
     }[space]
     expected = error.square().mean()
     torch.testing.assert_close(loss(at_work, 3).detach(), expected, rtol=2e-3, atol=1e-6)
 
 
 def test_step_n_draws_what_belongs_to_step_n(objective):
-    at_work = objective("train.objective='mean'")
+    at_work = objective("train.variance_weight=0")
     first = loss(at_work, 4).item()
     loss(at_work, 0)
     assert loss(at_work, 4).item() == first
@@ -111,7 +114,7 @@ def test_the_regret_of_a_fresh_adapter_is_zero(objective):
 
 
 def test_plain_risks_are_not_regrets(objective):
-    at_work = objective("train.objective='plain'")
+    at_work = objective("study.objective='plain'")
     look_at(at_work, at_work.batch(0))
     seen = at_work.regrets.value[np.isfinite(at_work.regrets.value)]
     assert (seen > 0).all()
@@ -132,8 +135,8 @@ def test_groups_are_drawn_evenly_within_a_balanced_prompt(objective, finished):
 def test_the_weights_follow_the_certainty_of_the_settings(world, finished, objective):
     """As discovery writes them, and as training draws: both read the setting."""
     run = world.open(finished)
-    assert run.config.discover.certainty == 4
-    mixture = load_mixture(run)
+    assert run.config.study.certainty == 4
+    mixture = load_mixture(session_of(run))
     assert mixture.certainty == 4
     soft = replace(mixture, against=mixture.against.clip(0.2, 0.8))
     regrets = objective().regrets
@@ -145,13 +148,14 @@ def test_the_weights_follow_the_certainty_of_the_settings(world, finished, objec
 
 
 @pytest.mark.parametrize(
-    ("settings", "scale"), [("train.feedback_scales=[1.0,2.5]", 1.75), ("train.feedback=[]", 2.5)]
+    ("settings", "scale"),
+    [("train.share_feedback_scales=[1.0,2.5]", 1.75), ("train.share_feedback=[]", 2.5)],
 )
 def test_training_starts_towards_what_guidance_makes_the_wanted_mix(objective, settings, scale):
     """In the model the odds are those wanted to the power 1 / scale; even ones are left alone."""
     even = objective("calibrate.guidance_scale=2.5", settings)
     assert even.aims == {}
-    mixture = replace(even.mixture, wanted=0.3, balanced=(HAT,), watched=(HAT, COAT))
+    mixture = replace(even.mixture, wanted=0.3, balanced=(HAT,), monitored=(HAT, COAT))
     uneven = Objective(even.config, even.denoiser, mixture)
     aim = expit(logit(0.3) / scale)
     assert uneven.aims == {HAT: pytest.approx(aim), COAT: pytest.approx(aim)}
@@ -165,8 +169,8 @@ def test_training_starts_towards_what_guidance_makes_the_wanted_mix(objective, s
 def test_a_prompt_that_was_even_is_looked_back_at(world, finished, objective):
     """Training can tilt it; only prompts whose groups mean nothing are left out."""
     one = objective("calibrate.images_per_prompt=2")
-    one.mixture = replace(one.mixture, balanced=(HAT,), watched=(HAT, COAT))
-    one.look_back(load_feedback(world.open(finished)), step=1)
+    one.mixture = replace(one.mixture, balanced=(HAT,), monitored=(HAT, COAT))
+    one.share_feedback(load_mid_training_check(world.open(finished)), step=1)
     assert set(one.aims) == {HAT, COAT}
 
 
@@ -181,16 +185,19 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, mo
 
     monkeypatch.setattr("invdiff.engine.training.min_step.log_ratios", drawn)
     one, aims = objective("calibrate.guidance_scale=2.5"), {}
-    one.mixture = replace(one.mixture, watched=(HAT,))
+    one.mixture = replace(one.mixture, monitored=(HAT,))
     for scales in ("[]", "[1.0]", "[3.0]", "[1.0,3.0]"):
-        chosen = [f"train.feedback_scales={scales}"]
+        chosen = [f"train.share_feedback_scales={scales}"]
         one.config = configuration.parse(one.config.model_dump(), chosen)
         one.aims = {}
-        one.look_back(load_feedback(world.open(finished)), step=7)
+        one.share_feedback(load_mid_training_check(world.open(finished)), step=7)
         aims[scales] = one.aims[HAT]
     assert [scale for scale, _ in asked] == [2.5, 1.0, 3.0, 1.0, 3.0]
-    assert one.looks[-1]["guidance_scales"] == [1.0, 3.0]
-    assert np.array(one.looks[-1]["shares"][HAT])[:, 1].round(2).tolist() == [0.4, 0.9]
+    assert one.mid_training_checks[-1]["guidance_scales"] == [1.0, 3.0]
+    assert np.array(one.mid_training_checks[-1]["shares"][HAT])[:, 1].round(2).tolist() == [
+        0.4,
+        0.9,
+    ]
     assert len({owner for _, owner in asked}) == 3
     assert aims["[3.0]"] < aims["[1.0,3.0]"] < 0.5 < aims["[1.0]"]
 
@@ -199,8 +206,10 @@ def test_no_look_back_comes_too_late_to_be_learnt():
     """Under the cosine schedule 1 % of the learning is still to come after 80 % of the steps."""
     section = TrainSection()
     rates = [cosine(step, section.steps, warmup=WARMUP) for step in range(section.steps)]
-    left = [sum(rates[round(share * section.steps) :]) / sum(rates) for share in section.feedback]
-    assert section.feedback
+    left = [
+        sum(rates[round(share * section.steps) :]) / sum(rates) for share in section.share_feedback
+    ]
+    assert section.share_feedback
     assert min(left) > 0.05
 
 

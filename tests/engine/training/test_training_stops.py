@@ -12,8 +12,8 @@ from invdiff.app import cli
 from invdiff.engine.distributed.team import Team
 from invdiff.engine.storage import checkpoint
 from invdiff.engine.training import state
-from invdiff.engine.training.train import train
 from invdiff.engine.training.trainer import Trainer
+from invdiff.engine.workflow import do_stage
 from invdiff.errors import (
     Interrupted,
     InvDiffWarning,
@@ -35,11 +35,11 @@ def test_a_signal_saves_and_the_same_command_goes_on(world, discovered, plain, m
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", step)
         with pytest.raises(Interrupted):
-            train(run)
+            do_stage(run, "train")
     newest = max(path.name for path in (run.path / "checkpoints").iterdir())
     assert newest == "step-0000003", "the step is finished, between two checkpoints of the settings"
     again = world.open(run.path, *STEPS)
-    train(again)
+    do_stage(again, "train")
     assert distance(weights(again), weights(plain)) == 0
     assert record(again) == record(plain)
 
@@ -56,7 +56,7 @@ def test_the_second_signal_ends_it_at_once(discovered, monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     try:
         with pytest.raises(KeyboardInterrupt):
-            train(run)
+            do_stage(run, "train")
         assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -64,9 +64,9 @@ def test_the_second_signal_ends_it_at_once(discovered, monkeypatch):
 
 
 def test_a_signal_while_looking_back_saves_what_was_before(world, discovered, monkeypatch):
-    settings = ("train.feedback=[0.75]", "calibrate.images_per_prompt=40")
+    settings = ("train.share_feedback=[0.75]", "calibrate.images_per_prompt=40")
     straight, run = discovered("straight", *settings), discovered("stopped", *settings)
-    train(straight)
+    do_stage(straight, "train")
     with monkeypatch.context() as patch:
         original = Team.stop_if_asked
 
@@ -76,9 +76,9 @@ def test_a_signal_while_looking_back_saves_what_was_before(world, discovered, mo
 
         patch.setattr(Team, "stop_if_asked", asked)
         with pytest.raises(Interrupted):
-            train(run)
+            do_stage(run, "train")
     again = world.open(run.path, *STEPS, *settings)
-    train(again)
+    do_stage(again, "train")
     assert distance(weights(again), weights(straight)) == 0
 
 
@@ -99,11 +99,11 @@ def test_interruptions_at_a_save_twice_between_saves_and_at_the_end(
         for moment in moments:
             patch.setattr(Trainer, "step", failing_at(moment))
             with pytest.raises(KeyboardInterrupt):
-                train(world.open(run.path, *STEPS))
+                do_stage(world.open(run.path, *STEPS), "train")
     again = world.open(run.path, *STEPS)
     if moments == (4,):
         monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made again"))
-    train(again)
+    do_stage(again, "train")
     assert distance(weights(again), weights(plain)) == 0
     assert record(again) == record(plain)
 
@@ -113,18 +113,18 @@ def failing_certify(*_):
 
 
 def test_damage_to_the_newest_checkpoint_costs_one_interval(world, discovered, plain, monkeypatch):
-    run = discovered("broken", "train.save_every=1")
+    run = discovered("broken", "train.checkpointing_steps=1")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(3))
         with pytest.raises(KeyboardInterrupt):
-            train(run)
+            do_stage(run, "train")
     kept = sorted(path.name for path in (run.path / "checkpoints").iterdir())
     assert kept == ["step-0000002", "step-0000003"]
     file = run.path / "checkpoints" / kept[1] / "tensors.safetensors"
     file.write_bytes(file.read_bytes()[:-7])
-    again = world.open(run.path, *STEPS, "train.save_every=1")
+    again = world.open(run.path, *STEPS, "train.checkpointing_steps=1")
     with pytest.warns(InvDiffWarning, match=r"damaged: .*step-0000003; going on from step-0000002"):
-        train(again)
+        do_stage(again, "train")
     assert distance(weights(again), weights(plain)) == 0
 
 
@@ -134,7 +134,7 @@ def test_a_disk_without_room_is_refused_before_the_work(discovered, monkeypatch)
     monkeypatch.setattr(state.shutil, "disk_usage", lambda _: full)
     monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made"))
     with pytest.raises(RunError, match=r"needs about 1 MB .* 1 MB are free: make room"):
-        train(run)
+        do_stage(run, "train")
 
 
 @pytest.fixture
@@ -152,7 +152,9 @@ def small_disk(tmp_path):
 def test_a_full_disk_leaves_the_checkpoint_before(
     world, finished, plain, small_disk, monkeypatch, capfd
 ):
-    run = world.open(copy_of(finished, small_disk / "run", "train"), *STEPS, "train.save_every=1")
+    run = world.open(
+        copy_of(finished, small_disk / "run", "train"), *STEPS, "train.checkpointing_steps=1"
+    )
     filler, original = small_disk / "filler", Trainer.step
 
     def step(self, number):

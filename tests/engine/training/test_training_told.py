@@ -7,9 +7,10 @@ from PIL import Image
 
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.training.log import FILE
-from invdiff.engine.training.train import load_mixture, train
+from invdiff.engine.training.train import load_mixture
 from invdiff.engine.training.trainer import Trainer
 from invdiff.engine.training.validation import is_held
+from invdiff.engine.workflow import do_stage, session_of
 from tests.engine.training_runs import STEPS, failing_at, lines, record
 
 
@@ -30,24 +31,26 @@ def test_the_norm_is_that_before_clipping(trainer, monkeypatch):
 
 
 def test_an_interrupted_log_goes_on_without_gaps_or_repeats(world, discovered, monkeypatch):
-    settings = ("train.validate_every=2", "train.held_share=0.2")
+    settings = ("train.validation_steps=2",)
+    monkeypatch.setattr("invdiff.engine.training.validation.HELD_SHARE", 0.2)
     straight, broken = discovered("straight", *settings), discovered("broken", *settings)
-    train(straight)
+    do_stage(straight, "train")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", failing_at(3))
         with pytest.raises(KeyboardInterrupt):
-            train(broken)
+            do_stage(broken, "train")
     with (broken.path / FILE).open("a") as handle:
         handle.write('{"step": 3, "lo')  # killed while it wrote
     again = world.open(broken.path, *STEPS, *settings)
-    train(again)
+    do_stage(again, "train")
     assert lines(again) == lines(straight)
     assert record(again) == record(straight)
     assert record(again)["validation"]["step"] == [0, 2, 4]
 
 
 def test_held_pictures_are_not_trained_on(world, discovered, monkeypatch):
-    run = discovered("run", "train.validate_every=4", "train.held_share=0.3")
+    run = discovered("run", "train.validation_steps=4")
+    monkeypatch.setattr("invdiff.engine.training.validation.HELD_SHARE", 0.3)
     seen = set()
     original = Trainer.step
 
@@ -56,8 +59,8 @@ def test_held_pictures_are_not_trained_on(world, discovered, monkeypatch):
         return original(self, number)
 
     monkeypatch.setattr(Trainer, "step", step)
-    train(run)
-    everything = load_mixture(run).sample_id
+    do_stage(run, "train")
+    everything = load_mixture(session_of(run)).sample_id
     held = is_held(run.config.seed, everything.tolist(), 0.3)
     assert 0.1 < held.mean() < 0.5
     assert seen == set(everything[~held].tolist())
@@ -66,8 +69,8 @@ def test_held_pictures_are_not_trained_on(world, discovered, monkeypatch):
 
 
 def test_grids_show_the_base_above_the_guided(discovered):
-    run = discovered("run", "train.preview_every=2", "train.learning_rate=0.5")
-    train(run)
+    run = discovered("run", "train.preview_steps=2", "train.learning_rate=0.5")
+    do_stage(run, "train")
     names = sorted(path.name for path in (run.path / "previews").iterdir())
     assert names == ["base.png", "step-0000002.png", "step-0000004.png"]
     base = np.asarray(Image.open(run.path / "previews" / "base.png"))
@@ -80,7 +83,7 @@ def test_grids_show_the_base_above_the_guided(discovered):
 
 def test_grids_and_looking_back_are_drawn_within_the_window(discovered, monkeypatch):
     """The base above is the base all the same."""
-    settings = ("train.preview_every=4", "train.learning_rate=0.5", "train.feedback=[0.5]")
+    settings = ("train.preview_steps=4", "train.learning_rate=0.5", "train.share_feedback=[0.5]")
     told, original = [], Sampler.latents
 
     def latents(self, *of):
@@ -91,7 +94,7 @@ def test_grids_and_looking_back_are_drawn_within_the_window(discovered, monkeypa
     for name, window in (("whole", "[0.0,1.0]"), ("high", "[0.5,1.0]")):
         run = discovered(name, f"sample.window={window}", "sample.steps=4", *settings)
         monkeypatch.setattr(Sampler, "latents", latents)
-        train(run)
+        do_stage(run, "train")
         grids.append(np.asarray(Image.open(run.path / "previews" / "step-0000004.png")))
     half = len(grids[0]) // 2
     assert np.array_equal(grids[0][:half], grids[1][:half])
@@ -101,8 +104,8 @@ def test_grids_and_looking_back_are_drawn_within_the_window(discovered, monkeypa
 
 def test_tensorboard_gets_the_numbers(discovered):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = discovered("run", "train.trackers=['tensorboard']")
-    train(run)
+    run = discovered("run", "train.report_to=['tensorboard']")
+    do_stage(run, "train")
     events = accumulator.EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     told = [event.value for event in events.Scalars("train/loss")]

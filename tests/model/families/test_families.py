@@ -30,7 +30,7 @@ def pictures(model, count=2):
 
 
 def draw(model, scale=1.0, kind="latent", steps=1):
-    options = model.call_options(scale) | {"num_inference_steps": steps, "output_type": kind}
+    options = model.guidance_kwargs(scale) | {"num_inference_steps": steps, "output_type": kind}
     return model.pipeline(prompt=PROMPTS, generator=tiny.seeds(2), **options).images
 
 
@@ -90,9 +90,9 @@ def test_flux_is_told_sigma_and_the_scale_or_compared_with_the_null_prompt(disti
         told = model.encode_prompts(prompts)
         with torch.no_grad():
             found = model.predict(
-                model.spatial(packed), torch.full((2,), round(1000 * sigma)), told
+                model.unpack_latents(packed), torch.full((2,), round(1000 * sigma)), told
             )
-        torch.testing.assert_close(found, model.spatial(said), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, model.unpack_latents(said), rtol=1e-5, atol=1e-5)
 
 
 def test_guidance_scale_reaches_a_distilled_flux():
@@ -122,7 +122,7 @@ def test_latents_have_the_scale_at_which_the_pipeline_draws(name, monkeypatch):
     vae = model.pipeline.vae
     original = vae.decode
     monkeypatch.setattr(vae, "decode", lambda z, **k: decoded.append(z) or original(z, **k))
-    drawn = model.spatial(draw(model)).double().flatten()
+    drawn = model.unpack_latents(draw(model)).double().flatten()
     draw(model, kind="np")
     line = torch.stack([drawn, torch.ones_like(drawn)], 1)
     scale, shift = torch.linalg.lstsq(line, decoded[0].double().flatten()).solution.tolist()
@@ -223,11 +223,11 @@ def test_tokens_are_rows_of_the_picture():
 @pytest.mark.parametrize("name", NAMES)
 def test_meanings_are_vectors_of_prompts_alone(name):
     model = denoiser(name)
-    found = model.meaning(["a hat", "a coat", "a hat", ""])
+    found = model.text_embedding(["a hat", "a coat", "a hat", ""])
     assert found.ndim == 2
     assert found.dtype == torch.float32
     torch.testing.assert_close(found[0], found[2])
-    torch.testing.assert_close(found[1:2], model.meaning(["a coat"]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1:2], model.text_embedding(["a coat"]), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 

@@ -110,7 +110,7 @@ def test_pixart_is_left_as_it_was(tmp_path):
     folder = saved(families.pipeline("pixart").transformer, tmp_path)
     pipe = families.pipeline("pixart")
     kind = type(pipe.transformer)
-    options = from_pipeline(pipe).call_options(1.0)
+    options = from_pipeline(pipe).guidance_kwargs(1.0)
     attach(pipe, folder, strength=1.0, apply_to="cond")
     whole = draw(pipe, 1.0, **options)
     detach(pipe)

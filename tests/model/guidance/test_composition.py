@@ -88,7 +88,7 @@ def test_a_whole_cached_flux_is_guided_in_both_branches(tmp_path):
         return pipe
 
     saved(families.pipeline("flux", guidance_embeds=False).transformer, tmp_path, size=0.3)
-    options = from_pipeline(plain := cached()).call_options(2.5) | {"num_inference_steps": 8}
+    options = from_pipeline(plain := cached()).guidance_kwargs(2.5) | {"num_inference_steps": 8}
     stock, pipe, early = cached(), cached(), families.pipeline("flux", guidance_embeds=False)
     stock.load_lora_weights(tmp_path)
     attach(pipe, tmp_path, strength=1.0)

@@ -79,7 +79,7 @@ def test_dinov2_is_its_own_pooled_output(tmp_path):
     model.save_pretrained(tmp_path / "dino")
     found = extractors.load(str(tmp_path / "dino"), tmp_path)
     assert (found.name, found.side, found.dims) == ("dino", 28, 16)
-    given = common.prepare(pictures(side=28), found, Preparation())
+    given = common.prepare_pictures(pictures(side=28), found, Preparation())
     with torch.no_grad():
         expected = model(pixel_values=given).pooler_output
     np.testing.assert_allclose(found.features(pictures(side=28)), expected.numpy(), atol=1e-6)
@@ -111,7 +111,7 @@ def test_clip_t_is_what_the_model_itself_says(clip, tmp_path):
     some, texts = pictures(2), ["a hat", "a much longer coat that is cut off at the end"]
     seen = both.image.features(some)
     seen /= np.linalg.norm(seen, axis=1, keepdims=True)
-    given = common.prepare(some, both.image, Preparation())
+    given = common.prepare_pictures(some, both.image, Preparation())
     tokens = both.tokeniser(
         texts, padding=True, truncation=True, max_length=16, return_tensors="pt"
     )
@@ -144,7 +144,7 @@ def test_clip_t_is_that_of_torchmetrics(clip, tmp_path):
     def process(text=None, images=None, **_):
         if images is not None:
             whole = np.stack([one.permute(1, 2, 0).numpy() for one in images]).astype(np.uint8)
-            return {"pixel_values": common.prepare(whole, both.image, Preparation())}
+            return {"pixel_values": common.prepare_pictures(whole, both.image, Preparation())}
         return both.tokeniser(text, padding=True, return_tensors="pt")
 
     given = [torch.from_numpy(one).permute(2, 0, 1) for one in some]
@@ -203,9 +203,9 @@ def test_features_that_are_not_finite_are_an_error():
 def test_the_official_preparation_is_255_pixels_then_nearest_without_statistics():
     how = Preparation(square=255, to_input="nearest", normalise=False)
     some = pictures(1, side=64)
-    found = common.prepare(some, means(side=51), how)
+    found = common.prepare_pictures(some, means(side=51), how)
     assert found.shape == (1, 3, 51, 51)
     assert 0 <= found.min() < found.max() <= 1
-    whole = common.prepare(some, means(), how)
+    whole = common.prepare_pictures(some, means(), how)
     assert whole.shape == (1, 3, 255, 255)
     assert torch.equal(found, whole[:, :, ::5, ::5])

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.studies.benchmarking import alternatives, averages, tables
+from invdiff.studies.benchmarking import averages, suite_tables, tables
 from invdiff.studies.benchmarking.suites import ORACLE, OURS, ROWS, SUFFIX
 from tests.engine.made_up import arm, ours, write_run
 
@@ -38,7 +38,7 @@ def cells(text):
 
 
 def test_each_row_shows_its_own_arm_with_what_stands_beside_the_mean(rows, tmp_path):
-    text = alternatives.write(tmp_path, rows, "baselines").read_text()
+    text = suite_tables.write(tmp_path, rows, "baselines").read_text()
     shown = cells(text)
     assert list(shown) == ["base", SUFFIX, ORACLE, OURS]
     assert shown[SUFFIX] == {
@@ -69,14 +69,14 @@ def test_a_suffix_that_is_read_whole_is_not_excused(rows, tmp_path):
     for run in rows:
         if run["row"] == SUFFIX:
             run["prompt_suffix"] = READ | {"known": 3, "cut": 0}
-    text = alternatives.write(tmp_path, rows, "baselines").read_text()
+    text = suite_tables.write(tmp_path, rows, "baselines").read_text()
     assert "after each prompt and measured without it." in text
     assert "in pieces" not in text
     assert "do not fit" not in text
 
 
 def test_summary_and_csv_hold_what_the_page_shows(rows, tmp_path):
-    alternatives.write(tmp_path, rows, "baselines")
+    suite_tables.write(tmp_path, rows, "baselines")
     found = read_json(tmp_path / "summary.json")
     assert (found["suite"], found["seeds"], found["wall_seconds"]) == ("baselines", [0, 1], None)
     base = found["rows"][0]
@@ -94,7 +94,7 @@ def test_four_classes_cannot_reach_a_bias_of_one(rows, tmp_path):
             for entry in scales.values():
                 for shares in entry["shares"].values():
                     shares |= {"other": {"share": 0.0}, "more": {"share": 0.0}}
-    text = alternatives.write(tmp_path, rows, "baselines").read_text()
+    text = suite_tables.write(tmp_path, rows, "baselines").read_text()
     assert "Bias is 0 at parity and 0.5 with one class only" in text
 
 

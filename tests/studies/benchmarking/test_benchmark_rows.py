@@ -1,7 +1,6 @@
 """The benchmark around its runs: what it refuses, skips, shares and keeps."""
 
 import os
-import re
 
 import pytest
 
@@ -49,7 +48,7 @@ def test_only_the_estimator_tells_the_oracle_from_the_method():
     assert method["seed"] == 3
     changed = {(s, k) for s in method if isinstance(method[s], dict) for k in method[s]}
     changed = {(s, k) for s, k in changed if method[s][k] != oracle[s][k]}
-    assert changed == {("discover", "estimator"), ("sample", "arms")}
+    assert changed == {("discover", "estimator"), ("study", "arms")}
 
 
 @pytest.mark.parametrize(("name", "images"), [("faces", 200), ("digits", 80)])
@@ -177,25 +176,24 @@ def test_the_balanced_fine_tune_is_the_oracle_under_the_plain_mean_loss():
     assert changed("balanced fine-tune", ORACLE) == {
         "calibrate.strengths",
         "sample.strength",
-        "train.feedback",
-        "train.objective",
-        "train.target",
+        "train.share_feedback",
+        "train.variance_weight",
+        "study.target",
     }
-    train = bench.settings("faces", "balanced fine-tune", 0).train
-    assert (train.objective, train.target, train.feedback) == ("mean", "sample", [])
+    config = bench.settings("faces", "balanced fine-tune", 0)
+    assert (config.train.variance_weight, config.train.share_feedback) == (0, [])
+    assert (config.estimator, config.study.target) == ("labels", "sample")
 
 
 def test_the_top_loss_differs_in_its_groups_alone():
-    assert changed("top loss", ORACLE) == {"discover.estimator"}
+    assert changed("top loss", ORACLE) == {"discover.estimator", "study.estimator"}
 
 
-@pytest.mark.parametrize("name", ["faces", "faces-quick"])
-def test_the_suffix_is_the_one_of_the_preset(name):
-    asked = configuration.preset(name).baselines.prompt_suffix
-    suffixed = bench.settings(name, SUFFIX, 0)
-    assert (suffixed.sample.prompt_suffix, suffixed.sample.arms) == (asked, ["base"])
+def test_the_row_with_a_suffix_draws_the_base_alone():
+    suffixed = bench.settings("faces", SUFFIX, 0)
+    assert (suffixed.sample.prompt_suffix, suffixed.study.arms) == (", diverse", ["base"])
     assert suffixed.train.steps == 0
-    others = {bench.settings(name, row, 0).sample.prompt_suffix for row in set(ROWS) - {SUFFIX}}
+    others = {bench.settings("faces", row, 0).sample.prompt_suffix for row in set(ROWS) - {SUFFIX}}
     assert others == {""}
 
 
@@ -226,7 +224,7 @@ def test_older_runs_without_the_new_settings_are_taken(tmp_path):
     with run.stage("discover"):
         pass
     text = (run.path / "config.toml").read_text()
-    old = re.sub(r'\n\[baselines\]\nprompt_suffix = .*\n|prompt_suffix = ""\n', "", text)
+    old = text.replace('prompt_suffix = ""\n', "")
     assert "prompt_suffix" not in old
     (run.path / "config.toml").write_text(old)
     again = bench.open_run(bench.Job(str(tmp_path), "faces", OURS, 0))
@@ -238,7 +236,7 @@ def test_older_runs_without_the_new_settings_are_taken(tmp_path):
 
 def test_each_row_of_the_ablation_changes_one_setting():
     for row, change in ABLATED.items():
-        assert changed(row, OURS) == {change.partition("=")[0], "sample.arms"}, row
+        assert changed(row, OURS) == {change.partition("=")[0], "study.arms"}, row
 
 
 def test_some_rows_are_run_and_what_else_is_done_is_shown(tmp_path, monkeypatch):

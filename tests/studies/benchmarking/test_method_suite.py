@@ -65,7 +65,7 @@ def test_every_estimator_is_searched_with_the_default_first():
     assert found.NAMES[0] == found.DEFAULT == "auto"
     assert sorted(found.NAMES) == sorted(ESTIMATORS)
     config = found.settings(found.Search(".", "faces", "labels", 2))
-    assert (config.discover.estimator, config.seed) == ("labels", 2)
+    assert (config.estimator, config.seed) == ("labels", 2)
     default = found.Search(".", "faces", found.DEFAULT, 0)
     assert found.settings(default) == rows.settings("faces", OURS, 0)
     changed = found.settings(default._replace(changes=("train.steps=7",)))
@@ -77,7 +77,7 @@ def test_discovery_alone_is_done_and_what_it_computed_is_shared(searched):
     assert runs["labels"] == searched / "faces" / "seed-0" / "found" / "labels"
     for name, path in runs.items():
         own = RunFolder.read(path)
-        assert own.config.discover.estimator == name
+        assert own.config.estimator == name
         assert own.done("discover")
         assert not own.done("train")
     cached = [path.relative_to(runs["semantic"]) for path in runs["semantic"].rglob("*-00000.saf*")]
@@ -224,7 +224,7 @@ def test_settings_that_are_not_the_suites_own_are_told_with_their_set_and_part(
     assert "With the settings `--discover.images_per_prompt=44` (faces, found)." in text
 
 
-@pytest.mark.parametrize("change", ["seed=3", "discover.estimator='none'", "data.path='x'"])
+@pytest.mark.parametrize("change", ["seed=3", "study.estimator='none'", "data.path='x'"])
 def test_settings_that_the_suite_has_itself_are_refused(worked, tmp_path, change):
     with pytest.raises(ConfigError, match="its own; leave it out"):
         suite.benchmark(["faces"], 1, tmp_path / "out", None, [change])

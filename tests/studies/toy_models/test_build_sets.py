@@ -134,10 +134,10 @@ def test_a_run_on_a_built_set_measures_with_its_own_classifier(home, tmp_path):
         "digits",
         [
             "processes=1", "data.min_images=8", "discover.images_per_prompt=8",
-            "discover.estimator='labels'", "discover.levels=[0.9]", "discover.feature_levels=[0.3]",
-            "train.steps=2", "train.batch=4", "train.rank=2", "train.feedback=[]",
+            "discover.estimator='labels'", "discover.levels=[0.9]", "study.feature_levels=[0.3]",
+            "train.steps=2", "train.batch_size=4", "train.rank=2", "train.share_feedback=[]",
             "calibrate.strengths=[1.0]", "sample.images_per_prompt=2", "sample.steps=1",
-            "sample.guidance_scales=[1.0]", "evaluate.resamples=100",
+            "sample.guidance_scales=[1.0]",
         ],
     )  # fmt: skip
     run = RunFolder.open(tmp_path / "run", config)

@@ -40,9 +40,12 @@ def augment(asked: argparse.Namespace) -> None:
     """Do it, and say what there is now."""
     from invdiff.engine.augmentation.augment import augment as make
     from invdiff.engine.run.folder import RunFolder
+    from invdiff.engine.workflow import session_of
 
     options = {"scale": asked.scale, "strength": asked.strength}
-    record = make(RunFolder.read(asked.run), asked.out, asked.images_per_prompt, **options)
+    run = RunFolder.read(asked.run)
+    run.require("train", by="augment")
+    record = make(session_of(run), asked.out, asked.images_per_prompt, **options)
     print(table(record["prompts"]))
     print(f"set: {asked.out}")
 

@@ -4,7 +4,7 @@ from invdiff.app.cli.summary import memory_line, model_line, size
 from invdiff.engine.preflight.doctor import Checkup
 
 
-def told(found: Checkup) -> str:
+def checkup_text(found: Checkup) -> str:
     """The findings as lines, problems last."""
     versions = found.environment["versions"]
     libraries = ", ".join(f"{name} {known or 'missing'}" for name, known in versions.items())

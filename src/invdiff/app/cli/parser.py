@@ -75,7 +75,8 @@ def _unknown(extra: list[str], verb: argparse.ArgumentParser) -> list[str]:
 
 def _nearest(word: str, verb: argparse.ArgumentParser) -> str:
     """``; did you mean --x?`` among the options of the verb and the settings."""
-    from invdiff.engine.settings.config import fields, nearest
+    from invdiff.engine.settings.config import fields
+    from invdiff.engine.settings.names import nearest
 
     name = word.partition("=")[0]
     options = list(verb._option_string_actions)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.preflight.memory import Estimate, estimate
-from invdiff.engine.preflight.plan import plan, prompts_of
+from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
+from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import read_json
@@ -16,8 +16,8 @@ Row = tuple[str, str, str]
 def plan_text(out: Path, config: Config) -> str:
     """The stages with their work and whether they are done."""
     run = RunFolder.read(out) if RunFolder.is_run(out) else None
-    needed = estimate(config)
-    works = plan(config, one_pass=bool(needed and needed.one_pass))
+    needed = estimate_memory(config)
+    works = work_plan(config, one_pass=bool(needed and needed.one_pass))
     known = prompts_of(config) is not None
     unit = "denoiser passes" if known else "denoiser passes a prompt"
     lines = [f"plan for {out} (nothing is started)", ""]
@@ -32,7 +32,7 @@ def plan_text(out: Path, config: Config) -> str:
     return "\n".join([*lines, "", f"to do: {total:,} {unit}", "", *needs(config, needed, total)])
 
 
-def needs(config: Config, needed: Estimate | None, passes: int) -> list[str]:
+def needs(config: Config, needed: MemoryEstimate | None, passes: int) -> list[str]:
     """Memory of each stage and the computation of ``passes``, with where the numbers are from."""
     if needed is None:
         return [
@@ -48,13 +48,13 @@ def needs(config: Config, needed: Estimate | None, passes: int) -> list[str]:
     ]
 
 
-def memory_line(needed: Estimate) -> str:
+def memory_line(needed: MemoryEstimate) -> str:
     """The memory of each stage."""
     stages = ", ".join(f"{stage} {size(amount)}" for stage, amount in needed.memory.items())
     return f"memory: {stages} (estimated, {needed.dtype}, {needed.image_size} pixels)"
 
 
-def model_line(needed: Estimate) -> str:
+def model_line(needed: MemoryEstimate) -> str:
     """The size of the model and where it is known from."""
     return (
         f"model: {needed.pipeline}, {sum(needed.parameters.values()) / 1e6:,.0f} million "

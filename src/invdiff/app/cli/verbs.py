@@ -120,21 +120,21 @@ def _export(asked: argparse.Namespace) -> None:
         print(line)
     print(done.folder)
     if asked.push:
-        upload = hub.plan(done.folder, asked.push, asked.private)
+        upload = hub.upload_plan(done.folder, asked.push, asked.private)
         print(f"{'would upload' if asked.dry_run else 'uploading'} {upload}", flush=True)
         if not asked.dry_run:
             print(hub.push(upload))
 
 
 def _doctor(asked: argparse.Namespace) -> None:
-    from invdiff.app.cli.checkup import told
+    from invdiff.app.cli.checkup import checkup_text
     from invdiff.engine.preflight.doctor import examine
 
     asked.out = None
     _stop_at(asked.problems)
     config = _resolve(asked) if asked.config or asked.preset or asked.overrides else None
     found = examine(config)
-    print(json.dumps(found.record(), indent=1) if asked.json else told(found), flush=True)
+    print(json.dumps(found.record(), indent=1) if asked.json else checkup_text(found), flush=True)
     if found.problems:
         raise RunError(found.summary())
 
@@ -155,8 +155,12 @@ def _resolve(asked: argparse.Namespace) -> Config:
         source = _source(asked)
     except ConfigError as error:
         problems += error.problems
+    named = asked.preset is not None or asked.config is not None
     try:
-        config = configuration.load(source, asked.overrides)
+        if source is None or named:
+            config = configuration.load(source, asked.overrides)
+        else:
+            config = configuration.load_run(source, asked.overrides)
     except ConfigError as error:
         problems += error.problems
     _stop_at(problems)

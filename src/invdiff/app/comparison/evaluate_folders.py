@@ -8,7 +8,7 @@ from invdiff.app.comparison import writing
 from invdiff.app.comparison.page import page
 from invdiff.app.comparison.prose import card_section, methods
 from invdiff.app.comparison.sheets import sheets
-from invdiff.engine.comparison.comparison import Request, compare
+from invdiff.engine.comparison.comparison import ComparisonRequest, compare
 from invdiff.engine.storage.files import write_text
 
 
@@ -69,7 +69,7 @@ def evaluate_folders(
         RunError: ``out`` is a run.
     """
     place = Path(out)
-    asked = Request(
+    asked = ComparisonRequest(
         first=Path(first),
         second=Path(second),
         reference=None if reference is None else Path(reference),

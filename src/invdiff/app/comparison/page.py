@@ -21,7 +21,7 @@ from invdiff.app.report.words import (
 )
 from invdiff.data.gallery import Gallery
 from invdiff.engine.comparison.attributes import ALL
-from invdiff.engine.comparison.comparison import Compared
+from invdiff.engine.comparison.comparison import ComparisonResult
 
 PROMPTS_SHOWN, PICTURES_SHOWN, TILE = 8, 16, 80
 SHARES_DRAWN = 12
@@ -43,7 +43,7 @@ class Drawn:
     caption: str
 
 
-def page(found: Compared, tables: Sequence[Sheet], command: str) -> str:
+def page(found: ComparisonResult, tables: Sequence[Sheet], command: str) -> str:
     """The page as HTML text."""
     record = found.record
     first, second = (record["sets"][of]["name"] for of in ("a", "b"))

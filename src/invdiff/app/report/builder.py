@@ -11,7 +11,7 @@ from invdiff.app.report import changed, closing, found, inputs, limits, summary
 from invdiff.app.report.inputs import Inputs
 from invdiff.data.samples import Samples
 from invdiff.engine.encoding.data import open_data
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.storage.files import write_text
 from invdiff.errors import DataError
 
@@ -32,14 +32,18 @@ class Section:
         return self.template or self.anchor
 
 
-def build(run: RunFolder) -> Path:
-    """Build the report of ``run``; the same run gives the same bytes.
+SMOKE = 100
+"""Training steps below which a run shows that everything works, and no more."""
+
+
+def build(session: Session) -> dict[str, Any]:
+    """Build the report of a run; the same run gives the same bytes. No facts for the record.
 
     Raises:
         RunError: a file of the run is missing or damaged.
     """
-    with run.stage("report"):
-        return write_text(run.path / "report.html", page(inputs.read(run)))
+    write_text(session.path / "report.html", page(inputs.read(session)))
+    return {}
 
 
 def page(known: Inputs) -> str:
@@ -47,9 +51,9 @@ def page(known: Inputs) -> str:
     samples, problem = _training_pictures(known)
     template = templates().get_template("template.html.j2")
     context = {
-        "title": known.config.report.title.strip() or "What the model learnt, and what changed",
+        "title": "What the model learnt, and what changed",
         "facts": _facts(known),
-        "smoke_run": "smoke run" in known.config.report.title.lower(),
+        "smoke_run": 0 < known.config.train.steps < SMOKE,
         "picture_problem": problem,
         "confidence": known.confidence,
         "trained": known.trained,

@@ -133,7 +133,7 @@ def _wanted(inputs: Inputs, shares: Mapping[str, Any]) -> tuple[float, str] | No
     several = [len(share) for share in shares.values() if isinstance(share, list)]
     if several:
         return None if section.target else (1 / several[0], "parity")
-    share = section.against_share
+    share = section.wanted_share
     return share, "parity" if share == 0.5 else "wanted"
 
 

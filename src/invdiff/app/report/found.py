@@ -16,10 +16,8 @@ from invdiff.app.report.words import (
     cell,
     count,
     finite,
-    listed,
     number,
     percent,
-    plural,
     with_interval,
 )
 from invdiff.data.samples import Samples
@@ -31,12 +29,6 @@ SCORES = {
     "excess": "how much harder an image is to denoise with its own prompt than without any",
     "contrast": "how much harder an image is to denoise with one prompt than with the others",
     "loss": "how hard an image is to denoise with its own prompt",
-}
-STOPPED = {
-    "reliable": "then every level that the groups are inferred from was reliable enough",
-    "same groups": "then two rounds in a row gave the same groups",
-    "not read": "these groups are not inferred from the score",
-    "most draws": "that was as many as the settings allow, and the score was not reliable enough",
 }
 
 
@@ -61,7 +53,6 @@ class Found:
     without_pictures: int
     reliability: Markup | None
     stability: str
-    rounds: str
     ranking: Table | None
     labels: Table | None
 
@@ -78,7 +69,6 @@ def section(inputs: Inputs, samples: Samples | None) -> Found:
         without_pictures=len(inputs.prompts) - len(shown),
         reliability=_reliability(inputs.discovery),
         stability=_stability(inputs.discovery),
-        rounds=_rounds(inputs.discovery),
         ranking=_ranking(inputs.discovery),
         labels=_labels(inputs),
     )
@@ -185,19 +175,6 @@ def _stability(discovery: Mapping[str, Any]) -> str:
     return (
         f"Inferred again from {count(stability.get('runs'))} disjoint sets of noise draws, the "
         f"groups agree to {number(agreement)} (1 = identical)."
-    )
-
-
-def _rounds(discovery: Mapping[str, Any]) -> str:
-    """What adaptive scoring spent, and why it stopped; empty without it."""
-    adaptive = discovery.get("adaptive")
-    if not adaptive:
-        return ""
-    spent = [f"{one['draws'][-1]} at level {one['level']:g}" for one in adaptive["levels"]]
-    rounds = plural(len(adaptive["agreement"]), "round")
-    return (
-        f"The noise draws were chosen in {rounds}: {listed(spent, len(spent))}; "
-        f"{STOPPED[adaptive['stopped']]}."
     )
 
 

@@ -33,10 +33,9 @@ def _groups(inputs: Inputs) -> Iterator[str]:
     )
     agreement = finite((inputs.discovery.get("stability") or {}).get("agreement"))
     if agreement is not None and agreement < STEADY:
-        setting = "most_draws" if inputs.discovery.get("adaptive") else "draws"
         yield (
             f"The inferred groups are unsteady: disjoint noise draws agree to {number(agreement)} "
-            f"only. More draws (discover.{setting}) or more images would show whether they hold."
+            f"only. More draws (discover.draws) or more images would show whether they hold."
         )
     values = [v for v in inputs.discovery.get("reliability") or () if finite(v) is not None]
     if values and max(values) < RELIABLE:

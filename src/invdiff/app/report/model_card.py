@@ -21,7 +21,7 @@ from invdiff.app.report.words import (
     span,
     with_interval,
 )
-from invdiff.engine.export.formats import MERGED, Source, public_name
+from invdiff.engine.export.formats import MERGED, AdapterSource, public_name
 from invdiff.model.formats import kohya
 from invdiff.model.formats.modelspec import Facts
 from invdiff.model.formats.verify import Check
@@ -36,7 +36,7 @@ UNKNOWN = (
 
 
 def card(
-    source: Source,
+    source: AdapterSource,
     inputs: Inputs | None,
     base: Description,
     facts: Facts,
@@ -60,7 +60,7 @@ def card(
     return "\n\n".join(blocks) + "\n"
 
 
-def _front(source: Source) -> str:
+def _front(source: AdapterSource) -> str:
     lines = ["---", "library_name: diffusers", "pipeline_tag: text-to-image"]
     if (name := public_name(source.base)) and "/" in name:
         lines += [f"base_model: {name}"]
@@ -82,7 +82,7 @@ def _use(facts: Facts) -> str:
 
 
 def _loading(
-    source: Source, facts: Facts, written: Sequence[str], base: Description, repo: str | None
+    source: AdapterSource, facts: Facts, written: Sequence[str], base: Description, repo: str | None
 ) -> Iterator[str]:
     place = repo or "path/to/this/folder"
     named = public_name(source.base) or ""

@@ -60,15 +60,3 @@ def mixture_shares(
     tilted = shares + 2 * variance_weight / len(regrets) * (regrets - regrets.mean())
     clipped = tilted.clip(0)
     return clipped / clipped.sum()
-
-
-def worst_case_shares(
-    total: Float[np.ndarray, " group"], shares: Float[np.ndarray, " group"], step: float
-) -> Float[np.ndarray, " group"]:
-    """The mixture of GroupDRO (Sagawa et al. 2020): u_e exp(step * sum of the risks seen so far).
-
-    Exponentiated gradient ascent on max_q sum q_e L_e. It weighs plain risks: where a group is
-    harder to denoise whatever is learnt, it ends with that group alone, as the plain form does.
-    """
-    grown = shares * np.exp(step * (total - total.max()))
-    return grown / grown.sum()

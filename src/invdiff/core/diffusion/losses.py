@@ -22,7 +22,7 @@ def latent_loss(
     """Squared error in v space, averaged over the dimensions of the latent."""
     estimate = clean_from_prediction(schedule, prediction, noisy_latent, timestep)
     error = (estimate - clean_latent).float().square().flatten(1).mean(1)
-    return loss_weight(schedule, "v", timestep) * error
+    return loss_weight(schedule, timestep) * error
 
 
 @torch.no_grad()

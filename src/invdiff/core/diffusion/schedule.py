@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Space = Literal["epsilon", "v", "x0", "min_snr"]
 Prediction = Literal["epsilon", "v", "x0", "flow"]
 
 
@@ -89,33 +88,20 @@ def clean_from_prediction(
     return (noisy_latent - sigma * prediction) / signal.clamp_min(1e-4)
 
 
-def loss_weight(
-    schedule: Schedule, space: Space, timestep: Int[Tensor, " sample"], gamma: float = 5.0
-) -> Float[Tensor, " sample"]:
-    """What a squared error of the *clean latent* weighs when the loss is taken in ``space``.
+def loss_weight(schedule: Schedule, timestep: Int[Tensor, " sample"]) -> Float[Tensor, " sample"]:
+    """What a squared error of the *clean latent* weighs, so that the loss is that of v.
 
     An error d of x0 is an error (a/s) d of epsilon and d/s of v. The epsilon weighting all but
     ignores high noise, where a bias is decided; v keeps it (Salimans & Ho 2022, section 4). On the
-    path of a flow the velocity takes the place of v; its error is d/s as well. "min_snr" is the
-    epsilon weighting, which is the signal-to-noise ratio, but at most ``gamma`` (Hang et al. 2023,
-    eq. 6).
+    path of a flow the velocity takes the place of v; its error is d/s as well.
     """
+    return 1 / variances(schedule, timestep)[1]
+
+
+def variances(
+    schedule: Schedule, timestep: Int[Tensor, " sample"]
+) -> tuple[Float[Tensor, " sample"], Float[Tensor, " sample"]]:
+    """a_t^2 and s_t^2, the latter at least 1e-4."""
     square = schedule.alphas_cumprod.to(timestep.device, torch.float32)[timestep]
     flow = schedule.prediction == "flow"
-    noise = ((1 - square.sqrt()).square() if flow else 1 - square).clamp_min(1e-4)
-    if space == "x0":
-        return torch.ones_like(square)
-    if space == "min_snr":
-        return (square / noise).clamp_max(gamma)
-    return 1 / noise if space == "v" else square / noise
-
-
-def logit_normal(
-    quantile: Float[Tensor, " sample"], mean: float, std: float
-) -> Float[Tensor, " sample"]:
-    """Noise levels whose log-odds are normal, at quantiles in (0, 1) (Esser et al. 2024, eq. 19).
-
-    The density that flow models are trained with: it prefers levels in the middle.
-    """
-    inside = quantile.double().clamp(1e-6, 1 - 1e-6)
-    return torch.sigmoid(mean + std * torch.special.ndtri(inside)).float()
+    return square, ((1 - square.sqrt()).square() if flow else 1 - square).clamp_min(1e-4)

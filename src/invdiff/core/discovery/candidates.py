@@ -15,7 +15,13 @@ from scipy.stats import gaussian_kde
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
-from invdiff.core.groups.features import CLUSTERED, FOLDS, Linear, centre, cross_fit
+from invdiff.core.groups.features import (
+    CLUSTERED,
+    FOLDS,
+    LogisticDiscriminant,
+    centre_within_prompts,
+    cross_fit,
+)
 
 CLUSTER_COUNTS = range(2, 7)
 
@@ -33,7 +39,10 @@ def cluster_candidates(
 ) -> Iterator[Candidate]:
     """One cluster against the rest: k-means and Gaussian mixtures, pooled and prompt-centred."""
     leading = components[:, :CLUSTERED]
-    for view, values in (("pooled", leading), ("prompt-centred", centre(leading, prompt))):
+    for view, values in (
+        ("pooled", leading),
+        ("prompt-centred", centre_within_prompts(leading, prompt)),
+    ):
         for count in CLUSTER_COUNTS:
             for method, fit in (("k-means", k_means), ("mixture", gaussians)):
                 labels = fit(values[:, :10] if method == "mixture" else values, count, seed)
@@ -76,7 +85,7 @@ def split_candidates(
             high = rule(score[rows], min_share)
             if min(high.sum(), (~high).sum()) < FOLDS:
                 continue
-            member = Linear.fit(components[rows], high)(components) > 0.5
+            member = LogisticDiscriminant.fit(components[rows], high)(components) > 0.5
             member[rows] = cross_fit(components[rows], high, seed) > 0.5
             yield Candidate(f"{name} of the score of {str(text)!r}, carried over", member)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from invdiff.core.discovery.verdict import Verdict
 from invdiff.core.groups.memberships import Membership
-from invdiff.core.groups.several_groups import SeveralGroups
+from invdiff.core.groups.several_groups import MultiGroupModel
 from invdiff.core.groups.two_groups import GroupModel
 
 
@@ -28,7 +28,7 @@ class Grouping:
 
     against: Membership
     verdicts: dict[str, Verdict]
-    models: Mapping[str, GroupModel | SeveralGroups]
+    models: Mapping[str, GroupModel | MultiGroupModel]
     chosen: str
     ranking: tuple[tuple[str, float], ...]
     score: str = ""

@@ -6,7 +6,7 @@ from scipy.special import entr
 
 from invdiff.core.discovery.candidates import Candidate
 
-LEAST_TIE = 0.02
+LEAST_INFORMATION = 0.02
 
 
 def rank(
@@ -50,10 +50,12 @@ def objective(
     explain it as far as its shares differ between prompts. Without that factor a look that
     is merely easy to see at high noise (dark long hair) beats the attribute behind it (gender).
     """
-    return mean_explained(member, score, prompt, min_share) * tie(member, prompt)
+    return mean_explained(member, score, prompt, min_share) * prompt_mutual_information(
+        member, prompt
+    )
 
 
-def tie(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
+def prompt_mutual_information(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
     """Mutual information of group and prompt in nats, at least ``LEAST_TIE``; 1 for one prompt.
 
     Prompts count alike, however many images they have.
@@ -62,7 +64,7 @@ def tie(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
     if len(shares) == 1:
         return 1.0
     entropy = _entropy(np.append(shares, shares.mean()))
-    return max(LEAST_TIE, float(entropy[-1] - entropy[:-1].mean()))
+    return max(LEAST_INFORMATION, float(entropy[-1] - entropy[:-1].mean()))
 
 
 def _entropy(share: np.ndarray) -> np.ndarray:
@@ -89,7 +91,7 @@ def explained_variance(
 MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
 
 
-def worth(
+def max_step_objective(
     q: Float[np.ndarray, " sample"],
     score: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
@@ -103,7 +105,9 @@ def worth(
     inside = np.isin(prompt, mixed_prompts(q, prompt))
     if not inside.any():
         return 0.0
-    return mean_explained(q, score, prompt, min_share) * tie(q[inside], prompt[inside])
+    return mean_explained(q, score, prompt, min_share) * prompt_mutual_information(
+        q[inside], prompt[inside]
+    )
 
 
 def mixed_prompts(q: Float[np.ndarray, " sample"], prompt: np.ndarray) -> np.ndarray:

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import logit
 
-from invdiff.core.discovery.objective import MIXED, tie
-from invdiff.core.groups.features import centre
+from invdiff.core.discovery.objective import MIXED, prompt_mutual_information
+from invdiff.core.groups.features import centre_within_prompts
 
 Losses = Float[np.ndarray, "scored condition level"]
 Space = Float[np.ndarray, "scored contrast"]
 
-LEAST_TIE = 0.05
+LEAST_INFORMATION_IN_LINE = 0.05
 MOSTLY = 0.75  # share of the prompts that must have both groups, where there are few
 FEWEST = 3  # prompts that must have both groups, where there are many: two are always in line
 SILENT = 0.025  # of the largest shift of any level: one with less says nothing of the groups
@@ -51,14 +51,15 @@ class Contrasts:
             yield f"level {level + 1}", values[:, level]
         yield "all levels", values.reshape(len(values), -1)
 
-    def in_line(self, q: Float[np.ndarray, " scored"], prompt: np.ndarray) -> float:
+    def log_odds_alignment(self, q: Float[np.ndarray, " scored"], prompt: np.ndarray) -> float:
         """How far the shift between the groups is the one that their shares imply, -1 to 1.
 
         The least cosine over the levels, without those at which the groups hardly differ
         (:data:`SILENT`): a plain attribute is seen through less noise whatever the prompt says,
         and what is left of the shift there is chance. 0 where too few prompts have both groups
-        (:data:`FEWEST`, :data:`MOSTLY`) or the shares of these are alike (:data:`LEAST_TIE`). The
-        log-odds of a prompt that has one group alone, as one that names an attribute, have no end:
+        (:data:`FEWEST`, :data:`MOSTLY`) or the shares of these are alike
+        (:data:`LEAST_INFORMATION_IN_LINE`). The log-odds of a prompt that has one
+        group alone, as one that names an attribute, have no end:
         they are what the shift under it says, by the line through the prompts that have both, but
         at least those of :data:`PURE`.
         """
@@ -69,9 +70,12 @@ class Contrasts:
             prompt, [self.names[k] for k, both in zip(known, mixed, strict=True) if both]
         )
         enough = mixed.sum() >= max(2, min(FEWEST, MOSTLY * len(known)))
-        if not enough or tie(q[inside], prompt[inside]) < LEAST_TIE:
+        if (
+            not enough
+            or prompt_mutual_information(q[inside], prompt[inside]) < LEAST_INFORMATION_IN_LINE
+        ):
             return 0.0
-        apart = centre(q[:, None], prompt)[:, 0]
+        apart = centre_within_prompts(q[:, None], prompt)[:, 0]
         shift = np.einsum("n,ncl->lc", apart, self._relative()[:, known])
         size = np.linalg.norm(shift - shift.mean(1, keepdims=True), axis=1)
         telling = shift[size >= SILENT * size.max()]
@@ -96,7 +100,7 @@ class Contrasts:
         relative = self._relative()
         sides = _sides(len(self.names))
         for level in range(relative.shape[2]):
-            values = centre(relative[:, :, level], prompt)
+            values = centre_within_prompts(relative[:, :, level], prompt)
             found = np.linalg.svd(values, full_matrices=False)[0]
             for k in range(len(self.names) - 1):
                 yield f"contrast {k + 1} of level {level + 1}", found[:, k]

@@ -8,8 +8,8 @@ from scipy.special import logit
 
 from invdiff.core.discovery.candidates import Candidate
 from invdiff.core.discovery.grouping import GroupModels
-from invdiff.core.discovery.shared_shift import STEPS, settle
-from invdiff.core.groups.features import FOLDS, LEADING, Linear, Projection
+from invdiff.core.discovery.shared_shift import STEPS, fit_shared_shift_mixture
+from invdiff.core.groups.features import FOLDS, LEADING, LogisticDiscriminant, Projection
 from invdiff.core.groups.two_groups import SMALLEST, GroupModel, Ratio, membership, shifted
 
 ROUNDS = 12
@@ -24,7 +24,7 @@ FEW = 20  # images: a smaller group is believed only where the other prompts hav
 NEAR = 2 / 3  # of the usual gap between the groups
 
 
-def refine(
+def refine_boundary(
     components: Float[np.ndarray, "sample component"],
     q: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
@@ -33,10 +33,11 @@ def refine(
 
     The mixture draws its boundary from means and a covariance; a logistic model looks at the
     images near it. It is fitted on all prompts, lined up by their group 0, and each prompt then
-    settles along it by itself (:func:`along`): what shows an attribute in one prompt finds the
-    members of another that show it only a little, and these say in the next round what to look at.
+    settles along it by itself (:func:`fit_gaussians_on_direction`): what shows an attribute in one
+    prompt finds the members of another that show it only a little, and these say in
+    the next round what to look at.
     A prompt of one group (:data:`ALONE`) has nothing to settle and is no model for others; one
-    whose second group turns out to be :func:`strays` has one group in what is returned.
+    whose second group is one of :func:`spurious_minorities` has one group in what is returned.
 
     Returns the direction and each prompt's log-likelihood ratio and prior. The direction is zero
     when a group has too few members for a model.
@@ -54,25 +55,32 @@ def refine(
             lined[inside] = components[inside] - np.average(
                 components[inside], axis=0, weights=weight
             )
-        direction = Linear.fit(lined[fitted], q[fitted]).weight
+        direction = LogisticDiscriminant.fit(lined[fitted], q[fitted]).weight
         values = components @ direction
         updated = q.copy()
         for inside in mixed.values():
-            updated[inside] = membership(values[inside], *along(values[inside], q[inside]))
+            updated[inside] = membership(
+                values[inside], *fit_gaussians_on_direction(values[inside], q[inside])
+            )
         moved, q = float(np.abs(updated - q).mean()), updated
         if moved < 1e-4:
             break
     values = components @ direction
-    for name in strays(values, q, mixed):
+    for name in spurious_minorities(values, q, mixed):
         del mixed[name]
-    known = {name: along(values[inside], q[inside]) for name, inside in mixed.items()}
+    known = {
+        name: fit_gaussians_on_direction(values[inside], q[inside])
+        for name, inside in mixed.items()
+    }
     usual = np.mean([gap(values[r], q[r]) for r in mixed.values()], 0) if mixed else np.zeros(2)
     for name in rows.keys() - mixed.keys():
-        known[name] = alone(values[rows[name]], bool(q[rows[name]].mean() > 0.5), *usual)
+        known[name] = single_group_model(
+            values[rows[name]], bool(q[rows[name]].mean() > 0.5), *usual
+        )
     return direction, {name: known[name] for name in rows}
 
 
-def strays(
+def spurious_minorities(
     values: Float[np.ndarray, " sample"],
     q: Float[np.ndarray, " sample"],
     rows: Mapping[str, np.ndarray],
@@ -96,10 +104,10 @@ def gap(values: Float[np.ndarray, " sample"], q: Float[np.ndarray, " sample"]) -
     return np.array([one - none, np.mean(q * (values - one) ** 2 + (1 - q) * (values - none) ** 2)])
 
 
-def alone(
+def single_group_model(
     values: Float[np.ndarray, " sample"], group: bool, apart: float, variance: float
 ) -> tuple[Ratio, float]:
-    """What :func:`along` gives, of a prompt with one group alone: the other is as far as usual.
+    """The two Gaussians of a prompt with one group alone: the other is as far off as usual.
 
     Both spread as the prompt's own pictures do, where these spread more than groups usually do.
     """
@@ -112,7 +120,7 @@ def alone(
     return (-slope * middle, slope, 0.0), prior
 
 
-def along(
+def fit_gaussians_on_direction(
     values: Float[np.ndarray, " sample"], q: Float[np.ndarray, " sample"]
 ) -> tuple[Ratio, float]:
     """One prompt's two Gaussians along the direction, each with its own variance.
@@ -138,7 +146,7 @@ def along(
     return ratio, prior
 
 
-def settled(
+def shared_shift_memberships(
     candidate: Candidate,
     components: Float[np.ndarray, "sample component"],
     scored: np.ndarray,
@@ -149,9 +157,9 @@ def settled(
     start[scored] = candidate.member
     unseen = np.setdiff1d(np.arange(len(components)), scored)
     if len(unseen) and len(np.unique(candidate.member)) == 2:
-        carried = Linear.fit(components[scored], candidate.member)
+        carried = LogisticDiscriminant.fit(components[scored], candidate.member)
         start[unseen] = carried(components[unseen])
-    q, _ = settle(components[:, :LEADING], start, prompt)
+    q, _ = fit_shared_shift_mixture(components[:, :LEADING], start, prompt)
     return q
 
 
@@ -162,7 +170,7 @@ def refined_models(
     prompt: np.ndarray,
 ) -> GroupModels:
     """The model of each prompt, refined from memberships and fitted on all images."""
-    direction, fitted = refine(components, q, prompt)
+    direction, fitted = refine_boundary(components, q, prompt)
     weight = projection.axes @ direction
     offset = float(projection.mean @ weight)
     return {

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 STEPS = 100
 
 
-def settle(
+def fit_shared_shift_mixture(
     components: Float[np.ndarray, "sample component"],
     member: Float[np.ndarray, " sample"],
     prompt: np.ndarray,

@@ -20,7 +20,7 @@ FEWEST = 10  # scored images of a prompt that can be judged
 class Verdict:
     """What the max step says about one prompt.
 
-    ``found``: there is something to balance. ``watched``: the groups mean something here, so that
+    ``found``: there is something to balance. ``monitored``: the groups mean something here, so that
     their shares among generated pictures are worth looking at; every found prompt is, and one
     whose groups are even already. ``explained`` is the share of the score's variance within the
     prompt that the groups explain; ``p_value`` is that of no relation, multiplied by the number of
@@ -29,7 +29,7 @@ class Verdict:
     """
 
     found: bool
-    watched: bool
+    monitored: bool
     explained: float
     p_value: float
     share: float
@@ -42,7 +42,7 @@ class Verdict:
         return self.shares or (1 - self.share, self.share)
 
 
-def judge(
+def judge_prompt(
     against: Float[np.ndarray, " sample"],
     score: Float[np.ndarray, " scored"],
     scored: np.ndarray,
@@ -81,9 +81,9 @@ def judge_prompts(
     prompt: np.ndarray,
     **rules: Any,
 ) -> dict[str, Verdict]:
-    """The verdict on each prompt, by name; ``rules`` as those of :func:`judge`."""
+    """The verdict on each prompt, by name; ``rules`` as those of :func:`judge_prompt`."""
     return {
-        str(name): judge(against, score, scored, prompt == name, **rules)
+        str(name): judge_prompt(against, score, scored, prompt == name, **rules)
         for name in np.unique(prompt)
     }
 
@@ -95,7 +95,7 @@ def met(wanted: Mix) -> str:
     return f"the groups are {shares} already"
 
 
-def agreement(first: Membership, second: Membership, prompt: np.ndarray) -> float:
+def group_agreement(first: Membership, second: Membership, prompt: np.ndarray) -> float:
     """Share of images in the same group of both groupings, mean over prompts (0.5 = chance).
 
     More than two groups are matched with each other within the prompt first: their order, by the

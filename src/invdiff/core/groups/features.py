@@ -46,7 +46,7 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class Linear:
+class LogisticDiscriminant:
     """A logistic model: probability of membership = sigmoid(values @ weight + bias)."""
 
     weight: Float[np.ndarray, " feature"]
@@ -57,7 +57,7 @@ class Linear:
         cls,
         values: Float[np.ndarray, "sample feature"],
         member: Bool[np.ndarray, " sample"] | Float[np.ndarray, " sample"],
-    ) -> "Linear":
+    ) -> "LogisticDiscriminant":
         """Fit on the values of both groups; ``member`` may be a probability.
 
         One scale for all features: the penalty then holds small principal components down, which
@@ -77,7 +77,9 @@ class Linear:
         return expit(values @ self.weight + self.bias)
 
 
-def centre(values: Float[np.ndarray, "sample width"], prompt: np.ndarray) -> np.ndarray:
+def centre_within_prompts(
+    values: Float[np.ndarray, "sample width"], prompt: np.ndarray
+) -> np.ndarray:
     """``values`` minus the mean of their prompt."""
     centred = values.copy()
     for name in np.unique(prompt):
@@ -101,6 +103,6 @@ def cross_fit(
         return probability
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
     for others, held_out in splitter.split(components, member):
-        model = Linear.fit(components[others], member[others])
+        model = LogisticDiscriminant.fit(components[others], member[others])
         probability[held_out] = model(components[held_out])
     return probability

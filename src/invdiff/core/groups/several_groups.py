@@ -20,7 +20,7 @@ NEVER = -30.0  # log ratio of a group that the prompt has none of
 
 
 @dataclass(frozen=True)
-class SeveralGroups:
+class MultiGroupModel:
     """K groups of one prompt: log ratios to group 0 are features @ weight + bias, for e = 1..K-1.
 
     ``prior`` are the log ratios of the training images' shares, to that of group 0. A group
@@ -36,11 +36,11 @@ class SeveralGroups:
         cls,
         features: Float[np.ndarray, "sample feature"],
         q: Float[np.ndarray, "sample group"],
-    ) -> "SeveralGroups":
+    ) -> "MultiGroupModel":
         """A logistic model of groups that are given; group 0 must be one that is there.
 
         A group of fewer than five images has none of its own: it is taken for absent. One scale for
-        all components, and the penalty of :class:`invdiff.core.groups.features.Linear`.
+        all components, and the penalty of :class:`LogisticDiscriminant`.
         """
         group, count = q.argmax(1), q.shape[1]
         sizes = np.bincount(group, minlength=count)
@@ -85,13 +85,13 @@ class SeveralGroups:
             share = _posterior(log_ratio, np.log(share.clip(1e-12))).mean(0)
         return share
 
-    def ordered(self, order: Sequence[int]) -> "SeveralGroups":
+    def ordered(self, order: Sequence[int]) -> "MultiGroupModel":
         """The same model with group ``order[e]`` as group e."""
         weight = np.concatenate([np.zeros((len(self.weight), 1)), self.weight], 1)[:, order]
         bias, prior = (np.append(0.0, part)[list(order)] for part in (self.bias, self.prior))
         gone = bias == NEVER
         bias = np.where(gone, NEVER, bias - bias[0])
-        return SeveralGroups(weight[:, 1:] - weight[:, :1], bias[1:], prior[1:] - prior[0])
+        return MultiGroupModel(weight[:, 1:] - weight[:, :1], bias[1:], prior[1:] - prior[0])
 
 
 def _posterior(log_ratio: np.ndarray, log_share: np.ndarray) -> np.ndarray:

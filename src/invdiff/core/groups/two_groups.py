@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit, logit
 
-from invdiff.core.groups.features import Linear, Projection
+from invdiff.core.groups.features import LogisticDiscriminant, Projection
 
 SMALLEST = 0.005
 
@@ -38,7 +38,7 @@ class GroupModel:
         if min(member.sum(), (1 - member).sum()) < 5:
             return cls(np.zeros(features.shape[1]), (0.0, 0.0, 0.0), prior)
         projection = Projection.fit(features)
-        model = Linear.fit(projection(features), member > 0.5)
+        model = LogisticDiscriminant.fit(projection(features), member > 0.5)
         weight = projection.axes @ model.weight
         return cls(weight, (model.bias - projection.mean @ weight - prior, 1.0, 0.0), prior)
 

@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from invdiff.core.measurement.fidelity import ROWS, check
-from invdiff.core.measurement.influence import Linear
+from invdiff.core.measurement.fidelity import ROWS, require_features
+from invdiff.core.measurement.influence import InfluenceExpansion
 from invdiff.errors import InvDiffError
 
 
-def variety(
+def diversity(
     features: Float[np.ndarray, "image feature"],
     prompt_of: Sequence[str],
     *,
     with_itself: bool = False,
-) -> Linear:
+) -> InfluenceExpansion:
     """Mean distance of two images of one prompt, mean over prompts, with what each image adds.
 
     Euclidean distance between feature vectors of length 1, in 0..2. No image is compared with
@@ -26,7 +26,7 @@ def variety(
     Raises:
         InvDiffError: no prompt has two images, or features that are not finite.
     """
-    check(features, features, least=1)
+    require_features(features, features, least=1)
     names = np.asarray(prompt_of, dtype=str)
     rows_of = [np.flatnonzero(names == name) for name in np.unique(names)]
     rows_of = [rows for rows in rows_of if len(rows) > 1]
@@ -39,7 +39,7 @@ def variety(
     for rows, of_prompt in zip(rows_of, distances, strict=True):
         moved = 2 * (of_prompt - of_prompt.mean()) + (of_prompt.mean() - value)
         parts[rows] = moved / len(rows) / len(rows_of)
-    return Linear(value, parts, np.zeros(0))
+    return InfluenceExpansion(value, parts, np.zeros(0))
 
 
 def _mean_distances(

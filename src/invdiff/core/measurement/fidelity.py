@@ -57,7 +57,7 @@ def frechet(
         InvDiffError: fewer than 2 images in a set, features that are not finite, or of
             different length.
     """
-    check(images, reference, least=2)
+    require_features(images, reference, least=2)
     values, vectors = np.linalg.eigh(np.cov(images, rowvar=False, dtype=np.float64))
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     other = np.cov(reference, rowvar=False, dtype=np.float64)
@@ -94,7 +94,7 @@ def manifolds(
         InvDiffError: no more than ``neighbours`` images in a set, features that are not finite,
             or of different length.
     """
-    found = membership(images, reference, neighbours)
+    found = manifold_hits(images, reference, neighbours)
     return Manifolds(
         found.precision.mean().item(),
         found.recall.mean().item(),
@@ -116,13 +116,13 @@ class Membership:
     coverage: Float[np.ndarray, " other"]
 
 
-def membership(
+def manifold_hits(
     images: Float[np.ndarray, "image feature"],
     reference: Float[np.ndarray, "other size"],
     neighbours: int = 3,
 ) -> Membership:
     """The figures of :func:`manifolds` image by image; raises what that raises."""
-    check(images, reference, least=neighbours + 1)
+    require_features(images, reference, least=neighbours + 1)
     first, second = torch.from_numpy(images).double(), torch.from_numpy(reference).double()
     radii = _radii(second, neighbours)
     balls = _balls(first, second, radii)
@@ -135,7 +135,7 @@ def membership(
     )
 
 
-def check(
+def require_features(
     images: Float[np.ndarray, "image feature"],
     reference: Float[np.ndarray, "other size"],
     least: int,

@@ -18,7 +18,7 @@ Parts = Float[np.ndarray, " image"]
 
 
 @dataclass(frozen=True)
-class Linear:
+class InfluenceExpansion:
     """A figure and what each image (and each reference image) moves it by; parts sum to 0.
 
     ``rest`` is the standard deviation of what is beyond first order. A distance between sets that
@@ -36,16 +36,16 @@ def influence(values: Parts) -> Parts:
     return (values - values.mean()) / len(values)
 
 
-def mean_of(values: Parts) -> Linear:
+def mean_of(values: Parts) -> InfluenceExpansion:
     """A mean over images; no reference takes part."""
-    return Linear(float(values.mean()), influence(values), np.zeros(0))
+    return InfluenceExpansion(float(values.mean()), influence(values), np.zeros(0))
 
 
 def frechet_parts(
     value: float,
     images: Float[np.ndarray, "image feature"],
     reference: Float[np.ndarray, "other feature"],
-) -> Linear:
+) -> InfluenceExpansion:
     """The Frechet distance ``value`` between both sets, to first order in their images.
 
     With means m, covariances C and the optimal transport map T = C_1^(-1/2) (C_1^(1/2) C_2
@@ -70,7 +70,7 @@ def frechet_parts(
         square = size * ((rows**2).sum(1) - (turned**2) @ root)
         return influence(2 * np.sqrt(size) * rows @ away + square)
 
-    return Linear(value, moved(one, left, shift), moved(two, right, -shift))
+    return InfluenceExpansion(value, moved(one, left, shift), moved(two, right, -shift))
 
 
 def _centred(features: Float[np.ndarray, "row feature"]) -> Float[np.ndarray, "row feature"]:
@@ -78,13 +78,13 @@ def _centred(features: Float[np.ndarray, "row feature"]) -> Float[np.ndarray, "r
     return (exact - exact.mean(0)) / np.sqrt(len(exact) - 1)
 
 
-def difference(before: Linear, after: Linear) -> Linear:
+def difference(before: InfluenceExpansion, after: InfluenceExpansion) -> InfluenceExpansion:
     """``before`` less ``after``, image by image: row k of both has the same prompt and seed."""
     if len(before.parts) != len(after.parts):
         raise InvDiffError(
             f"{len(before.parts)} and {len(after.parts)} images make no pairs: give as many"
         )
-    return Linear(
+    return InfluenceExpansion(
         before.value - after.value,
         before.parts - after.parts,
         before.reference - after.reference,

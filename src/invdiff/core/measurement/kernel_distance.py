@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.measurement.fidelity import ROWS, check
-from invdiff.core.measurement.influence import Linear, influence
+from invdiff.core.measurement.fidelity import ROWS, require_features
+from invdiff.core.measurement.influence import InfluenceExpansion, influence
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ def kid_parts(
     images: Float[np.ndarray, "image feature"],
     reference: Float[np.ndarray, "other size"],
     degree: int = 3,
-) -> Linear:
+) -> InfluenceExpansion:
     """:func:`kid` with what each image of both sets adds to it, for its interval.
 
     Beyond first order the noise is that of the doubly centred kernels (Serfling 1980, section
     5.3): 2 / N^2 times their mean square within each set, and 4 / (N M) across.
     """
-    check(images, reference, least=2)
+    require_features(images, reference, least=2)
     one, two = images.astype(np.float64), reference.astype(np.float64)
     own, own_square = _means(one, one, degree)
     other, other_square = _means(two, two, degree)
@@ -58,7 +58,7 @@ def kid_parts(
         4 / (len(one) * len(two)) * _centred_square(across_square, across, back),
     ]
     parts = influence(2 * (own - across)), influence(2 * (other - back))
-    return Linear(value, *parts, float(np.sqrt(sum(noise))))
+    return InfluenceExpansion(value, *parts, float(np.sqrt(sum(noise))))
 
 
 def _means(

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from invdiff.core.measurement.influence import Linear, Parts
+from invdiff.core.measurement.influence import InfluenceExpansion, Parts
 from invdiff.core.uncertainty.intervals import Interval
 
 CHUNK = 4_000_000  # drawn counts that are held at a time
 
 
-def interval(
-    figure: Linear,
+def bootstrap_interval(
+    figure: InfluenceExpansion,
     prompt_of: Sequence[str],
     resamples: int = 2000,
     seed: int = 0,

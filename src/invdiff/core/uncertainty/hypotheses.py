@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from invdiff.core.measurement.parity import Measure, imbalance, shares
-from invdiff.core.uncertainty.inversion import Draws, Inversion, redraw
 from invdiff.core.uncertainty.sampler_paths import Mixes, Paths, fitted, paths_of, spread
+from invdiff.core.uncertainty.test_inversion import Draws, Inversion, redraw
 
 Tables = tuple[Num[np.ndarray, "..."], Num[np.ndarray, "..."]]
 Scatter = Callable[[Float[np.ndarray, "draw prompt"]], Draws]

@@ -50,7 +50,7 @@ def home() -> Path:
     return Path(cache).expanduser() / "invdiff" / "sets"
 
 
-def folder_of(name: str) -> Path:
+def set_folder(name: str) -> Path:
     """The folder of the set ``name``, which need not be there."""
     if SETS[name].embedded:
         return Path(str(files("invdiff") / "assets" / name))
@@ -59,7 +59,7 @@ def folder_of(name: str) -> Path:
 
 def require(name: str) -> Path:
     """The folder of the set ``name``; DataError if the set was not built yet."""
-    folder = folder_of(name)
+    folder = set_folder(name)
     if not folder.is_dir():
         raise DataError(
             f"the set {name} is not in {folder.parent}: make it with `invdiff data build {name}`, "

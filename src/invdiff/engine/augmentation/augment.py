@@ -18,25 +18,21 @@ import numpy as np
 from PIL import Image
 from scipy.special import expit, softmax
 
-from invdiff.data.samples import Samples
 from invdiff.engine.augmentation.drawing import (
     Artist,
-    Wish,
+    Quota,
     against_zero,
-    chosen,
     draw_all,
-    groups_of,
+    groups_of_drawn,
+    kept_pictures,
 )
 from invdiff.engine.augmentation.quotas import even_set, top_up
-from invdiff.engine.discovery.groups import membership_of
 from invdiff.engine.discovery.passes import Features
-from invdiff.engine.encoding.data import open_run_samples
-from invdiff.engine.encoding.session import processes_of, source_of
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.environment import environment
-from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.sampling.sampler import Sampler
-from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_text, write_with
+from invdiff.engine.storage.files import read_json, write_json, write_text, write_with
 from invdiff.engine.storage.lock import locked
 from invdiff.errors import RunError
 
@@ -56,7 +52,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Request:
+class AugmentRequest:
     """What a folder was asked for; None for ``images`` tops the run's data up."""
 
     images: int | None
@@ -77,7 +73,7 @@ class Request:
 
 
 def augment(
-    run: RunFolder,
+    session: Session,
     out: Path,
     images: int | None = None,
     scale: float | None = None,
@@ -92,30 +88,29 @@ def augment(
     Raises:
         RunError: the run has no guidance, ``out`` holds something else, a group hardly ever comes.
     """
-    run.require("train", by="augment")
-    if read_json(run.path / "training.json")["skipped"]:
-        raise RunError(f"{run.path} trained nothing, so it has no guidance to draw with")
-    request = Request(
+    if session.results.training.skipped:
+        raise RunError(f"{session.path} trained nothing, so it has no guidance to draw with")
+    request = AugmentRequest(
         images,
-        run.config.calibrate.guidance_scale if scale is None else scale,
-        strength_of(run) if strength is None else strength,
-        identity(run),
-        run.config.seed,
+        session.config.calibrate.guidance_scale if scale is None else scale,
+        strength_of(session) if strength is None else strength,
+        identity(session),
+        session.config.seed,
     )
     if (done := begin(out, request)) is not None:
         return done
     with locked(out):
-        wishes = top_up(run) if images is None else even_set(run, images)
-        artist = artist_of(run, out / WORK, request)
-        batch, processes = run.config.sample.batch, processes_of(run)
-        ratios = draw_all(artist, wishes, batch, processes)
-        rows = [] if images is not None else keep_real(run, out)
-        for wish in wishes:
-            rows += keep_drawn(artist, wish, ratios[wish.prompt], out, request.run)
-        write_text(out / "metadata.csv", as_csv(rows))
+        quotas = top_up(session) if images is None else even_set(session, images)
+        artist = artist_of(session, out / WORK, request)
+        batch, processes = session.config.sample.batch_size, session.processes
+        ratios = draw_all(artist, quotas, batch, processes)
+        rows = [] if images is not None else keep_real(session, out)
+        for quota in quotas:
+            rows += keep_drawn(artist, quota, ratios[quota.prompt], out, request.run)
+        write_text(out / "metadata.csv", metadata_csv(rows))
         record = request.record() | {
-            "base_model": run.base_model,
-            "prompts": summary(rows, wishes, ratios),
+            "base_model": session.base_model,
+            "prompts": augmentation_summary(rows, quotas, ratios),
             "versions": environment()["versions"],
         }
         write_json(out / "augmentation.json", record)
@@ -123,15 +118,15 @@ def augment(
     return record
 
 
-def identity(run: RunFolder) -> str:
+def identity(session: Session) -> str:
     """12 hexadecimal digits of the run's adapter and groups."""
     found = hashlib.sha256()
     for name in ("adapter/pytorch_lora_weights.safetensors", "groups.parquet"):
-        found.update(hashlib.sha256((run.path / name).read_bytes()).digest())
+        found.update(hashlib.sha256((session.path / name).read_bytes()).digest())
     return found.hexdigest()[:12]
 
 
-def begin(out: Path, request: Request) -> dict[str, Any] | None:
+def begin(out: Path, request: AugmentRequest) -> dict[str, Any] | None:
     """Make or check the folder; the record, if everything is there already.
 
     Raises:
@@ -152,54 +147,52 @@ def begin(out: Path, request: Request) -> dict[str, Any] | None:
     return None
 
 
-def artist_of(run: RunFolder, folder: Path, request: Request) -> Artist:
+def artist_of(session: Session, folder: Path, request: AugmentRequest) -> Artist:
     """Who draws for this run: its guided sampler, and the features that its groups are told by."""
-    config, source = run.config, source_of(run)
+    config, source = session.config, session.source
     window = (config.sample.window[0], config.sample.window[1])
-    adapter = run.path / "adapter"
-    steps, fuse = config.sample.steps, config.sample.fuse
-    levels = tuple(config.discover.feature_levels)
+    adapter = session.adapter
+    steps, levels = config.sample.steps, tuple(config.study.feature_levels)
     return Artist(
-        Sampler(source, adapter, request.strength, window, request.scale, steps, fuse),
-        Features(source, config.seed, levels, 1, config.discover.batch),
+        Sampler(source, adapter, request.strength, window, request.scale, steps),
+        Features(source, config.seed, levels, 1, config.discover.batch_size),
         folder,
         config.seed,
         "augment",
     )
 
 
-def keep_drawn(artist: Artist, wish: Wish, ratios: np.ndarray, out: Path, run: str) -> list[Row]:
-    """Put the chosen pictures of a wish into their places; their rows."""
-    rows, group = [], groups_of(wish, ratios)
+def keep_drawn(artist: Artist, quota: Quota, ratios: np.ndarray, out: Path, run: str) -> list[Row]:
+    """Put the chosen pictures of a quota into their places; their rows."""
+    rows, group = [], groups_of_drawn(quota, ratios)
     q = expit(ratios) if ratios.ndim == 1 else softmax(against_zero(ratios), axis=1)
-    for k in chosen(wish, ratios):
-        path = artist.path(wish, k)
+    for k in kept_pictures(quota, ratios):
+        path = artist.path(quota, k)
         place = out / "synthetic" / path.parent.name / path.name
         if not place.is_file():
             write_with(place, partial(shutil.copyfile, path))
         row = {
             "file_name": place.relative_to(out).as_posix(),
-            "caption": wish.captions[k % len(wish.captions)],
-            "prompt": wish.prompt,
+            "caption": quota.captions[k % len(quota.captions)],
+            "prompt": quota.prompt,
             "synthetic": "true",
-            "seed": artist.seed_at(wish, k),
+            "seed": artist.seed_at(quota, k),
             "run": run,
         }
-        told = {"group": group[k]} | _told(q[k]) if wish.model else {}
+        told = {"group": group[k]} | _told(q[k]) if quota.model else {}
         rows.append(row | told)
     return rows
 
 
-def keep_real(run: RunFolder, out: Path) -> list[Row]:
+def keep_real(session: Session, out: Path) -> list[Row]:
     """Put the pictures of the run's data, at its size, into their places; their rows."""
-    samples: Samples = open_run_samples(run)
-    groups = read_parquet(run.path / "groups.parquet")
-    entries = zip(groups["prompt"], groups["group"], membership_of(groups), strict=True)
-    found = dict(zip(groups["sample_id"], entries, strict=True))
+    samples, groups = session.samples, session.results.groups
+    entries = zip(groups.prompt, groups.group.tolist(), groups.membership, strict=True)
+    found = dict(zip(groups.sample_id, entries, strict=True))
     if unknown := set(samples.sample_id) - set(found):
         raise RunError(
-            f"{len(unknown)} of {len(samples)} pictures of {run.config.data.path} were not there "
-            "when the groups were inferred: give a run on the data as it is now"
+            f"{len(unknown)} of {len(samples)} pictures of {session.config.data.path} were not "
+            "there when the groups were inferred: give a run on the data as it is now"
         )
     rows: list[Row] = []
     for index, name in enumerate(samples.sample_id):
@@ -228,7 +221,7 @@ def _told(q: np.ndarray) -> Row:
     return {f"q_{group}": f"{one:.4f}" for group, one in enumerate(others, 1)}
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def metadata_csv(rows: Sequence[Row]) -> str:
     """The rows of ``metadata.csv``."""
     text = io.StringIO()
     at = COLUMNS.index("q_1")
@@ -240,8 +233,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def summary(
-    rows: Sequence[Row], wishes: Sequence[Wish], ratios: Mapping[str, np.ndarray]
+def augmentation_summary(
+    rows: Sequence[Row], quotas: Sequence[Quota], ratios: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
     """For each prompt: real and synthetic pictures, each by inferred group, and how many drawn."""
     found: dict[str, dict[str, Any]] = {}
@@ -250,7 +243,7 @@ def summary(
         entry = found.setdefault(row["prompt"], {"real": {}, "synthetic": {}, "drawn": 0})
         group = str(row.get("group", "none"))
         entry[kind][group] = entry[kind].get(group, 0) + 1
-    for wish in wishes:
-        if wish.prompt in found:
-            found[wish.prompt]["drawn"] = len(ratios[wish.prompt])
+    for quota in quotas:
+        if quota.prompt in found:
+            found[quota.prompt]["drawn"] = len(ratios[quota.prompt])
     return found

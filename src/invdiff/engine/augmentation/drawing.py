@@ -27,7 +27,7 @@ LEAST_TRIES = 100
 
 
 @dataclass(frozen=True)
-class Wish:
+class Quota:
     """How many pictures of a prompt are wanted: of each inferred group, or of all together.
 
     ``counts`` has one for each group where the prompt has groups, which ``model`` tells apart.
@@ -41,7 +41,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Artist:
-    """Draws the pictures of any wish into ``folder``; the ``owner`` of the seeds names the use."""
+    """Draws the pictures of any quota into ``folder``; the ``owner`` of the seeds names the use."""
 
     sampler: Sampler
     features: Features
@@ -49,31 +49,31 @@ class Artist:
     seed: int
     owner: str
 
-    def path(self, wish: Wish, index: int) -> Path:
-        """Where picture ``index`` of a wish is."""
-        return self.folder / slug(wish.prompt) / f"{index:05d}.png"
+    def path(self, quota: Quota, index: int) -> Path:
+        """Where picture ``index`` of a quota is."""
+        return self.folder / slug(quota.prompt) / f"{index:05d}.png"
 
-    def seed_at(self, wish: Wish, index: int) -> int:
-        """The seed of picture ``index`` of a wish."""
-        return seed_of(self.seed, f"{self.owner} {wish.prompt}", index)
+    def seed_at(self, quota: Quota, index: int) -> int:
+        """The seed of picture ``index`` of a quota."""
+        return seed_of(self.seed, f"{self.owner} {quota.prompt}", index)
 
-    def __call__(self, shard: tuple[Wish, tuple[int, ...]]) -> np.ndarray:
+    def __call__(self, shard: tuple[Quota, tuple[int, ...]]) -> np.ndarray:
         """Log-likelihood ratios of groups to group 0; draws what is missing. 0 without groups."""
-        wish, indices = shard
-        missing = [k for k in indices if not self.path(wish, k).is_file()]
+        quota, indices = shard
+        missing = [k for k in indices if not self.path(quota, k).is_file()]
         if missing:
-            captions = [wish.captions[k % len(wish.captions)] for k in missing]
-            drawn = self.sampler.pictures(captions, [self.seed_at(wish, k) for k in missing])
+            captions = [quota.captions[k % len(quota.captions)] for k in missing]
+            drawn = self.sampler.pictures(captions, [self.seed_at(quota, k) for k in missing])
             for k, picture in zip(missing, drawn, strict=True):
-                write_with(self.path(wish, k), Image.fromarray(picture).save)
-        if wish.model is None:
+                write_with(self.path(quota, k), Image.fromarray(picture).save)
+        if quota.model is None:
             return np.zeros(len(indices))
-        pictures = np.stack([read(self.path(wish, k)) for k in indices])
+        pictures = np.stack([read_ratios(self.path(quota, k)) for k in indices])
         latents = Encode(self.sampler.source, self.features.batch)(pictures)["latent"]
-        return wish.model.log_ratio(self.features(latents)["feature"].double().numpy())
+        return quota.model.log_ratio(self.features(latents)["feature"].double().numpy())
 
 
-def read(path: Path) -> np.ndarray:
+def read_ratios(path: Path) -> np.ndarray:
     """The pixels of a picture; a damaged one is dropped, so that the next call draws it again."""
     try:
         with Image.open(path) as image:
@@ -86,47 +86,47 @@ def read(path: Path) -> np.ndarray:
 
 
 def draw_all(
-    artist: Artist, wishes: Sequence[Wish], batch: int, processes: int
+    artist: Artist, quotas: Sequence[Quota], batch: int, processes: int
 ) -> dict[str, np.ndarray]:
-    """Log ratios of the pictures 0, 1, ... of each wish, as many as fulfil it.
+    """Log ratios of the pictures 0, 1, ... of each quota, as many as fulfil it.
 
     Raises:
         RunError: a group hardly ever comes.
     """
-    known = {wish.prompt: no_ratios(wish) for wish in wishes}
-    while shards := [shard for wish in wishes for shard in due(wish, known[wish.prompt], batch)]:
+    known = {quota.prompt: no_ratios(quota) for quota in quotas}
+    while shards := [shard for quota in quotas for shard in due(quota, known[quota.prompt], batch)]:
         title = "drawing pictures"
         found = run_shards(artist, shards, processes=processes, title=title)
-        parts = {(wish.prompt, indices): ratios for (wish, indices), ratios in found}
-        for wish, indices in shards:  # in order, whoever was first
-            own = parts[wish.prompt, indices]
-            known[wish.prompt] = np.concatenate([known[wish.prompt], own])
+        parts = {(quota.prompt, indices): ratios for (quota, indices), ratios in found}
+        for quota, indices in shards:  # in order, whoever was first
+            own = parts[quota.prompt, indices]
+            known[quota.prompt] = np.concatenate([known[quota.prompt], own])
     return known
 
 
-def due(wish: Wish, known: np.ndarray, batch: int) -> Iterator[tuple[Wish, tuple[int, ...]]]:
+def due(quota: Quota, known: np.ndarray, batch: int) -> Iterator[tuple[Quota, tuple[int, ...]]]:
     """The next pictures to draw, a few more than the groups seem to need; none if all are there."""
-    group = groups_of(wish, known)
-    have = np.bincount(group, minlength=len(wish.counts))
-    short = np.array(wish.counts) - have
+    group = groups_of_drawn(quota, known)
+    have = np.bincount(group, minlength=len(quota.counts))
+    short = np.array(quota.counts) - have
     if (short <= 0).all():
         return
-    if len(known) > max(LEAST_TRIES, MOST_TRIES * sum(wish.counts)):
+    if len(known) > max(LEAST_TRIES, MOST_TRIES * sum(quota.counts)):
         rare = int(short.argmax())
         raise RunError(
-            f"only {have[rare]} of {len(known)} pictures of {wish.prompt!r} are of inferred group "
-            f"{rare}, {wish.counts[rare]} are wanted: train longer, or give another --strength"
+            f"only {have[rare]} of {len(known)} pictures of {quota.prompt!r} are of inferred group "
+            f"{rare}, {quota.counts[rare]} are wanted: train longer, or give another --strength"
         )
-    rate = (have + 1) / (len(known) + len(wish.counts))
+    rate = (have + 1) / (len(known) + len(quota.counts))
     more = math.ceil(max(short[short > 0] / rate[short > 0]))
     stop = len(known) + batch * math.ceil(more / batch)
     for start in range(len(known), stop, batch):
-        yield wish, tuple(range(start, start + batch))
+        yield quota, tuple(range(start, start + batch))
 
 
-def groups_of(wish: Wish, ratios: np.ndarray) -> np.ndarray:
+def groups_of_drawn(quota: Quota, ratios: np.ndarray) -> np.ndarray:
     """The inferred group of each picture, all as likely before it is looked at."""
-    if wish.model is None:
+    if quota.model is None:
         return np.zeros(len(ratios), np.int64)
     return against_zero(ratios).argmax(1)
 
@@ -137,13 +137,13 @@ def against_zero(ratios: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((len(ratios), 1)), others], 1)
 
 
-def no_ratios(wish: Wish) -> np.ndarray:
+def no_ratios(quota: Quota) -> np.ndarray:
     """Ratios of no picture at all, to which others can be added."""
-    return np.zeros((0, len(wish.counts) - 1) if len(wish.counts) > 2 else 0)
+    return np.zeros((0, len(quota.counts) - 1) if len(quota.counts) > 2 else 0)
 
 
-def chosen(wish: Wish, ratios: np.ndarray) -> list[int]:
+def kept_pictures(quota: Quota, ratios: np.ndarray) -> list[int]:
     """The pictures that are kept: the first of each group."""
-    group = groups_of(wish, ratios)
-    kept = [np.flatnonzero(group == g)[:count] for g, count in enumerate(wish.counts)]
+    group = groups_of_drawn(quota, ratios)
+    kept = [np.flatnonzero(group == g)[:count] for g, count in enumerate(quota.counts)]
     return sorted(int(k) for k in np.concatenate(kept))

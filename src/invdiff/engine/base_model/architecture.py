@@ -17,7 +17,7 @@ from invdiff.model.sizing.description import INDEX, Description, Part
 VARIANTS = ("refiner", "inpaint")  # other networks under names that begin alike
 
 
-def folder_of(model: str) -> Path | None:
+def model_folder(model: str) -> Path | None:
     """The folder that holds ``model`` on this computer; None if it would have to be downloaded."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.utils import HFValidationError
@@ -34,7 +34,7 @@ def folder_of(model: str) -> Path | None:
 
 def describe(model: str) -> Description | None:
     """What ``model`` is made of; None when it is not on this computer."""
-    folder = folder_of(model)
+    folder = model_folder(model)
     return None if folder is None else description.of_folder(folder, model)
 
 
@@ -51,4 +51,4 @@ def published(model: str) -> Description | None:
 
 def embedded(name: str) -> Path:
     """The folder of the built-in base model ``name``, which need not be there."""
-    return builtin.folder_of(name) / "base"
+    return builtin.set_folder(name) / "base"

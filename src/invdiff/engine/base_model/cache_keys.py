@@ -8,12 +8,12 @@ import numpy as np
 SHARD = 256
 
 
-def parts(rows: np.ndarray) -> list[np.ndarray]:
+def row_parts(rows: np.ndarray) -> list[np.ndarray]:
     """``rows`` in shards."""
     return [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
 
 
-def digest(texts: Iterable[str]) -> str:
+def digest_of_texts(texts: Iterable[str]) -> str:
     """16 hexadecimal digits of texts in their order."""
     found = hashlib.sha256()
     for text in texts:

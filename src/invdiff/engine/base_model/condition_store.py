@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from safetensors import safe_open
 
-from invdiff.engine.storage.sealed import read_about, read_sealed, write_sealed
+from invdiff.engine.storage.hashed_tensors import read_about, read_hashed, write_hashed
 from invdiff.model.condition import Condition
 
 
@@ -92,7 +92,7 @@ class OnDisk:
         names = [_digits(prompt) for prompt in prompts]
         path = self._folder / f"prompts-{_digits(' '.join(names))}.safetensors"
         tensors = {name: tensor.clone().contiguous() for name, tensor in condition.tensors.items()}
-        write_sealed(path, tensors, self._about(names))
+        write_hashed(path, tensors, self._about(names))
         self._note(path, names)
 
     def _look(self) -> None:
@@ -101,7 +101,7 @@ class OnDisk:
             if path in self._seen:
                 continue
             names = (read_about(path) or {}).get("prompts", [])
-            if read_sealed(path, self._about(names)) is not None:
+            if read_hashed(path, self._about(names)) is not None:
                 self._note(path, names)
 
     def _note(self, path: Path, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownConditions:
     """Conditions of some prompts, the null prompt among them."""
 
     condition: Condition
@@ -23,7 +23,7 @@ class Known:
         return self.condition[[self.row[prompt] for prompt in prompts]].to(device)
 
 
-def encode_known(denoiser: Denoiser, prompts: Sequence[str]) -> Known:
+def encode_known(denoiser: Denoiser, prompts: Sequence[str]) -> KnownConditions:
     """Encode the distinct ones of ``prompts``, and the null prompt alone.
 
     In batches, because free captions are many and the encoders of some families are large.
@@ -32,4 +32,4 @@ def encode_known(denoiser: Denoiser, prompts: Sequence[str]) -> Known:
     batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
     parts = [denoiser.encode_prompts(batch).to("cpu") for batch in [*batches, [""]]]
     rows = {name: row for row, name in enumerate([*names, ""])}
-    return Known(Condition.cat(parts), rows)
+    return KnownConditions(Condition.cat(parts), rows)

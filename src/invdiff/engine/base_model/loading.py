@@ -15,7 +15,7 @@ from safetensors import safe_open
 from invdiff.data.sets import builtin
 from invdiff.engine.base_model.condition_store import InMemory, OnDisk, Store
 from invdiff.engine.base_model.fingerprint import fingerprint
-from invdiff.engine.base_model.resident import GROUPS, Group, Resident
+from invdiff.engine.base_model.offloading import GROUPS, Group, Offloading
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import Denoiser
@@ -64,7 +64,7 @@ def resolve(source: Source) -> Denoiser:
 
 @lru_cache(maxsize=1)
 def _load(ref: ModelRef) -> Denoiser:
-    return Resident(partial(_load_group, ref), store_of(ref))
+    return Offloading(partial(_load_group, ref), store_of(ref))
 
 
 def store_of(ref: ModelRef) -> Store:
@@ -87,9 +87,9 @@ def _load_group(ref: ModelRef, group: Group | None) -> Denoiser:
 
 def weights_of(ref: ModelRef, *groups: Group) -> str:
     """What names the weights of these groups: other weights under the same path are told apart."""
-    from invdiff.engine.base_model.architecture import folder_of
+    from invdiff.engine.base_model.architecture import model_folder
 
-    folder = folder_of(ref.path)
+    folder = model_folder(ref.path)
     names = [name for group in groups for name in GROUPS[group]]
     return fingerprint(folder, names) if folder else ref.path
 

@@ -22,7 +22,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClassifiedPictures:
     """What the classifier made of the pictures of one arm: one entry of each array a picture.
 
     ``features`` is None where labels are all there is.
@@ -35,13 +35,13 @@ class Seen:
     estimated: Mapping[str, NDArray[np.str_]]
 
 
-def look(
+def classify_pictures(
     folder: Path,
     samples: Columns,
     rows: NDArray[np.int64],
     classifier: Classifier,
     abstain_below: float = 0.0,
-) -> Seen:
+) -> ClassifiedPictures:
     """Let the classifier see the pictures in ``rows`` of samples.parquet."""
     paths = [folder / path for path in samples["path"][rows]]
     title = f"{samples['arm'][rows[0]]}, scale {samples['scale'][rows[0]]:g}"
@@ -54,18 +54,20 @@ def look(
         name: decide(values, classifier.classes[name], abstain_below)
         for name, values in classifier.classify(features).items()
     }
-    return seen_in(samples, rows, features, estimated)
+    return classified_rows(samples, rows, features, estimated)
 
 
-def seen_in(
+def classified_rows(
     samples: Columns,
     rows: NDArray[np.int64],
     features: NDArray[np.floating[Any]] | None,
     estimated: Mapping[str, NDArray[np.str_]],
-) -> Seen:
+) -> ClassifiedPictures:
     """What was seen in ``rows`` of samples.parquet, with what is known of them."""
     strength = float(samples["strength"][rows][0])
-    return Seen(samples["prompt"][rows], samples["seed"][rows], strength, features, estimated)
+    return ClassifiedPictures(
+        samples["prompt"][rows], samples["seed"][rows], strength, features, estimated
+    )
 
 
 def features_of(
@@ -74,10 +76,10 @@ def features_of(
     """Features of ``count`` pictures, taken in batches under a progress bar."""
     starts = tqdm(range(0, count, BATCH), desc=f"looking at {title}", unit="batch")
     parts = [take(slice(at, at + BATCH)) for at in starts]
-    return np.concatenate([classifier.features(fitted(part, classifier)) for part in parts])
+    return np.concatenate([classifier.features(resized_for(part, classifier)) for part in parts])
 
 
-def fitted(pictures: Pictures, classifier: Classifier) -> Pictures:
+def resized_for(pictures: Pictures, classifier: Classifier) -> Pictures:
     """Pictures as the classifier reads them: one that was trained on fitted ones gets such."""
     if not classifier.facts.get("any_size"):
         return pictures

@@ -57,7 +57,7 @@ def learn(
     """
     vision = VisionModel(backbone, "AutoModel") if backbone else None
     data = open_labelled(source, column, vision.side if vision else SIZE)
-    rows = split(data.labels, seed, column)
+    rows = split_by_label(data.labels, seed, column)
     made: tuple[AttributeClassifier | BackboneClassifier, dict[str, Any]]
     if vision:
         made = _on_backbone(vision, backbone, data, rows, column)
@@ -81,7 +81,7 @@ def learn(
     return facts
 
 
-def split(labels: Sequence[str], seed: int, column: str) -> Split:
+def split_by_label(labels: Sequence[str], seed: int, column: str) -> Split:
     """Rows to train on, to choose with and to hold out; DataError when a label has too few."""
     rare = min(Counter(labels).items(), key=lambda pair: (pair[1], pair[0]))
     if rare[1] < FEWEST:

@@ -71,7 +71,7 @@ def measured(
         yield from _explicit(attribute, sides, named)
 
 
-def crossed(attributes: Sequence[Attribute]) -> Attribute:
+def crossed_attribute(attributes: Sequence[Attribute]) -> Attribute:
     """Intersectional groups: every combination of classes, those that never occur included."""
     combinations = zip(*product(*(one.classes for one in attributes)), strict=True)
     labels = {

@@ -7,7 +7,7 @@ from typing import Any
 from invdiff.data.gallery import Gallery
 from invdiff.engine.comparison.attributes import Attribute
 from invdiff.engine.comparison.pairs import Sides
-from invdiff.engine.comparison.protocols import Protocol
+from invdiff.engine.comparison.protocols import ComparisonProtocol
 
 FEW = 2000
 FEW_A_PROMPT = 100
@@ -46,7 +46,9 @@ def of_sets(galleries: Mapping[str, Gallery], sides: Sides) -> Iterator[str]:
 
 
 def of_extractors(
-    looked: Mapping[str, Mapping[str, Any]], galleries: Mapping[str, Gallery], protocol: Protocol
+    looked: Mapping[str, Mapping[str, Any]],
+    galleries: Mapping[str, Gallery],
+    protocol: ComparisonProtocol,
 ) -> Iterator[str]:
     """More features than pictures, limits of the extractor, a protocol with other features."""
     fewest = min(len(gallery) for gallery in galleries.values())

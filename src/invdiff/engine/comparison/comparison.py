@@ -16,7 +16,7 @@ from invdiff.engine.comparison.features import Features, Looker, each, extractor
 from invdiff.engine.comparison.known_weights import folder as weights_folder
 from invdiff.engine.comparison.labels import attributes_of
 from invdiff.engine.comparison.pairs import Sides, sides
-from invdiff.engine.comparison.protocols import FAMILIES, PROTOCOLS, Protocol
+from invdiff.engine.comparison.protocols import FAMILIES, PROTOCOLS, ComparisonProtocol
 from invdiff.engine.comparison.record import CONFIDENCE, Drawing, Figure
 from invdiff.engine.run.environment import environment
 from invdiff.engine.run.folder import RunFolder
@@ -30,7 +30,7 @@ NAMED = ("invdiff", "torch", "transformers", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
-class Request:
+class ComparisonRequest:
     """What to measure.
 
     ``first`` and ``second`` are compared, each with ``reference`` if there is one, else the second
@@ -59,7 +59,7 @@ class Request:
     weights: Path | None = None
 
     @property
-    def chosen(self) -> Protocol:
+    def chosen(self) -> ComparisonProtocol:
         """The protocol. InvDiffError for an unknown name."""
         if self.protocol not in PROTOCOLS:
             known = " or ".join(PROTOCOLS)
@@ -68,14 +68,14 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonResult:
     """What was measured: the record in ``metrics.json``, and the sets to show pictures of."""
 
     record: dict[str, Any]
     galleries: Mapping[str, Gallery]
 
 
-def compare(asked: Request, out: Path) -> Compared:
+def compare(asked: ComparisonRequest, out: Path) -> ComparisonResult:
     """Measure and write ``out/metrics.json``; features are kept in ``out/cache``.
 
     Raises:
@@ -94,16 +94,16 @@ def compare(asked: Request, out: Path) -> Compared:
     work.see_attributes()
     record = work.record()
     write_json(out / "metrics.json", record)
-    return Compared(record, galleries)
+    return ComparisonResult(record, galleries)
 
 
 @dataclass
 class _Work:
     """One comparison as it goes on: what was measured so far, and with what."""
 
-    asked: Request
+    asked: ComparisonRequest
     out: Path
-    protocol: Protocol
+    protocol: ComparisonProtocol
     galleries: Mapping[str, Gallery]
     sides: Sides
     figures: list[Figure] = field(default_factory=list)
@@ -177,7 +177,7 @@ class _Work:
         words = asked.attribute, asked.classes
         self.attributes = attributes_of(asked.classifier, asked.labels, self.galleries, *words)
         own = [one for one in self.attributes if not one.is_prompt]
-        every = [*own, attributes.crossed(own)] if len(own) > 1 else own
+        every = [*own, attributes.crossed_attribute(own)] if len(own) > 1 else own
         wanted = set(asked.target)
         known = {frozenset(one.classes) for one in every}
         if wanted and frozenset(wanted) not in known:
@@ -238,7 +238,7 @@ class _Work:
             yield "CLIP-T was not measured: no model with two towers was given (--clip)."
 
 
-def _open(asked: Request) -> dict[str, Gallery]:
+def _open(asked: ComparisonRequest) -> dict[str, Gallery]:
     """All sets; DataError if their pictures differ in size, which alone would be a distance."""
     places = {"a": asked.first, "b": asked.second}
     if asked.reference is not None:
@@ -256,7 +256,9 @@ def _open(asked: Request) -> dict[str, Gallery]:
     return found
 
 
-def _extractors(asked: Request, protocol: Protocol) -> dict[str, tuple[str, ...]]:
+def _extractors(
+    asked: ComparisonRequest, protocol: ComparisonProtocol
+) -> dict[str, tuple[str, ...]]:
     """Extractors with the families of figures that each is for."""
     if asked.extractors:
         return dict.fromkeys(asked.extractors, FAMILIES)

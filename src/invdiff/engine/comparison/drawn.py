@@ -13,9 +13,9 @@ from typing import Any
 
 from invdiff.engine.base_model.fingerprint import fingerprint
 from invdiff.engine.base_model.loading import ModelRef, device_of, weights_of
-from invdiff.engine.base_model.resident import GROUPS
-from invdiff.engine.distributed.pool import automatic, run_shards
-from invdiff.engine.sampling.sample import Part, draw, slug
+from invdiff.engine.base_model.offloading import GROUPS
+from invdiff.engine.distributed.pool import run_shards, worker_count
+from invdiff.engine.sampling.sample import SamplingPart, draw_shard, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import read_json, write_json, write_text
 from invdiff.errors import RunError
@@ -67,9 +67,9 @@ def draw_folder(pipeline: Pipeline, wanted: Wanted, folder: Path, processes: int
     parts = [_part(sampler, wanted, prompt, folder) for prompt in wanted.prompts]
     shards = [shard for part in parts for shard in part.missing(wanted.batch)]
     done = sum(part.batches(wanted.batch) for part in parts) - len(shards)
-    workers = automatic(processes, device)
+    workers = worker_count(processes, device)
     title = f"drawing {folder.name}"
-    for _ in run_shards(draw, shards, processes=workers, title=title, done=done):
+    for _ in run_shards(draw_shard, shards, processes=workers, title=title, done=done):
         pass
     write_text(folder / "metadata.csv", _listed(parts, folder))
     return folder
@@ -86,12 +86,12 @@ def _record(pipeline: Pipeline, source: ModelRef, wanted: Wanted) -> dict[str, A
     return own | {key: value for key, value in facts.items() if key != "batch"}
 
 
-def _part(sampler: Sampler, wanted: Wanted, prompt: str, folder: Path) -> Part:
+def _part(sampler: Sampler, wanted: Wanted, prompt: str, folder: Path) -> SamplingPart:
     seeds = tuple(seed_of(wanted.seed, prompt, k) for k in range(wanted.images))
-    return Part("drawn", sampler, prompt, (prompt,), seeds, folder / slug(prompt))
+    return SamplingPart("drawn", sampler, prompt, (prompt,), seeds, folder / slug(prompt))
 
 
-def _listed(parts: Sequence[Part], folder: Path) -> str:
+def _listed(parts: Sequence[SamplingPart], folder: Path) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)

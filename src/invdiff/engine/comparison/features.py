@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from invdiff.data.gallery import Gallery
 from invdiff.data.samples import Pictures
-from invdiff.engine.distributed.pool import automatic
-from invdiff.engine.storage.sealed import Tensors
+from invdiff.engine.distributed.pool import worker_count
+from invdiff.engine.storage.hashed_tensors import Tensors
 from invdiff.engine.storage.shards import cached
 from invdiff.model.vision import extractors
 from invdiff.model.vision.extractors import Extractor, Preparation
@@ -96,7 +96,7 @@ class Looker:
             "pictures": hashlib.sha256(seen.encode()).hexdigest(),
         }
         shards = _Lazy(gallery, rows, side)
-        processes = automatic(self.processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
+        processes = worker_count(self.processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
         found = cached(
             Look(name, self.weights, self.preparation),
             shards,

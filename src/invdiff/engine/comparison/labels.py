@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from invdiff.data.gallery import Gallery
 from invdiff.data.samples import Pictures
 from invdiff.engine.classifiers.choose import Chosen, embedded_path, from_file, of_others
-from invdiff.engine.classifiers.classify import fitted
+from invdiff.engine.classifiers.classify import resized_for
 from invdiff.engine.classifiers.error_table import decide
 from invdiff.engine.comparison.attributes import Attribute
 from invdiff.engine.comparison.features import each
@@ -66,7 +66,7 @@ def _estimated(
     model = chosen.classifier
 
     def probabilities(pictures: Pictures) -> NDArray[np.float64]:
-        seen = model.classify(model.features(fitted(pictures, model)))
+        seen = model.classify(model.features(resized_for(pictures, model)))
         return np.concatenate([seen[name] for name in model.classes], 1)
 
     seen = {of: each(galleries[of], probabilities, model.side) for of in ("a", "b")}

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.core.measurement.influence import Linear, difference
+from invdiff.core.measurement.influence import InfluenceExpansion, difference
 from invdiff.data.gallery import Gallery
 
 PAIRED = "paired by name"
@@ -29,7 +29,9 @@ class Sides:
         """Whether every picture has its partner."""
         return self.order is not None
 
-    def less(self, before: Linear, after: Linear) -> tuple[Linear, list[str], list[str]]:
+    def less(
+        self, before: InfluenceExpansion, after: InfluenceExpansion
+    ) -> tuple[InfluenceExpansion, list[str], list[str]]:
         """``before`` less ``after`` with its strata and prompts.
 
         What both share (the seed of a pair, the reference) cancels.
@@ -42,7 +44,7 @@ class Sides:
         strata = [f"a {prompt}" for prompt in self.first]
         strata += [f"b {prompt}" for prompt in self.second]
         rest = float(np.hypot(before.rest, after.rest))
-        joined = Linear(before.value - after.value, parts, reference, rest)
+        joined = InfluenceExpansion(before.value - after.value, parts, reference, rest)
         return joined, strata, [*self.first, *self.second]
 
 

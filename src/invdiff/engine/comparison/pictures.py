@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core.measurement import fidelity, kernel_distance
-from invdiff.core.measurement.diversity import variety
-from invdiff.core.measurement.influence import Linear, frechet_parts, influence, mean_of
+from invdiff.core.measurement.diversity import diversity
+from invdiff.core.measurement.influence import InfluenceExpansion, frechet_parts, influence, mean_of
 from invdiff.engine.comparison.pairs import PAIRED, Sides
-from invdiff.engine.comparison.protocols import DISTANCES, DIVERSITY, MANIFOLDS, Protocol
+from invdiff.engine.comparison.protocols import DISTANCES, DIVERSITY, MANIFOLDS, ComparisonProtocol
 from invdiff.engine.comparison.record import Drawing, Figure, with_intervals
 
 Features = NDArray[np.float32]
-Parts = tuple[Linear, str]
+Parts = tuple[InfluenceExpansion, str]
 
 
 def from_features(
@@ -22,7 +22,7 @@ def from_features(
     extractor: str,
     families: tuple[str, ...],
     sides: Sides,
-    protocol: Protocol,
+    protocol: ComparisonProtocol,
     drawing: Drawing,
 ) -> Iterator[Figure]:
     """All figures of these families in the features of one extractor.
@@ -82,7 +82,11 @@ def _one(
 
 
 def _less(
-    before: Linear, after: Linear, sides: Sides, drawing: Drawing, about: Mapping[str, Any]
+    before: InfluenceExpansion,
+    after: InfluenceExpansion,
+    sides: Sides,
+    drawing: Drawing,
+    about: Mapping[str, Any],
 ) -> Figure:
     linear, strata, prompts = sides.less(before, after)
     note = PAIRED if sides.paired else ""
@@ -97,12 +101,12 @@ def _parts(
     images: Features,
     reference: Features,
     prompt_of: tuple[str, ...],
-    protocol: Protocol,
+    protocol: ComparisonProtocol,
     seed: int,
 ) -> dict[str, Parts]:
     """The figures of one family by name, each with a remark."""
     if family == DIVERSITY:
-        return {DIVERSITY: (variety(images, prompt_of, with_itself=protocol.with_itself), "")}
+        return {DIVERSITY: (diversity(images, prompt_of, with_itself=protocol.with_itself), "")}
     if family == MANIFOLDS:
         return _manifolds(images, reference, protocol.neighbours)
     assert family == DISTANCES, family
@@ -122,7 +126,7 @@ def _of_draws(images: Features, reference: Features, draws: int, seed: int) -> P
     unknown = np.full(len(images), np.nan), np.full(len(reference), np.nan)
     frechet = fidelity.frechet(one, two)
     notes = [f"{draws} draws with replacement", *filter(None, (frechet.note,))]
-    return Linear(frechet.value, *unknown), "; ".join(notes)
+    return InfluenceExpansion(frechet.value, *unknown), "; ".join(notes)
 
 
 def _manifolds(images: Features, reference: Features, neighbours: int) -> dict[str, Parts]:
@@ -130,12 +134,12 @@ def _manifolds(images: Features, reference: Features, neighbours: int) -> dict[s
 
     Their intervals are over what they are means of, with the other set as it is.
     """
-    found = fidelity.membership(images, reference, neighbours)
+    found = fidelity.manifold_hits(images, reference, neighbours)
     still, here = np.zeros(len(images)), np.zeros(len(reference))
     figures: dict[str, Parts] = {}
     for name in ("precision", "recall", "density", "coverage"):
         values = getattr(found, name)
         of_images = name in ("precision", "density")
         parts = (influence(values), here) if of_images else (still, influence(values))
-        figures[name] = (Linear(float(values.mean()), *parts), "")
+        figures[name] = (InfluenceExpansion(float(values.mean()), *parts), "")
     return figures

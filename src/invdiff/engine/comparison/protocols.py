@@ -11,7 +11,7 @@ FAMILIES = (DISTANCES, MANIFOLDS, DIVERSITY)
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ComparisonProtocol:
     """What is done to pictures and features.
 
     ``neighbours`` is k of precision, recall, density and coverage. ``draws`` images of each set are
@@ -44,7 +44,7 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "standard": Protocol(
+    "standard": ComparisonProtocol(
         name="standard",
         preparation=Preparation(),
         neighbours=5,
@@ -56,7 +56,7 @@ PROTOCOLS = {
         "no picture is compared with itself, k = 5.",
     ),
     # what src/test.py and src/utils/score of the authors' released code do
-    "official": Protocol(
+    "official": ComparisonProtocol(
         name="official",
         preparation=Preparation(square=255, to_input="nearest", normalise=False),
         neighbours=2,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from invdiff.core.measurement.influence import Linear
+from invdiff.core.measurement.influence import InfluenceExpansion
 from invdiff.core.uncertainty import bootstrap
 from invdiff.core.uncertainty.intervals import Interval
 
@@ -61,7 +61,7 @@ class Figure:
 
 
 def with_intervals(
-    parts: Linear,
+    parts: InfluenceExpansion,
     strata: Sequence[str],
     prompts: Sequence[str],
     drawing: Drawing,
@@ -73,8 +73,8 @@ def with_intervals(
     Nothing is below ``least``.
     """
     settings = drawing.resamples, drawing.seed, drawing.confidence
-    near = bootstrap.interval(parts, strata, *settings)
-    far = bootstrap.interval(parts, prompts, *settings, over="prompts")
+    near = bootstrap.bootstrap_interval(parts, strata, *settings)
+    far = bootstrap.bootstrap_interval(parts, prompts, *settings, over="prompts")
     if not parts.parts.any():  # a mean over the reference: no prompt has a part in it
         far = Interval(parts.value, *NO_INTERVAL)
     low, high, far_low, far_high = (

@@ -4,7 +4,6 @@ Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors`` and `
 (docs/reference/files.md). Attribute columns are opened for the ``labels`` estimator alone.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,70 +11,65 @@ import numpy as np
 
 from invdiff.core.balancing.reweighting import balanced_weights
 from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.scores import mean_of_draws, mean_of_levels, reliability
-from invdiff.core.discovery.verdict import agreement
+from invdiff.core.discovery.scores import reliability
+from invdiff.core.discovery.verdict import group_agreement
 from invdiff.core.groups.memberships import memberships, shares_of
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
-from invdiff.engine.discovery.adaptive_draws import adapt
-from invdiff.engine.discovery.estimators import Evidence, estimate
-from invdiff.engine.discovery.groups import columns, save_models, wanted_mix
+from invdiff.engine.discovery.estimators import Evidence, estimate_groups
+from invdiff.engine.discovery.groups import save_models, wanted_mix
 from invdiff.engine.discovery.record import findings
-from invdiff.engine.discovery.scoring import Measured, measure
+from invdiff.engine.discovery.scoring import PassResults, run_passes
 from invdiff.engine.distributed.pool import kept_workers
-from invdiff.engine.encoding.data import open_run_samples
 from invdiff.engine.encoding.prompt_groups import Grouped, group_prompts
-from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.settings.common import INFERRING
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.run.records import Discovery
+from invdiff.engine.run.results import Groups
+from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.deciding_levels import high_levels
-from invdiff.engine.storage.files import write_json, write_parquet
+from invdiff.engine.settings.discovery import MOST_GROUPS
+from invdiff.engine.settings.study import INFERRING
+from invdiff.engine.storage.files import plain, write_parquet
 from invdiff.errors import ConfigError
 
 
-def discover(run: RunFolder) -> None:
-    """Infer the groups of the run's data, or go on doing so; nothing happens if it is done."""
-    if run.done("discover"):
-        return
-    with run.stage("discover") as stage:
-        grouped = group_prompts(run, open_run_samples(run))
-        given_labels(run, grouped.samples)
-        with kept_workers():
-            measured = measure(run, grouped.samples)
-            if run.config.discover.adaptive:
-                measured, inferred, more = adapt(run, grouped.samples, measured, infer)
-            else:
-                inferred, more = infer(run, grouped.samples, measured), {}
-        write_results(run, grouped, measured, *inferred, more)
-        verdicts = inferred[0].verdicts
-        found = [name for name, verdict in verdicts.items() if verdict.found]
-        stage.facts["found"] = found
+def discover(session: Session) -> dict[str, Any]:
+    """Infer the groups of the run's data, or go on doing so; facts for the stage's record."""
+    grouped = group_prompts(session)
+    labels = given_labels(session.config, grouped.samples)
+    with kept_workers():
+        measured = run_passes(session, grouped.samples)
+        grouping, again = infer(session.config, grouped.samples, measured, labels)
+    write_results(session, grouped, measured, grouping, again)
+    return {"found": [name for name, verdict in grouping.verdicts.items() if verdict.found]}
 
 
-def given_labels(run: RunFolder, samples: Samples) -> tuple[str, ...] | None:
+def given_labels(config: Config, samples: Samples) -> tuple[str, ...] | None:
     """The labels that the oracle takes its groups from; None for every other estimator.
 
     Raises:
-        ConfigError: there are more labels than ``discover.most_groups``, or not as many as the
-            settings want shares of.
+        ConfigError: there are more labels than ``MOST_GROUPS``, or not as many as the settings want
+            shares of.
     """
-    section, column = run.config.discover, run.config.data.label_column
-    if section.estimator != "labels":
+    column = config.data.label_column
+    if config.estimator != "labels":
         return None
-    labels = read_labels(run.config.data.path, column, samples)
+    labels = read_labels(config.data.path, column, samples)
     count = max(2, len(set(labels)))
-    if count > section.most_groups:
+    if count > MOST_GROUPS:
         raise ConfigError(
-            f"discover.most_groups = {section.most_groups}, and the column "
-            f"{column or 'of the set'} has {count} labels: raise it, or name a coarser column"
+            f"data.label_column: the column {column or 'of the set'} has {count} labels, and "
+            f"there may be {MOST_GROUPS}: name a coarser one"
         )
-    wanted_mix(section, count)
+    wanted_mix(config.discover, count)
     return labels
 
 
-def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Grouping, Grouping | None]:
+def infer(
+    config: Config, samples: Samples, measured: PassResults, labels: tuple[str, ...] | None
+) -> tuple[Grouping, Grouping | None]:
     """The groups, and if they are inferred once more from the second noise draws alone."""
-    config, prompt = run.config, np.array(samples.prompt)
-    labels = given_labels(run, samples)
+    prompt = np.array(samples.prompt)
 
     def evidence(features: np.ndarray, draws: slice, seed: int) -> Evidence:
         scores, levels = measured.scores, config.discover.levels
@@ -85,20 +79,19 @@ def infer(run: RunFolder, samples: Samples, measured: Measured) -> tuple[Groupin
             measured.scored,
             score=high_noise(scores.excess, levels, draws),
             loss_score=high_noise(scores.loss, levels, draws),
-            profile=mean_of_draws(scores.excess[:, :, draws]).astype(np.float64),
-            loss=mean_of_levels(scores.loss[:, :, draws]).astype(np.float64),
+            loss=scores.loss[:, :, draws].mean((1, 2)).astype(np.float64),
             contrasts=lambda: measured.contrasts().over(draws),
-            reference=measured.reference,
+            passes=measured.passes,
             labels=labels,
             seed=seed,
         )
 
-    grouping = estimate(evidence(measured.features, slice(None), 0), config)
-    if config.discover.estimator not in INFERRING:
+    grouping = estimate_groups(evidence(measured.features, slice(None), 0), config)
+    if config.estimator not in INFERRING:
         return grouping, None
     other = measured.features.copy()
     other[measured.scored] = measured.second_features
-    return grouping, estimate(evidence(other, slice(1, None, 2), 1), config)
+    return grouping, estimate_groups(evidence(other, slice(1, None, 2), 1), config)
 
 
 def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndarray:
@@ -107,45 +100,34 @@ def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndar
     Where the attribute is decided the conflicting image costs more under its own prompt than
     under none; at lower noise the sign turns, so an average over all levels cancels (design 1.2).
     """
-    return mean_of_levels(values[:, high_levels(levels)][:, :, draws]).astype(np.float64)
+    return values[:, high_levels(levels)][:, :, draws].mean((1, 2)).astype(np.float64)
 
 
 def write_results(
-    run: RunFolder,
+    session: Session,
     grouped: Grouped,
-    measured: Measured,
+    measured: PassResults,
     grouping: Grouping,
     again: Grouping | None,
-    more: Mapping[str, Any],
 ) -> None:
-    """Everything later stages read, each file whole or not at all.
-
-    ``more`` is what the record says besides.
-    """
-    config, samples = run.config, grouped.samples
+    """Everything later stages read, each file whole or not at all."""
+    config, samples = session.config, grouped.samples
     prompt = np.array(samples.prompt)
     groups = memberships(grouping.against[:0]).shape[1]
     found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
     mix = shares_of(wanted_mix(config.discover, groups)) if found else np.zeros(groups)
     shares = dict.fromkeys(found, mix)
-    pool = np.zeros_like(prompt) if config.train.objective == "reference" else prompt
-    if config.train.objective == "reference":
+    pool = np.zeros_like(prompt) if config.study.pooled else prompt
+    if config.study.pooled:
         shares = {pool[0]: mix} if shares else {}
-    write_parquet(
-        run.path / "groups.parquet",
-        {
-            "sample_id": list(samples.sample_id),
-            "prompt": list(samples.prompt),
-            "caption": list(samples.caption),
-            **columns(grouping.against),
-            "weight": balanced_weights(grouping.against, pool, shares, config.discover.certainty),
-        },
-    )
-    write_scores(run.path / "scores.parquet", samples, measured, config.discover.levels)
-    save_models(run.path / "group_model.safetensors", grouping.models)
+    weight = balanced_weights(grouping.against, pool, shares, config.study.certainty)
+    columns = samples.sample_id, samples.prompt, samples.caption
+    session.results.write_groups(Groups(*columns, grouping.against, weight))
+    write_scores(session.path / "scores.parquet", samples, measured, config.discover.levels)
+    save_models(session.path / "group_model.safetensors", grouping.models)
     stable = None
     if again is not None:
-        stable = agreement(
+        stable = group_agreement(
             grouping.against[measured.scored],
             again.against[measured.scored],
             prompt[measured.scored],
@@ -154,11 +136,10 @@ def write_results(
     record = findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable)
     for name, entry in record["prompts"].items():
         entry |= grouped.about(name)
-    record |= {"prompt_groups": grouped.record(), **more}
-    write_json(run.path / "discovery.json", record)
+    session.results.write(Discovery(**plain(record), prompt_groups=plain(grouped.record())))
 
 
-def write_scores(path: Path, samples: Samples, measured: Measured, levels: list[float]) -> None:
+def write_scores(path: Path, samples: Samples, measured: PassResults, levels: list[float]) -> None:
     """One row for each scored image and level."""
     count, scored = len(measured.scored), measured.scored
     write_parquet(
@@ -167,7 +148,7 @@ def write_scores(path: Path, samples: Samples, measured: Measured, levels: list[
             "sample_id": [samples.sample_id[i] for i in scored for _ in levels],
             "prompt": [samples.prompt[i] for i in scored for _ in levels],
             "level": np.tile(levels, count),
-            "loss": mean_of_draws(measured.scores.loss).ravel(),
-            "excess": mean_of_draws(measured.scores.excess).ravel(),
+            "loss": measured.scores.loss.mean(2).ravel(),
+            "excess": measured.scores.excess.mean(2).ravel(),
         },
     )

@@ -1,22 +1,22 @@
 """The forward passes of discovery, each over one shard of images, picklable for workers."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 
 from invdiff.core.diffusion.losses import score_batch, score_one
-from invdiff.core.diffusion.schedule import add_noise, clean_from_prediction
+from invdiff.core.diffusion.schedule import add_noise
 from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
-from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.randomness import shared_noise
-from invdiff.engine.storage.sealed import Tensors
+from invdiff.engine.storage.hashed_tensors import Tensors
 from invdiff.model.denoiser import Denoiser
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(ABC):
     """What all shards of a pass share."""
 
     source: Source
@@ -25,12 +25,14 @@ class Pass:
     draws: int
     batch: int
 
+    @abstractmethod
+    def __call__(self, shard: Any) -> Tensors:
+        """What the denoiser makes of one shard."""
+
 
 @dataclass(frozen=True)
 class Score(Pass):
-    """Losses under the own and the null prompt; ``first`` is the number of the first draw."""
-
-    first: int = 0
+    """Losses under the own and the null prompt."""
 
     @torch.no_grad()
     def __call__(self, shard: tuple[torch.Tensor, list[str]]) -> Tensors:
@@ -48,8 +50,7 @@ class Score(Pass):
             conditions = known(own + [""] * len(own), device)
             for k, level in enumerate(self.levels):
                 for m in range(self.draws):
-                    draw = self.first + m
-                    noise = shared_noise(clean.shape[1:], self.seed, level, draw, device)
+                    noise = shared_noise(clean.shape[1:], self.seed, level, m, device)
                     loss[rows, k, m], null_loss[rows, k, m] = score_batch(
                         denoiser.predict, denoiser.schedule, clean, conditions, noise, level
                     )
@@ -108,34 +109,3 @@ class Features(Pass):
                 noisy = add_noise(schedule, clean, noise.expand_as(clean), timestep)
                 denoiser.predict(noisy, timestep, null)
         return torch.cat(seen, 1).cpu()
-
-
-class Reference(Pass):
-    """The score of the authors' released code, for comparison (docs/evidence/results.md)."""
-
-    @torch.no_grad()
-    def __call__(self, shard: tuple[torch.Tensor, list[str], np.ndarray]) -> Tensors:
-        """Latents, prompts and image numbers to ``distance`` (n,).
-
-        The squared distance of the predicted noise to the *clean latent*, at one random level and
-        with one noise for each image.
-        """
-        latents, prompts, numbers = shard
-        denoiser = resolve(self.source)
-        schedule, device = denoiser.schedule, denoiser.module.device
-        owners = [randomness.generator(self.seed, "reference", int(number)) for number in numbers]
-        noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in owners])
-        draws = [torch.randint(schedule.timesteps, (), generator=g) for g in owners]
-        timestep = torch.stack(draws)
-        known = encode_known(denoiser, prompts)
-        distance = []
-        for rows in torch.arange(len(latents)).split(self.batch):
-            clean, level = latents[rows].to(device), timestep[rows].to(device)
-            noisy = add_noise(schedule, clean, noise[rows].to(device), level)
-            condition = known([prompts[i] for i in rows.tolist()], device)
-            prediction = denoiser.predict(noisy, level, condition)
-            signal, sigma = schedule.factors(level, clean)
-            estimate = clean_from_prediction(schedule, prediction, noisy, level)
-            epsilon = (noisy - signal * estimate) / sigma.clamp_min(1e-4)
-            distance.append((epsilon - clean).square().flatten(1).mean(1).cpu())
-        return {"distance": require_finite(torch.cat(distance), "distances", denoiser)}

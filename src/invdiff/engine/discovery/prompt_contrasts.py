@@ -13,7 +13,7 @@ MOST = 8  # prompts that the images of all are compared under: the passes grow w
 
 
 @dataclass(frozen=True)
-class Compared:
+class ContrastLosses:
     """Losses of the images ``rows`` under the prompts ``names``, at high noise levels."""
 
     losses: Float[np.ndarray, "row prompt level draw"]

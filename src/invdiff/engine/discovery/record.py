@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.scores import Scores, mean_of_draws
+from invdiff.core.discovery.scores import Scores
 from invdiff.core.groups.memberships import memberships
 from invdiff.engine.settings.config import Config
 
@@ -22,14 +22,14 @@ def findings(
 ) -> dict[str, Any]:
     """The record (docs/reference/files.md); rows of ``scores`` belong to ``scored``."""
     return {
-        "estimator": config.discover.estimator,
+        "estimator": config.estimator,
         "score": grouping.score or None,
         "candidate": grouping.chosen,
         "levels": list(config.discover.levels),
         "reliability": reliability,
         "images_scored": len(scored),
         "stability": None if stability is None else {"agreement": stability, "runs": 2},
-        "ranking": [{"name": name, "worth": value} for name, value in grouping.ranking],
+        "ranking": [{"name": name, "objective": value} for name, value in grouping.ranking],
         "ranked_by": grouping.ranked_by,
         "prompts": {
             str(name): _prompt(str(name), scores, scored, prompt, grouping, config)
@@ -49,11 +49,11 @@ def _prompt(
     rows, inside = prompt == name, prompt[scored] == name
     q = memberships(grouping.against[rows]).T.copy()  # one row for each group
     scored_q = memberships(grouping.against[scored][inside]).T.copy()
-    excess = mean_of_draws(scores.excess[inside])
+    excess = scores.excess[inside].mean(2)
     verdict, labels = grouping.verdicts[name], grouping.names.get(name)
     return {
         "found": verdict.found,
-        "watched": verdict.watched,
+        "monitored": verdict.monitored,
         "note": verdict.note,
         "images": int(rows.sum()),
         "scored": int(inside.sum()),

@@ -1,6 +1,6 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -10,28 +10,30 @@ import torch
 
 from invdiff.core.discovery.scores import Scores
 from invdiff.data.samples import Samples
-from invdiff.engine.base_model.cache_keys import digest, parts
-from invdiff.engine.discovery.passes import Contrast, Features, Reference, Score
-from invdiff.engine.discovery.prompt_contrasts import Compared, standing_for_all
+from invdiff.engine.base_model.cache_keys import digest_of_texts, row_parts
+from invdiff.engine.discovery.passes import Contrast, Features, Pass, Score
+from invdiff.engine.discovery.prompt_contrasts import ContrastLosses, standing_for_all
 from invdiff.engine.distributed import randomness
 from invdiff.engine.encoding.captions import encode_captions
-from invdiff.engine.encoding.latents import _about_pictures, encode
-from invdiff.engine.encoding.session import processes_of, source_of, weights_key
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.latents import about_pictures, encode_pictures
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.deciding_levels import high_levels
-from invdiff.engine.storage.sealed import About, Tensors
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.storage.hashed_tensors import About, Tensors
 from invdiff.errors import DataError
 
+CONTRASTED = 300
+"""Images of each prompt, of those scored, that are compared under all prompts: the passes grow with
+their number times that of the prompts."""
 NOTHING_MORE: About = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Measured:
+class PassResults:
     """Everything discovery computes with the model, as arrays.
 
     ``second_features`` are those of the scored images under other noise. ``contrasts`` makes the
-    passes of :meth:`Passes.contrasts` when it is called: not every estimator does.
+    passes of :meth:`Passes.contrasts` when it is called: not every estimator does; ``passes`` are
+    for an estimator that looks at something else.
     """
 
     latents: torch.Tensor
@@ -39,17 +41,17 @@ class Measured:
     scores: Scores
     features: np.ndarray
     second_features: np.ndarray
-    reference: np.ndarray | None
-    contrasts: Callable[[], Compared]
+    passes: "Passes"
+    contrasts: Callable[[], ContrastLosses]
 
 
-def measure(run: RunFolder, samples: Samples) -> Measured:
+def run_passes(session: Session, samples: Samples) -> PassResults:
     """Latents, scores and features, each pass in shards that are kept on the disk.
 
     Raises:
         DataError: no prompt has images enough to look at.
     """
-    config = run.config
+    config = session.config
     section = config.discover
     scored = choose_scored(samples, section.images_per_prompt, config.data.min_images, config.seed)
     if len(scored) == 0:
@@ -58,22 +60,22 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
             "among images of one prompt. Give more images, captions that repeat, or set "
             'data.prompt_groups = "meaning"'
         )
-    latents = encode(run, samples)
-    encode_captions(run, samples)
-    passes = Passes(run, samples, latents)
+    latents = encode_pictures(session)
+    encode_captions(session)
+    passes = Passes(session, samples, latents)
     every = np.arange(len(samples))
     scores = passes.scores(scored)
-    return Measured(
+    return PassResults(
         passes.latents,
         scored,
         scores,
         passes.features(every, 1, "features", "reading features"),
         passes.features(scored, 2, "second-features", "reading features again, other noise"),
-        passes.reference(every) if section.estimator == "reference" else None,
+        passes,
         lambda: passes.contrasts(
             choose_scored(
                 samples,
-                min(section.contrast_images, section.images_per_prompt),
+                min(CONTRASTED, section.images_per_prompt),
                 config.data.min_images,
                 config.seed,
             )
@@ -85,81 +87,69 @@ def measure(run: RunFolder, samples: Samples) -> Measured:
 class Passes:
     """The passes through the denoiser that discovery makes over chosen images."""
 
-    run: RunFolder
+    session: Session
     samples: Samples
     latents: torch.Tensor
 
     def scores(self, rows: np.ndarray) -> Scores:
         """Losses of the images under their own and the null prompt."""
-        section = self.run.config.discover
-        return self.some_scores(rows, section.levels, range(section.draws), "scoring images")
-
-    def some_scores(
-        self, rows: np.ndarray, levels: Sequence[float], draws: range, title: str
-    ) -> Scores:
-        """The same at the ``levels`` and with the ``draws`` of these numbers alone."""
-        work = Score(levels=tuple(levels), draws=len(draws), first=draws.start, **self._common())
-        shards = [(self.latents[part], self._prompts(part)) for part in parts(rows)]
-        later = {"first": draws.start} if draws.start else {}
-        losses = self._cached(work, rows, shards, "scores", title, later)
+        section = self.session.config.discover
+        work = Score(levels=tuple(section.levels), draws=section.draws, **self.common())
+        shards = [(self.latents[part], self.prompts(part)) for part in row_parts(rows)]
+        losses = self.cached(work, rows, shards, "scores", "scoring images")
         return Scores(losses["loss"].numpy(), losses["null_loss"].numpy())
 
-    def contrasts(self, rows: np.ndarray) -> Compared:
+    def contrasts(self, rows: np.ndarray) -> ContrastLosses:
         """Losses of the images under the most frequent prompts, at the high levels alone."""
-        section, prompts = self.run.config.discover, standing_for_all(self.samples, rows)
+        section, prompts = self.session.config.discover, standing_for_all(self.samples, rows)
         levels = tuple(section.levels[k] for k in high_levels(section.levels))
         texts = tuple(prompts.values())
-        work = Contrast(levels=levels, draws=section.draws, texts=texts, **self._common())
-        shards = [self.latents[part] for part in parts(rows)]
-        title, more = f"comparing {len(texts)} prompts", {"texts": digest(texts)}
-        losses = self._cached(work, rows, shards, "contrasts", title, more)["loss"]
-        return Compared(losses.numpy(), tuple(prompts), rows)
+        work = Contrast(levels=levels, draws=section.draws, texts=texts, **self.common())
+        shards = [self.latents[part] for part in row_parts(rows)]
+        title, more = f"comparing {len(texts)} prompts", {"texts": digest_of_texts(texts)}
+        losses = self.cached(work, rows, shards, "contrasts", title, more)["loss"]
+        return ContrastLosses(losses.numpy(), tuple(prompts), rows)
 
     def features(self, rows: np.ndarray, draws: int, name: str, title: str) -> np.ndarray:
         """Bottleneck features of the images with the last of ``draws`` noise draws."""
-        levels = tuple(self.run.config.discover.feature_levels)
-        work = Features(levels=levels, draws=draws, **self._common())
-        shards = [self.latents[part] for part in parts(rows)]
-        return self._cached(work, rows, shards, name, title)["feature"].double().numpy()
+        levels = tuple(self.session.config.study.feature_levels)
+        work = Features(levels=levels, draws=draws, **self.common())
+        shards = [self.latents[part] for part in row_parts(rows)]
+        return self.cached(work, rows, shards, name, title)["feature"].double().numpy()
 
-    def reference(self, rows: np.ndarray) -> np.ndarray:
-        """The score of the authors' code."""
-        work = Reference(levels=(0.0,), draws=1, **self._common())
-        shards = [(self.latents[part], self._prompts(part), part) for part in parts(rows)]
-        title = "scoring as the authors do"
-        return self._cached(work, rows, shards, "reference", title)["distance"].numpy()
-
-    def _common(self) -> dict[str, Any]:
-        config = self.run.config
+    def common(self) -> dict[str, Any]:
+        """What all passes are made with."""
+        config = self.session.config
         return {
-            "source": source_of(self.run),
+            "source": self.session.source,
             "seed": config.seed,
-            "batch": config.discover.batch,
+            "batch": config.discover.batch_size,
         }
 
-    def _prompts(self, rows: np.ndarray) -> list[str]:
+    def prompts(self, rows: np.ndarray) -> list[str]:
+        """The captions of the images."""
         return [self.samples.caption[i] for i in rows]
 
-    def _cached(
+    def cached(
         self,
-        work: Score | Contrast | Features | Reference,
+        work: Pass,
         rows: np.ndarray,
         shards: list[Any],
         name: str,
         title: str,
         more: About = NOTHING_MORE,
     ) -> Tensors:
-        about = _about_pictures(self.run, self.samples) | {
-            "model": weights_key(self.run, "denoiser", "prompts"),
-            "images": digest(self.samples.sample_id[i] for i in rows),
-            "captions": digest(self.samples.caption[i] for i in rows),
+        """What ``work`` makes of the ``shards`` of the images, kept on the disk under ``name``."""
+        about = about_pictures(self.session) | {
+            "model": self.session.weights_key("denoiser", "prompts"),
+            "images": digest_of_texts(self.samples.sample_id[i] for i in rows),
+            "captions": digest_of_texts(self.samples.caption[i] for i in rows),
             "seed": work.seed,
             "levels": list(work.levels),
             "draws": work.draws,
             **more,
         }
-        cache, processes = self.run.path / "cache", processes_of(self.run)
-        return cached(work, shards, cache, name, about, processes=processes, title=title)
+        return self.session.cached(work, shards, name, about, title)
 
 
 def choose_scored(samples: Samples, most: int, least: int, seed: int) -> np.ndarray:

@@ -31,7 +31,7 @@ _kept: dict[tuple[int, bool], ProcessPoolExecutor] | None = None
 """Pools that wait for the next pass, by what they were made with; None: no pool stays."""
 
 
-def automatic(requested: int, device: str) -> int:
+def worker_count(requested: int, device: str) -> int:
     """How many processes to use: the number asked for, or 2 on a CPU with 2 cores or more."""
     if requested:
         return requested

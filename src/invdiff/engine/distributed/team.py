@@ -51,7 +51,7 @@ class Team:
         if self.size * parts > count:
             raise RunError(
                 f"{self.size} processes in {parts} parts each cannot share a batch of {count}: "
-                "raise train.batch, or take fewer processes"
+                "raise train.batch_size, or take fewer processes"
             )
         return torch.arange(count).tensor_split(self.size)[self.rank].tensor_split(parts)
 

@@ -6,37 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from invdiff.data.samples import Samples
-from invdiff.engine.base_model.cache_keys import SHARD, digest
+from invdiff.engine.base_model.cache_keys import SHARD, digest_of_texts
 from invdiff.engine.base_model.conditions import BATCH
 from invdiff.engine.base_model.loading import ModelRef, Source, require_finite, resolve, store_of
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.encoding.session import processes_of, source_of, weights_key
-from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.storage.sealed import Tensors
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.storage.hashed_tensors import Tensors
 
 
-def encode_captions(run: RunFolder, samples: Samples) -> None:
+def encode_captions(session: Session) -> None:
     """Put the conditions of all captions and the null prompt where every later pass finds them."""
-    source = source_of(run)
+    source = session.source
     if isinstance(source, ModelRef):
         work = Conditions(source)
-        captions = sorted(set(samples.caption) - {""})
+        captions = sorted(set(session.samples.caption) - {""})
         shards = [*(captions[k : k + BATCH] for k in range(0, len(captions), BATCH)), [""]]
         for _ in run_shards(work, work.left(shards), processes=1, title="encoding captions"):
             pass
 
 
-def meanings(run: RunFolder, samples: Samples, texts: Sequence[str]) -> np.ndarray:
+def text_embeddings(session: Session, texts: Sequence[str]) -> np.ndarray:
     """What each text means to the model's text encoder: (n, width) float32."""
-    return cached(
-        Meaning(source_of(run), run.config.discover.batch),
+    return session.cached(
+        TextEmbedding(session.source, session.config.discover.batch_size),
         [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)],
-        run.path / "cache",
         "meanings",
-        {"model": weights_key(run, "prompts"), "texts": digest(texts)},
-        processes=processes_of(run),
+        {"model": session.weights_key("prompts"), "texts": digest_of_texts(texts)},
         title="reading captions",
     )["meaning"].numpy()
 
@@ -58,7 +53,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Meaning:
+class TextEmbedding:
     """What texts mean to the model's own text encoder."""
 
     source: Source
@@ -68,7 +63,7 @@ class Meaning:
         """Texts to ``meaning`` (n, width) float32."""
         denoiser = resolve(self.source)
         parts = [
-            denoiser.meaning(texts[start : start + self.batch]).float().cpu()
+            denoiser.text_embedding(texts[start : start + self.batch]).float().cpu()
             for start in range(0, len(texts), self.batch)
         ]
         return {"meaning": require_finite(torch.cat(parts), "meanings of captions", denoiser)}

@@ -6,13 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from invdiff.data.samples import Samples
-from invdiff.engine.base_model.cache_keys import digest, parts
+from invdiff.engine.base_model.cache_keys import digest_of_texts, row_parts
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
-from invdiff.engine.encoding.session import processes_of, source_of, weights_key
-from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.storage.sealed import Tensors
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.storage.hashed_tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -35,33 +32,32 @@ class Encode:
 PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
-def encode(run: RunFolder, samples: Samples, *, flipped: bool = False) -> torch.Tensor:
-    """Scaled latents of all samples, from the cache where they are there already.
+def encode_pictures(session: Session, *, flipped: bool = False) -> torch.Tensor:
+    """Scaled latents of all pictures of the data, from the cache where they are there already.
 
     With ``flipped`` those of the pictures mirrored left to right, kept beside the others.
     """
+    samples = session.samples
 
     def load(part: np.ndarray) -> np.ndarray:
         pictures = samples.pictures(part.tolist())
         return np.ascontiguousarray(pictures[:, :, ::-1]) if flipped else pictures
 
-    return cached(
-        Encode(source_of(run), run.config.discover.batch),
-        parts(np.arange(len(samples))),
-        run.path / "cache",
+    return session.cached(
+        Encode(session.source, session.config.discover.batch_size),
+        row_parts(np.arange(len(samples))),
         "latents",
-        _about_pictures(run, samples) | ({"view": "flipped"} if flipped else {}),
-        processes=processes_of(run),
+        about_pictures(session) | ({"view": "flipped"} if flipped else {}),
         title="encoding flipped pictures" if flipped else "encoding pictures",
         load=load,
     )["latent"]
 
 
-def _about_pictures(run: RunFolder, samples: Samples) -> dict[str, Any]:
+def about_pictures(session: Session) -> dict[str, Any]:
     """What latents depend on: autoencoder, size, how pictures are prepared, which they are."""
     return {
-        "autoencoder": weights_key(run, "pictures"),
-        "size": run.config.data.image_size or resolve(source_of(run)).image_size,
+        "autoencoder": session.weights_key("pictures"),
+        "size": session.image_size,
         "preprocessing": PREPROCESSING,
-        "data": digest(samples.sample_id),
+        "data": digest_of_texts(session.samples.sample_id),
     }

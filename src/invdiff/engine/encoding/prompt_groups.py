@@ -13,11 +13,9 @@ import numpy as np
 
 from invdiff.core.discovery.prompt_clusters import nearest_centre, prompt_groups
 from invdiff.data.samples import Samples
-from invdiff.engine.base_model.loading import resolve
-from invdiff.engine.base_model.resident import tokenizers
-from invdiff.engine.encoding.captions import meanings
-from invdiff.engine.encoding.session import source_of
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.base_model.offloading import tokenizers
+from invdiff.engine.encoding.captions import text_embeddings
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import DataSection
 from invdiff.model.denoiser import Denoiser
 
@@ -51,17 +49,17 @@ class Grouped:
         return {"captions": len(captions), "representatives": list(self.representatives[name])}
 
 
-def group_prompts(run: RunFolder, samples: Samples) -> Grouped:
-    """Put the samples into prompt groups as the settings say."""
-    section = run.config.data
-    warn_of_long(resolve(source_of(run)), sorted(set(samples.caption)))
+def group_prompts(session: Session) -> Grouped:
+    """Put the session's samples into prompt groups as its settings say."""
+    section, samples = session.config.data, session.samples
+    warn_of_long(session.denoiser, sorted(set(samples.caption)))
     way = way_of(section, samples)
     if way == "caption":
         return Grouped(samples, way, {text: (text,) for text in samples.prompts()}, {})
     counts = Counter(samples.caption)
     captions = sorted(counts)
     images = np.array([counts[caption] for caption in captions])
-    vectors = meanings(run, samples, captions)
+    vectors = text_embeddings(session, captions)
     if way == "column":
         return Grouped(samples, way, spokesmen(samples, captions, vectors), {})
     found = prompt_groups(vectors, images, section.min_images)

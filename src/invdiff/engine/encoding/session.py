@@ -1,38 +1,116 @@
-"""The model of a run and what its cache is keyed by."""
+"""What a stage of a run works with, opened once: settings, pictures, base model, cache."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from invdiff.data.samples import Samples
 from invdiff.engine.base_model.condition_store import InMemory
-from invdiff.engine.base_model.loading import ModelRef, Source, device_of, weights_of
-from invdiff.engine.base_model.resident import Group, Resident
-from invdiff.engine.distributed.pool import automatic
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.base_model.loading import ModelRef, Source, device_of, resolve, weights_of
+from invdiff.engine.base_model.offloading import Group, Offloading
+from invdiff.engine.distributed.pool import worker_count
+from invdiff.engine.encoding import data
+from invdiff.engine.run.results import Results
+from invdiff.engine.settings.config import Config
+from invdiff.engine.storage.files import write_json
+from invdiff.engine.storage.hashed_tensors import About, Tensors
+from invdiff.engine.storage.shards import cached
+from invdiff.model.denoiser import Denoiser
 from invdiff.model.families.registry import from_pipeline
 
 
-def source_of(run: RunFolder) -> Source:
-    """The model of a run: the pipeline it was given, or a reference from its settings."""
-    if run.pipeline is not None:
-        return Resident.of(from_pipeline(run.pipeline), InMemory())
-    section = run.config.model
-    return ModelRef(
-        section.path,
-        device_of(section.device),
-        section.dtype,
-        section.attention,
-        str(run.path / "cache" / "prompts"),
-    )
+@dataclass(frozen=True)
+class Session:
+    """A run as its stages see it; nothing of it is shared with another process.
 
+    ``path`` is where results go, ``pipeline`` a loaded pipeline to use in the place of the model
+    that the settings name, ``base_model`` the name of the model, if it has one.
+    """
 
-def processes_of(run: RunFolder) -> int:
-    """Worker processes for the run; a pipeline object cannot leave its process."""
-    source = source_of(run)
-    if not isinstance(source, ModelRef):
-        return 1
-    return automatic(run.config.processes, source.device)
+    path: Path
+    config: Config
+    pipeline: Any | None = None
+    base_model: str | None = None
 
+    @cached_property
+    def results(self) -> Results:
+        """What the stages before this one have left."""
+        return Results(self.path)
 
-def weights_key(run: RunFolder, *groups: Group) -> str:
-    """Which weights of the run's model the parts ``groups`` have, and their number format."""
-    source = source_of(run)
-    if isinstance(source, ModelRef):
-        return f"{weights_of(source, *groups)} {source.dtype}"
-    return type(source.pipeline).__name__
+    @cached_property
+    def source(self) -> Source:
+        """The model: the pipeline that was given, or a reference that a worker can load."""
+        if self.pipeline is not None:
+            return Offloading.of(from_pipeline(self.pipeline), InMemory())
+        section = self.config.model
+        return ModelRef(
+            section.path,
+            device_of(section.device),
+            section.dtype,
+            section.attention,
+            str(self.cache / "prompts"),
+        )
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The model, loaded; a process loads it once."""
+        return resolve(self.source)
+
+    @property
+    def adapter(self) -> Path:
+        """The folder of the trained adapter."""
+        return self.path / "adapter"
+
+    @property
+    def cache(self) -> Path:
+        """The folder of what can be computed again."""
+        return self.path / "cache"
+
+    @property
+    def processes(self) -> int:
+        """Worker processes; a pipeline object cannot leave its process."""
+        if not isinstance(self.source, ModelRef):
+            return 1
+        return worker_count(self.config.processes, self.source.device)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of the pictures, the model's own where the settings name none."""
+        return self.config.data.image_size or self.denoiser.image_size
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The data at that size; what was left out goes to ``quarantine.json``."""
+        samples = data.open_data(self.config.data, self.image_size)
+        if samples.quarantined:
+            write_json(self.path / "quarantine.json", samples.quarantined)
+        return samples
+
+    def weights_key(self, *groups: Group) -> str:
+        """Which weights the parts ``groups`` of the model have, and their number format."""
+        if isinstance(self.source, ModelRef):
+            return f"{weights_of(self.source, *groups)} {self.source.dtype}"
+        return type(self.source.pipeline).__name__
+
+    def cached(
+        self,
+        work: Callable[[Any], Tensors],
+        shards: Sequence[Any],
+        name: str,
+        about: About,
+        title: str,
+        load: Callable[[Any], Any] | None = None,
+    ) -> Tensors:
+        """What ``work`` makes of all shards, from the run's cache where it is there already."""
+        return cached(
+            work,
+            shards,
+            self.cache,
+            name,
+            about,
+            processes=self.processes,
+            title=title,
+            load=load,
+        )

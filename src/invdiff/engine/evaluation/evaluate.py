@@ -15,22 +15,29 @@ from invdiff.core.measurement.explicit_prompts import named_prompts
 from invdiff.data.samples import Pictures, Samples
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.classifiers.choose import Chosen, choose
-from invdiff.engine.classifiers.classify import Seen, features_of, look, seen_in, written_labels
+from invdiff.engine.classifiers.classify import (
+    ClassifiedPictures,
+    classified_rows,
+    classify_pictures,
+    features_of,
+    written_labels,
+)
 from invdiff.engine.classifiers.error_table import ABSTAINED, warning
 from invdiff.engine.classifiers.measured_error import claims_of
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
 from invdiff.engine.encoding.data import open_data
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.evaluation import metrics
-from invdiff.engine.evaluation.label_agreement import groups_against_labels, has_labels
-from invdiff.engine.evaluation.metrics import Protocol
+from invdiff.engine.evaluation.label_agreement import compare_with_labels, has_labels
+from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.evaluation.strength_curve import strength_curve
 from invdiff.engine.run.environment import environment
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.records import Metrics
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import read_parquet, write_json
+from invdiff.engine.storage.files import plain
 from invdiff.model.vision.attribute_classifier import SIZE
 from invdiff.model.vision.classifiers import Classifier
 
@@ -42,41 +49,37 @@ NO_CLASSIFIER = (
 )
 
 
-def evaluate(run: RunFolder) -> None:
-    """Measure the samples of the run; nothing happens if that is done.
+def evaluate(session: Session) -> dict[str, Any]:
+    """Measure the samples of the run; no facts for the stage's record.
 
     Raises:
         RunError: pictures of the sample stage are missing or damaged.
         ModelError: the classifier does not read pictures of this size.
     """
-    if run.done("evaluate"):
-        return
-    with run.stage("evaluate"):
-        columns = read_parquet(run.path / "samples.parquet")
-        samples = {name: np.asarray(values) for name, values in columns.items()}
-        kind, _, column = run.config.evaluate.classifier.partition(":")
-        chosen = choose(run.config)
-        labelled = has_labels(run.config)
-        side = chosen.classifier.side if chosen else SIZE
-        data = open_data(run.config.data, side) if chosen or labelled else None
-        if chosen and data:
-            measured = with_classifier(run, samples, data, chosen)
-        elif kind == "column":
-            measured = with_labels(run, samples, column)
-        else:
-            measured = without_classifier(run, samples)
-        agreement = groups_against_labels(run, data) if data and labelled else None
-        write_json(run.path / "metrics.json", measured | {"groups_vs_labels": agreement})
+    config, samples = session.config, session.results.samples
+    kind, _, column = config.evaluate.classifier.partition(":")
+    chosen, labelled = choose(config), has_labels(config)
+    side = chosen.classifier.side if chosen else SIZE
+    data = open_data(config.data, side) if chosen or labelled else None
+    if chosen and data:
+        measured = with_classifier(session, samples, data, chosen)
+    elif kind == "column":
+        measured = with_labels(session, samples, column)
+    else:
+        measured = without_classifier(session, samples)
+    agreement = compare_with_labels(session, data) if data and labelled else None
+    session.results.write(Metrics(**plain(measured | {"groups_vs_labels": agreement})))
+    return {}
 
 
-def without_classifier(run: RunFolder, samples: Columns) -> dict[str, Any]:
+def without_classifier(session: Session, samples: Columns) -> dict[str, Any]:
     """How many pictures there are at which strength, and that nothing else was measured."""
     arms: dict[str, dict[str, Any]] = {}
     for arm, scale, rows in arms_of(samples):
         strength = float(samples["strength"][rows][0])
         arms.setdefault(arm, {})[str(scale)] = {"images": len(rows), "strength": strength}
     return {
-        "protocol": common_facts(run, samples),
+        "protocol": common_facts(session, samples),
         "classifier": None,
         "arms": arms,
         "paired": {},
@@ -85,25 +88,25 @@ def without_classifier(run: RunFolder, samples: Columns) -> dict[str, Any]:
 
 
 def with_classifier(
-    run: RunFolder, samples: Columns, data: Samples, chosen: Chosen
+    session: Session, samples: Columns, data: Samples, chosen: Chosen
 ) -> dict[str, Any]:
     """Every arm at every scale as the classifier sees it."""
-    threshold = run.config.evaluate.abstain_below
+    threshold = session.config.evaluate.abstain_below
     seen = {
-        (arm, scale): look(run.path, samples, rows, chosen.classifier, threshold)
+        (arm, scale): classify_pictures(session.path, samples, rows, chosen.classifier, threshold)
         for arm, scale, rows in arms_of(samples)
     }
-    protocol, notes = protocol_of(run.config, samples, data, chosen)
+    protocol, notes = protocol_of(session.config, samples, data, chosen)
     facts = chosen.classifier.facts
     names = [name for name in (protocol.attribute, "prompt") if name in protocol.claims]
     curve: dict[str, Any] = {}
-    if run.config.evaluate.strength_curve:
+    if session.config.evaluate.strength_curve:
         with kept_workers():
-            curve["strength_curve"], why = strength_curve(run, chosen, protocol)
+            curve["strength_curve"], why = strength_curve(session, chosen, protocol)
         notes += why
     warned = warning(chosen.name, protocol.attribute, protocol.claims[protocol.attribute])
     return {
-        "protocol": common_facts(run, samples)
+        "protocol": common_facts(session, samples)
         | {
             "name": chosen.name,
             "attribute": protocol.attribute,
@@ -123,46 +126,46 @@ def with_classifier(
     } | measured_arms(seen, protocol, notes)
 
 
-def with_labels(run: RunFolder, samples: Columns, column: str) -> dict[str, Any]:
+def with_labels(session: Session, samples: Columns, column: str) -> dict[str, Any]:
     """Every arm at every scale by labels that somebody wrote beside the pictures."""
-    labels = written_labels(run.path, samples, column)
+    labels = written_labels(session.path, samples, column)
     seen = {
-        (arm, scale): seen_in(samples, rows, None, {column: labels[rows]})
+        (arm, scale): classified_rows(samples, rows, None, {column: labels[rows]})
         for arm, scale, rows in arms_of(samples)
     }
     classes = sorted(set(labels.tolist()) - {ABSTAINED})
     sampled = sorted(set(samples["prompt"].tolist()))
     prompts, explicit, notes = free_prompts(sampled, classes)
-    protocol = Protocol(
+    protocol = MetricProtocol(
         attribute=column,
         prompts=prompts,
         claims={column: {"classes": classes}},
         references={},
-        resamples=run.config.evaluate.resamples,
-        neighbours=run.config.evaluate.neighbours,
-        seed=randomness.derive(run.config.seed, "evaluate"),
+        resamples=metrics.RESAMPLES,
+        neighbours=metrics.NEIGHBOURS,
+        seed=randomness.derive(session.config.seed, "evaluate"),
         abstains=ABSTAINED in labels,
         named=explicit,
     )
     name = f"labels in column {column}"
     return {
-        "protocol": common_facts(run, samples) | {"name": name, "attribute": column},
+        "protocol": common_facts(session, samples) | {"name": name, "attribute": column},
         "classifier": {"name": name, "trained_on": None, "attributes": dict(protocol.claims)},
         "warnings": [],
     } | measured_arms(seen, protocol, notes)
 
 
 def measured_arms(
-    seen: Mapping[tuple[str, float], Seen], protocol: Protocol, notes: list[str]
+    seen: Mapping[tuple[str, float], ClassifiedPictures], protocol: MetricProtocol, notes: list[str]
 ) -> dict[str, Any]:
     """The figures of each arm, and of the pairs of arms that share their seeds."""
     arms: dict[str, dict[str, Any]] = {}
     paired: dict[str, Any] = {}
     for (arm, scale), pictures in seen.items():
-        arms.setdefault(arm, {})[str(scale)], missing = metrics.measure(pictures, protocol)
+        arms.setdefault(arm, {})[str(scale)], missing = metrics.measure_samples(pictures, protocol)
         notes += [note for note in missing if note not in notes]
         if arm == "guided" and ("base", scale) in seen:
-            change = metrics.bias_reduction(seen["base", scale], pictures, protocol)
+            change = metrics.reduction_of_bias(seen["base", scale], pictures, protocol)
             paired[str(scale)] = {"bias_reduction": change}
             if protocol.named:
                 kept = metrics.explicit_kept(seen["base", scale], pictures, protocol)
@@ -170,22 +173,22 @@ def measured_arms(
     return {"arms": arms, "paired": paired, "not_measured": notes}
 
 
-def common_facts(run: RunFolder, samples: Columns) -> dict[str, Any]:
+def common_facts(session: Session, samples: Columns) -> dict[str, Any]:
     """What every figure of the run depends on."""
-    suffix = run.config.sample.prompt_suffix
+    suffix = session.config.sample.prompt_suffix
     return {
         "name": "no classifier",
-        "resamples": run.config.evaluate.resamples,
+        "resamples": metrics.RESAMPLES,
         "confidence": metrics.CONFIDENCE,
         "versions": environment()["versions"],
-        "seed": run.config.seed,
+        "seed": session.config.seed,
         "images_per_prompt": int(samples["index"].max()) + 1,
     } | ({"prompt_suffix": suffix} if suffix else {})
 
 
 def protocol_of(
     config: Config, samples: Columns, data: Samples, chosen: Chosen
-) -> tuple[Protocol, list[str]]:
+) -> tuple[MetricProtocol, list[str]]:
     """What is measured against what, and a sentence on each prompt that has no part in it."""
     in_data = data.prompts()
     sampled = sorted(set(samples["prompt"].tolist()))
@@ -195,13 +198,13 @@ def protocol_of(
     others = [prompt for prompt in free if prompt not in in_data]
     if known and others:
         notes.append(f"Bias leaves out prompts that are not in the data: {', '.join(others)}.")
-    protocol = Protocol(
+    protocol = MetricProtocol(
         attribute=chosen.attribute,
         prompts=known or free,
         claims=claims,
         references=real_pictures(config, data, chosen.classifier),
-        resamples=config.evaluate.resamples,
-        neighbours=config.evaluate.neighbours,
+        resamples=metrics.RESAMPLES,
+        neighbours=metrics.NEIGHBOURS,
         seed=randomness.derive(config.seed, "evaluate"),
         abstains=config.evaluate.abstain_below > 0,
         named=explicit,

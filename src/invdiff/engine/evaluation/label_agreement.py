@@ -14,11 +14,9 @@ from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score, roc_au
 from invdiff.core.groups.memberships import Membership, hard, memberships
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
-from invdiff.engine.discovery.groups import membership_of
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import read_json, read_parquet
 
 
 def has_labels(config: Config) -> bool:
@@ -26,7 +24,7 @@ def has_labels(config: Config) -> bool:
     return config.data.path in EMBEDDED_SETS or bool(config.data.label_column)
 
 
-def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
+def compare_with_labels(session: Session, data: Samples) -> dict[str, Any]:
     """How well q_1 finds each prompt's rarest label, and how alike groups and labels are.
 
     Balanced accuracy of q_1 > 0.5 and area under the curve of q_1, both 0.5 by chance and null
@@ -36,23 +34,22 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     ``adjusted_rand`` (0 by chance, 1 for equal partitions) and ``matched_accuracy`` compare the
     groups with all labels. ``mean`` is over the ``found`` prompts alone.
     """
-    section = run.config.data
+    section = session.config.data
     labels = np.asarray(read_labels(section.path, section.label_column, data))
-    groups = read_parquet(run.path / "groups.parquet")
-    found_q = membership_of(groups)
-    row_of = {one: row for row, one in enumerate(groups["sample_id"])}
+    groups = session.results.groups
+    row_of = {one: row for row, one in enumerate(groups.sample_id)}
     known = np.array([one in row_of for one in data.sample_id])
-    q = found_q[[row_of.get(one, 0) for one in data.sample_id]]
-    group_of = dict(zip(groups["sample_id"], groups["prompt"], strict=True))
+    q = groups.membership[[row_of.get(one, 0) for one in data.sample_id]]
+    group_of = dict(zip(groups.sample_id, groups.prompt, strict=True))
     prompt = np.array([group_of.get(one, "") for one in data.sample_id])
     accuracy, area, alike, matched = {}, {}, {}, {}
-    for name in sorted(set(groups["prompt"])):
+    for name in sorted(set(groups.prompt)):
         rows = (prompt == name) & known
-        accuracy[name], area[name] = agreement(labels[rows], q[rows])
+        accuracy[name], area[name] = label_agreement(labels[rows], q[rows])
         alike[name] = adjusted_rand(labels[rows], hard(q[rows]))
         matched[name] = matched_accuracy(labels[rows], hard(q[rows]))
-    verdicts = read_json(run.path / "discovery.json")["prompts"]
-    found = [name for name in area if verdicts.get(name, {}).get("found") and area[name] >= 0]
+    searched = session.results.discovery.found
+    found = [name for name in area if name in searched and area[name] >= 0]
     mean = {
         "balanced_accuracy": float(np.mean([accuracy[name] for name in found])) if found else None,
         "auc": float(np.mean([area[name] for name in found])) if found else None,
@@ -69,7 +66,7 @@ def groups_against_labels(run: RunFolder, data: Samples) -> dict[str, Any]:
     }
 
 
-def agreement(labels: NDArray[np.str_], member: Membership) -> tuple[float, float]:
+def label_agreement(labels: NDArray[np.str_], member: Membership) -> tuple[float, float]:
     """Balanced accuracy and area under the curve for the rarest labels; NaN if there are none."""
     truth = np.isin(labels, rarest(labels))
     if not truth.any():

@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from invdiff.core.measurement import explicit_prompts as named
 from invdiff.core.measurement import fidelity, parity
 from invdiff.core.uncertainty import classifier_error, intervals
-from invdiff.engine.classifiers.classify import Seen
+from invdiff.engine.classifiers.classify import ClassifiedPictures
 from invdiff.engine.classifiers.error_table import ABSTAINED
 from invdiff.errors import InvDiffError
 
 CONFIDENCE = 0.95
+RESAMPLES = 2000
+"""Bootstrap resamples of an interval: its ends move by a twentieth of its width at most."""
+NEIGHBOURS = 3
+"""Of precision, recall and coverage; what Kynkaanniemi et al. (2019) take."""
 OUTSIDE = (
     "The value lies above its interval: counts are never exactly even, and with so few pictures of "
     "each prompt that alone adds more than the interval is wide. `corrected` leaves it out."
@@ -22,7 +26,7 @@ OUTSIDE = (
 
 
 @dataclass(frozen=True)
-class Protocol:
+class MetricProtocol:
     """What is the same for all arms.
 
     ``attribute`` is the one whose parity is measured, over ``prompts``; ``named`` are the prompts
@@ -56,7 +60,9 @@ class Protocol:
         return np.asarray(counts)
 
 
-def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
+def measure_samples(
+    seen: ClassifiedPictures, protocol: MetricProtocol
+) -> tuple[dict[str, Any], list[str]]:
     """The figures of one arm, and a sentence for each that could not be measured."""
     notes: list[str] = []
     sampled = sorted(set(seen.prompt.tolist()) | set(protocol.prompts))
@@ -85,7 +91,7 @@ def measure(seen: Seen, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
 
 
 def _distances(
-    features: NDArray[np.floating[Any]] | None, protocol: Protocol, notes: list[str]
+    features: NDArray[np.floating[Any]] | None, protocol: MetricProtocol, notes: list[str]
 ) -> dict[str, Any]:
     """How far the pictures are from real ones, in the features of the classifier."""
     if features is None or not protocol.references:
@@ -107,14 +113,18 @@ def _distances(
     return found
 
 
-def explicit_kept(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
+def explicit_kept(
+    before: ClassifiedPictures, after: ClassifiedPictures, protocol: MetricProtocol
+) -> dict[str, Any]:
     """Of the first pictures that show the class their prompt names, how many second ones do too."""
     rows = _pairs(before, after, protocol)
     prompts, first, second = ([row[at] for row in rows] for at in range(3))
     return _each_and_all(protocol, lambda some: named.keeping(prompts, first, second, some))
 
 
-def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, Any]:
+def reduction_of_bias(
+    before: ClassifiedPictures, after: ClassifiedPictures, protocol: MetricProtocol
+) -> dict[str, Any]:
     """Bias before less after, over the pairs of pictures with one prompt and seed."""
     pairs = [
         row
@@ -127,7 +137,9 @@ def bias_reduction(before: Seen, after: Seen, protocol: Protocol) -> dict[str, A
     return asdict(reduction) | {"pairs": len(pairs)}
 
 
-def _pairs(before: Seen, after: Seen, protocol: Protocol) -> list[tuple[str, str, str]]:
+def _pairs(
+    before: ClassifiedPictures, after: ClassifiedPictures, protocol: MetricProtocol
+) -> list[tuple[str, str, str]]:
     """Prompt and estimated classes of the pictures with one prompt and seed."""
     first, second = (seen.estimated[protocol.attribute].tolist() for seen in (before, after))
     keys = zip(before.prompt.tolist(), before.seed.tolist(), strict=True)
@@ -141,7 +153,7 @@ def _pairs(before: Seen, after: Seen, protocol: Protocol) -> list[tuple[str, str
 
 
 def _each_and_all(
-    protocol: Protocol, figure: Callable[[Mapping[str, str]], tuple[int, int]]
+    protocol: MetricProtocol, figure: Callable[[Mapping[str, str]], tuple[int, int]]
 ) -> dict[str, Any]:
     """A count and its total over all prompts that name a class, and for each by itself."""
     each = {
@@ -167,14 +179,14 @@ class _Undone:
     high: NDArray[np.floating[Any]]
 
 
-def _undo_errors(counts: NDArray[np.int64], protocol: Protocol) -> _Undone:
+def _undo_errors(counts: NDArray[np.int64], protocol: MetricProtocol) -> _Undone:
     share = classifier_error.corrected_shares(parity.shares(counts), protocol.confusion)
     settings = protocol.resamples, protocol.seed, CONFIDENCE
     return _Undone(share, *classifier_error.share_intervals(counts, protocol.confusion, *settings))
 
 
 def _without_errors(
-    counts: NDArray[np.int64], corrected: _Undone | None, protocol: Protocol
+    counts: NDArray[np.int64], corrected: _Undone | None, protocol: MetricProtocol
 ) -> dict[str, Any]:
     """Bias of the corrected shares; its interval holds the errors of the confusion matrix too."""
     names = ("error_corrected", "error_corrected_low", "error_corrected_high")
@@ -185,7 +197,7 @@ def _without_errors(
     return dict(zip(names, (found.value, found.low, found.high), strict=True))
 
 
-def _worst(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any] | None:
+def _worst(counts: NDArray[np.int64], protocol: MetricProtocol) -> dict[str, Any] | None:
     """The prompt of the largest Bias; its interval allows for having been chosen (Bonferroni)."""
     seen = np.flatnonzero(counts.sum(1))
     if not len(seen):
@@ -224,7 +236,7 @@ def _shares(
     }
 
 
-def _bias(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any]:
+def _bias(counts: NDArray[np.int64], protocol: MetricProtocol) -> dict[str, Any]:
     classes = counts.shape[1]
     measure = parity.imbalance(classes)
     interval = intervals.bias_interval(counts, protocol.resamples, protocol.seed, CONFIDENCE)
@@ -243,7 +255,9 @@ def _bias(counts: NDArray[np.int64], protocol: Protocol) -> dict[str, Any]:
     )
 
 
-def _prompt_fidelity(seen: Seen, protocol: Protocol, notes: list[str]) -> dict[str, Any] | None:
+def _prompt_fidelity(
+    seen: ClassifiedPictures, protocol: MetricProtocol, notes: list[str]
+) -> dict[str, Any] | None:
     """Share of the pictures in which the classifier sees their own prompt."""
     known = np.isin(seen.prompt, protocol.claims.get("prompt", {}).get("classes", ()))
     if not known.any():

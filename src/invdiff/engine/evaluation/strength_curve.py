@@ -19,11 +19,9 @@ from invdiff.data.samples import Pictures
 from invdiff.engine.classifiers.choose import Chosen
 from invdiff.engine.classifiers.classify import features_of
 from invdiff.engine.classifiers.error_table import ABSTAINED, decide
-from invdiff.engine.discovery.groups import found_prompts
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.encoding.session import processes_of
-from invdiff.engine.evaluation.metrics import CONFIDENCE, Protocol
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.evaluation.metrics import CONFIDENCE, MetricProtocol
 from invdiff.engine.sampling.calibrate import drawn_at, estimate_gap
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.model.vision.classifiers import Classifier
@@ -33,23 +31,23 @@ Counts = dict[str, dict[str, int]]
 
 
 def strength_curve(
-    run: RunFolder, chosen: Chosen, protocol: Protocol
+    session: Session, chosen: Chosen, protocol: MetricProtocol
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """A point for each of ``evaluate.strength_curve``, and why there are none.
 
     What both say of a strength is kept until the stage is done again, so an interrupted one goes on
     with the next strength.
     """
-    prompts = found_prompts(run)
-    trained = not read_json(run.path / "training.json")["skipped"]
+    prompts = session.results.discovery.found
+    trained = not session.results.training.skipped
     if not prompts or not trained:
         return [], [NOTHING]
     points = []
-    for strength in run.config.evaluate.strength_curve:
-        path = run.path / "strength-curve" / f"{strength:g}.json"
+    for strength in session.config.evaluate.strength_curve:
+        path = session.path / "strength-curve" / f"{strength:g}.json"
         if not path.is_file():
-            estimated = estimate_gap(run, prompts, strength)
-            counts = seen_at(run, prompts, strength, chosen, protocol)
+            estimated = estimate_gap(session, prompts, strength)
+            counts = seen_at(session, prompts, strength, chosen, protocol)
             write_json(path, {"estimated": estimated, "counts": counts})
         known = read_json(path)
         points.append(point(known["estimated"], known["counts"], protocol))
@@ -57,14 +55,14 @@ def strength_curve(
 
 
 def seen_at(
-    run: RunFolder, prompts: list[str], strength: float, chosen: Chosen, protocol: Protocol
+    session: Session, prompts: list[str], strength: float, chosen: Chosen, protocol: MetricProtocol
 ) -> Counts:
     """Prompt -> class -> how many of the calibration's pictures are in it."""
-    config, classifier = run.config, chosen.classifier
-    work, shards = drawn_at(run, prompts, strength)
+    config, classifier = session.config, chosen.classifier
+    work, shards = drawn_at(session, prompts, strength)
     threshold = config.evaluate.abstain_below
     seen: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
-    spread = partial(run_shards, processes=processes_of(run))
+    spread = partial(run_shards, processes=session.processes)
     for (name, *_), pictures in spread(work, shards, title=f"drawing, strength {strength:g}"):
         values = classifier.classify(_features(classifier, pictures, name))[protocol.attribute]
         seen[name].append(decide(values, protocol.classes, threshold))
@@ -85,7 +83,7 @@ def _features(classifier: Classifier, pictures: Pictures, title: str) -> NDArray
 
 
 def point(
-    estimated: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], protocol: Protocol
+    estimated: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], protocol: MetricProtocol
 ) -> dict[str, Any]:
     """One strength: what the inferred groups' model estimates, and what the classifier does.
 

@@ -21,9 +21,11 @@ from invdiff.engine.base_model.loading import (
     load_pipeline,
     without_bars,
 )
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.storage.files import read_json, write_with
+from invdiff.engine.storage.files import write_with
+from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError, RunError
 from invdiff.model.formats import kohya, modelspec
 from invdiff.model.formats.verify import Check, Verifier
@@ -41,11 +43,11 @@ ANY_PROMPT = "a portrait of a person"
 
 
 @dataclass(frozen=True)
-class Source:
+class AdapterSource:
     """An adapter with what is known about it; ``run`` is None for a bare adapter folder."""
 
     folder: Path
-    run: RunFolder | None
+    run: Session | None
     lora: LoraFile
     base: str | None
     strength: float
@@ -57,21 +59,22 @@ class Source:
         """Prompts to draw the pictures of the verification with."""
         if self.run is None:
             return [ANY_PROMPT]
-        return list(read_json(self.run.path / "discovery.json")["prompts"])[:VERIFY_PROMPTS]
+        return list(self.run.results.discovery.prompts)[:VERIFY_PROMPTS]
 
 
-def locate(path: Path, model: str | None = None) -> Source:
+def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
     """The adapter at ``path``, a run folder or an adapter folder, on the base ``model``.
 
     Raises:
         RunError: there is none, or the run found nothing to train for.
     """
-    run = RunFolder.read(path) if RunFolder.is_run(path) else None
-    folder = path
-    if run is not None:
-        run.require("train", by="export")
-        folder = path / "adapter"
-        if read_json(path / "training.json").get("skipped"):
+    run, folder = None, path
+    if RunFolder.is_run(path):
+        opened = RunFolder.read(path)
+        opened.require("train", by="export")
+        run = session_of(opened)
+        folder = run.adapter
+        if run.results.training.skipped:
             raise RunError(f"{path} found nothing to balance: its adapter does nothing to export")
     elif not (path / adapter_file.FILE).is_file():
         raise RunError(f"{path} is neither a run folder nor a folder with {adapter_file.FILE}")
@@ -81,7 +84,7 @@ def locate(path: Path, model: str | None = None) -> Source:
     scale = run.config.calibrate.guidance_scale if run else told.get("guidance_scale")
     base = model or (run.base_model if run else None) or told.get("base_model")
     strength = float(told.get("recommended_strength", 1.0))
-    return Source(folder, run, lora, base, strength, (float(start), float(stop)), scale)
+    return AdapterSource(folder, run, lora, base, strength, (float(start), float(stop)), scale)
 
 
 def require_formats(formats: Sequence[str], base: Description) -> list[str]:
@@ -95,7 +98,7 @@ def require_formats(formats: Sequence[str], base: Description) -> list[str]:
     return list(dict.fromkeys(formats))
 
 
-def base_of(source: Source, pipeline: Any | None) -> Description:
+def base_of(source: AdapterSource, pipeline: Any | None) -> Description:
     """What the base model is made of: the pipeline's parts, or those of the model by name."""
     if pipeline is not None:
         return description.of_pipeline(pipeline)
@@ -107,7 +110,7 @@ def base_of(source: Source, pipeline: Any | None) -> Description:
     return known if known is not None else description.of_pipeline(base_pipeline(source))
 
 
-def base_pipeline(source: Source) -> Any:
+def base_pipeline(source: AdapterSource) -> Any:
     """The base model, loaded as the run loads it."""
     assert source.base is not None, "base_of has refused a source without a base"
     section = source.run.config.model if source.run else None
@@ -115,8 +118,8 @@ def base_pipeline(source: Source) -> Any:
     return load_pipeline(ModelRef(source.base, device, section.dtype if section else "float32"))
 
 
-def write(
-    source: Source,
+def write_formats(
+    source: AdapterSource,
     folder: Path,
     formats: Sequence[str],
     base: Description,
@@ -140,7 +143,7 @@ def write(
 
 
 def _write_lora(
-    source: Source, file: Path, form: str, base: Description, facts: modelspec.Facts
+    source: AdapterSource, file: Path, form: str, base: Description, facts: modelspec.Facts
 ) -> Path:
     lora = source.lora
     weights = lora.prefixed() if form == "diffusers" else kohya.convert(lora, base.denoiser.kind)
@@ -164,8 +167,8 @@ def public_name(base: str | None) -> str | None:
     return base if HUB_ID.fullmatch(base) and not Path(base).exists() else None
 
 
-def verify(
-    source: Source,
+def verify_files(
+    source: AdapterSource,
     folder: Path,
     written: Sequence[str],
     strength: float,

@@ -27,7 +27,7 @@ class Upload:
         )
 
 
-def plan(folder: Path, repo: str, private: bool = False) -> Upload:
+def upload_plan(folder: Path, repo: str, private: bool = False) -> Upload:
     """What :func:`push` would upload; touches no network."""
     require_name(repo)
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -57,7 +57,9 @@ def fit(
         if (step + 1) % save_every == 0 or step + 1 == steps:
             tensors = checkpoint.pack(optimiser=optimiser, **modules)
             seconds = before + time.monotonic() - begun
-            checkpoint.save(folder, step + 1, tensors, {"curve": curve, "seconds": seconds})
+            checkpoint.save_checkpoint(
+                folder, step + 1, tensors, {"curve": curve, "seconds": seconds}
+            )
     return curve
 
 

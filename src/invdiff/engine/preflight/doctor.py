@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.data.sets import builtin
-from invdiff.engine.base_model.architecture import folder_of
-from invdiff.engine.preflight.memory import Estimate, estimate
+from invdiff.engine.base_model.architecture import model_folder
+from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.run.environment import environment
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
@@ -49,7 +49,7 @@ class Checkup:
     free_disk: int
     cached: list[dict[str, Any]]
     model: Mapping[str, Any] | None = None
-    estimate: Estimate | None = None
+    estimate: MemoryEstimate | None = None
     problems: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _examine_run(found: Checkup, config: Config) -> None:
     if problem := found.model["problem"]:
         found.problems.append(problem)
     data = config.data.path
-    place = builtin.folder_of(data) if data in EMBEDDED_SETS else Path(data).expanduser()
+    place = builtin.set_folder(data) if data in EMBEDDED_SETS else Path(data).expanduser()
     if not place.exists():
         way_out = (
             f"invdiff data build {data}" if data in EMBEDDED_SETS else "give --data.path a folder"
@@ -148,20 +148,20 @@ def _examine_run(found: Checkup, config: Config) -> None:
     if device is None:
         found.problems.append(f"model.device is {wanted!r}, which is not here: use auto")
     try:
-        found.estimate = estimate(config)
+        found.estimate = estimate_memory(config)
     except ModelError as error:
         found.problems.append(str(error))
     if device and device.memory and found.estimate and found.estimate.peak > device.memory:
         found.problems.append(
             f"about {found.estimate.peak / 1e9:.0f} GB are needed and {device.name} has "
-            f"{device.memory / 1e9:.0f} GB: lower train.batch, sample.batch, discover.batch or "
-            "data.image_size, or take model.dtype bfloat16"
+            f"{device.memory / 1e9:.0f} GB: lower train.batch_size, sample.batch_size, "
+            "discover.batch_size or data.image_size, or take model.dtype bfloat16"
         )
 
 
 def _model(name: str) -> dict[str, Any]:
     """Where the model is, and what has to be done for it to be there."""
-    folder = folder_of(name)
+    folder = model_folder(name)
     if folder is None:
         is_path = name.startswith((".", "/", "~")) or name.count("/") != 1
         way_out = "give --model.path a diffusers folder" if is_path else f"hf download {name}"

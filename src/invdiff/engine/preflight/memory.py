@@ -33,7 +33,7 @@ TRAINING_BYTES, RESTING_BYTES = 16, 4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Parameters by component, bytes of memory by stage, operations of one image's pass."""
 
     source: str
@@ -52,7 +52,7 @@ class Estimate:
         return max(self.memory.values())
 
 
-def estimate(config: Config) -> Estimate | None:
+def estimate_memory(config: Config) -> MemoryEstimate | None:
     """What ``config`` needs; None when nothing is known about its model.
 
     Raises:
@@ -62,7 +62,7 @@ def estimate(config: Config) -> Estimate | None:
     return None if base is None else of_description(base, config)
 
 
-def of_description(base: Description, config: Config) -> Estimate:
+def of_description(base: Description, config: Config) -> MemoryEstimate:
     """What ``config`` needs on the model ``base``."""
     dtype = getattr(torch, config.model.dtype)
     with hushed():
@@ -79,15 +79,15 @@ def of_description(base: Description, config: Config) -> Estimate:
         drawn = trace(denoiser, shapes.call(denoiser, base, 1, base.image_size, dtype))
     doubled = 1 if one_pass or max(config.sample.guidance_scales) == 1 else 2
     passes = {
-        "discover": one.peak * config.discover.batch,
-        "sample": drawn.peak * config.sample.batch * doubled,
+        "discover": one.peak * config.discover.batch_size,
+        "sample": drawn.peak * config.sample.batch_size * doubled,
     }
     if vae := modules.get("vae"):
-        encoding = _coding(vae, base, size, dtype)[0] * config.discover.batch
-        decoding = _coding(vae, base, base.image_size, dtype)[1] * config.sample.batch
+        encoding = _coding(vae, base, size, dtype)[0] * config.discover.batch_size
+        decoding = _coding(vae, base, base.image_size, dtype)[1] * config.sample.batch_size
         passes["discover"] = max(passes["discover"], encoding)
         passes["sample"] = max(passes["sample"], decoding)
-    step = shapes.call(denoiser, base, config.train.batch, size, dtype)
+    step = shapes.call(denoiser, base, config.train.batch_size, size, dtype)
     lora, passes["train"] = _training(denoiser, config, step)
     weights = sum(sizes.values()) * dtype.itemsize
     held = {"train": TRAINING_BYTES * lora, "sample": RESTING_BYTES * lora}
@@ -95,7 +95,7 @@ def of_description(base: Description, config: Config) -> Estimate:
         stage: round(weights + held.get(stage, 0) + MARGIN * passes[stage])
         for stage in ("discover", "train", "sample")
     }
-    return Estimate(
+    return MemoryEstimate(
         base.source,
         base.pipeline,
         size,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
-from invdiff.engine.settings.deciding_levels import deciding_levels
 
 TRAINED = 3
 
@@ -29,7 +28,7 @@ def prompts_of(config: Config) -> int | None:
     return known[0] if known else None
 
 
-def plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
+def work_plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
     """The stages in order, each with its work.
 
     With ``one_pass`` guidance is an input of the denoiser (Flux), so that a guided step takes one
@@ -41,7 +40,7 @@ def plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
         _discover(config, prompts),
         _train(config, prompts, branches),
         _sample(config, len(config.sample.prompts) or prompts, branches),
-        Work("evaluate", 0, f"{config.evaluate.resamples} bootstrap resamples of each figure"),
+        Work("evaluate", 0, "every figure with its interval"),
         Work("report", 0, "one HTML file"),
     )
 
@@ -50,36 +49,30 @@ def _discover(config: Config, prompts: int) -> Work:
     asked = config.discover
     _, held = EMBEDDED_SETS.get(config.data.path, (0, asked.images_per_prompt))
     scored = prompts * min(asked.images_per_prompt, held)
-    levels, deciding = len(asked.levels), len(deciding_levels(asked))
-    draws, more = f"{asked.draws} draws", 0
-    if asked.adaptive and deciding:
-        draws = f"{asked.draws} to {asked.most_draws} draws (at most)"
-        more = deciding * (asked.most_draws - asked.draws)
-    scoring = scored * (levels * asked.draws + more) * 2  # under the prompt and under none
+    levels, features = len(asked.levels), len(config.study.feature_levels)
+    scoring = scored * levels * asked.draws * 2  # under the prompt and under none
     read = prompts * held + scored  # the scored ones again, to see how stable the groups are
-    features = read * len(asked.feature_levels)
-    if asked.estimator == "reference":
-        features += prompts * held
     detail = (
-        f"{scored} images x {levels} levels x {draws} x 2 conditions, "
-        f"features at {len(asked.feature_levels)} levels"
+        f"{scored} images x {levels} levels x {asked.draws} draws x 2 conditions, "
+        f"features at {features} levels"
     )
-    return Work("discover", scoring + features, detail)
+    return Work("discover", scoring + read * features, detail)
 
 
 def _train(config: Config, prompts: int, branches: int) -> Work:
     asked, calibrate = config.train, config.calibrate
-    training = asked.steps * asked.batch * TRAINED
+    training = asked.steps * asked.batch_size * TRAINED
     images = prompts * calibrate.images_per_prompt
     walks = sum(
         _walks(strength, calibrate.guidance_scale, branches) for strength in calibrate.strengths
     )
-    scales = asked.feedback_scales or [calibrate.guidance_scale]
-    walks += len(asked.feedback) * sum(_walks(1.0, scale, branches) for scale in scales)
-    looks = f"{_counted(asked.feedback, 'look')} back and " if asked.feedback else ""
+    scales = asked.share_feedback_scales or [calibrate.guidance_scale]
+    looks = asked.share_feedback
+    walks += len(looks) * sum(_walks(1.0, scale, branches) for scale in scales)
+    told = f"{_counted(looks, 'look')} back and " if looks else ""
     detail = (
-        f"{asked.steps} steps of {asked.batch} images, rank {asked.rank}; at most {images} images "
-        f"for each of {looks}{_counted(calibrate.strengths, 'strength')}"
+        f"{asked.steps} steps of {asked.batch_size} images, rank {asked.rank}; at most "
+        f"{images} images for each of {told}{_counted(calibrate.strengths, 'strength')}"
     )
     return Work("train", training + images * walks * config.sample.steps, detail)
 
@@ -88,12 +81,12 @@ def _sample(config: Config, prompts: int, branches: int) -> Work:
     asked = config.sample
     images = prompts * asked.images_per_prompt
     guided = 1.0 if asked.strength == "auto" else asked.strength
-    strengths = [0.0 if arm == "base" else guided for arm in asked.arms]
+    strengths = [0.0 if arm == "base" else guided for arm in config.study.arms]
     walks = sum(
         _walks(strength, w, branches) for strength in strengths for w in asked.guidance_scales
     )
     detail = (
-        f"{images} images x {_counted(asked.arms, 'arm')} x "
+        f"{images} images x {_counted(strengths, 'arm')} x "
         f"{_counted(asked.guidance_scales, 'guidance scale')} x {asked.steps} steps"
     )
     return Work("sample", images * walks * asked.steps, detail)

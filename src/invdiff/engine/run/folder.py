@@ -59,7 +59,7 @@ class RunFolder:
                 f"--out {path}`"
             )
         try:
-            return cls(path, configuration.load(path / "config.toml"))
+            return cls(path, configuration.load_run(path / "config.toml"))
         except ConfigError as error:
             raise RunError(
                 f"{path}/config.toml is not one that this version of InvDiff can read "

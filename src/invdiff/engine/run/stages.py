@@ -18,27 +18,29 @@ TOUCHES = {
     "sample.steps": "train",  # the strength is calibrated on pictures drawn this way
     "sample.window": "train",
     "evaluate": "evaluate",
-    "report": "report",
+    "study": "discover",
+    "study.objective": "discover",  # of pooled prompts the weights in groups.parquet are others
+    "study.target": "train",
+    "study.level_focus": "train",
+    "study.arms": "sample",
 }
 
 # How the work is cut up and where it is done changes no result but by rounding, because every
 # random draw has an owner; nor does what is only told or kept.
 TOUCHES_NOTHING = frozenset(
     {
-        "baselines.prompt_suffix",
         "processes",
         "model.device",
-        "discover.batch",
-        "sample.batch",
-        "train.accumulate",
+        "discover.batch_size",
+        "sample.batch_size",
+        "train.gradient_accumulation_steps",
         "train.compile",
         "train.gradient_checkpointing",
-        "train.keep",
-        "train.max_bad_steps",
-        "train.preview_every",
+        "train.checkpoints_total_limit",
+        "train.preview_steps",
         "train.processes",
-        "train.save_every",
-        "train.trackers",
+        "train.checkpointing_steps",
+        "train.report_to",
     }
 )
 

@@ -15,23 +15,22 @@ import numpy as np
 from invdiff.core.groups.memberships import Mix, as_mix, off_by, within
 from invdiff.engine.discovery.groups import (
     Model,
-    captions_drawn,
-    found_prompts,
     load_models,
     wanted_mix,
 )
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.encoding.session import processes_of, source_of
-from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.group_shares import Drawn, Shard, log_ratios, shards_of
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.run.records import Calibration
+from invdiff.engine.sampling.group_shares import GeneratedPictures, Shard, log_ratios, shards_of
 from invdiff.engine.sampling.sampler import Sampler
+from invdiff.engine.storage.files import plain
 
 TRAINED = 1.0
 OWNER = "calibration"
 
 
-def calibrate(run: RunFolder) -> dict[str, Any]:
+def calibrate(session: Session) -> Calibration:
     """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
 
     Strength 1 is kept if its estimated gap is within tolerance: there the adapter is a stock LoRA
@@ -39,8 +38,8 @@ def calibrate(run: RunFolder) -> dict[str, Any]:
     If there is none, one more is tried where two neighbours err on either side
     (:func:`between`), and the one with the smallest gap is taken.
     """
-    section = run.config.calibrate
-    prompts = found_prompts(run)
+    section = session.config.calibrate
+    prompts = session.results.discovery.found
     record: dict[str, Any] = {
         "guidance_scale": section.guidance_scale,
         "tolerance": section.tolerance,
@@ -49,18 +48,18 @@ def calibrate(run: RunFolder) -> dict[str, Any]:
         "curve": [],
     }
     if len(section.strengths) < 2 or not prompts:
-        return record
+        return Calibration(**plain(record))
     others = [s for s in section.strengths if s not in (0.0, TRAINED)]
-    tried = {s: estimate_gap(run, prompts, s) for s in (0.0, TRAINED)}
+    tried = {s: estimate_gap(session, prompts, s) for s in (0.0, TRAINED)}
     if tried[TRAINED]["gap"] > section.tolerance:
-        tried |= {s: estimate_gap(run, prompts, s) for s in others}
+        tried |= {s: estimate_gap(session, prompts, s) for s in others}
         enough = [s for s in sorted(tried) if tried[s]["gap"] <= section.tolerance]
         strength = None if enough else between(tried)
         if strength is not None and strength not in tried:
-            tried[strength] = estimate_gap(run, prompts, strength)
+            tried[strength] = estimate_gap(session, prompts, strength)
         record["strength"] = enough[0] if enough else min(tried, key=lambda s: tried[s]["gap"])
     record["curve"] = [tried[s] for s in sorted(tried)]
-    return record
+    return Calibration(**plain(record))
 
 
 def between(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
@@ -76,37 +75,41 @@ def between(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
     return None
 
 
-def estimate_gap(run: RunFolder, prompts: list[str], strength: float) -> dict[str, Any]:
+def estimate_gap(session: Session, prompts: list[str], strength: float) -> dict[str, Any]:
     """Estimated shares of the groups at a strength, and how far they are from the wanted ones."""
-    models = load_models(run.path / "group_model.safetensors")
+    models = load_models(session.path / "group_model.safetensors")
     chosen = {name: models[name] for name in prompts}
     ratios = log_ratios(
-        run.config,
-        source_of(run),
-        run.path / "adapter" if strength else None,
+        session.config,
+        session.source,
+        session.adapter if strength else None,
         strength,
         chosen,
-        captions_drawn(run),
-        scale=run.config.calibrate.guidance_scale,
+        session.results.discovery.captions_drawn,
+        scale=session.config.calibrate.guidance_scale,
         owner=OWNER,
         title=f"calibrating, strength {strength:g}",
-        spread=partial(run_shards, processes=processes_of(run)),
+        spread=partial(run_shards, processes=session.processes),
     )
-    wanted = wanted_mix(run.config.discover, max(len(one.present) for one in chosen.values()))
-    return {"strength": strength, **summary(ratios, models, wanted=wanted)}
+    wanted = wanted_mix(session.config.discover, max(len(one.present) for one in chosen.values()))
+    return {"strength": strength, **calibration_summary(ratios, models, wanted=wanted)}
 
 
-def drawn_at(run: RunFolder, prompts: list[str], strength: float) -> tuple[Drawn, list[Shard]]:
+def drawn_at(
+    session: Session, prompts: list[str], strength: float
+) -> tuple[GeneratedPictures, list[Shard]]:
     """What draws the pictures that :func:`estimate_gap` looks at, for workers, and its shards."""
-    config = run.config
+    config = session.config
     window = (config.sample.window[0], config.sample.window[1])
-    adapter = run.path / "adapter" if strength else None
+    adapter = session.adapter if strength else None
     scale, steps = config.calibrate.guidance_scale, config.sample.steps
-    sampler = Sampler(source_of(run), adapter, strength, window, scale, steps)
-    return Drawn(sampler), shards_of(config, prompts, captions_drawn(run), OWNER)
+    sampler = Sampler(session.source, adapter, strength, window, scale, steps)
+    return GeneratedPictures(sampler), shards_of(
+        config, prompts, session.results.discovery.captions_drawn, OWNER
+    )
 
 
-def summary(
+def calibration_summary(
     ratios: dict[str, np.ndarray],
     models: Mapping[str, Model],
     resamples: int = 200,

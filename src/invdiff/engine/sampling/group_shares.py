@@ -26,7 +26,7 @@ Shard = tuple[str, list[str], list[int]]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedPictures:
     """The pictures themselves, for workers."""
 
     sampler: Sampler
@@ -78,8 +78,8 @@ def log_ratios(
     """
     window = (config.sample.window[0], config.sample.window[1])
     sampler = Sampler(source, adapter, strength, window, scale, config.sample.steps)
-    levels = tuple(config.discover.feature_levels)
-    work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch))
+    levels = tuple(config.study.feature_levels)
+    work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch_size))
     shards = shards_of(config, list(models), captions, owner)
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for (name, *_), features in spread(work, shards, title=title):

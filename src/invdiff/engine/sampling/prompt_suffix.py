@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from invdiff.engine.base_model.resident import tokenizers
+from invdiff.engine.base_model.offloading import tokenizers
 from invdiff.model.denoiser import Denoiser
 
 

@@ -8,42 +8,38 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from invdiff.engine.base_model.loading import resolve
-from invdiff.engine.discovery.groups import captions_drawn
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.encoding.session import processes_of, source_of
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.prompt_suffix import reading
 from invdiff.engine.sampling.sampler import Sampler, seed_of
-from invdiff.engine.storage.files import read_json, write_parquet, write_with
+from invdiff.engine.storage.files import write_with
 
 
-def sample(run: RunFolder) -> None:
-    """Draw what is missing of the pictures, then list them all."""
-    if run.done("sample"):
-        return
-    with run.stage("sample") as stage:
-        wanted = plan(run)
-        shards = [shard for part in wanted for shard in part.missing(run.config.sample.batch)]
-        done = sum(part.batches(run.config.sample.batch) for part in wanted) - len(shards)
-        for _ in run_shards(draw, shards, processes=processes_of(run), title="sampling", done=done):
-            pass
-        rows = [row for part in wanted for row in part.rows(run.path)]
-        write_parquet(
-            run.path / "samples.parquet", {key: [row[key] for row in rows] for key in rows[0]}
-        )
-        stage.facts["pictures"] = len(rows)
-        if suffix := run.config.sample.prompt_suffix:
-            captions = {caption for part in wanted for caption in part.captions}
-            stage.facts["prompt_suffix"] = reading(resolve(source_of(run)), captions, suffix)
+def sample(session: Session) -> dict[str, Any]:
+    """Draw what is missing of the pictures, then list them all; facts for the stage's record."""
+    section, wanted = session.config.sample, sampling_parts(session)
+    shards = [shard for part in wanted for shard in part.missing(section.batch_size)]
+    done = sum(part.batches(section.batch_size) for part in wanted) - len(shards)
+    for _ in run_shards(
+        draw_shard, shards, processes=session.processes, title="sampling", done=done
+    ):
+        pass
+    rows = [row for part in wanted for row in part.rows(session.path)]
+    session.results.write_samples({key: [row[key] for row in rows] for key in rows[0]})
+    if not section.prompt_suffix:
+        return {"pictures": len(rows)}
+    captions = {caption for part in wanted for caption in part.captions}
+    read = reading(session.denoiser, captions, section.prompt_suffix)
+    return {"pictures": len(rows), "prompt_suffix": read}
 
 
 @dataclass(frozen=True)
-class Part:
+class SamplingPart:
     """The pictures of one arm, scale and prompt; drawn with its ``captions`` in turn."""
 
     arm: str
@@ -61,10 +57,10 @@ class Part:
         """What picture ``index`` is drawn with."""
         return self.captions[index % len(self.captions)]
 
-    def missing(self, batch: int) -> list["Shard"]:
+    def missing(self, batch: int) -> list["SamplingShard"]:
         """What is still to draw, in batches."""
         left = [i for i in range(len(self.seeds)) if not self.path(i).is_file()]
-        return [Shard(self, tuple(left[i : i + batch])) for i in range(0, len(left), batch)]
+        return [SamplingShard(self, tuple(left[i : i + batch])) for i in range(0, len(left), batch)]
 
     def batches(self, batch: int) -> int:
         """How many batches the whole part is."""
@@ -88,14 +84,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Shard:
+class SamplingShard:
     """One batch of pictures to draw."""
 
-    part: Part
+    part: SamplingPart
     indices: tuple[int, ...]
 
 
-def draw(shard: Shard) -> int:
+def draw_shard(shard: SamplingShard) -> int:
     """Draw and store a batch; returns the number of pictures."""
     part, seeds = shard.part, [shard.part.seeds[i] for i in shard.indices]
     pictures = part.sampler.pictures([part.caption(i) for i in shard.indices], seeds)
@@ -104,36 +100,40 @@ def draw(shard: Shard) -> int:
     return len(pictures)
 
 
-def plan(run: RunFolder) -> list[Part]:
+def sampling_parts(session: Session) -> list[SamplingPart]:
     """Every part of the run's samples; without a trained guidance the base arm alone."""
-    section, source = run.config.sample, source_of(run)
-    captions = {name: (name,) for name in section.prompts} or captions_drawn(run)
-    trained = not read_json(run.path / "training.json")["skipped"]
+    section, source = session.config.sample, session.source
+    captions = {
+        name: (name,) for name in section.prompts
+    } or session.results.discovery.captions_drawn
+    trained = not session.results.training.skipped
     drawn_by: dict[str, tuple[Path | None, float]] = {"base": (None, 0.0)}
     if trained:
-        drawn_by["guided"] = (run.path / "adapter", strength_of(run))
+        drawn_by["guided"] = (session.adapter, strength_of(session))
     window = (section.window[0], section.window[1])
     return [
-        Part(
+        SamplingPart(
             arm,
-            Sampler(source, *drawn_by[arm], window, scale, section.steps, section.fuse),
+            Sampler(source, *drawn_by[arm], window, scale, section.steps),
             prompt,
             tuple(caption + section.prompt_suffix for caption in captions[prompt]),
-            tuple(seed_of(run.config.seed, prompt, k) for k in range(section.images_per_prompt)),
-            run.path / "samples" / slug(prompt),
+            tuple(
+                seed_of(session.config.seed, prompt, k) for k in range(section.images_per_prompt)
+            ),
+            session.path / "samples" / slug(prompt),
         )
-        for arm in (section.arms if trained else ["base"])
+        for arm in (session.config.study.arms if trained else ["base"])
         for scale in section.guidance_scales
         for prompt in section.prompts or sorted(captions)
     ]
 
 
-def strength_of(run: RunFolder) -> float:
+def strength_of(session: Session) -> float:
     """The strength to sample with: the settings', or the calibrated one."""
-    chosen = run.config.sample.strength
+    chosen = session.config.sample.strength
     if chosen != "auto":
         return float(chosen)
-    return float(read_json(run.path / "adapter" / "calibration.json")["strength"])
+    return session.results.calibration.strength
 
 
 def slug(prompt: str) -> str:

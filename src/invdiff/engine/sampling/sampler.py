@@ -14,14 +14,12 @@ import torch
 
 from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
-from invdiff.engine.base_model.resident import drawing
+from invdiff.engine.base_model.offloading import drawing
 from invdiff.engine.distributed import randomness
 from invdiff.model.denoiser import denoiser_module
 from invdiff.model.guidance.attach import attached, within_window
 from invdiff.model.guidance.hook import FULL
-from invdiff.model.lora import lora_file
 from invdiff.model.lora.adapter import switched_on
-from invdiff.model.lora.merge import merged
 
 
 def seed_of(seed: int, prompt: str, index: int) -> int:
@@ -35,10 +33,6 @@ class Sampler:
 
     That is the base model, or while it is trained the one with the adapter that it carries, at
     ``strength`` and in the ``window`` if that is not everywhere.
-
-    At strength 1 without a window, ``fuse`` adds the adapter to the weights for the time of a
-    batch: the layers of a LoRA beside them cost a sixth of a small network's time. Sums are then
-    rounded in another order.
     """
 
     source: Source
@@ -47,7 +41,6 @@ class Sampler:
     window: tuple[float, float]
     scale: float
     steps: int
-    fuse: bool = False
 
     def pictures(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
         """uint8 pictures (n, height, width, 3)."""
@@ -58,7 +51,7 @@ class Sampler:
     def latents(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
         """Scaled latents (n, channels, height, width) on the CPU."""
         denoiser = resolve(self.source)
-        drawn = denoiser.spatial(self._draw(prompts, seeds, "latent")).float().cpu()
+        drawn = denoiser.unpack_latents(self._draw(prompts, seeds, "latent")).float().cpu()
         return require_finite(drawn, "generated latents", denoiser)
 
     @torch.no_grad()
@@ -72,13 +65,11 @@ class Sampler:
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=self.steps,
                 output_type=kind,
-                **denoiser.told(own, null, self.scale),
+                **denoiser.conditioned_kwargs(own, null, self.scale),
             ).images
 
     def _guidance(self, pipeline: Any) -> AbstractContextManager[Any]:
         if self.adapter is None:
             live = self.window != FULL and switched_on(denoiser_module(pipeline))
             return within_window(pipeline, self.strength, self.window) if live else nullcontext()
-        if self.fuse and self.strength == 1 and self.window == FULL:
-            return merged(denoiser_module(pipeline), lora_file.read(self.adapter), 1.0)
         return attached(pipeline, self.adapter, strength=self.strength, window=self.window)

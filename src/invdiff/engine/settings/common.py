@@ -14,9 +14,6 @@ from invdiff.data.sets import builtin
 # Built-in data sets: how many prompts and how many pictures of each prompt they have.
 EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builtin.SETS.items()}
 
-# Estimators that look for groups: where they find none, there is nothing to train.
-INFERRING = ("auto", "contrast", "semantic", "profile", "amortised", "cluster", "top_loss")
-
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, le=1)]
@@ -49,11 +46,6 @@ Scales = Annotated[
     list[Annotated[float, Field(ge=1)]],
     Field(min_length=1),
     rule(distinct, "name each guidance scale only once"),
-]
-Arms = Annotated[
-    list[Literal["base", "guided"]],
-    Field(min_length=1),
-    rule(distinct, "name each arm only once"),
 ]
 Strengths = Annotated[
     list[Annotated[float, Field(ge=0)]],
@@ -134,7 +126,8 @@ class CalibrateSection(Section):
 
     guidance_scale: float = Field(2.5, ge=1, description="Guidance scale of the calibration.")
     images_per_prompt: Whole = Field(
-        64, description="Images of each prompt for each strength, and for each look back's scale."
+        64,
+        description="Images of each prompt for each strength, and each scale of share feedback.",
     )
     tolerance: float = Field(
         0.2, gt=0, le=1, description="Largest gap from the wanted shares that is close enough."
@@ -157,38 +150,15 @@ class SampleSection(Section):
         description="Text that every prompt is drawn with at its end; the pictures are measured "
         "under the prompt without it.",
     )
-    arms: Arms = Field(
-        ["base", "guided"],
-        description="Which pictures are drawn: the base model's, the guided model's.",
+    images_per_prompt: Whole = Field(
+        400, description="Images of each prompt and scale, before and after."
     )
-    images_per_prompt: Whole = Field(400, description="Images of each prompt, arm and scale.")
     guidance_scales: Scales = Field([1.0, 2.5], description="Classifier-free guidance scales.")
     steps: Whole = Field(20, description="Denoising steps of one image.")
     strength: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="Strength of the guidance; auto takes the calibrated one."
+        "auto", description="Adapter strength; auto takes the calibrated one."
     )
     window: Window = Field(
         [0.0, 1.0], description="Noise levels [start, stop] at which the guidance applies."
     )
-    fuse: bool = Field(
-        False,
-        description="Add the adapter to the weights while drawing at strength 1 without a window: "
-        "as fast as the base; a pixel may differ by a few steps of 255.",
-    )
-    batch: Whole = Field(64, description="Images in one pass through the model.")
-
-
-class BaselinesSection(Section):
-    """What the benchmark's baselines need to know about the data that a preset is for."""
-
-    prompt_suffix: str = Field(
-        ", please generate diverse outputs",
-        min_length=1,
-        description="sample.prompt_suffix of the benchmark's row with a suffix.",
-    )
-
-
-class ReportSection(Section):
-    """The report."""
-
-    title: str = Field("", description="Title of the report; empty makes one.")
+    batch_size: Whole = Field(64, description="Images in one pass through the model.")

@@ -1,8 +1,8 @@
 """One configuration for a whole run: TOML, overrides, and every mistake reported at once."""
 
-import difflib
 import json
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,21 +12,22 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from invdiff.engine.settings.common import (
     EMBEDDED_SETS,
-    BaselinesSection,
     CalibrateSection,
     DataSection,
     ModelSection,
-    ReportSection,
     SampleSection,
     Section,
 )
-from invdiff.engine.settings.discovery import SEVERAL, DiscoverSection
+from invdiff.engine.settings.discovery import DiscoverSection
 from invdiff.engine.settings.evaluation import EvaluateSection, impossible
-from invdiff.engine.settings.messages import describe
+from invdiff.engine.settings.messages import describe_problem
+from invdiff.engine.settings.names import formerly, nearest, translated
+from invdiff.engine.settings.study import SEVERAL, StudySection
 from invdiff.engine.settings.training import TrainSection
-from invdiff.errors import ConfigError
+from invdiff.errors import ConfigError, InvDiffWarning
 
 PRESETS = Path(str(files("invdiff"))) / "presets"
+HIDDEN = "study."
 
 
 class Config(Section):
@@ -43,48 +44,38 @@ class Config(Section):
     calibrate: CalibrateSection = CalibrateSection()
     sample: SampleSection = SampleSection()
     evaluate: EvaluateSection = EvaluateSection()
-    report: ReportSection = ReportSection()
-    baselines: BaselinesSection = BaselinesSection()
+    study: StudySection = StudySection()
+
+    @property
+    def estimator(self) -> str:
+        """How groups are found: a comparison's own estimator, or the user's."""
+        return self.study.estimator or self.discover.estimator
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         embedded = self.data.path in EMBEDDED_SETS
-        if self.discover.estimator == "labels" and not self.data.label_column and not embedded:
+        if self.estimator == "labels" and not self.data.label_column and not embedded:
             raise ValueError(
                 'data.label_column: discover.estimator = "labels" needs it; name the metadata '
                 "column that holds the labels"
             )
-        self._possible_groups()
+        if len(self.discover.target) > 2 and self.estimator not in SEVERAL:
+            raise ValueError(
+                f"discover.target: the estimator {self.estimator} infers two groups; more come "
+                f"from {' or '.join(SEVERAL)}"
+            )
         self._possible_prompt_groups(embedded)
         if problem := impossible(self.evaluate, self.data.path):
             raise ValueError(problem)
         train = self.train
         processes = max(1, train.processes)
-        if processes * train.accumulate > train.batch:
+        parts = train.gradient_accumulation_steps
+        if processes * parts > train.batch_size:
             raise ValueError(
-                f"train.accumulate: {processes} processes in {train.accumulate} parts each "
-                f"leave no image of a batch of {train.batch} for each part; lower one of them"
+                f"train.gradient_accumulation_steps: {processes} processes in {parts} parts each "
+                f"leave no image of a batch of {train.batch_size} for each part; lower one of them"
             )
         return self
-
-    def _possible_groups(self) -> None:
-        section = self.discover
-        if not section.target:
-            return
-        if section.estimator not in SEVERAL:
-            raise ValueError(
-                f"discover.target: the estimator {section.estimator} infers two groups, whose mix "
-                f"is discover.against_share; more come from {' or '.join(SEVERAL)}"
-            )
-        if len(section.target) > section.most_groups:
-            raise ValueError(
-                f"discover.target: it has {len(section.target)} shares, more than "
-                f"discover.most_groups ({section.most_groups}): raise that, or leave some out"
-            )
-        if section.against_share != 0.5:
-            raise ValueError(
-                "discover.target: discover.against_share is set as well; keep one of them"
-            )
 
     def _possible_prompt_groups(self, embedded: bool) -> None:
         way, column = self.data.prompt_groups, self.data.group_column
@@ -102,11 +93,17 @@ class Config(Section):
                 raise ValueError(f"data.{name}: is for data of your own; leave it out")
 
 
-def fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with its pydantic field, as ``("train.steps", FieldInfo)``."""
+def fields() -> Iterator[tuple[str, Any]]:
+    """Every key of a user with its pydantic field, as ``("train.steps", FieldInfo)``."""
+    for key, info in _all_fields():
+        if not key.startswith(HIDDEN):
+            yield key, info
+
+
+def _all_fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from fields(info.annotation, f"{name}.")
+            yield from _all_fields(info.annotation, f"{name}.")
         else:
             yield prefix + name, info
 
@@ -130,6 +127,22 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
     except ConfigError as unreadable:
         return _checked({}, overrides, unreadable.problems)
     return _checked(values, overrides)
+
+
+def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of an existing run from its ``config.toml``.
+
+    Settings that an earlier version called otherwise are read, with a warning that says so.
+
+    Raises:
+        ConfigError: as :func:`load`, and where the run has a setting that is no more.
+    """
+    values = _read(path)
+    renamed, problems = translated(values)
+    if renamed:
+        told = f"{path} has earlier names of settings; read as: {', '.join(renamed)}"
+        warnings.warn(told, InvDiffWarning, stacklevel=1)  # one place: it is said once
+    return _checked(values, overrides, problems)
 
 
 def parse(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -157,9 +170,14 @@ def preset(name: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def dump(config: Config, comments: bool = False) -> str:
-    """TOML text that :func:`load` reads back as the same configuration."""
-    values, lines, open_section = flatten(config), [], ""
-    for key, info in fields():
+    """TOML text that :func:`load` reads back as the same configuration.
+
+    What only comparisons change is there where it was changed.
+    """
+    values, usual, lines, open_section = flatten(config), flatten(Config()), [], ""
+    for key, info in _all_fields():
+        if key.startswith(HIDDEN) and values[key] == usual[key]:
+            continue
         section, _, name = key.rpartition(".")
         if section != open_section:
             lines += ["", f"[{section}]"]
@@ -172,7 +190,9 @@ def dump(config: Config, comments: bool = False) -> str:
 
 def schema() -> dict[str, Any]:
     """JSON schema of the configuration."""
-    return Config.model_json_schema()
+    whole = Config.model_json_schema()
+    del whole["properties"]["study"], whole["$defs"]["StudySection"]
+    return whole
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -215,9 +235,10 @@ def _override(values: dict[str, Any], text: str) -> str | None:
     key, equals, value = text.partition("=")
     if not equals:
         return f"--{key}: needs a value, as in --{key} VALUE"
-    known = dict(fields())
+    known = dict(_all_fields())
     if key not in known:
-        return f"--{key}: no such setting{nearest(key, list(known), '--')}"
+        near = nearest(key, [one for one, _ in fields()], "--")
+        return formerly(key, "--") or f"--{key}: no such setting{near}"
     holder = values
     *sections, name = key.split(".")
     for section in sections:
@@ -243,11 +264,11 @@ def _problems(error: ValidationError) -> list[str]:
     for found in error.errors():
         key = ".".join(str(part) for part in found["loc"])
         if found["type"] == "extra_forbidden":
-            sections = list(Config.model_fields)
+            sections = [name for name in Config.model_fields if name != "study"]
             near = nearest(key, known if "." in key else sections + known)
-            problems.append(f"{key}: no such setting{near}")
+            problems.append(formerly(key) or f"{key}: no such setting{near}")
         else:
-            problems.append(describe(found))
+            problems.append(describe_problem(found))
     return list(dict.fromkeys(problems))
 
 
@@ -260,16 +281,6 @@ def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
             loc = loc[1:]
     if loc:
         holder.pop(loc[0], None)
-
-
-def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
-    """``; did you mean x?`` for the known key most like ``word``, wherever it lives."""
-    ends = {key.rpartition(".")[2]: key for key in reversed(known)}
-    close = [ends[word]] if word in ends else difflib.get_close_matches(word, known, 1, 0.75)
-    if not close:
-        near = difflib.get_close_matches(word.rpartition(".")[2], list(ends), 1, 0.75)
-        close = [ends[end] for end in near]
-    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _toml(value: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from invdiff.engine.settings.common import EMBEDDED_SETS, Section, Whole, rule
+from invdiff.engine.settings.common import EMBEDDED_SETS, Section, rule
 
 ZERO_SHOT = ("clip", "siglip")
 CLASSIFIER_KINDS = (*ZERO_SHOT, "model", "column")
@@ -62,8 +62,6 @@ class EvaluateSection(Section):
         description="A picture whose most probable class is less probable than this is counted as "
         "unclear; 0 never.",
     )
-    resamples: int = Field(2000, ge=100, description="Bootstrap resamples of each interval.")
-    neighbours: Whole = Field(3, description="Neighbours in precision, recall and coverage.")
     strength_curve: list[Annotated[float, Field(ge=0)]] = Field(
         [],
         description="Strengths at which the calibration's pictures are drawn again to set its "

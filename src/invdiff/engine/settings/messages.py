@@ -20,7 +20,7 @@ _LIMITS = {
 }
 
 
-def describe(found: Mapping[str, Any]) -> str:
+def describe_problem(found: Mapping[str, Any]) -> str:
     """One line for one entry of ``pydantic.ValidationError.errors()``."""
     loc, kind, context = found["loc"], found["type"], found.get("ctx", {})
     if not loc:  # a rule over several settings names its setting itself

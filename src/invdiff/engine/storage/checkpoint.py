@@ -38,7 +38,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def save(
+def save_checkpoint(
     folder: Path,
     step: int,
     tensors: Mapping[str, torch.Tensor],

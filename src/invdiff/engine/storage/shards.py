@@ -7,7 +7,13 @@ from typing import Any
 import torch
 
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.storage.sealed import About, Tensors, read_sealed, short_name, write_sealed
+from invdiff.engine.storage.hashed_tensors import (
+    About,
+    Tensors,
+    read_hashed,
+    short_name,
+    write_hashed,
+)
 
 
 def cached(
@@ -30,7 +36,7 @@ def cached(
     """
     folder, results = cache / short_name(about), {}
     for index in range(len(shards)):
-        found = read_sealed(_path(folder, name, index), _about(about, name, index))
+        found = read_hashed(_path(folder, name, index), _about(about, name, index))
         if found is not None:
             results[index] = found
     left = [index for index in range(len(shards)) if index not in results]
@@ -40,7 +46,7 @@ def cached(
         for (index, _), tensors in run_shards(
             numbered, missing, processes=processes, title=title, done=len(results)
         ):
-            write_sealed(_path(folder, name, index), tensors, _about(about, name, index))
+            write_hashed(_path(folder, name, index), tensors, _about(about, name, index))
             results[index] = tensors
     return {key: torch.cat([results[i][key] for i in range(len(shards))]) for key in results[0]}
 

@@ -59,7 +59,7 @@ def fixed_losses(
     device = denoiser.module.device
     known = encode_known(denoiser, mixture.prompt[rows].tolist())
     total = []
-    for part in np.array_split(rows, max(1, len(rows) // config.discover.batch)):
+    for part in np.array_split(rows, max(1, len(rows) // config.discover.batch_size)):
         clean = mixture.latents[torch.from_numpy(part)].to(device)
         condition = known(mixture.prompt[part].tolist(), device)
         losses = torch.zeros(len(part), device=device)

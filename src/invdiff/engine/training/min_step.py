@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from invdiff.core.balancing.aims import corrected_mix, first_aim
-from invdiff.core.diffusion.schedule import add_noise, clean_from_prediction, loss_weight
+from invdiff.core.diffusion.schedule import add_noise, clean_from_prediction
 from invdiff.core.groups.memberships import Mix, shares_of
 from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.discovery.groups import Model
@@ -20,12 +20,14 @@ from invdiff.engine.distributed.team import Team
 from invdiff.engine.sampling.group_shares import log_ratios
 from invdiff.engine.settings.config import Config
 from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.noise_levels import levels_of, step_owner
+from invdiff.engine.training.noise_levels import step_owner, stratified_levels
 from invdiff.engine.training.regrets import Regrets
+from invdiff.engine.training.risks import RISKS
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
 
 REGRET_EVERY = 8
+VARIANCE_WARMUP = 100  # steps: the first regrets are of a few images, and mostly chance
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Feedback:
+class MidTrainingCheck:
     """What looking back needs: the model of each prompt's groups, and captions to draw with."""
 
     models: Mapping[str, Model]
@@ -73,35 +75,35 @@ class Objective:
         self.config, self.denoiser, self.mixture = config, denoiser, mixture
         self.team = team or Team()
         self.known = encode_known(denoiser, mixture.prompt.tolist())
+        self.risks = RISKS[config.study.objective]
         self.regrets = Regrets(mixture.balanced, groups=mixture.groups)
         self.aims: dict[str, Mix] = self._first_aims()
-        self.looks: list[dict[str, Any]] = []
-        self.others = torch.from_numpy(mixture.others & config.train.keep_others)
+        self.mid_training_checks: list[dict[str, Any]] = []
+        self.others = torch.from_numpy(mixture.others)
 
     def batch(self, step: int) -> Batch:
         """Everything that ``step`` draws."""
-        section, schedule = self.config.train, self.denoiser.schedule
+        section, study = self.config.train, self.config.study
+        schedule = self.denoiser.schedule
         owner = step_owner(self.config.seed, step)
-        rise = min(1.0, step / section.variance_warmup) if section.variance_warmup else 1.0
-        tilt = rise * section.variance_weight if section.objective != "mean" else 0.0
-        dro_step = section.dro_step if section.objective == "groupdro" else 0.0
-        weights = self.mixture.weights(self.regrets, tilt, self.aims, dro_step)
-        chosen = torch.multinomial(weights, section.batch, replacement=True, generator=owner)
-        levels = levels_of(section, owner)
+        tilt = min(1.0, step / VARIANCE_WARMUP) * section.variance_weight
+        weights = self.mixture.weights(self.regrets, tilt, self.aims, self.risks.mix)
+        chosen = torch.multinomial(weights, section.batch_size, replacement=True, generator=owner)
+        levels = stratified_levels(section.batch_size, study.level_focus, owner)
         timestep = (levels * (schedule.timesteps - 1)).round().long()
-        dropped = torch.rand(section.batch, generator=owner) < section.prompt_dropout
+        dropped = torch.rand(section.batch_size, generator=owner) < section.prompt_dropout
         kept = self.others[chosen] & ~dropped  # what the null prompt shows is no prompt's own
         clean = self.mixture.clean(chosen, self.config.seed, step)
         noise = torch.randn(clean.shape, generator=owner)
         noisy = add_noise(schedule, clean, noise, timestep)
-        parts = self.team.parts(section.batch, section.accumulate)
+        parts = self.team.parts(section.batch_size, section.gradient_accumulation_steps)
         rows = torch.cat(parts)
         target = clean[rows]
-        if section.target == "stable":
+        if study.target == "stable":
             target = self.mixture.target(
                 schedule, noisy, timestep, chosen, dropped, weights, owner, rows
             )
-        risk = torch.zeros(section.batch)
+        risk = torch.zeros(section.batch_size)
         return Batch(chosen, timestep, dropped, kept, clean, noisy, target, parts, risk)
 
     def errors(self, batch: Batch, part: int) -> torch.Tensor:
@@ -122,11 +124,10 @@ class Objective:
 
         The frozen base sees the same noise.
         """
-        objective = self.config.train.objective
-        if objective == "mean" or step % REGRET_EVERY:
+        if step % REGRET_EVERY:
             return
         risk = batch.risk.clone()
-        if objective == "regret":
+        if self.risks.over_base:
             for rows in batch.parts:
                 estimate = self._base_estimate(batch, rows)
                 risk[rows] -= self._weighted(batch, rows, estimate, batch.clean[rows]).cpu()
@@ -136,13 +137,13 @@ class Objective:
         pool, against = self.mixture.pool[images], self.mixture.against[images]
         self.regrets.update(risk.numpy()[finite], pool, against)
 
-    def look_back(self, feedback: Feedback, step: int) -> None:
+    def share_feedback(self, feedback: MidTrainingCheck, step: int) -> None:
         """Aim against the imbalance that pictures of the half-trained model still show.
 
         The model of the inferred groups estimates it, at the scales that people sample with.
         """
         models = feedback.models
-        chosen = {name: models[name] for name in self.mixture.watched if name in models}
+        chosen = {name: models[name] for name in self.mixture.monitored if name in models}
         if not chosen:
             return
         seen: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
@@ -166,14 +167,14 @@ class Objective:
             aim = self.aims.get(name, wanted)
             self.aims[name] = corrected_mix(aim, shares, self.scales, wanted)
         told = {name: np.stack(shares).tolist() for name, shares in seen.items()}
-        self.looks.append(
+        self.mid_training_checks.append(
             {"step": step, "guidance_scales": self.scales, "shares": told, "aims": dict(self.aims)}
         )
 
     @property
     def scales(self) -> list[float]:
         """The guidance scales at which pictures are to show the wanted mix."""
-        return self.config.train.feedback_scales or [self.config.calibrate.guidance_scale]
+        return self.config.train.share_feedback_scales or [self.config.calibrate.guidance_scale]
 
     def _first_aims(self) -> dict[str, Mix]:
         """Where training starts from, for each prompt that is to reach another mix than even.
@@ -183,7 +184,7 @@ class Objective:
         """
         wanted = {
             name: self.mixture.wanted_of(name)
-            for name in (*self.mixture.balanced, *self.mixture.watched)
+            for name in (*self.mixture.balanced, *self.mixture.monitored)
         }
         return {
             name: first_aim(mix, self.scales)
@@ -210,9 +211,7 @@ class Objective:
     def _weighted(
         self, batch: Batch, rows: torch.Tensor, estimate: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
-        """Squared errors (n,) of estimates, with the weights of the loss's space."""
-        section = self.config.train
+        """Squared errors (n,) of estimates, with the weights of their noise levels."""
         timestep = batch.timestep[rows].to(estimate.device)
         error = (estimate - target.to(estimate.device)).square().flatten(1).mean(1)
-        schedule, space = self.denoiser.schedule, section.loss_space
-        return loss_weight(schedule, space, timestep, section.min_snr_gamma) * error
+        return self.risks.weight(self.denoiser.schedule, timestep) * error

@@ -7,12 +7,13 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from invdiff.core.balancing.reweighting import balanced_weights, mixture_shares, worst_case_shares
+from invdiff.core.balancing.reweighting import balanced_weights
 from invdiff.core.balancing.stable_target import stable_target
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.core.groups.memberships import Membership, Mix, memberships, present, shares_of, within
 from invdiff.engine.distributed import randomness
 from invdiff.engine.training.regrets import Regrets
+from invdiff.engine.training.risks import Tilt, tilted
 
 REFERENCES = 8192
 NO_AIMS: Mapping[str, Mix] = MappingProxyType({})
@@ -25,7 +26,7 @@ class Mixture:
     ``prompt`` is the caption that an image is trained under, ``pool`` its prompt group: the caption
     itself where captions repeat. Only the authors' recipe balances over all prompts at once.
     ``flipped`` are the latents of the mirrored pictures, where training sees these as well.
-    ``balanced`` are the pools in which something was found; ``watched`` those whose pictures are
+    ``balanced`` are the pools in which something was found; ``monitored`` those whose pictures are
     looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
     1 to reach. Of more than two groups ``against`` has all q_i(e), a row for each image, and
     ``wanted`` all shares. ``certainty``: :func:`reweighting.balanced_weights`.
@@ -36,7 +37,7 @@ class Mixture:
     pool: np.ndarray
     against: Membership
     balanced: tuple[str, ...]
-    watched: tuple[str, ...] = ()
+    monitored: tuple[str, ...] = ()
     sample_id: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
     wanted: Mix = 0.5
     flipped: torch.Tensor | None = None
@@ -50,7 +51,7 @@ class Mixture:
     @property
     def others(self) -> np.ndarray:
         """Which images are of pools in which nothing was found, where something was in others."""
-        concerned = np.isin(self.pool, [*self.balanced, *self.watched])
+        concerned = np.isin(self.pool, [*self.balanced, *self.monitored])
         return ~concerned if self.balanced else np.zeros(len(self.pool), bool)
 
     def wanted_of(self, name: str) -> Mix:
@@ -73,13 +74,13 @@ class Mixture:
         regrets: Regrets,
         variance_weight: float,
         aims: Mapping[str, Mix] = NO_AIMS,
-        dro_step: float = 0.0,
+        mix: Tilt = tilted,
     ) -> torch.Tensor:
         """The chance of each image: groups at the aimed shares, tilted by the running regrets.
 
-        With a ``dro_step`` they are tilted as GroupDRO does, by the sums of the risks instead.
-        ``aims`` are the mixes where they are not the wanted one (see the feedback). A group that a
-        pool lacks has no regret, and the others are a mixture without it.
+        ``mix`` tilts them (:class:`Risks`). ``aims`` are the mixes where they are not the wanted
+        one (see the feedback). A group that a pool lacks has no regret, and the others are a
+        mixture without it.
         """
         shares = {name: shares_of(aim) for name, aim in aims.items()}
         for row, name in enumerate(regrets.prompts):
@@ -88,11 +89,7 @@ class Mixture:
             known, total = regrets.value[row, there], regrets.total[row, there]
             tilt = variance_weight if np.isfinite(known).all() else 0.0
             shares[name] = np.zeros(len(aimed))
-            shares[name][there] = (
-                worst_case_shares(total, aimed[there], dro_step)
-                if dro_step
-                else mixture_shares(np.nan_to_num(known), aimed[there], tilt)
-            )
+            shares[name][there] = mix(np.nan_to_num(known), total, aimed[there], tilt)
         weights = balanced_weights(self.against, self.pool, shares, self.certainty)
         return torch.from_numpy(weights).float()
 

@@ -2,25 +2,7 @@
 
 import torch
 
-from invdiff.core.diffusion.schedule import logit_normal
 from invdiff.engine.distributed import randomness
-from invdiff.engine.settings.training import TrainSection
-
-
-def levels_of(section: TrainSection, owner: torch.Generator) -> torch.Tensor:
-    """The noise levels of one batch, distributed as the settings say."""
-    if section.level_density == "logit_normal":
-        quantiles = _levels(section, 1.0, owner)
-        return logit_normal(quantiles, section.logit_mean, section.logit_std)
-    return _levels(section, section.level_focus, owner)
-
-
-def _levels(section: TrainSection, focus: float, owner: torch.Generator) -> torch.Tensor:
-    if section.level_sampling == "stratified":
-        return stratified_levels(section.batch, focus, owner)
-    draws = 1 if section.level_sampling == "shared" else section.batch
-    uniform = 1 - torch.rand(draws, generator=owner)  # 0 is no noise level
-    return uniform.expand(section.batch) ** (1 / focus)
 
 
 def stratified_levels(count: int, focus: float, owner: torch.Generator) -> torch.Tensor:

@@ -35,7 +35,7 @@ class Memory:
 
 
 @dataclass
-class State:
+class TrainingState:
     """Everything that changes from step to step."""
 
     objective: Objective
@@ -50,7 +50,7 @@ class State:
         held[AVERAGE] = self.average.state()
         tensors = {prefix + k: v for prefix, part in held.items() for k, v in part.items()}
         tensors |= checkpoint.pack(optimiser=self.optimiser)
-        checkpoint.save(folder, step, tensors, self._facts(), keep)
+        checkpoint.save_checkpoint(folder, step, tensors, self._facts(), keep)
 
     def resume(self, folder: Path | None, team: Team) -> int:
         """Take up the newest valid checkpoint below the leader's ``folder``; its step, or 0."""
@@ -62,7 +62,9 @@ class State:
         self.average.load_state(_part(tensors, AVERAGE))
         checkpoint.unpack(tensors, optimiser=self.optimiser)
         self.objective.aims = facts["aims"]
-        self.objective.looks = facts.get("looks", [])  # older checkpoints have none
+        self.objective.mid_training_checks = facts.get(
+            "mid_training_checks", []
+        )  # older checkpoints have none
         regrets = self.objective.regrets
         regrets.value = np.array(facts["regrets"], dtype=float).reshape(regrets.value.shape)
         regrets.total = np.array(facts["totals"], dtype=float).reshape(regrets.total.shape)
@@ -94,7 +96,7 @@ class State:
             "regrets": objective.regrets.value.tolist(),
             "totals": objective.regrets.total.tolist(),
             "aims": objective.aims,
-            "looks": objective.looks,
+            "mid_training_checks": objective.mid_training_checks,
             "scale": self.scale.value,
             "good": self.scale.good,
             **vars(self.memory),

@@ -15,72 +15,64 @@ from typing import Any
 import numpy as np
 import torch
 
-from invdiff.core.groups.memberships import Mix
+from invdiff.core.groups.memberships import Mix, memberships
 from invdiff.engine.base_model.loading import ModelRef, Source, resolve
-from invdiff.engine.discovery.groups import captions_drawn, load_models, membership_of, wanted_mix
+from invdiff.engine.discovery.groups import load_models, wanted_mix
 from invdiff.engine.distributed import randomness
-from invdiff.engine.distributed.pool import automatic, kept_workers
+from invdiff.engine.distributed.pool import kept_workers, worker_count
 from invdiff.engine.distributed.team import Team, assembled
-from invdiff.engine.encoding.data import open_run_samples
-from invdiff.engine.encoding.latents import encode
-from invdiff.engine.encoding.session import source_of
-from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.encoding.latents import encode_pictures
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.run.records import Training
 from invdiff.engine.sampling.calibrate import calibrate
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import read_json, read_parquet, write_json
+from invdiff.engine.storage.files import plain
 from invdiff.engine.training.certificate import certify
-from invdiff.engine.training.min_step import Feedback
+from invdiff.engine.training.min_step import MidTrainingCheck
 from invdiff.engine.training.mixture import Mixture
+from invdiff.engine.training.risks import RISKS, Risks
 from invdiff.engine.training.trainer import Trainer
-from invdiff.engine.training.validation import split
+from invdiff.engine.training.validation import hold_out
 from invdiff.errors import RunError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter, adapter_file
 
 
-def train(run: RunFolder) -> None:
-    """Train the guidance, or go on doing so; then find its strength."""
-    if run.done("train"):
-        return
-    with run.stage("train") as stage:
-        record = fit(run)
-        with kept_workers():
-            found = calibrate(run)
-        adapter_file.write_settings(run.path / "adapter", **_how_to_use(run, found))
-        write_json(run.path / "adapter" / "calibration.json", found)
-        write_json(run.path / "training.json", record)
-        stage.facts["steps"] = record["steps"]
+def train(session: Session) -> dict[str, Any]:
+    """Train the guidance, or go on doing so; then find its strength. Facts for the record."""
+    trained = fit_guidance(session)
+    with kept_workers():
+        found = calibrate(session)
+    adapter_file.write_settings(
+        session.adapter,
+        base_model=session.base_model,
+        recommended_strength=found.strength,
+        window=session.config.sample.window,
+        guidance_scale=found.guidance_scale,
+    )
+    session.results.write(found)
+    session.results.write(trained)
+    return {"steps": trained.steps}
 
 
-def _how_to_use(run: RunFolder, found: dict[str, Any]) -> dict[str, Any]:
-    """What the adapter's header tells its users: base model, strength, window and scale."""
-    return {
-        "base_model": run.base_model,
-        "recommended_strength": found["strength"],
-        "window": run.config.sample.window,
-        "guidance_scale": found["guidance_scale"],
-    }
-
-
-def fit(run: RunFolder) -> dict[str, Any]:
+def fit_guidance(session: Session) -> Training:
     """Train, write the adapter and give back the record; the network is left as it was."""
     started = time.monotonic()
-    config, source = run.config, source_of(run)
-    mixture, held = split(config, load_mixture(run))
-    feedback = load_feedback(run)
+    config, source = session.config, session.source
+    mixture, held = hold_out(config, load_mixture(session))
+    feedback = load_mid_training_check(session)
     with assembled(team_size(config, source)) as team:
         if team.size > 1:
             _require_reference(source)
-            team.ask(help_train, config, source)
+            team.ask(help_train, config, source, RISKS[config.study.objective])
         with fresh_adapter(resolve(source), config) as denoiser:
             trainer = Trainer(config, denoiser, *_shared(team, mixture, feedback), team)
-            trainer.fit(run.path, held)
+            trainer.fit(session.path, held)
             record = trainer.record()
             record["certificate"] = certify(config, denoiser, mixture)
             settings = {"seed": config.seed, "rank": config.train.rank}
-            adapter_file.save(denoiser.module, run.path / "adapter", settings)
-    record["seconds"] = round(time.monotonic() - started, 1)
-    return record
+            adapter_file.save(denoiser.module, session.adapter, settings)
+    return Training(**plain(record), seconds=round(time.monotonic() - started, 1))
 
 
 def team_size(config: Config, source: Source) -> int:
@@ -91,11 +83,14 @@ def team_size(config: Config, source: Source) -> int:
     section = config.train
     if section.processes or not isinstance(source, ModelRef):
         return section.processes or 1
-    return min(automatic(0, source.device), section.batch // section.accumulate)
+    return min(
+        worker_count(0, source.device), section.batch_size // section.gradient_accumulation_steps
+    )
 
 
-def help_train(team: Team, config: Config, source: ModelRef) -> None:
-    """The part of every rank but the first."""
+def help_train(team: Team, config: Config, source: ModelRef, risks: Risks) -> None:
+    """The part of every rank but the first; whoever registered ``risks`` is not imported here."""
+    RISKS[config.study.objective] = risks
     if source.device == "cuda":  # not run in our tests: they have no GPU
         source = replace(source, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     mixture, feedback = _shared(team, None, None)
@@ -114,8 +109,8 @@ def fresh_adapter(denoiser: Denoiser, config: Config) -> Iterator[Denoiser]:
 
 
 def _shared(
-    team: Team, mixture: Mixture | None, feedback: Feedback | None
-) -> tuple[Mixture, Feedback]:
+    team: Team, mixture: Mixture | None, feedback: MidTrainingCheck | None
+) -> tuple[Mixture, MidTrainingCheck]:
     """The leader's mixture and feedback, on every rank."""
     latents = team.share_tensor(mixture.latents if mixture else None)
     light = None
@@ -137,41 +132,39 @@ def _require_reference(source: Source) -> None:
         )
 
 
-def load_feedback(run: RunFolder) -> Feedback:
+def load_mid_training_check(session: Session) -> MidTrainingCheck:
     """What looking back at generated pictures needs, as discovery left it."""
-    path = run.path / "group_model.safetensors"
-    return Feedback(load_models(path) if path.is_file() else {}, captions_drawn(run))
+    path = session.path / "group_model.safetensors"
+    models = load_models(path) if path.is_file() else {}
+    return MidTrainingCheck(models, session.results.discovery.captions_drawn)
 
 
-def load_mixture(run: RunFolder) -> Mixture:
+def load_mixture(session: Session) -> Mixture:
     """Latents and groups of the run's data, matched by sample id."""
-    samples = open_run_samples(run)
-    groups = read_parquet(run.path / "groups.parquet")
-    member = membership_of(groups)
-    pairs = zip(groups["prompt"], member, strict=True)
-    group_of = dict(zip(groups["sample_id"], pairs, strict=True))
-    found = read_json(run.path / "discovery.json")["prompts"]
-    balanced = tuple(sorted(name for name, entry in found.items() if entry["found"]))
-    watched = tuple(sorted(name for name, entry in found.items() if entry["watched"]))
+    config, samples = session.config, session.samples
+    groups, found = session.results.groups, session.results.discovery
+    pairs = zip(groups.prompt, groups.membership, strict=True)
+    group_of = dict(zip(groups.sample_id, pairs, strict=True))
+    balanced, monitored = tuple(found.found), tuple(found.monitored)
     unknown = sum(name not in group_of for name in samples.sample_id)
     if unknown:
         raise RunError(
-            f"{unknown} of {len(samples)} pictures of {run.config.data.path} were not there when "
+            f"{unknown} of {len(samples)} pictures of {config.data.path} were not there when "
             "the groups were inferred: run discover again with --redo, or take another --out"
         )
     pool = np.array([group_of[name][0] for name in samples.sample_id])
     against = np.array([group_of[name][1] for name in samples.sample_id])
-    if run.config.train.objective == "reference":
+    if config.study.pooled:
         pool = np.full_like(pool, "*")
-        balanced, watched = ("*",) if balanced else (), ()
+        balanced, monitored = ("*",) if balanced else (), ()
     captions = np.array(samples.caption)
     names = np.array(samples.sample_id)
     wanted: Mix = 0.5
-    if balanced or watched:
-        wanted = wanted_mix(run.config.discover, 2 if member.ndim == 1 else member.shape[1])
-    latents = encode(run, samples)
-    flipped = encode(run, samples, flipped=True) if run.config.train.flip else None
-    certainty = run.config.discover.certainty
+    if balanced or monitored:
+        wanted = wanted_mix(config.discover, memberships(groups.membership).shape[1])
+    latents = encode_pictures(session)
+    flipped = encode_pictures(session, flipped=True) if config.train.random_flip else None
+    certainty = config.study.certainty
     return Mixture(
-        latents, captions, pool, against, balanced, watched, names, wanted, flipped, certainty
+        latents, captions, pool, against, balanced, monitored, names, wanted, flipped, certainty
     )

@@ -15,13 +15,13 @@ from invdiff.engine.fitting import optimisers
 from invdiff.engine.fitting.loss_scaling import Scale
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.fitting.weight_average import Average
-from invdiff.engine.settings.common import INFERRING
 from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.study import INFERRING
 from invdiff.engine.training.log import Log
-from invdiff.engine.training.min_step import Batch, Feedback, Objective
+from invdiff.engine.training.min_step import Batch, MidTrainingCheck, Objective
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.previews import Previews
-from invdiff.engine.training.state import Memory, State
+from invdiff.engine.training.state import Memory, TrainingState
 from invdiff.engine.training.validation import held_loss
 from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser
@@ -30,6 +30,7 @@ from invdiff.model.lora.fused import fused_branches
 
 MOST_NORM = 1.0
 WARMUP = 50
+MOST_BAD = 20  # steps in a row without a finite gradient that end the training
 NAMED = 8  # samples of a bad step that an error names
 
 
@@ -41,7 +42,7 @@ class Trainer:
         config: Config,
         denoiser: Denoiser,
         mixture: Mixture,
-        feedback: Feedback | None = None,
+        feedback: MidTrainingCheck | None = None,
         team: Team | None = None,
     ) -> None:
         section, module = config.train, denoiser.module
@@ -49,10 +50,10 @@ class Trainer:
         self.feedback, self.team = feedback, team or Team()
         # One list, made once: a generator that clipping has exhausted would clip nothing.
         self.parameters = adapter.parameters(module)
-        self.state = State(
+        self.state = TrainingState(
             Objective(config, denoiser, mixture, self.team),
-            optimisers.make(section.optimiser, self.parameters, section.learning_rate),
-            Average(section.ema, self.parameters),
+            optimisers.make(section.optimizer, self.parameters, section.learning_rate),
+            Average(section.ema_decay, self.parameters),
             Scale.of(module.dtype),
             Memory(),
         )
@@ -60,7 +61,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Training steps; with nothing to balance there is nothing to train."""
-        nothing = not self.mixture.balanced and self.config.discover.estimator in INFERRING
+        nothing = not self.mixture.balanced and self.config.estimator in INFERRING
         return 0 if nothing else self.config.train.steps
 
     def fit(self, run: Path | None = None, held: Mixture | None = None) -> None:
@@ -75,7 +76,7 @@ class Trainer:
         section = self.config.train
         folder = run / "checkpoints" if run else None
         if run:
-            self.state.require_room(run, section.keep)
+            self.state.require_room(run, section.checkpoints_total_limit)
         start = done = self.state.resume(folder, self.team)
         with ExitStack() as stack:
             reporter = stack.enter_context(Reporter(self, run, held, start)) if run else None
@@ -88,13 +89,13 @@ class Trainer:
                     done = step + 1
                     if reporter:
                         reporter.log.write(step, told)
-                    if folder and (done % section.save_every == 0 or done == self.steps):
-                        self.state.save(folder, done, section.keep)
+                    if folder and (done % section.checkpointing_steps == 0 or done == self.steps):
+                        self.state.save(folder, done, section.checkpoints_total_limit)
                     self.team.stop_if_asked()
                 self._pause(self.steps, reporter)
             except Interrupted:
                 if folder:
-                    self.state.save(folder, done, section.keep)
+                    self.state.save(folder, done, section.checkpoints_total_limit)
                 raise
         self.state.average.keep()
 
@@ -135,7 +136,7 @@ class Trainer:
             "parameters": own,
             "base_parameters": sum(p.numel() for p in module.parameters()) - own,
             "aims": state.objective.aims,
-            "looks": state.objective.looks,
+            "mid_training_checks": state.objective.mid_training_checks,
             "regrets": dict(zip(regrets.prompts, regrets.value.tolist(), strict=True)),
         }
 
@@ -150,23 +151,23 @@ class Trainer:
         them was asked to stop meanwhile.
         """
         section = self.config.train
-        looks = self.feedback is not None and step in self._rounds()
+        mid_training_checks = self.feedback is not None and step in self._rounds()
         due = {
-            "validation": is_due(step, section.validate_every, self.steps),
-            "previews": step > 0 and is_due(step, section.preview_every, self.steps),
+            "validation": is_due(step, section.validation_steps, self.steps),
+            "previews": step > 0 and is_due(step, section.preview_steps, self.steps),
         }
-        if not (looks or any(due.values())):
+        if not (mid_training_checks or any(due.values())):
             return
         with self.state.average.applied():
-            if looks:
+            if mid_training_checks:
                 assert self.feedback is not None, "there is something to look back with"
-                self.state.objective.look_back(self.feedback, step)
+                self.state.objective.share_feedback(self.feedback, step)
             if reporter:
                 reporter.report(step, due)
             self.team.stop_if_asked()
 
     def _rounds(self) -> set[int]:
-        return {round(share * self.steps) for share in self.config.train.feedback}
+        return {round(share * self.steps) for share in self.config.train.share_feedback}
 
     def _gradients(self, batch: Batch) -> torch.Tensor:
         """Gradients of the mean loss in place, over all ranks; gives back all errors (n,)."""
@@ -183,7 +184,7 @@ class Trainer:
 
     def _count(self, step: int, finite: bool, batch: Batch, errors: torch.Tensor) -> None:
         """Remember a step without a finite gradient; end the training after too many."""
-        memory, most = self.state.memory, min(self.config.train.max_bad_steps, self.steps)
+        memory, most = self.state.memory, min(MOST_BAD, self.steps)
         memory.in_a_row = 0 if finite else memory.in_a_row + 1
         if finite:
             return
@@ -196,8 +197,8 @@ class Trainer:
         seen = sorted({name for bad in memory.bad[-most:] for name in bad["sample_ids"]})
         more = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
         raise ModelError(
-            f"the last {most} training steps had no finite gradient (train.max_bad_steps); samples "
-            f"in them: {', '.join(seen[:NAMED])}{more}. Look at these pictures, lower "
+            f"the last {most} training steps had no finite gradient; samples in them: "
+            f" {', '.join(seen[:NAMED])}{more}. Look at these pictures, lower "
             'train.learning_rate, or set model.dtype = "float32"'
         )
 
@@ -208,7 +209,7 @@ class Reporter:
     def __init__(self, trainer: Trainer, run: Path, held: Mixture | None, start: int) -> None:
         config, denoiser = trainer.config, trainer.denoiser
         self.trainer, self.held = trainer, held
-        self.log = Log(run, config.train.trackers, start)
+        self.log = Log(run, config.train.report_to, start)
         self.previews = None
         if trainer.feedback is not None:
             place = run / "previews"

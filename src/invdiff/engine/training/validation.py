@@ -17,6 +17,7 @@ from invdiff.errors import DataError
 from invdiff.model.denoiser import Denoiser
 
 IMAGES = 256
+HELD_SHARE = 0.05  # of the images: enough for a curve, and training does not miss them
 
 
 def is_held(seed: int, sample_ids: Sequence[str], share: float) -> np.ndarray:
@@ -26,20 +27,20 @@ def is_held(seed: int, sample_ids: Sequence[str], share: float) -> np.ndarray:
     )
 
 
-def split(config: Config, mixture: Mixture) -> tuple[Mixture, Mixture | None]:
+def hold_out(config: Config, mixture: Mixture) -> tuple[Mixture, Mixture | None]:
     """What is trained on and what is held out; nothing is without validation.
 
     Raises:
         DataError: none or all of the pictures would be held out.
     """
     section = config.train
-    if not section.validate_every:
+    if not section.validation_steps:
         return mixture, None
-    held = is_held(config.seed, mixture.sample_id.tolist(), section.held_share)
+    held = is_held(config.seed, mixture.sample_id.tolist(), HELD_SHARE)
     if held.all() or not held.any():
         raise DataError(
-            f"train.held_share = {section.held_share} holds {held.sum()} of {len(held)} pictures "
-            "out: take another share, or train.validate_every = 0"
+            f"validation would hold {held.sum()} of {len(held)} pictures "
+            "out: give more, or train.validation_steps = 0"
         )
     shown = np.flatnonzero(held)[:IMAGES]
     return mixture.subset(np.flatnonzero(~held)), mixture.subset(shown)

@@ -87,7 +87,7 @@ def scaled_latents(vae: Any, pictures: np.ndarray) -> Tensor:
 
 
 @contextmanager
-def quarters(block: nn.Module, as_map: Callable[[Any], Tensor]) -> Iterator[list[Tensor]]:
+def quadrant_features(block: nn.Module, as_map: Callable[[Any], Tensor]) -> Iterator[list[Tensor]]:
     """What a block gives, averaged within quarters of the picture, for each pass: (n, 4 width).
 
     ``as_map`` turns the block's output into a map (n, width, rows, columns). Quarters, because

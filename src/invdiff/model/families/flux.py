@@ -13,7 +13,7 @@ from invdiff.model.families.common import (
     in_network_dtype,
     middle_of,
     pooled_options,
-    quarters,
+    quadrant_features,
     require_flow,
     scaled_latents,
     token_map,
@@ -47,7 +47,7 @@ class FluxDenoiser:
         )
         return Condition({"hidden": hidden, "pooled": pooled})
 
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """What the CLIP says of the whole prompt."""
         return self.encode_prompts(prompts).tensors["pooled"].float()
 
@@ -77,23 +77,23 @@ class FluxDenoiser:
         """The picture's tokens after the middle one of all blocks, which give (text, picture)."""
         network = self.pipeline.transformer
         blocks = nn.ModuleList([*network.transformer_blocks, *network.single_transformer_blocks])
-        return quarters(middle_of(blocks), lambda output: token_map(output[1], self.grid))
+        return quadrant_features(middle_of(blocks), lambda output: token_map(output[1], self.grid))
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is compared with the null prompt."""
         size = {"height": self.image_size, "width": self.image_size}
         if self._distilled:
             return size | {"guidance_scale": scale}
         return size | {"true_cfg_scale": scale, "negative_prompt": ""}
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and pooled embeddings instead of texts."""
-        options = self.call_options(scale) | pooled_options(own, null)
+        options = self.guidance_kwargs(scale) | pooled_options(own, null)
         if self._distilled:  # it compares with no other prompt
             return {name: options[name] for name in options if not name.startswith("negative")}
         return {name: options[name] for name in options if name != "negative_prompt"}
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """Unpacked; pictures are square."""
         rows = self.image_size // self.pipeline.vae_scale_factor // 2
         return unpacked(drawn, (rows, rows))

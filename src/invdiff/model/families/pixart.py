@@ -14,7 +14,7 @@ from invdiff.model.families.common import (
     masked_options,
     middle_of,
     noise_half,
-    quarters,
+    quadrant_features,
     scaled_latents,
     schedule_of,
     token_map,
@@ -46,7 +46,7 @@ class PixArtDenoiser:
         )
         return Condition({"hidden": hidden, "mask": mask})
 
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """Mean of the hidden states over the prompt's own tokens."""
         condition = self.encode_prompts(prompts).tensors
         return masked_mean(condition["hidden"], condition["mask"])
@@ -72,16 +72,16 @@ class PixArtDenoiser:
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """The tokens after the middle block."""
         middle = middle_of(self.pipeline.transformer.transformer_blocks)
-        return quarters(middle, lambda output: token_map(output, self.grid))
+        return quadrant_features(middle, lambda output: token_map(output, self.grid))
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The transformer's own size, not a neighbour of it from the pipeline's list."""
         return {"guidance_scale": scale, "use_resolution_binning": False, **AS_IS}
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and masks instead of texts."""
-        return self.call_options(scale) | masked_options(own, null)
+        return self.guidance_kwargs(scale) | masked_options(own, null)
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""
         return drawn

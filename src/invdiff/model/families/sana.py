@@ -15,7 +15,7 @@ from invdiff.model.families.common import (
     masked_options,
     middle_of,
     noise_half,
-    quarters,
+    quadrant_features,
     require_flow,
     scaled_latents,
     token_map,
@@ -57,7 +57,7 @@ class SanaDenoiser:
         )
         return Condition({"hidden": hidden, "mask": mask})
 
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """Mean of the hidden states over the tokens of the prompt, without an instruction."""
         parts = Condition.cat([self._encode(prompt, None) for prompt in prompts]).tensors
         return masked_mean(parts["hidden"], parts["mask"])
@@ -82,17 +82,17 @@ class SanaDenoiser:
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """The tokens after the middle block."""
         middle = middle_of(self.pipeline.transformer.transformer_blocks)
-        return quarters(middle, lambda output: token_map(output, self.grid))
+        return quadrant_features(middle, lambda output: token_map(output, self.grid))
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The transformer's own size; the pipeline's default is 1024 whatever was loaded."""
         size = {"height": self.image_size, "width": self.image_size}
         return size | {"guidance_scale": scale, "use_resolution_binning": False}
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and masks instead of texts."""
-        return self.call_options(scale) | masked_options(own, null)
+        return self.guidance_kwargs(scale) | masked_options(own, null)
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""
         return drawn

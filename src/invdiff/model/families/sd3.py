@@ -12,7 +12,7 @@ from invdiff.model.families.common import (
     in_network_dtype,
     middle_of,
     pooled_options,
-    quarters,
+    quadrant_features,
     require_flow,
     scaled_latents,
     token_map,
@@ -42,7 +42,7 @@ class SD3Denoiser:
         )
         return Condition({"hidden": hidden, "pooled": pooled})
 
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """What the two CLIPs say of the whole prompt."""
         return self.encode_prompts(prompts).tensors["pooled"].float()
 
@@ -65,16 +65,16 @@ class SD3Denoiser:
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """The picture's tokens after the middle block, which gives (text, picture)."""
         middle = middle_of(self.pipeline.transformer.transformer_blocks)
-        return quarters(middle, lambda output: token_map(output[1], self.grid))
+        return quadrant_features(middle, lambda output: token_map(output[1], self.grid))
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The pipeline's own size is the transformer's."""
         return {"guidance_scale": scale}
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and pooled embeddings instead of texts."""
-        return self.call_options(scale) | pooled_options(own, null)
+        return self.guidance_kwargs(scale) | pooled_options(own, null)
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""
         return drawn

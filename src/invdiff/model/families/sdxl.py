@@ -11,7 +11,7 @@ from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
     in_network_dtype,
     pooled_options,
-    quarters,
+    quadrant_features,
     scaled_latents,
     schedule_of,
 )
@@ -45,7 +45,7 @@ class SDXLDenoiser:
             pooled = pooled.masked_fill(empty[:, None], 0)
         return Condition({"hidden": hidden, "pooled": pooled})
 
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """The second encoder's projection of the whole prompt."""
         return self.encode_prompts(prompts).tensors["pooled"].float()
 
@@ -68,16 +68,16 @@ class SDXLDenoiser:
 
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """Output of the UNet's middle block."""
-        return quarters(self.pipeline.unet.mid_block, lambda output: output)
+        return quadrant_features(self.pipeline.unet.mid_block, lambda output: output)
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The pipeline's own size is the UNet's."""
         return {"guidance_scale": scale}
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and pooled embeddings instead of texts."""
-        return self.call_options(scale) | pooled_options(own, null)
+        return self.guidance_kwargs(scale) | pooled_options(own, null)
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""
         return drawn

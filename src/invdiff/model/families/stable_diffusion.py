@@ -10,7 +10,7 @@ import torch
 from invdiff.model.condition import Condition
 from invdiff.model.families.common import (
     in_network_dtype,
-    quarters,
+    quadrant_features,
     scaled_latents,
     schedule_of,
 )
@@ -41,7 +41,7 @@ class StableDiffusionDenoiser:
         return Condition({"hidden": hidden})
 
     @torch.no_grad()
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """The text encoder's state at the end of the prompt."""
         tokens = self.pipeline.tokenizer(
             list(prompts),
@@ -68,19 +68,19 @@ class StableDiffusionDenoiser:
 
     def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
         """Output of the UNet's middle block ("h-space")."""
-        return quarters(self.pipeline.unet.mid_block, lambda output: output)
+        return quadrant_features(self.pipeline.unet.mid_block, lambda output: output)
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The pipeline's own size is the UNet's."""
         return {"guidance_scale": scale}
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states instead of texts."""
-        return self.call_options(scale) | {
+        return self.guidance_kwargs(scale) | {
             "prompt_embeds": own.tensors["hidden"],
             "negative_prompt_embeds": null.tensors["hidden"],
         }
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """They are that already."""
         return drawn

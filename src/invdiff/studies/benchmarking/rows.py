@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from invdiff.engine.base_model.loading import device_of
 from invdiff.engine.discovery.discover import discover
-from invdiff.engine.distributed.pool import automatic, run_shards
+from invdiff.engine.distributed.pool import run_shards, worker_count
 from invdiff.engine.evaluation.evaluate import evaluate
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sample import sample
@@ -26,14 +26,19 @@ from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import read_json, write_json, write_with
 from invdiff.engine.training.train import train
 from invdiff.errors import ConfigError
-from invdiff.studies.benchmarking import alternatives, tables
+from invdiff.studies import comparison as compared
+from invdiff.studies.benchmarking import suite_tables, tables
 from invdiff.studies.benchmarking.suites import DOWNSTREAM, METHOD, OURS, ROWS, SUFFIX, SUITES
 
 SCALES = (1.0, 2.5, 5.0)
 DRAWN = (f"sample.guidance_scales={list(SCALES)}",)
-OWN = ("seed", "processes", "train.processes", "report.title")
+OWN = ("seed", "processes", "train.processes")
 """Settings that :func:`settings` decides."""
+ASKED = ", diverse"
+"""What the row with a suffix adds to a prompt: the built-in models read 16 tokens."""
 CONTROLS = next(iter(SUITES))
+
+compared.register()
 
 Work = TypeVar("Work")
 
@@ -91,7 +96,7 @@ def benchmark(
         write_json(folder_of(out, OURS, seed) / "comparison.json", comparison)
     if suite == CONTROLS:
         return tables.write(place, found, OURS)
-    return alternatives.write(place, found, suite, options(suite, found, changes))
+    return suite_tables.write(place, found, suite, options(suite, found, changes))
 
 
 def chosen(suite: str, rows: Sequence[str]) -> set[str]:
@@ -163,7 +168,7 @@ def beside_each_other(
     unit: str,
 ) -> None:
     """Do what is ``left``, several at a time, under one bar; ``done`` others were done before."""
-    processes = automatic(0, device_of("auto"))
+    processes = worker_count(0, device_of("auto"))
     results = run_shards(
         work, left, processes=processes, title=title, unit=unit, done=done, quiet=True
     )
@@ -178,9 +183,8 @@ def settings(
     own = [*DRAWN, *changes]
     own += [f"seed={seed}", f"processes={processes}", "train.processes=1"]
     if row == SUFFIX:
-        suffix = configuration.preset(name).baselines.prompt_suffix
-        own.append(f"sample.prompt_suffix={json.dumps(suffix)}")
-    own += [*ROWS[row].changes, "report.title='Benchmark'"]
+        own.append(f"sample.prompt_suffix={json.dumps(ASKED)}")
+    own += ROWS[row].changes
     return configuration.preset(name, own)
 
 

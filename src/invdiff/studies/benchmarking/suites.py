@@ -8,8 +8,8 @@ OURS = "inferred groups"
 ORACLE = "label oracle"
 SUFFIX = "prompt suffix"
 ABLATION = "ablation"
-FIXED = ("sample.strength=1.0", "calibrate.strengths=[1.0]", "train.feedback=[]")
-GUIDED = ("sample.arms=['guided']",)
+FIXED = ("sample.strength=1.0", "calibrate.strengths=[1.0]", "train.share_feedback=[]")
+GUIDED = ("study.arms=['guided']",)
 
 
 @dataclass(frozen=True)
@@ -22,31 +22,22 @@ class Row:
 
 
 ABLATED: Mapping[str, str] = {
-    "plain memberships": "discover.certainty=1.0",
-    "epsilon loss": "train.loss_space='epsilon'",
-    "x0 loss": "train.loss_space='x0'",
-    "min-SNR loss": "train.loss_space='min_snr'",
-    "independent levels": "train.level_sampling='independent'",
-    "shared levels": "train.level_sampling='shared'",
-    "even levels": "train.level_focus=1.0",
-    "logit-normal levels": "train.level_density='logit_normal'",
-    "plain risks": "train.objective='plain'",
-    "GroupDRO": "train.objective='groupdro'",
-    "reference objective": "train.objective='reference'",
+    "plain memberships": "study.certainty=1.0",
+    "even levels": "study.level_focus=1.0",
+    "plain risks": "study.objective='plain'",
+    "GroupDRO": "study.objective='groupdro'",
+    "reference objective": "study.objective='pooled'",
     "lambda 0": "train.variance_weight=0.0",
     "lambda 1": "train.variance_weight=1.0",
     "rank 4": "train.rank=4",
     "rank 16": "train.rank=16",
-    "sample target": "train.target='sample'",
-    "no look back": "train.feedback=[]",
+    "sample target": "study.target='sample'",
+    "no look back": "train.share_feedback=[]",
     "null prompt untrained": "train.prompt_dropout=0.0",
-    "mirrored": "train.flip=true",
+    "mirrored": "train.random_flip=true",
     "high-noise window": "sample.window=[0.5, 1.0]",
 }
-"""Row -> the one setting of the recipe that it changes.
-
-There is no row of ``train.objective = "mean"``: it trains to the same weights as lambda 0.
-"""
+"""Row -> the one setting of the recipe that it changes."""
 
 ROWS: Mapping[str, Row] = {
     OURS: Row((), "the default recipe; reads no label"),
@@ -55,39 +46,38 @@ ROWS: Mapping[str, Row] = {
         "the default recipe with the data's labels for groups",
     ),
     "top loss": Row(
-        ("discover.estimator='top_loss'", *GUIDED),
+        ("study.estimator='top_loss'", *GUIDED),
         "the default recipe with the pictures of each prompt's largest plain losses for a group; "
         "reads no label",
     ),
     "no groups": Row(
-        ("discover.estimator='none'", *FIXED, *GUIDED),
+        ("study.estimator='none'", *FIXED, *GUIDED),
         "the default recipe without groups",
     ),
     "random groups": Row(
-        ("discover.estimator='random'", *FIXED, *GUIDED),
+        ("study.estimator='random'", *FIXED, *GUIDED),
         "the default recipe with a random fifth of each prompt for a group",
     ),
     "reference recipe": Row(
         (
-            "discover.estimator='reference'",
-            "train.objective='reference'",
-            "train.loss_space='epsilon'",
-            "train.target='sample'",
+            "study.estimator='reference'",
+            "study.objective='reference'",
+            "study.target='sample'",
             *FIXED,
             *GUIDED,
         ),
         "groups and objective as the authors' released code computes them, with our LoRA",
     ),
     SUFFIX: Row(
-        ("discover.estimator='none'", "train.steps=0", "sample.arms=['base']", *FIXED),
+        ("study.estimator='none'", "train.steps=0", "study.arms=['base']", *FIXED),
         "the base model, asked for diversity in the prompt; nothing is trained",
         "base",
     ),
     "balanced fine-tune": Row(
         (
             "discover.estimator='labels'",
-            "train.objective='mean'",
-            "train.target='sample'",
+            "train.variance_weight=0.0",
+            "study.target='sample'",
             *FIXED,
             *GUIDED,
         ),

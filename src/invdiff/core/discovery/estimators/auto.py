@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.discovery.estimators.contrast import contrasted
+from invdiff.core.discovery.estimators.contrast import contrast_estimator
 from invdiff.core.discovery.estimators.semantic import semantic
-from invdiff.core.discovery.estimators.widest_gap import clearest
+from invdiff.core.discovery.estimators.widest_gap import widest_gap
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.prompt_contrasts import Contrasts
 from invdiff.core.discovery.verdict import FEWEST
@@ -26,7 +26,7 @@ RAREST = 0.2
 """Largest share of the rarer group: one of five even classes costs more than the rest as well."""
 
 
-def automatic(
+def auto_estimator(
     excess: Float[np.ndarray, " scored"],
     loss: Float[np.ndarray, " scored"],
     contrasts: Callable[[], Contrasts],
@@ -42,7 +42,7 @@ def automatic(
     """:func:`contrasted`, or :func:`semantic` on the excess of a single prompt; else on the loss.
 
     All are those at high noise. If the first groups mean something under any prompt the loss is not
-    looked at. If they don't, :func:`widest_gap.clearest` chooses groups without it, and
+    looked at. If they don't, :func:`widest_gap.widest_gap` chooses groups without it, and
     they count where they are :func:`alike`. ``contrasts`` is called at most once.
     """
     asked: dict[str, Any] = {
@@ -54,12 +54,12 @@ def automatic(
         "wanted": wanted,
     }
     if len(np.unique(prompt[scored])) > 1:
-        first = contrasted(contrasts, excess, **asked)
+        first = contrast_estimator(contrasts, excess, **asked)
     else:
         first = semantic(excess, seed=seed, **asked)
-    if any(verdict.watched for verdict in first.verdicts.values()):
+    if any(verdict.monitored for verdict in first.verdicts.values()):
         return first
-    second = clearest(loss, seed=seed, **asked)
+    second = widest_gap(loss, seed=seed, **asked)
     return second if second and alike(second, features[scored], prompt[scored]) else first
 
 

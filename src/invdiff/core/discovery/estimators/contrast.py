@@ -16,19 +16,19 @@ import numpy as np
 from jaxtyping import Float
 
 from invdiff.core.discovery.candidates import Candidate
-from invdiff.core.discovery.estimators.amortised import fit, linear_models
 from invdiff.core.discovery.grouping import Grouping, GroupModels, apply, orient
-from invdiff.core.discovery.objective import worth
+from invdiff.core.discovery.linear_groups import fit, linear_models
+from invdiff.core.discovery.objective import max_step_objective
 from invdiff.core.discovery.prompt_contrasts import Contrasts
-from invdiff.core.discovery.refinement import refined_models, settled
+from invdiff.core.discovery.refinement import refined_models, shared_shift_memberships
 from invdiff.core.discovery.self_training import self_trained
-from invdiff.core.discovery.shared_shift import settle
+from invdiff.core.discovery.shared_shift import fit_shared_shift_mixture
 from invdiff.core.discovery.verdict import Verdict, judge_prompts
 from invdiff.core.groups.features import LEADING, Projection
 from invdiff.core.groups.two_groups import GroupModel
 
 QUANTILES = (0.15, 0.5, 0.85)  # where a direction is cut to begin with
-SETTLED = 4  # candidates that are carried to the features
+CARRIED_ON = 4  # candidates that are carried to the features
 FITTED = "the line that explains the excess best"
 TAUGHT = f"{FITTED}, taught by all images"
 TAUGHT_SETTLED = f"{TAUGHT}, settled"
@@ -55,7 +55,7 @@ class Judged(NamedTuple):
     rank: float
 
 
-def contrasted(
+def contrast_estimator(
     contrasts: Callable[[], Contrasts],
     score: Float[np.ndarray, " scored"],
     features: Float[np.ndarray, "sample feature"],
@@ -69,13 +69,13 @@ def contrasted(
     """The groups in the contrasts that explain the excess best, carried to the features.
 
     Two groups with one covariance and a shift that is the same under every prompt
-    (:func:`shared_shift.settle`), which settle once more in the features of all images; and
-    the line along which the objective of the max step is largest (:mod:`estimators.amortised`).
+    (:func:`fit_shared_shift_mixture`), which settle once more in the features of all images; and
+    the line along which the objective of the max step is largest (:mod:`linear_groups`).
     That was found in the images compared alone, so all images teach it what its groups look like
     (:mod:`discovery.self_training`), and the mixture next to them settles as well. Only groups
-    whose shift goes with their shares count (:meth:`Contrasts.in_line`). ``score`` is the excess of
-    the images ``scored``, which ranks the groups and says which of them is against the model; what
-    is tested for each prompt is whether its groups lean apart (:meth:`Contrasts.towards`). For the
+    whose shift goes with their shares count (:meth:`log_odds_alignment`). ``score`` is the excess
+    of the images ``scored``, which ranks the groups and says which is against the model; what is
+    tested for each prompt is whether its groups lean apart (:meth:`Contrasts.towards`). For the
     other arguments see :func:`semantic.semantic`. With fewer than two prompts nothing
     is found.
     """
@@ -131,9 +131,9 @@ class _Search:
     def judged(self, name: str, models: GroupModels) -> Judged:
         """How far groups are in line, and what they are worth."""
         member, rows = apply(models, self.features, self.prompt), self.known.rows
-        line = self.known.in_line(member[rows], self.prompt[rows])
+        line = self.known.log_odds_alignment(member[rows], self.prompt[rows])
         scored = self.scored
-        value = worth(member[scored], self.score, self.prompt[scored], self.min_share)
+        value = max_step_objective(member[scored], self.score, self.prompt[scored], self.min_share)
         return Judged(name, models, line, value, value)
 
     def _carried_all(
@@ -146,8 +146,8 @@ class _Search:
         """
         known, prompt, rows = self.known, self.prompt, self.known.rows
         own = self.score[np.searchsorted(self.scored, rows)]
-        for candidate, _ in _candidates(known, own, prompt[rows], self.min_share)[:SETTLED]:
-            q = settled(candidate, components, rows, prompt)
+        for candidate, _ in _candidates(known, own, prompt[rows], self.min_share)[:CARRIED_ON]:
+            q = shared_shift_memberships(candidate, components, rows, prompt)
             yield candidate.name, refined_models(q, components, projection, prompt)
         *_, (_, space) = known.spaces()
         q = fit(space, own, prompt[rows])(space, prompt[rows])
@@ -182,7 +182,9 @@ def _taught(
     learnt = self_trained(components, member > 0.5) * 1.0
     models = linear_models(learnt, components, projection, np.arange(len(prompt)), prompt)
     yield TAUGHT, models
-    q, _ = settle(components[:, :LEADING], apply(models, features, prompt), prompt)
+    q, _ = fit_shared_shift_mixture(
+        components[:, :LEADING], apply(models, features, prompt), prompt
+    )
     yield TAUGHT_SETTLED, refined_models(q, components, projection, prompt)
 
 
@@ -209,12 +211,14 @@ def _candidates(
     for where, space in contrasts.spaces():
         for name, values in starts:
             for quantile in QUANTILES:
-                q, _ = settle(space, (values > np.quantile(values, quantile)) * 1.0, prompt)
+                q, _ = fit_shared_shift_mixture(
+                    space, (values > np.quantile(values, quantile)) * 1.0, prompt
+                )
                 member = q > 0.5
                 key = min(member.tobytes(), (~member).tobytes())
                 if key not in found:
-                    line = contrasts.in_line(q, prompt) >= LEAST_IN_LINE
-                    value = worth(q, score, prompt, min_share) if line else -1.0
+                    line = contrasts.log_odds_alignment(q, prompt) >= LEAST_IN_LINE
+                    value = max_step_objective(q, score, prompt, min_share) if line else -1.0
                     found[key] = Candidate(f"{name}, settled in {where}", member), value
     kept: list[tuple[Candidate, float]] = []
     for candidate, value in sorted(found.values(), key=lambda pair: -pair[1]):

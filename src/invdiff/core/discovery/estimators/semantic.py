@@ -6,11 +6,11 @@ from jaxtyping import Float
 from invdiff.core.discovery.candidates import cluster_candidates, split_candidates
 from invdiff.core.discovery.grouping import Grouping, GroupModels, apply, orient
 from invdiff.core.discovery.objective import objective, rank
-from invdiff.core.discovery.refinement import refined_models, settled
+from invdiff.core.discovery.refinement import refined_models, shared_shift_memberships
 from invdiff.core.discovery.verdict import judge_prompts
 from invdiff.core.groups.features import Projection
 
-SETTLED = 12
+CARRIED_ON = 12
 
 
 def semantic(
@@ -38,8 +38,8 @@ def semantic(
     best: tuple[float, str, GroupModels] = (-1.0, "", {})
     ranking = []
     known: dict[bytes, tuple[GroupModels, float]] = {}
-    for candidate, _ in rank(candidates, score, names, min_share)[:SETTLED]:
-        q = settled(candidate, components, scored, prompt)
+    for candidate, _ in rank(candidates, score, names, min_share)[:CARRIED_ON]:
+        q = shared_shift_memberships(candidate, components, scored, prompt)
         if q.tobytes() not in known:  # several candidates settle to the same groups
             models = refined_models(q, components, projection, prompt)
             member = apply(models, features, prompt)[scored]

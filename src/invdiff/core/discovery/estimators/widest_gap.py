@@ -13,11 +13,11 @@ from jaxtyping import Float
 from scipy.special import entr
 
 from invdiff.core.discovery.candidates import cluster_candidates
-from invdiff.core.discovery.estimators.semantic import SETTLED
+from invdiff.core.discovery.estimators.semantic import CARRIED_ON
 from invdiff.core.discovery.grouping import Grouping, apply, orient
-from invdiff.core.discovery.refinement import refined_models, settled
+from invdiff.core.discovery.refinement import refined_models, shared_shift_memberships
 from invdiff.core.discovery.verdict import FEWEST, judge_prompts
-from invdiff.core.groups.features import LEADING, Projection, centre
+from invdiff.core.groups.features import LEADING, Projection, centre_within_prompts
 
 
 class Settled(NamedTuple):
@@ -28,7 +28,7 @@ class Settled(NamedTuple):
     q: Float[np.ndarray, " sample"]
 
 
-def clearest(
+def widest_gap(
     loss: Float[np.ndarray, " scored"],
     features: Float[np.ndarray, "sample feature"],
     scored: np.ndarray,
@@ -39,7 +39,7 @@ def clearest(
     seed: int,
     wanted: float = 0.5,
 ) -> Grouping | None:
-    """The groups of the largest :func:`clarity`, judged by the plain ``loss`` at high noise.
+    """The groups of the largest :func:`gap_nats`, judged by the plain ``loss`` at high noise.
 
     Clusters of the features (:func:`candidates.cluster_candidates`) settle; those that
     a prompt has not (less than ``min_share`` of its scored images, if it has enough to judge) are
@@ -50,18 +50,18 @@ def clearest(
     components = projection(features)
     leading, names = components[:, :LEADING], prompt[scored]
     candidates = [
-        (clarity(leading[scored], one.member * 1.0, names), one)
+        (gap_nats(leading[scored], one.member * 1.0, names), one)
         for one in cluster_candidates(components[scored], names, seed)
         if _everywhere(one.member * 1.0, names, min_share)
     ]
     candidates.sort(key=lambda pair: -pair[0])
     found: dict[bytes, Settled] = {}
-    for _, candidate in candidates[:SETTLED]:
-        q = settled(candidate, components, scored, prompt)
+    for _, candidate in candidates[:CARRIED_ON]:
+        q = shared_shift_memberships(candidate, components, scored, prompt)
         member = q > 0.5
         key = min(member.tobytes(), (~member).tobytes())  # several candidates settle to the same
         if key not in found and _everywhere(q[scored], names, min_share):
-            found[key] = Settled(clarity(leading, q, prompt), candidate.name, q)
+            found[key] = Settled(gap_nats(leading, q, prompt), candidate.name, q)
     ranking = sorted(found.values(), key=lambda one: -one.clarity)
     if not ranking or ranking[0].clarity <= 0:
         return None
@@ -83,7 +83,7 @@ def clearest(
     return Grouping(against, verdicts, models, chosen, told, "loss", ranked_by="clarity in nats")
 
 
-def clarity(
+def gap_nats(
     components: Float[np.ndarray, "sample component"],
     q: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
@@ -95,7 +95,10 @@ def clarity(
     discriminant a share R^2 of the variance within prompts is between them, which is that of the
     least squares fit of q, and the gain is -log(1 - R^2) / 2 - H(group | prompt).
     """
-    member, values = centre(q[:, None], prompt)[:, 0], centre(components, prompt)
+    member, values = (
+        centre_within_prompts(q[:, None], prompt)[:, 0],
+        centre_within_prompts(components, prompt),
+    )
     along, square = member @ values, values.T @ values
     # Of the groups as they would be drawn: memberships that are all alike tell none apart.
     total = float(member @ member + (q * (1 - q)).sum())

@@ -73,7 +73,7 @@ class Extractor:
         how = preparation or Preparation()
         starts = range(0, len(pictures), BATCH)
         parts = [
-            self.network(prepare(pictures[at : at + BATCH], self, how)).float().flatten(1)
+            self.network(prepare_pictures(pictures[at : at + BATCH], self, how)).float().flatten(1)
             for at in starts
         ]
         found = torch.cat(parts).numpy()
@@ -85,7 +85,7 @@ class Extractor:
         return found
 
 
-def prepare(pictures: NDArray[np.uint8], extractor: Extractor, how: Preparation) -> Tensor:
+def prepare_pictures(pictures: NDArray[np.uint8], extractor: Extractor, how: Preparation) -> Tensor:
     """Pictures (n, height, width, 3) as the network's input (n, 3, side, side)."""
     if how.square:
         size = (how.square, how.square)

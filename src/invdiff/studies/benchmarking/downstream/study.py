@@ -20,13 +20,13 @@ from torch.nn import functional
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
-from invdiff.engine.augmentation.augment import Request, artist_of, augment, identity
-from invdiff.engine.augmentation.drawing import Wish, chosen, draw_all, read
+from invdiff.engine.augmentation.augment import AugmentRequest, artist_of, augment, identity
+from invdiff.engine.augmentation.drawing import Quota, draw_all, kept_pictures, read_ratios
 from invdiff.engine.augmentation.quotas import top_up
 from invdiff.engine.base_model.loading import device_of
 from invdiff.engine.discovery.discover import discover
 from invdiff.engine.distributed import randomness
-from invdiff.engine.distributed.pool import automatic, run_shards
+from invdiff.engine.distributed.pool import run_shards, worker_count
 from invdiff.engine.encoding.session import processes_of
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.recipe import Recipe
@@ -61,7 +61,7 @@ def benchmark(name: str, seeds: int, out: Path) -> Path:
     left = [job for job in jobs if not result_path(job).is_file()]
     for seed in sorted({seed for *_, seed in left}):
         draw(name, seed, out)
-    done, processes = len(jobs) - len(left), automatic(0, device_of("auto"))
+    done, processes = len(jobs) - len(left), worker_count(0, device_of("auto"))
     for _ in run_shards(
         study, left, processes=processes, title="classifiers", unit="one", done=done, quiet=True
     ):
@@ -97,14 +97,14 @@ def list_path(out: Path, seed: int) -> Path:
 def base_pictures(run: RunFolder, folder: Path) -> list[list[str]]:
     """Paths and prompts of as many pictures of the base model, drawn where they are missing."""
     config = run.config
-    request = Request(None, config.calibrate.guidance_scale, 0.0, identity(run), config.seed)
+    request = AugmentRequest(None, config.calibrate.guidance_scale, 0.0, identity(run), config.seed)
     artist = artist_of(run, folder, request)
-    wishes = [Wish(wish.prompt, wish.captions, (sum(wish.counts),)) for wish in top_up(run)]
-    ratios = draw_all(artist, wishes, config.sample.batch, processes_of(run))
+    quotas = [Quota(quota.prompt, quota.captions, (sum(quota.counts),)) for quota in top_up(run)]
+    ratios = draw_all(artist, quotas, config.sample.batch_size, processes_of(run))
     return [
-        [str(artist.path(wish, k)), wish.prompt]
-        for wish in wishes
-        for k in chosen(wish, ratios[wish.prompt])
+        [str(artist.path(quota, k)), quota.prompt]
+        for quota in quotas
+        for k in kept_pictures(quota, ratios[quota.prompt])
     ]
 
 
@@ -115,7 +115,9 @@ def study(job: Job) -> dict[str, Any]:
     pictures, prompts = known.pictures("train"), list(known.prompts("train"))
     added = read_json(list_path(Path(root), seed)).get(arm, [])
     if added:
-        pictures = np.concatenate([pictures, np.stack([read(Path(path)) for path, _ in added])])
+        pictures = np.concatenate(
+            [pictures, np.stack([read_ratios(Path(path)) for path, _ in added])]
+        )
         prompts += [prompt for _, prompt in added]
     classes = sorted(set(prompts))
     place = result_path(job)

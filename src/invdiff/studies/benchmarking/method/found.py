@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from invdiff.data.samples import Samples
 from invdiff.engine.discovery.discover import discover
-from invdiff.engine.discovery.estimators import ESTIMATORS
-from invdiff.engine.evaluation.label_agreement import groups_against_labels
+from invdiff.engine.evaluation.label_agreement import compare_with_labels
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.discovery import DiscoverSection
@@ -17,7 +16,19 @@ from invdiff.studies.benchmarking.method.seed_agreement import Groups, groups_of
 from invdiff.studies.benchmarking.suites import OURS
 
 DEFAULT: str = DiscoverSection().estimator
-NAMES = (DEFAULT, *(name for name in ESTIMATORS if name != DEFAULT))
+USERS = ("auto", "labels")
+"""Estimators that a user can name too."""
+NAMES = (
+    DEFAULT,
+    "contrast",
+    "semantic",
+    "cluster",
+    "top_loss",
+    "labels",
+    "random",
+    "reference",
+    "none",
+)
 CHANCE = {"auc": 0.5, "balanced_accuracy": 0.5, "adjusted_rand": 0.0}
 """What groups that nobody inferred are worth."""
 
@@ -88,7 +99,9 @@ def run(name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> None
 
 def settings(one: Search, processes: int = 1) -> Config:
     """Those of the default row of the benchmark, with another estimator."""
-    own = [*one.changes, f"discover.estimator='{one.estimator}'"]
+    own = [*one.changes, "study.estimator=''", f"discover.estimator='{one.estimator}'"]
+    if one.estimator not in USERS:
+        own[-2:] = [f"study.estimator='{one.estimator}'"]
     return rows.settings(one.name, OURS, one.seed, processes, own)
 
 
@@ -119,7 +132,7 @@ def search(one: Search, processes: int = 1) -> Path:
 def read(one: Search, data: Samples) -> Found:
     """What a discovery found, against the labels of the set."""
     own = RunFolder.read(folder_of(Path(one.root), one.estimator, one.seed))
-    agreement = groups_against_labels(own, data)
+    agreement = compare_with_labels(own, data)
     verdicts = read_json(own.path / "discovery.json")["prompts"]
     found = {prompt: bool(verdict["found"]) for prompt, verdict in verdicts.items()}
     prompts = {}

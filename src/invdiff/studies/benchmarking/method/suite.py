@@ -19,7 +19,7 @@ PARTS: Mapping[str, Callable[[str, int, Path, Sequence[str]], None]] = {
     "found": found.run,
     "balanced": balanced.run,
 }
-ESTIMATOR = "discover.estimator"
+ESTIMATOR = ("discover.estimator", "study.estimator")
 LABELLED = "data."
 """Settings below this say which pictures and labels there are; the suite's sets have their own."""
 
@@ -50,7 +50,7 @@ def benchmark(
     for name in asked:
         rows.require_changes(name, changes)
     for key in (change.partition("=")[0] for change in changes):
-        if key == ESTIMATOR or key.startswith(LABELLED):
+        if key in ESTIMATOR or key.startswith(LABELLED):
             raise ConfigError(f"--{key}: the suite of the method has its own; leave it out")
     unbuilt = [] if names else [name for name in builtin.SETS if name not in asked]
     if unbuilt:
@@ -93,7 +93,7 @@ def sets(names: Sequence[str], seeds: int) -> list[str]:
 
 def here(name: str) -> bool:
     """Whether the set ``name`` comes with the package or was built."""
-    return builtin.folder_of(name).is_dir()
+    return builtin.set_folder(name).is_dir()
 
 
 def read(name: str, seeds: int, place: Path) -> Result:

@@ -26,7 +26,7 @@ Load = Callable[[Group | None], Denoiser]
 """The denoiser with the networks of one group alone; None: with no network but all settings."""
 
 
-class Resident:
+class Offloading:
     """The :class:`~invdiff.model.denoiser.Denoiser` of parts that ``load`` gives when needed.
 
     Conditions of prompts are taken from ``store`` where they are there: each prompt is encoded
@@ -41,7 +41,7 @@ class Resident:
         self.image_size: int = self._settings.image_size
 
     @classmethod
-    def of(cls, denoiser: Denoiser, store: Store) -> "Resident":
+    def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":
         """A pipeline that was loaded by somebody else: all its parts stay where they are."""
         return cls(lambda _: denoiser, store)
 
@@ -88,10 +88,10 @@ class Resident:
             self.store.put(missing, self._part("prompts").encode_prompts(missing).to("cpu"))
         return self.store.get(prompts)
 
-    def meaning(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
         """What prompts mean to the text encoders."""
         self._drop("pictures")
-        return self._part("prompts").meaning(prompts)
+        return self._part("prompts").text_embedding(prompts)
 
     def predict(
         self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
@@ -105,17 +105,17 @@ class Resident:
         """Pooled bottleneck features of each prediction within it."""
         return self._part("denoiser").bottleneck()
 
-    def call_options(self, scale: float) -> dict[str, Any]:
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """Arguments of the pipeline's call that mean a guidance scale."""
-        return self._settings.call_options(scale)
+        return self._settings.guidance_kwargs(scale)
 
-    def told(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """The same, and the prompts as conditions."""
-        return self._settings.told(own, null, scale)
+        return self._settings.conditioned_kwargs(own, null, scale)
 
-    def spatial(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """Latents of those that the pipeline's own call gives."""
-        return self._settings.spatial(drawn)
+        return self._settings.unpack_latents(drawn)
 
     def _part(self, group: Group) -> Denoiser:
         if group not in self._held:
@@ -133,12 +133,12 @@ class Resident:
 
 def drawing(denoiser: Denoiser, decode: bool) -> Any:
     """The stock pipeline of any denoiser, to draw latents with, or with ``decode`` pictures."""
-    return denoiser.drawing(decode) if isinstance(denoiser, Resident) else denoiser.pipeline
+    return denoiser.drawing(decode) if isinstance(denoiser, Offloading) else denoiser.pipeline
 
 
 def tokenizers(denoiser: Denoiser) -> list[Any]:
     """The tokenizers of its pipeline; no network is loaded for them."""
-    pipeline = denoiser.settings if isinstance(denoiser, Resident) else denoiser.pipeline
+    pipeline = denoiser.settings if isinstance(denoiser, Offloading) else denoiser.pipeline
     names = ("tokenizer", "tokenizer_2", "tokenizer_3")
     found = [getattr(pipeline, name, None) for name in names]
     return [tokenizer for tokenizer in found if tokenizer is not None]

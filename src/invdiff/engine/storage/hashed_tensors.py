@@ -23,13 +23,13 @@ About = Mapping[str, Any]
 SEAL = "invdiff"
 
 
-def write_sealed(path: Path, tensors: Tensors, about: About) -> None:
+def write_hashed(path: Path, tensors: Tensors, about: About) -> None:
     """Write the file whole or not at all."""
-    header = {SEAL: canonical({"about": about, "sha256": digest(tensors)})}
+    header = {SEAL: canonical({"about": about, "sha256": digest_of_tensors(tensors)})}
     write_with(path, partial(save_file, tensors, metadata=header))
 
 
-def read_sealed(path: Path, about: About) -> Tensors | None:
+def read_hashed(path: Path, about: About) -> Tensors | None:
     """The tensors, or None: there is no file, it is damaged, altered, or about something else."""
     try:
         with safe_open(path, "pt") as file:
@@ -39,7 +39,7 @@ def read_sealed(path: Path, about: About) -> Tensors | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError):
         return None
-    return tensors if seal.get("sha256") == digest(tensors) else None
+    return tensors if seal.get("sha256") == digest_of_tensors(tensors) else None
 
 
 def read_about(path: Path) -> dict[str, Any] | None:
@@ -52,7 +52,7 @@ def read_about(path: Path) -> dict[str, Any] | None:
     return about
 
 
-def digest(tensors: Tensors) -> str:
+def digest_of_tensors(tensors: Tensors) -> str:
     """SHA-256 of names, types, shapes and bytes."""
     found = hashlib.sha256()
     for name in sorted(tensors):

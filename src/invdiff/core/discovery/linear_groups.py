@@ -1,12 +1,11 @@
-"""Groups as a function of the denoiser's features, trained end to end on the max step's objective.
+"""Two groups as one linear model of the features, fitted to the max step's objective.
 
 q_i(1) = sigmoid(x_i w + b_y): one direction for all prompts, an offset for each. The direction is
-what maximises explained variance times tie (:func:`objective.objective`), so nothing
-is clustered first. Cross-fitted: an image's group comes from the images of other folds, since in
-128 dimensions some direction explains any noise.
+what maximises explained variance times tie (:func:`objective.objective`), so nothing is clustered
+first.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,23 +13,19 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from invdiff.core.discovery.grouping import Grouping, apply, orient
-from invdiff.core.discovery.objective import LEAST_TIE, objective
-from invdiff.core.discovery.verdict import judge_prompts
-from invdiff.core.groups.features import FOLDS, LEADING, Linear, Projection
+from invdiff.core.discovery.objective import LEAST_INFORMATION
+from invdiff.core.groups.features import FOLDS, LogisticDiscriminant, Projection
 from invdiff.core.groups.two_groups import SMALLEST, GroupModel
 
 PENALTY = 0.01
 STEPS = 150
 LEAST = 1e-6
-NAME = "a linear model of the features"
 
 
 @dataclass(frozen=True)
-class Amortised:
+class LinearGroups:
     """The model: a weight for each component and an offset for each prompt."""
 
     weight: Float[np.ndarray, " component"]
@@ -43,49 +38,6 @@ class Amortised:
         usual = float(np.mean(list(self.offset.values())))
         offset = np.array([self.offset.get(str(name), usual) for name in prompt])
         return expit(components @ self.weight + offset)
-
-
-def amortised(
-    score: Float[np.ndarray, " scored"],
-    features: Float[np.ndarray, "sample feature"],
-    scored: np.ndarray,
-    prompt: np.ndarray,
-    *,
-    min_share: float,
-    false_alarm: float,
-    seed: int,
-    wanted: float = 0.5,
-) -> Grouping:
-    """Groups by one linear model on the features, fitted to the cross-fitted memberships.
-
-    Arguments as those of :func:`semantic.semantic`. The verdicts are about memberships
-    in which no image had a part itself; ``ranking`` has the objective that these reach.
-    """
-    projection = Projection.fit(features)
-    components, names = projection(features), prompt[scored]
-    q = cross_fitted(components[scored][:, :LEADING], score, names, seed)
-    models = orient(
-        linear_models(q, components, projection, scored, prompt), features[scored], score, names
-    )
-    against = apply(models, features, prompt)
-    tested = against.copy()
-    tested[scored] = q
-    tested_by = judge_prompts(
-        tested,
-        score,
-        scored,
-        prompt,
-        min_share=min_share,
-        false_alarm=false_alarm,
-        candidates=1,
-        wanted=wanted,
-    )
-    verdicts = {
-        name: replace(verdict, share=float(against[prompt == name].mean()))
-        for name, verdict in tested_by.items()
-    }
-    ranking = ((NAME, objective(q, score, names, min_share)),)
-    return Grouping(against, verdicts, models, NAME, ranking, "excess")
 
 
 def linear_models(
@@ -101,7 +53,7 @@ def linear_models(
             np.zeros(len(projection.mean)), (0.0, 0.0, 0.0), float(logit(SMALLEST))
         )
         return {str(name): nothing for name in np.unique(prompt)}
-    linear = Linear.fit(components[scored], q)
+    linear = LogisticDiscriminant.fit(components[scored], q)
     member, weight = linear(components), projection.axes @ linear.weight
     bias = linear.bias - float(projection.mean @ weight)
     models = {}
@@ -111,37 +63,11 @@ def linear_models(
     return models
 
 
-def cross_fitted(
-    components: Float[np.ndarray, "sample component"],
-    score: Float[np.ndarray, " sample"],
-    prompt: np.ndarray,
-    seed: int,
-) -> Float[np.ndarray, " sample"]:
-    """q_i(1) of each image by the model of the other folds, the same side group 1 in all folds.
-
-    Zero for images of prompts with fewer than two images a fold.
-    """
-    member = np.zeros(len(score))
-    codes, count = np.unique(prompt, return_inverse=True, return_counts=True)[1:]
-    searched = np.flatnonzero(count[codes] >= 2 * FOLDS)
-    if len(searched) == 0:
-        return member
-    whole = fit(components[searched], score[searched], prompt[searched])
-    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
-    for folds in splitter.split(searched, codes[searched]):
-        others, held = (searched[rows] for rows in folds)
-        model = fit(components[others], score[others], prompt[others])
-        aligned = model.weight @ whole.weight >= 0
-        found = model(components[held], prompt[held])
-        member[held] = found if aligned else 1 - found
-    return member
-
-
 def fit(
     components: Float[np.ndarray, "sample component"],
     score: Float[np.ndarray, " sample"],
     prompt: np.ndarray,
-) -> Amortised:
+) -> LinearGroups:
     """The best of several starts: where the score of all prompts rises, and that of each."""
     names, codes = np.unique(prompt, return_inverse=True)
     scale = components.std() + 1e-12
@@ -166,7 +92,7 @@ def fit(
     weight = best[: x.shape[1]] / scale
     middle = float(components.mean(0) @ weight)
     offset = {str(n): float(b) - middle for n, b in zip(names, best[x.shape[1] :], strict=True)}
-    return Amortised(weight, offset)
+    return LinearGroups(weight, offset)
 
 
 def worth(members: list[Tensor], scores: list[Tensor]) -> Tensor:
@@ -181,7 +107,7 @@ def worth(members: list[Tensor], scores: list[Tensor]) -> Tensor:
     if len(members) == 1:
         return mean
     shares = torch.stack(share)
-    return mean * (_entropy(shares.mean()) - _entropy(shares).mean()).clamp_min(LEAST_TIE)
+    return mean * (_entropy(shares.mean()) - _entropy(shares).mean()).clamp_min(LEAST_INFORMATION)
 
 
 def _entropy(share: Tensor) -> Tensor:

@@ -14,14 +14,14 @@ from scipy.special import entr
 
 from invdiff.core.discovery.candidates import CLUSTER_COUNTS
 from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.shared_clusters import Clusters, best
 from invdiff.core.discovery.verdict import BALANCED_WITHIN, FEWEST, LEAST_EXPLAINED, Verdict, met
 from invdiff.core.groups.features import CLUSTERED, Projection
 from invdiff.core.groups.memberships import Mix, hard, off_by, present, within
-from invdiff.core.groups.several_groups import NEVER, SeveralGroups
+from invdiff.core.groups.several_groups import NEVER, MultiGroupModel
 from invdiff.core.groups.two_groups import SMALLEST, GroupModel
+from invdiff.studies.comparison.shared_clusters import Clusters, best
 
-LEAST_TIE = 0.05  # nats, as for the groups of the contrasts
+LEAST_CLUSTER_INFORMATION = 0.05  # nats, as for the groups of the contrasts
 LEAST_COMMON = 0.03  # of a prompt's images: groups with less are not counted as there
 RANKED_BY = "share of the score's variance explained; in the order of the ICL"
 
@@ -63,7 +63,7 @@ def clusters(
         rows, inside = codes == code, codes[scored] == code
         if order[0] == 1:
             member[rows, 0] = 1.0
-            models[name] = SeveralGroups.supervised(features[rows], member[rows])
+            models[name] = MultiGroupModel.supervised(features[rows], member[rows])
         else:
             ranked = ranks(chosen, code, chosen.q[scored][inside], score[inside], min_share)
             models[name] = model_of(chosen, code, projection, ranked, min_share)
@@ -72,7 +72,7 @@ def clusters(
         verdicts[name] = (
             _verdict(False, False, 0.0, 1.0, member[rows].mean(0), doubt)
             if doubt
-            else judge(
+            else judge_clusters(
                 member[rows], own, score[inside], false_alarm=false_alarm, wanted=wanted(order[0])
             )
         )
@@ -90,7 +90,7 @@ def _told(found: dict[int, Clusters], count: int) -> str:
     return f"{count} {'clusters' if count > 1 else 'cluster'}, ICL {gain:+.0f}"
 
 
-def tie(q: Float[np.ndarray, "sample group"], prompt: np.ndarray) -> float:
+def cluster_mutual_information(q: Float[np.ndarray, "sample group"], prompt: np.ndarray) -> float:
     """How far the shares of the groups differ between prompts, in nats; 0 for one prompt.
 
     For two prompts the mutual information of group and prompt, among the groups that both have:
@@ -116,7 +116,7 @@ def _divergence(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def is_tied(q: Float[np.ndarray, "sample group"], prompt: np.ndarray, false_alarm: float) -> bool:
-    """Whether the :func:`tie` is no small one, and that of some two prompts more than chance.
+    """Whether the mutual information is no small one, and that of some two prompts above chance.
 
     A G test of their table of groups, corrected for the number of pairs. A single prompt has
     nothing to be tied to: there the score alone decides.
@@ -132,7 +132,9 @@ def is_tied(q: Float[np.ndarray, "sample group"], prompt: np.ndarray, false_alar
         if table.shape[1] > 1
     ]
     by_chance = len(tables) * min(chances, default=1.0)
-    return tie(q, prompt) >= LEAST_TIE and bool(by_chance <= false_alarm)
+    return cluster_mutual_information(q, prompt) >= LEAST_CLUSTER_INFORMATION and bool(
+        by_chance <= false_alarm
+    )
 
 
 def ranks(
@@ -151,7 +153,7 @@ def ranks(
 
 def model_of(
     fitted: Clusters, code: int, projection: Projection, order: list[int], min_share: float
-) -> SeveralGroups:
+) -> MultiGroupModel:
     """The clusters of prompt ``code`` as a model on raw features, in the given order.
 
     With one covariance the log ratio of two Gaussians is linear.
@@ -166,10 +168,10 @@ def model_of(
     gone = shares[order][1:] < min_share
     weight[:, gone], bias[gone] = 0.0, NEVER
     prior = np.log(shares[order].clip(SMALLEST))
-    return SeveralGroups(weight, bias, prior[1:] - prior[0])
+    return MultiGroupModel(weight, bias, prior[1:] - prior[0])
 
 
-def as_two(model: SeveralGroups) -> GroupModel:
+def as_two(model: MultiGroupModel) -> GroupModel:
     """The same model of two groups, as those of two are stored."""
     return GroupModel(model.weight[:, 0], (float(model.bias[0]), 1.0, 0.0), float(model.prior[0]))
 
@@ -189,7 +191,7 @@ def _mean_explained(q: np.ndarray, score: np.ndarray, prompt: np.ndarray) -> flo
     return float(np.mean([explained(q[inside], score[inside]) for inside in rows]))
 
 
-def judge(
+def judge_clusters(
     member: Float[np.ndarray, "sample group"],
     scored: Float[np.ndarray, "scored group"],
     score: Float[np.ndarray, " scored"],
@@ -197,7 +199,7 @@ def judge(
     false_alarm: float,
     wanted: Mix,
 ) -> Verdict:
-    """Is there anything to balance in a prompt? As :func:`verdict.judge` has it.
+    """Is there anything to balance in a prompt? As :func:`verdict.judge_clusters` has it.
 
     The groups must differ in the score (analysis of variance) by more than a tiny part, and their
     shares must not be the ``wanted`` ones.
@@ -220,8 +222,8 @@ def judge(
 
 
 def _verdict(
-    found: bool, watched: bool, between: float, p_value: float, shares: np.ndarray, note: str
+    found: bool, monitored: bool, between: float, p_value: float, shares: np.ndarray, note: str
 ) -> Verdict:
     several = tuple(shares.tolist()) if len(shares) > 2 else ()
     rest = float(1 - shares[0]) if several else float(shares[1])
-    return Verdict(found, watched, between, p_value, rest, note, several)
+    return Verdict(found, monitored, between, p_value, rest, note, several)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from core.planted import ROTATED, corners
-from invdiff.core.discovery.estimators import clusters as by_cluster
-from invdiff.core.discovery.estimators.clusters import clusters, explained, tie
-from invdiff.core.discovery.shared_clusters import best, fit
 from invdiff.core.groups.two_groups import GroupModel
+from invdiff.studies.comparison import clusters as by_cluster
+from invdiff.studies.comparison.clusters import cluster_mutual_information, clusters, explained
+from invdiff.studies.comparison.shared_clusters import best, fit
+from tests.core.planted import ROTATED, corners
 
 RULES = {"min_share": 0.02, "false_alarm": 0.01, "seed": 0, "most": 8}
 
@@ -76,7 +76,7 @@ def test_two_planted_groups_are_two_and_written_as_two():
 def test_one_cloud_has_no_groups():
     features, score, prompt, _ = corners(ROTATED, gap=0.0)
     found = search(features, score, prompt)
-    assert not any(verdict.found or verdict.watched for verdict in found.verdicts.values())
+    assert not any(verdict.found or verdict.monitored for verdict in found.verdicts.values())
     assert "no clusters" in found.verdicts["a"].note
     assert (found.against == 0).all()
 
@@ -93,7 +93,7 @@ def test_what_only_one_prompt_has_is_its_content():
     even = {"a": (1, 1, 0, 0), "b": (1, 1, 0, 0), "c": (0, 0, 1, 1)}
     features, score, prompt, group = corners(even)
     score += 2.0 * (group % 2)
-    assert tie(np.eye(4)[group], prompt) == 0
+    assert cluster_mutual_information(np.eye(4)[group], prompt) == 0
     found = search(features, score, prompt)
     assert found.against.shape[1] > 2, "the prompts do not show them alike"
     assert not any(verdict.found for verdict in found.verdicts.values())
@@ -113,7 +113,7 @@ def test_groups_in_the_wanted_mix_are_watched_alone(four):
     rows = np.arange(len(prompt))
     found = clusters(score, features, rows, prompt, wanted=lambda _: mix, **RULES)
     assert not any(verdict.found for verdict in found.verdicts.values())
-    assert all(verdict.watched for verdict in found.verdicts.values())
+    assert all(verdict.monitored for verdict in found.verdicts.values())
 
 
 def test_a_single_prompt_is_judged_by_its_score():
@@ -156,7 +156,7 @@ def test_the_tie_is_the_mutual_information():
     prompt = np.repeat([0, 1], 700)
     joint = shares / 2
     apart = joint.sum(0) * joint.sum(1, keepdims=True)
-    assert tie(np.eye(4)[np.concatenate(group)], prompt) == pytest.approx(
+    assert cluster_mutual_information(np.eye(4)[np.concatenate(group)], prompt) == pytest.approx(
         (joint * np.log(joint / apart)).sum()
     )
 
@@ -176,4 +176,4 @@ def test_the_mixture_ends_at_the_truth_from_a_rough_start(four):
     fitted = fit(features, np.unique(prompt, return_inverse=True)[1], np.eye(4)[rough])
     assert adjusted_rand_score(group, fitted.q.argmax(1)) > 0.9
     np.testing.assert_allclose(fitted.shares[0], np.array([3, 2, 1, 1]) / 7, atol=0.03)
-    assert tie(fitted.q, prompt) > by_cluster.LEAST_TIE
+    assert cluster_mutual_information(fitted.q, prompt) > by_cluster.LEAST_CLUSTER_INFORMATION

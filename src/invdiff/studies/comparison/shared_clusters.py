@@ -1,6 +1,6 @@
 """Clusters of the features that all prompts share, and how many of them there are.
 
-The mixture of :func:`shared_shift.settle` with any number of groups: within prompt p
+The mixture of :func:`fit_shared_shift_mixture` with any number of groups: within prompt p
 
     x = mu_p + delta_e + noise of one covariance,    group e with chance pi_pe,
 
@@ -18,7 +18,7 @@ from scipy.special import entr, logsumexp
 
 from invdiff.core.discovery.candidates import gaussians, k_means
 from invdiff.core.discovery.shared_shift import STEPS
-from invdiff.core.groups.features import centre
+from invdiff.core.groups.features import centre_within_prompts
 
 COMPONENTS = 10
 
@@ -47,7 +47,7 @@ def fit(
     prompts, groups = prompt.max() + 1, start.shape[1]
     q, inside = np.clip(start, 0.02, None), np.eye(prompts)[prompt]
     q /= q.sum(1, keepdims=True)
-    ridge = 1e-3 * centre(values, prompt).var() * np.eye(width)
+    ridge = 1e-3 * centre_within_prompts(values, prompt).var() * np.eye(width)
     for _ in range(STEPS):
         means = _means(values, q, inside)
         residual = values[:, None] - means[prompt]  # sample group component
@@ -101,6 +101,6 @@ def best(
 
 def _starts(values: np.ndarray, prompt: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
     """Clusters of k-means and of mixtures, pooled and prompt-centred."""
-    for view in (values, centre(values, prompt)):
+    for view in (values, centre_within_prompts(values, prompt)):
         yield k_means(view, count, seed)
         yield gaussians(view[:, :COMPONENTS], count, seed)

@@ -1,0 +1,231 @@
+"""The records that the stages write as JSON, as types; :mod:`results` reads and writes them.
+
+Numbers that are not finite are null in the files and None here.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+Number = float | None
+ByPrompt = dict[str, Any]
+
+
+def was(old: str, new: str, **options: Any) -> Any:
+    """A field that an earlier version wrote as ``old``."""
+    return Field(validation_alias=AliasChoices(new, old), json_schema_extra={"was": old}, **options)
+
+
+class Record(BaseModel):
+    """What all records share: frozen; what a later version adds is kept, not refused."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    FILE: ClassVar[str] = ""
+
+    @classmethod
+    def file_name(cls) -> str:
+        """The file of the run folder that holds the record."""
+        assert cls.FILE, f"{cls.__name__} is part of another record"
+        return cls.FILE
+
+    def stored(self) -> dict[str, Any]:
+        """The record as it is written."""
+        return self.model_dump(exclude_unset=True)
+
+
+def renamed(kind: type[BaseModel], values: Any) -> Iterator[tuple[str, str]]:
+    """The keys in ``values`` that have another name today, each with that name, once."""
+    seen: set[tuple[str, str]] = set()
+    _collect(kind, values, seen)
+    yield from sorted(seen)
+
+
+def _collect(kind: type[BaseModel], values: Any, seen: set[tuple[str, str]]) -> None:
+    if not isinstance(values, Mapping):
+        return
+    for name, info in kind.model_fields.items():
+        extra = info.json_schema_extra
+        old = extra.get("was") if isinstance(extra, dict) else None
+        if isinstance(old, str) and old in values and name not in values:
+            seen.add((old, name))
+        inner = next(_models_in(info.annotation), None)
+        held = values.get(name, values.get(str(old)))
+        if inner and isinstance(held, Mapping):
+            _collect(inner, held, seen)
+            for one in held.values():
+                _collect(inner, one, seen)
+        elif inner and isinstance(held, list):
+            for one in held:
+                _collect(inner, one, seen)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _models_in(part)
+
+
+class GroupShare(Record):
+    """One inferred group of a prompt: its share of the pictures with its 95 % Wilson interval."""
+
+    share: Number
+    low: Number
+    high: Number
+    mean_excess: Number = None
+    label: str | None = None
+
+
+class PromptFindings(Record):
+    """What discovery says about one prompt group.
+
+    ``found``: there is something to balance. ``monitored``: the groups mean something here, so
+    that shares are checked while training. ``p_value``: of no difference between the groups.
+    """
+
+    found: bool
+    monitored: bool = was("watched", "monitored", default=False)
+    note: str = ""
+    images: int = 0
+    scored: int = 0
+    explained: Number = None
+    p_value: Number = None
+    groups: tuple[GroupShare, ...] = ()
+    profile: dict[str, list[Number]] = {}
+    captions: int = 1
+    representatives: tuple[str, ...] = ()
+
+
+class RankedCandidate(Record):
+    """A candidate with the value of the objective that it was ranked by."""
+
+    name: str
+    objective: Number = was("worth", "objective")
+
+
+class Stability(Record):
+    """The share of pictures in the same group when inferred again from other noise draws."""
+
+    agreement: Number
+    runs: int
+
+
+class Discovery(Record):
+    """``discovery.json``."""
+
+    FILE: ClassVar[str] = "discovery.json"
+
+    estimator: str
+    score: str | None = None
+    candidate: str = ""
+    levels: tuple[float, ...] = ()
+    reliability: tuple[Number, ...] = ()
+    images_scored: int = 0
+    stability: Stability | None = None
+    ranking: tuple[RankedCandidate, ...] = ()
+    ranked_by: str = ""
+    prompts: dict[str, PromptFindings]
+    prompt_groups: dict[str, Any] = {}
+
+    @property
+    def found(self) -> list[str]:
+        """The prompts in which there is something to balance, in alphabetical order."""
+        return sorted(name for name, entry in self.prompts.items() if entry.found)
+
+    @property
+    def monitored(self) -> list[str]:
+        """The prompts whose shares are checked while training, in alphabetical order."""
+        return sorted(name for name, entry in self.prompts.items() if entry.monitored)
+
+    @property
+    def captions_drawn(self) -> dict[str, tuple[str, ...]]:
+        """The captions that pictures of each prompt group are drawn with, in turn.
+
+        Groups with too few images to be searched have no part in it.
+        """
+        return {name: entry.representatives for name, entry in self.prompts.items() if entry.scored}
+
+
+class Training(Record):
+    """``training.json``; ``curve`` and ``validation`` have the keys step and loss."""
+
+    FILE: ClassVar[str] = "training.json"
+
+    steps: int = 0
+    skipped: bool = False
+    processes: int = 1
+    curve: dict[str, list[Number]] = {}
+    validation: dict[str, list[Number]] = {}
+    bad_steps: tuple[int, ...] = ()
+    parameters: int = 0
+    base_parameters: int = 0
+    aims: ByPrompt = {}
+    mid_training_checks: tuple[dict[str, Any], ...] = was(
+        "looks", "mid_training_checks", default=()
+    )
+    regrets: ByPrompt = {}
+    certificate: dict[str, Any] | None = None
+    seconds: Number = None
+
+
+class CalibrationPoint(Record):
+    """One strength that was tried: the estimated gap from the wanted shares, with its interval."""
+
+    strength: float
+    gap: Number
+    above: Number = None
+    low: Number = None
+    high: Number = None
+    images: int = 0
+    shares: ByPrompt = {}
+
+
+class Calibration(Record):
+    """``adapter/calibration.json``; ``strength`` is the recommended one."""
+
+    FILE: ClassVar[str] = "adapter/calibration.json"
+
+    guidance_scale: float
+    tolerance: float = 0.0
+    images_per_prompt: int = 0
+    strength: float
+    curve: tuple[CalibrationPoint, ...] = ()
+
+
+class Metrics(Record):
+    """``metrics.json``: ``arms`` by arm ("base", "guided") and guidance scale ("2.5").
+
+    Each figure is a mapping with its value, interval ends, count and, for Bias, the value that a
+    balanced sampler would show (docs: Reference, Files of a run).
+    """
+
+    FILE: ClassVar[str] = "metrics.json"
+
+    protocol: dict[str, Any] = {}
+    classifier: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    arms: dict[str, dict[str, dict[str, Any]]] = {}
+    paired: dict[str, dict[str, Any]] = {}
+    not_measured: tuple[str, ...] = ()
+    groups_vs_labels: dict[str, Any] | None = None
+    strength_curve: tuple[dict[str, Any], ...] | None = None
+
+    def figure(self, arm: str, scale: float | str, name: str) -> dict[str, Any] | None:
+        """A figure such as ``figure("guided", 2.5, "bias")``; None if it was not measured."""
+        by_scale = {float(key): entry for key, entry in self.arms.get(arm, {}).items()}
+        return by_scale.get(float(scale), {}).get(name)
+
+    def __repr__(self) -> str:
+        parts = [f"{arm} {_bias(entries)}" for arm, entries in self.arms.items()]
+        return f"Metrics({'; '.join(parts) or 'nothing measured'})"
+
+
+def _bias(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    told = [
+        f"Bias {entry['bias']['value']:.2f} [{entry['bias']['low']:.2f}, "
+        f"{entry['bias']['high']:.2f}] at scale {scale}"
+        for scale, entry in entries.items()
+        if entry.get("bias")
+    ]
+    return ", ".join(told) or "without a classifier"

@@ -1,0 +1,157 @@
+"""What the stages of a run leave for later ones: one reader and one writer for each file.
+
+``groups.parquet``, ``discovery.json``, ``training.json``, ``adapter/calibration.json``,
+``samples.parquet`` and ``metrics.json`` are parsed here and nowhere else. Everybody else has typed,
+frozen objects. Keys that an earlier version wrote under another name are read, and said.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from invdiff.core.groups.memberships import Membership, hard, memberships
+from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training, renamed
+from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
+from invdiff.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+Columns = dict[str, NDArray[Any]]
+Kind = TypeVar("Kind", bound=Record)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """``groups.parquet``: the inferred groups, a row for each picture of the data.
+
+    ``membership`` is q_i(1), the probability of group 1, as (n,) for two groups, and all q_i(e) as
+    (n, K) for more. ``weight`` balances the groups of a prompt; the weights of a prompt average 1.
+    """
+
+    sample_id: tuple[str, ...]
+    prompt: tuple[str, ...]
+    caption: tuple[str, ...]
+    membership: Membership
+    weight: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{share:.2f}" for share in memberships(self.membership).mean(0))
+        prompts = len(set(self.prompt))
+        return f"Groups({len(self)} pictures, {prompts} prompts, overall shares {shares})"
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """The most probable group of each picture, (n,)."""
+        return hard(self.membership)
+
+    def columns(self) -> dict[str, Any]:
+        """The table as it is stored, ready for ``pandas.DataFrame``."""
+        q = memberships(self.membership)
+        return {
+            "sample_id": list(self.sample_id),
+            "prompt": list(self.prompt),
+            "caption": list(self.caption),
+            "group": self.group.astype(np.int32),
+            **{f"q_{group}": q[:, group] for group in range(q.shape[1])},
+            "weight": self.weight,
+        }
+
+    @classmethod
+    def of_columns(cls, table: Mapping[str, Any]) -> "Groups":
+        """The groups of a table that :meth:`columns` made."""
+        names = [f"q_{group}" for group in range(_groups_in(table))]
+        q = [np.array(table[name], float) for name in names]
+        return cls(
+            tuple(table["sample_id"]),
+            tuple(table["prompt"]),
+            tuple(table.get("caption", table["prompt"])),
+            q[1] if len(q) == 2 else np.stack(q, 1),
+            np.array(table["weight"], float),
+        )
+
+
+def _groups_in(table: Mapping[str, Any]) -> int:
+    return next(group for group in count() if f"q_{group}" not in table)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files of the run folder ``path``, each read once, when it is asked for first.
+
+    Raises RunError for a file that is missing or damaged, with the way to make it again.
+    """
+
+    path: Path
+
+    def has(self, name: str) -> bool:
+        """Whether the file ``name`` is there."""
+        return (self.path / name).exists()
+
+    @cached_property
+    def groups(self) -> Groups:
+        """What discovery says about each picture."""
+        return Groups.of_columns(read_parquet(self.path / "groups.parquet"))
+
+    @cached_property
+    def discovery(self) -> Discovery:
+        """What discovery says about each prompt."""
+        return self._read("discovery.json", Discovery)
+
+    @cached_property
+    def training(self) -> Training:
+        """What training did."""
+        return self._read("training.json", Training)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The strength that was found to be enough, and the ones that were tried."""
+        return self._read("adapter/calibration.json", Calibration)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What the samples show."""
+        return self._read("metrics.json", Metrics)
+
+    @cached_property
+    def samples(self) -> Columns:
+        """The drawn pictures, a row for each: arm, scale, prompt, seed, path, strength."""
+        table = read_parquet(self.path / "samples.parquet")
+        return {name: np.asarray(values) for name, values in table.items()}
+
+    def write_groups(self, groups: Groups) -> None:
+        """Write ``groups.parquet``."""
+        write_parquet(self.path / "groups.parquet", groups.columns())
+
+    def write_samples(self, columns: Mapping[str, Any]) -> None:
+        """Write ``samples.parquet``."""
+        write_parquet(self.path / "samples.parquet", columns)
+
+    def write(self, record: Record) -> None:
+        """Write the file that ``record`` belongs to; later reads see it."""
+        write_json(self.path / record.file_name(), record.stored())
+        self.__dict__.pop(type(record).__name__.lower(), None)
+
+    def _read(self, name: str, kind: type[Kind]) -> Kind:
+        values = read_json(self.path / name)
+        try:
+            found = kind.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RunError(
+                f"{self.path / name} is damaged ({where}: {first['msg']}): redo its stage (--redo)"
+            ) from None
+        for old, new in renamed(kind, values):
+            logger.warning("%s: read %r as %r, its name today", self.path / name, old, new)
+        return found

@@ -1,0 +1,61 @@
+"""What only comparisons and tests change: no setting of a user, and listed nowhere."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from invdiff.engine.settings.common import Levels, Section, distinct, rule
+
+SEVERAL = ("labels", "cluster")
+"""Estimators that may give more than two groups."""
+INFERRING = ("auto", "contrast", "semantic", "cluster", "top_loss")
+"""Estimators that look for groups: where they find none, there is nothing to train."""
+POOLED = ("pooled", "reference")
+"""Objectives that balance over all prompts at once, as the authors' code does."""
+
+Arms = Annotated[
+    list[Literal["base", "guided"]],
+    Field(min_length=1),
+    rule(distinct, "name each arm only once"),
+]
+
+
+class StudySection(Section):
+    """The parts of the method that a comparison exchanges, one at a time."""
+
+    estimator: Literal[
+        "",
+        "auto",
+        "contrast",
+        "semantic",
+        "cluster",
+        "top_loss",
+        "labels",
+        "random",
+        "reference",
+        "none",
+    ] = Field("", description="Estimator of the groups in place of discover.estimator.")
+    objective: Literal["regret", "plain", "groupdro", "pooled", "reference"] = Field(
+        "regret", description="Which risks of the groups training looks at, and how."
+    )
+    target: Literal["stable", "sample"] = Field(
+        "stable", description="What the denoiser is trained towards."
+    )
+    certainty: float = Field(
+        4.0, ge=1, description="Power to which memberships count in the weights of training."
+    )
+    level_focus: float = Field(
+        2.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
+    )
+    feature_levels: Levels = Field(
+        [0.05, 0.1, 0.15, 0.3], description="Noise levels at which the model's features are read."
+    )
+    arms: Arms = Field(
+        ["base", "guided"],
+        description="Which pictures are drawn: the base model's, the guided model's.",
+    )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether all prompts are balanced as one."""
+        return self.objective in POOLED

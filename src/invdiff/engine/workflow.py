@@ -1,0 +1,31 @@
+"""The stages of a run in their order: each is skipped if it is done, and marked when it is."""
+
+from importlib import import_module
+
+from invdiff.engine.encoding.session import Session
+from invdiff.engine.run.folder import RunFolder
+
+# Module and function of each stage, imported when it is its turn. The report is the app's.
+HOMES = {
+    "discover": ("invdiff.engine.discovery.discover", "discover"),
+    "train": ("invdiff.engine.training.train", "train"),
+    "sample": ("invdiff.engine.sampling.sample", "sample"),
+    "evaluate": ("invdiff.engine.evaluation.evaluate", "evaluate"),
+}
+
+
+def session_of(run: RunFolder) -> Session:
+    """What the stages of ``run`` work with."""
+    return Session(run.path, run.config, run.pipeline, run.base_model)
+
+
+def do_stage(run: RunFolder, stage: str, home: tuple[str, str] | None = None) -> None:
+    """Do ``stage`` of ``run`` unless it is done; ``home`` is where a stage of the app lives.
+
+    A stage is a function of the session; what it returns stands in ``stages/<stage>.json``.
+    """
+    if run.done(stage):
+        return
+    module, function = home or HOMES[stage]
+    with run.stage(stage) as opened:
+        opened.facts |= getattr(import_module(module), function)(session_of(run))
