@@ -126,9 +126,8 @@ def main() -> int:
             old.append(name)
             if not check:
                 path.write_text(text, encoding="utf-8")
-    print(
-        f"not current: {', '.join(old)}" if check and old else f"written: {', '.join(old) or '-'}"
-    )
+    if old:
+        print("not current:" if check else "written:", ", ".join(old))
     return int(check and bool(old))
 
 
