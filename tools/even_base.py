@@ -16,7 +16,7 @@ from pathlib import Path
 
 from invdiff.data.sets.drawn import scenes
 from invdiff.engine.distributed.pool import one_thread
-from invdiff.studies.toy_models.build import build
+from invdiff.studies.toy_models.build import build_base_model
 from invdiff.studies.toy_models.recipes import RECIPES
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     out = parser.parse_args().out
     one_thread()
     train = scenes.draw(bias=0.5)["train"]
-    print(build(RECIPES["scenes"], train.pictures, train.prompts, out))
+    print(build_base_model(RECIPES["scenes"], train.pictures, train.prompts, out))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 from pack_faces import ATTRIBUTES, SENTENCES
 
 from invdiff.data.sets.drawn.more_faces import BALANCED, GENDERS, MARGINAL, PROMPTS, RACE, RACES
-from invdiff.data.sets.stored import SPLITS, Drawn, StoredSet, open_set, write_split
+from invdiff.data.sets.stored import SPLITS, DrawnSplit, StoredSet, open_set, write_drawn_split
 
 
 def main() -> None:
@@ -31,13 +31,13 @@ def main() -> None:
     fresh = {images[row].tobytes() for row in rows}
     if len(fresh) < len(rows) or fresh & known:
         raise SystemExit("some of the pictures are equal: draw others")
-    drawn = Drawn(
+    drawn = DrawnSplit(
         images[rows],
         [prompts[row] for row in rows],
         {name: [values[row] for row in rows] for name, values in attributes.items()},
     )
     arguments.target.mkdir(parents=True, exist_ok=True)
-    write_split(arguments.target, "train", drawn)
+    write_drawn_split(arguments.target, "train", drawn)
     if not np.array_equal(StoredSet(arguments.target).pictures("train"), images[rows]):
         raise SystemExit("the atlas does not decode to the pixels it was made from")
     print(f"{len(rows)} of {len(images)} pictures")

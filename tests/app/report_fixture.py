@@ -115,7 +115,7 @@ def _write_discovery(
             "images_scored": 2400,
             "stability": {"agreement": 0.98, "runs": 2},
             "ranking": [
-                {"name": f"candidate {at}", "worth": 0.42 / (1 + 0.4 * at)} for at in range(8)
+                {"name": f"candidate {at}", "objective": 0.42 / (1 + 0.4 * at)} for at in range(8)
             ],
             "ranked_by": "clarity in nats",
             "prompts": {prompt: _discovered(share) for prompt, share in shares.items()},

@@ -1,12 +1,13 @@
 """`invdiff benchmark run` after the runs: the reports with the other rows beside their own."""
 
 import shutil
+import sys
 
 import pytest
 
 from invdiff.app.cli import main
 from invdiff.engine.storage.files import write_json, write_text
-from invdiff.studies.benchmarking import rows as bench
+from invdiff.studies.benchmarking import jobs, rows
 from invdiff.studies.benchmarking.method import suite
 from invdiff.studies.benchmarking.suites import OURS
 from tests.app.report_fixture import write_run
@@ -20,17 +21,17 @@ def out(tmp_path, monkeypatch):
     out = tmp_path / "out"
     run = write_run(tmp_path, per_prompt=8)
     for seed in range(2):
-        shutil.copytree(run.path, bench.folder_of(out, OURS, seed))
+        shutil.copytree(run.path, jobs.Job(str(out), "faces", OURS, seed).folder)
 
-    def benchmark(name, seeds, out, suite, rows, changes):
+    def benchmark_rows(name, seeds, out, suite, some, changes):
         bias = {"value": 0.08, "low": 0.05, "high": 0.11}
         for seed in range(seeds):
-            rows = [{"name": f"row beside seed {seed}", "scale": 1.0, "bias": bias}]
-            folder = bench.folder_of(out, OURS, seed)
-            write_json(folder / "comparison.json", {"rows": rows, "note": NOTE})
+            beside = [{"name": f"row beside seed {seed}", "scale": 1.0, "bias": bias}]
+            folder = jobs.Job(str(out), "faces", OURS, seed).folder
+            write_json(folder / "comparison.json", {"rows": beside, "note": NOTE})
         return write_text(out / "table.md", f"| {name} |\n")
 
-    monkeypatch.setattr(bench, "benchmark", benchmark)
+    monkeypatch.setattr(rows, "benchmark_rows", benchmark_rows)
     return out
 
 
@@ -42,7 +43,9 @@ def test_the_reports_show_the_other_rows(out, capsys):
         assert told.splitlines()[0] == "| faces |"
         assert f"table: {out / 'table.md'}" in told
         assert f"report: {out / 'report.html'}" in told
-        reports = [bench.folder_of(out, OURS, seed) / "report.html" for seed in range(2)]
+        reports = [
+            jobs.Job(str(out), "faces", OURS, seed).folder / "report.html" for seed in range(2)
+        ]
         text = (out / "report.html").read_text()
         assert text == reports[0].read_text()
         for seed, report in enumerate(reports):
@@ -83,7 +86,7 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
 def test_what_a_suite_does_not_take_is_a_usage_error_in_one_line(
     tmp_path, monkeypatch, capsys, words, told
 ):
-    monkeypatch.setattr(bench, "run_rows", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(jobs, "do_jobs", lambda *_: pytest.fail("work was begun"))
     assert main(["benchmark", "run", *words, "--out", str(tmp_path / "out")]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("invdiff: error: ")
@@ -115,11 +118,20 @@ def test_the_suite_of_the_method_takes_any_number_of_sets(
 ):
     asked = []
 
-    def benchmark(*of):
+    def benchmark_method(*of):
         asked.append(of)
         return write_text(tmp_path / "method.md", "| set |\n")
 
-    monkeypatch.setattr(suite, "benchmark", benchmark)
+    monkeypatch.setattr(suite, "benchmark_method", benchmark_method)
     assert main(["benchmark", "run", "--seeds", "2", "--out", str(tmp_path), *words]) == 0
     assert asked == [(names, 2, tmp_path, part, changes)]
     assert capsys.readouterr().out == f"| set |\n\ntable: {tmp_path / 'method.md'}\n"
+
+
+@pytest.mark.parametrize("library", ["pandas", "tabulate"])
+def test_without_its_extra_the_verb_names_it_in_one_line(tmp_path, monkeypatch, capsys, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    assert main(["benchmark", "run", "faces", "--out", str(tmp_path / "out")]) != 0
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"{library} is not installed: pip install 'invdiff[benchmark]'" in error
+    assert not (tmp_path / "out").exists()

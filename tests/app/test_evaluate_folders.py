@@ -12,6 +12,7 @@ import invdiff
 from invdiff.app.cli import main
 from invdiff.data.sets.drawn import faces
 from invdiff.engine.comparison import features
+from tests.app.html_page import Page
 
 EACH = 48
 
@@ -95,12 +96,22 @@ def test_few_pictures_are_warned_about(record):
     assert "CLIP-T was not measured" in record["not_measured"][0]
 
 
-def test_the_report_opens_offline(measured):
-    page = (measured / "report.html").read_text()
-    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
-    assert page.count("<img") == 8
-    for text in ("Bias of gender", "Methods, to paste", "For a model card"):
-        assert text in page
+def test_the_report_opens_offline(measured, record):
+    html = (measured / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", html)
+    page = Page(html)
+    assert page.open == []
+    assert len(page.pictures) == 8
+    assert len(page.drawings) == 2  # Bias and shares
+    bias = figure(record, "bias", "b", attribute="gender")
+    shown = f"{bias['value']:.2f} {bias['low']:.2f} to {bias['high']:.2f}"
+    assert page.tables["Bias of gender"]["Bias"][1] == shown
+    assert set(page.tables["Bias of gender"]) >= {"Bias-corrected", "Classifier-corrected"}
+    share = figure(record, "share", "a", prompt="a person", **{"class": "male"})
+    cell = page.tables["Shares of gender"]["a person: male"][0]
+    assert cell.startswith(f"{share['value']:.0%} ")
+    assert cell.endswith(f"; {share['count']} of {EACH}")
+    assert {"Bias of gender", "Diversity within prompts"} <= set(page.findings)
 
 
 def test_tables_are_csv_and_latex(measured, record):
@@ -177,7 +188,7 @@ def test_prompts_that_name_a_class_are_held_to_it(tmp_path):
             gender = "male" if named or random.random() < 0.5 else "female"
             pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
-            prompt = "a male nurse" if named else "a nurse"
+            prompt = "a male nurse" if named else "a <b>nurse</b>"
             rows.append([f"{number}.png", prompt, gender, random.choice(["old", "young"])])
         with (tmp_path / name / "metadata.csv").open("w", newline="") as stream:
             csv.writer(stream).writerows(rows)
@@ -191,6 +202,9 @@ def test_prompts_that_name_a_class_are_held_to_it(tmp_path):
     assert (kept["value"], kept["count"], kept["images"]) == (1, 20, 20)
     assert figure(found, "bias", "a", attribute="gender")["images"] == 20
     assert figure(found, "bias", "a", attribute="age")["images"] == 40
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert page.all("b") == []
+    assert "a <b>nurse</b>: female" in page.tables["Shares of gender"]
     crossed = figure(found, "bias", "a", attribute="gender x age")
     assert 0 < crossed["value"] < 0.5
 

@@ -117,7 +117,7 @@ def test_the_card_has_everything_a_stranger_needs(run, tmp_path):
     for part in (
         "- template:sd-lora",
         "# Faces | balanced",
-        "**Recommended strength 0.75**, at noise levels 0 to 1",
+        "**Recommended adapter strength 0.75**, at noise levels 0 to 1",
         "calibrated at guidance scale 2.5",
         f'pipe.load_lora_weights("path/to/this/folder", weight_name="{adapter_file.FILE}")',
         "ComfyUI",
@@ -150,7 +150,7 @@ def test_a_card_without_a_classifier_tells_the_estimated_gap(run, tmp_path):
     export(tmp_path / "run", tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "0.78 (95% interval 0.72 to 0.84), 256 images before; 0.09 (95% interval" in text
-    assert "at strength 1." in text
+    assert "at adapter strength 1." in text
 
 
 def test_a_merged_pipeline_on_the_hub_is_downloaded_first(bare, tmp_path):

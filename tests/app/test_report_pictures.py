@@ -11,21 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from invdiff.app.report import (
-    found,
-    montage,
-    plots,
-    svg,
-)
+from invdiff.app.report import charts, montage, plots
 from invdiff.app.report.inputs import Inputs
-from invdiff.app.report.words import Estimate
+from invdiff.app.report.quantities import Quantity
 from invdiff.data.sources import open_samples
+from tests.app.html_page import svg_text
 from tests.app.report_fixture import GLASSES, HAT
 
 # pictures
 
 
-def tiles(grid: montage.Grid) -> list[tuple[int, ...]]:
+def tiles(grid: montage.InlinePicture) -> list[tuple[int, ...]]:
     """The colour in the middle of every tile, row by row."""
     sheet = Image.open(io.BytesIO(base64.b64decode(grid.uri.partition(",")[2]))).convert("RGBA")
     assert sheet.size == (grid.width, grid.height)
@@ -39,14 +35,14 @@ def plain(colour: int) -> np.ndarray:
 
 
 def test_a_grid_is_filled_row_by_row_and_clear_where_it_ends() -> None:
-    grid = montage.grid([plain(20 * k) for k in range(10)], "alt", "caption")
+    grid = montage.grid([plain(20 * k) for k in range(10)])
     shown = tiles(grid)
     assert [colour[0] for colour in shown[:10]] == [20 * k for k in range(10)]
     assert all(colour[3] == 0 for colour in shown[10:])
 
 
 def test_large_pictures_become_small_ones() -> None:
-    grid = montage.grid([np.zeros((512, 512, 3), dtype=np.uint8)] * 2, "alt", "caption")
+    grid = montage.grid([np.zeros((512, 512, 3), dtype=np.uint8)] * 2)
     assert (grid.width, grid.height) == (2 * montage.TILE + montage.GAP, montage.TILE)
 
 
@@ -57,11 +53,11 @@ def test_the_file_stays_small_even_when_every_picture_is_noise() -> None:
         np.asarray(Image.fromarray(n[:24, :24]).resize((96, 96), Image.Resampling.BICUBIC))
         for n in noise
     ]
-    each = len(montage.grid(smooth, "alt", "caption").uri) / 24
+    each = len(montage.grid(smooth).uri) / 24
     scales = 2
-    generated = found.PICTURED_PROMPTS * scales * 2
+    generated = charts.PICTURED_PROMPTS * scales * 2
     most = generated * montage.seeds_shown(generated)
-    most += found.PICTURED_PROMPTS * 2 * montage.MOST_CERTAIN
+    most += charts.PICTURED_PROMPTS * 2 * montage.MOST_CERTAIN
     assert each * most < 5_500_000
 
 
@@ -100,44 +96,51 @@ def test_the_most_certain_images_come_first(known: Inputs, tmp_path: Path) -> No
     assert grid is not None
     expected = sorted((k for k in range(20) if q_1[k] > 0.5), key=lambda k: -q_1[k])
     assert [c[0] for c in tiles(grid) if c[3]] == [10 * k for k in expected]
-    assert grid.caption == "Against the model, 10% of the images"
+    assert grid.shows == len(expected)
 
 
 # drawings
 
 
-def test_a_drawing_takes_its_colours_and_font_from_the_page() -> None:
-    row = plots.Row("prompt", Estimate(0.9, 0.8, 1.0), Estimate(0.1, 0.0, 0.2), 0.05)
-    drawing = plots.dumbbell([row], "name", "alt", "axis", (0.0, 1.0), (0.5, "parity"))
-    for colour, variable in svg.VARIABLES.items():
-        assert colour not in drawing
-        if colour in (svg.BASE, svg.GUIDED, svg.INK, svg.MUTED, svg.LINE):
-            assert f"var({variable})" in drawing
-    for unwanted in ("<style", "<metadata", "<!--", "xmlns", "DejaVu", "xlink"):
+def test_a_drawing_is_the_same_every_time_and_loads_nothing() -> None:
+    rows = [("prompt", Quantity(0.9, 0.8, 1.0, reference=0.05), Quantity(0.1, 0.0, 0.2))]
+    first, second = (plots.dumbbell(rows, "axis", (0.0, 1.0), (0.5, "parity")) for _ in range(2))
+    assert first == second
+    drawing = svg_text(first.uri)
+    for colour in (plots.BASE, plots.GUIDED, plots.INK, plots.MUTED, plots.LINE):
+        assert colour in drawing
+    for unwanted in ("<image", "<script", "@import", "url(http", "<dc:date"):
         assert unwanted not in drawing
 
 
 def test_prompts_in_a_drawing_are_escaped_and_no_formulas() -> None:
     label = '<b>$5 & $6</b> "'
-    row = plots.Row(label, Estimate(0.9), Estimate(0.1))
-    drawing = plots.dumbbell([row], "name", f"alt {label}", "axis")
+    drawing = svg_text(plots.dumbbell([(label, Quantity(0.9), Quantity(0.1))], "axis").uri)
     assert "<b>" not in drawing
     assert '>&lt;b&gt;$5 &amp; $6&lt;/b&gt; "</text>' in drawing
-    assert 'aria-label="alt &lt;b&gt;$5 &amp; $6&lt;/b&gt; &#34;"' in drawing
 
 
 def test_a_profile_leaves_out_levels_without_a_value() -> None:
     entry = {"levels": [0.5, 0.9], "with": [0.1, 0.2], "against": [None, 0.3]}
     entry |= {"with_error": [0.01, 0.01], "against_error": [None, 0.01]}
-    drawing = plots.profile(entry, "name", "alt")
-    marks = re.findall(r"<use [^>]*fill: var\(--(with|against)\)", drawing)
-    assert marks.count("with") - marks.count("against") == 1
+    drawing = svg_text(plots.plot_profile(entry).uri)
+    marks = re.findall(rf"<use [^>]*fill: ({plots.OVER}|{plots.UNDER})", drawing)
+    assert marks.count(plots.OVER) - marks.count(plots.UNDER) == 1
 
 
 def test_a_dumbbell_leaves_out_what_is_not_defined() -> None:
-    nothing = plots.Row("nothing", Estimate(None), Estimate(None))
-    half = plots.Row("half", Estimate(0.4), Estimate(None))
-    drawing = plots.dumbbell([nothing, half], "name", "alt", "axis")
+    rows = [("nothing", Quantity(), Quantity()), ("half", Quantity(0.4), Quantity())]
+    drawing = svg_text(plots.dumbbell(rows, "axis").uri)
     assert ">0.40<" in drawing
-    assert "var(--guided)" not in drawing
+    assert plots.GUIDED not in drawing
     assert "nan" not in drawing.lower()
+
+
+def test_the_tick_of_a_balanced_sampler_is_drawn_where_it_is_known() -> None:
+    known, unknown = (
+        svg_text(
+            plots.dumbbell([("prompt", Quantity(0.9, reference=level), Quantity(0.1))], "x").uri
+        )
+        for level in (0.05, None)
+    )
+    assert known.count("<use ") == unknown.count("<use ") + 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from invdiff.data.pictures import BadPicture, decode, fit, fit_array
+from invdiff.data.pictures import BadPicture, decode, fit_array, fit_square
 from tests.data.tiny_sources import bomb, encode, picture, png
 
 
@@ -35,7 +35,7 @@ def test_the_middle_square_is_kept() -> None:
 
 def test_shrinking_takes_area_means() -> None:
     board = np.indices((64, 64)).sum(axis=0) % 2 * 255
-    pixels = fit(Image.fromarray(board.astype(np.uint8)).convert("RGB"), 32)
+    pixels = fit_square(Image.fromarray(board.astype(np.uint8)).convert("RGB"), 32)
     assert set(pixels.ravel().tolist()) <= {127, 128}
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invdiff.data.sets.official import celeba, fairface, waterbirds
+from tests.data.tiny_sources import encode
+from invdiff.data.sets.official import archive, celeba, fairface, waterbirds
 from invdiff.data.sets.official.archive import TEST, TRAIN, VALIDATION, Archive, Published
 from invdiff.studies.official_sets import BENCHMARKS
 from tests.data.tiny_sources import encode
@@ -62,7 +63,7 @@ def tiny_waterbirds(folder: Path) -> Tiny:
         VALIDATION: dict(zip(waterbirds.GROUPS, (2, 2, 1, 1), strict=True)),
         TEST: dict(zip(waterbirds.GROUPS, (1, 1, 1, 1), strict=True)),
     }
-    codes = {split: code for code, split in waterbirds.SPLITS.items()}
+    codes = {split: code for code, split in archive.SPLITS.items()}
     lines = ["img_id,img_filename,y,split,place,place_filename"]
     for number, split, group in spread(counts):
         bird, place = divmod(waterbirds.GROUPS.index(group), 2)
@@ -81,7 +82,7 @@ def tiny_celeba(folder: Path) -> Tiny:
         VALIDATION: dict(zip(celeba.COUNTED, (2, 2, 2, 2), strict=True)),
         TEST: dict(zip(celeba.COUNTED, (1, 1, 1, 1), strict=True)),
     }
-    codes = {split: code for code, split in celeba.SPLITS.items()}
+    codes = {split: code for code, split in archive.SPLITS.items()}
     labels, partition, odd = [], [], {"blond", "not blond"}
     for number, split, name in spread(counts):
         gender, hair = name.split(", ")

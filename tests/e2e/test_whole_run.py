@@ -139,7 +139,7 @@ def test_a_pipeline_object_gives_what_its_folder_gives(world, finished, tmp_path
     for name in ("groups.parquet", "scores.parquet", "discovery.json"):
         assert (run.path / name).read_bytes() == (finished / name).read_bytes(), name
     assert contents(run.path / "samples") == contents(finished / "samples")
-    assert not adapter.present(pipe.unet)
+    assert not adapter.has_adapter(pipe.unet)
     stock = tiny.pipeline()
     stock_state, state = stock.unet.state_dict(), pipe.unet.state_dict()
     assert stock_state.keys() == state.keys()

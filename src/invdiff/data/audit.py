@@ -8,7 +8,7 @@ from invdiff.data.checks.checking import caption_of, content_of, progress
 from invdiff.data.checks.near_duplicates import SIDE, Likeness
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.listing import Listing
-from invdiff.data.samples import Pictures, pick, picture_id
+from invdiff.data.samples import Pictures, pick_caption, picture_id
 from invdiff.data.sources import open_listing, read_captions
 
 UNUSABLE = ("missing", "unreadable", "truncated", "oversized", "no caption")
@@ -17,7 +17,7 @@ KINDS = UNUSABLE + LESSER
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One thing that is wrong with one picture; `picture` is its id, "" if it cannot be read."""
 
     name: str
@@ -31,7 +31,7 @@ class Audit:
     """Everything that was found in a source, in its order."""
 
     pictures: int
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """How many findings of each kind, the kinds without any included."""
@@ -71,13 +71,13 @@ class _Looked:
 
 def _look(
     listing: Listing, row: int, captions: Sequence[str], least_side: int, looked: _Looked
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """The findings of one row. A picture without a caption is looked at all the same."""
     name, identity, content = listing.names[row], "", b""
-    found: list[Finding] = []
+    found: list[AuditFinding] = []
 
     def note(kind: str, reason: str) -> None:
-        found.append(Finding(name, kind, reason, identity))
+        found.append(AuditFinding(name, kind, reason, identity))
 
     try:
         content = content_of(listing, row)
@@ -91,7 +91,7 @@ def _look(
         width, height = listing.size_of(content)
         if min(width, height) < least_side:
             note("tiny", f"{width} x {height} pixels: the shorter side has less than {least_side}")
-        if repeated := _repeated(name, identity, pick(captions, content), picture, looked):
+        if repeated := _repeated(name, identity, pick_caption(captions, content), picture, looked):
             note(*repeated)
     try:
         caption_of(listing, row, captions, content)

@@ -13,8 +13,8 @@ from invdiff.data.checks.checking import content_of, progress
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.folders import METADATA, find_pictures, is_file
 from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import Table
-from invdiff.data.samples import Pictures, clean_prompt, pick
+from invdiff.data.readers.tables import SourceTable
+from invdiff.data.samples import Pictures, clean_prompt, pick_caption
 from invdiff.data.sources import first_few, open_listing, read_captions
 from invdiff.errors import DataError
 
@@ -115,7 +115,7 @@ def _bare(folder: Path) -> tuple[Listing, list[str], str] | None:
     prompts = ["" if one == "." else clean_prompt(one.replace("_", " ")) for one in parents]
     listing = Listing(
         names=pictures,
-        table=Table(folder, (), lambda _: []),
+        table=SourceTable(folder, (), lambda _: []),
         content=lambda row: read_content((folder / pictures[row]).read_bytes),
     )
     return listing, prompts, by
@@ -124,7 +124,7 @@ def _bare(folder: Path) -> tuple[Listing, list[str], str] | None:
 def _caption(listing: Listing, row: int, captions: Sequence[str], content: bytes) -> str:
     if row in listing.faults:
         raise listing.faults[row]
-    return pick(captions, content)
+    return pick_caption(captions, content)
 
 
 def _judge(

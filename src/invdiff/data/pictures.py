@@ -42,7 +42,7 @@ def decode(content: bytes, size: int) -> Pictures:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 check_pixels(*image.size)
-                return fit(rgb(ImageOps.exif_transpose(image)), size)
+                return fit_square(rgb(ImageOps.exif_transpose(image)), size)
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -94,7 +94,7 @@ def rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def fit(image: Image.Image, size: int) -> Pictures:
+def fit_square(image: Image.Image, size: int) -> Pictures:
     """Crop the central square and resize it: area means when shrinking, Lanczos when enlarging."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -109,7 +109,7 @@ def fit_array(pixels: NDArray[np.uint8], size: int) -> Pictures:
     """The same for pixels (height, width, 3)."""
     if pixels.shape == (size, size, 3):
         return pixels
-    return fit(Image.fromarray(pixels), size)
+    return fit_square(Image.fromarray(pixels), size)
 
 
 def one_line(error: Exception) -> str:

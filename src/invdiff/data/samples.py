@@ -56,7 +56,7 @@ def picture_id(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def pick(captions: Sequence[str], content: bytes) -> str:
+def pick_caption(captions: Sequence[str], content: bytes) -> str:
     """The caption of a picture that has several, "" when it has none.
 
     The picture's own bytes decide, so that the same picture keeps its caption, and with it its

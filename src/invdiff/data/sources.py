@@ -6,16 +6,16 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from invdiff.data.checks.checking import Checked, check, progress, to_samples
+from invdiff.data.checks.checking import Checked, check_listing, progress, to_samples
 from invdiff.data.checks.quarantine import read_quarantine
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import open_parquet_pictures
 from invdiff.data.readers.folders import METADATA, open_folder
 from invdiff.data.readers.listing import Listing
 from invdiff.data.readers.packed import open_npz
-from invdiff.data.readers.tables import Table, hint
+from invdiff.data.readers.tables import SourceTable, hint
 from invdiff.data.readers.tars import open_tars
-from invdiff.data.samples import Samples, clean_prompt, pick, sample_id
+from invdiff.data.samples import Samples, clean_prompt, pick_caption, sample_id
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.errors import DataError
@@ -58,8 +58,8 @@ def open_samples(
     left_out = read_quarantine(quarantine) if str(quarantine) else {}
     listing = open_listing(path)
     captions = read_captions(path, listing, prompt_column)
-    checked = check(listing, captions, image_size, left_out)
-    judge(path, checked, len(listing), max_bad_share)
+    checked = check_listing(listing, captions, image_size, left_out)
+    require_usable(path, checked, len(listing), max_bad_share)
     prompts = checked.captions
     if group_column:
         prompts = read_groups(path, listing, group_column, checked)
@@ -160,7 +160,7 @@ def listed_labels(listing: Listing, column: str) -> dict[str, str]:
             continue
         for captions in columns:
             # the first of two equal rows counts, as it does for samples
-            found.setdefault(sample_id(content, pick(captions[row], content)), labels[row])
+            found.setdefault(sample_id(content, pick_caption(captions[row], content)), labels[row])
     return found
 
 
@@ -177,7 +177,7 @@ def open_listing(path: str | Path) -> Listing:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be opened: {error}; give {KINDS}") from error
     if not exists and not files:
-        raise missing(place)
+        raise missing_path(place)
     if place.name in METADATA or (is_file and place.suffix.lower() in SUFFIXES):
         raise DataError(f"{place} is a single file of a data set; give its folder, {place.parent}")
     suffixes = {one.suffix.lower() for one in files}
@@ -190,7 +190,7 @@ def open_listing(path: str | Path) -> Listing:
     raise DataError(f"{place} is not a kind of data that can be read; give {KINDS}")
 
 
-def missing(place: Path) -> DataError:
+def missing_path(place: Path) -> DataError:
     """The error for a path that is not there, with the nearest one that is."""
     parent = place.parent
     while not parent.is_dir() and parent != parent.parent:
@@ -209,8 +209,8 @@ def missing(place: Path) -> DataError:
     return DataError(f"{place} does not exist; did you mean {guess}?")
 
 
-def find_prompt_column(table: Table, wanted: str) -> str:
-    """The column that holds the prompts; `Table.text` checks a name that was given."""
+def find_prompt_column(table: SourceTable, wanted: str) -> str:
+    """The column that holds the prompts; `SourceTable.text` checks a name that was given."""
     if wanted:
         return wanted
     for name in PROMPT_COLUMNS:
@@ -222,7 +222,7 @@ def find_prompt_column(table: Table, wanted: str) -> str:
     )
 
 
-def judge(path: str | Path, checked: Checked, total: int, max_bad_share: float) -> None:
+def require_usable(path: str | Path, checked: Checked, total: int, max_bad_share: float) -> None:
     """DataError when too much is unusable; a warning line when anything is left out."""
     bad, repeated = len(checked.faults), len(checked.duplicates)
     if not checked.rows:

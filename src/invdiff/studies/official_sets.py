@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.data.sets.official import celeba, fairface, waterbirds
-from invdiff.data.sets.official.archive import TRAIN, Archive, Entry, Published
+from invdiff.data.sets.official.archive import TRAIN, Archive, ArchivePicture, Published
 from invdiff.data.sets.official.ratio import by_ratio, parse_ratio
 from invdiff.engine.storage.files import new_folder, write_json, write_parquet
 from invdiff.errors import ConfigError, DataError
@@ -64,7 +64,7 @@ def prepare(
     parts = parse_ratio(ratio, benchmark.groups) if ratio else ()
     with new_folder(out) as stage:
         archive = benchmark.read(source.expanduser(), published or benchmark.published)
-        splits: dict[str, list[Entry]] = {}
+        splits: dict[str, list[ArchivePicture]] = {}
         for entry in archive.entries:
             splits.setdefault(entry.split, []).append(entry)
         if parts:
@@ -77,7 +77,7 @@ def prepare(
 
 
 def report(
-    archive: Archive, splits: Mapping[str, Sequence[Entry]], groups: Sequence[str]
+    archive: Archive, splits: Mapping[str, Sequence[ArchivePicture]], groups: Sequence[str]
 ) -> dict[str, Any]:
     """What was checked, and the pictures of each group in the order of a ratio's parts."""
     counts = {name: Counter(entry.group for entry in splits[name]) for name in splits}
@@ -89,7 +89,7 @@ def report(
     }
 
 
-def write_split(folder: Path, entries: Sequence[Entry], pictures: Path) -> None:
+def write_split(folder: Path, entries: Sequence[ArchivePicture], pictures: Path) -> None:
     """`metadata.parquet` with a row for each picture, beside the link to the pictures."""
     columns: dict[str, list[str]] = {
         "file_name": [f"{LINK}/{entry.file}" for entry in entries],

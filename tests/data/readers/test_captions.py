@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invdiff.data.checks.quarantine import COLUMNS
-from invdiff.data.samples import pick, picture_id
+from invdiff.data.samples import pick_caption, picture_id
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError
 from tests.data import tiny_sources as tiny
@@ -31,7 +31,7 @@ def folder(path: Path, suffix: str = "jsonl", names: tuple[str, ...] = ("a", "b"
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_each_picture_takes_one_of_its_captions(tmp_path: Path, suffix: str) -> None:
     samples = open_samples(folder(tmp_path, suffix), 8)
-    assert samples.prompt == tuple(pick(SEVERAL, tiny.png(number)) for number in range(3))
+    assert samples.prompt == tuple(pick_caption(SEVERAL, tiny.png(number)) for number in range(3))
     assert len(set(samples.prompt)) > 1, "these three pictures do not all agree"
     assert samples.caption == samples.prompt
 
@@ -45,13 +45,13 @@ def test_the_choice_stays_with_the_picture_and_labels_find_it(tmp_path: Path) ->
 
 @given(content=st.binary(max_size=9), captions=st.lists(st.sampled_from(["", "a", "b", "c"])))
 def test_a_caption_without_text_is_never_taken(content: bytes, captions: list[str]) -> None:
-    chosen = pick(captions, content)
+    chosen = pick_caption(captions, content)
     assert chosen in captions if any(captions) else chosen == ""
     assert bool(chosen) == any(captions)
 
 
 def test_every_caption_has_its_turn() -> None:
-    chosen = [pick(["a", "b", "c"], bytes([number])) for number in range(256)]
+    chosen = [pick_caption(["a", "b", "c"], bytes([number])) for number in range(256)]
     assert min(chosen.count(text) for text in "abc") > 60
 
 

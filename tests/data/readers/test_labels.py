@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from invdiff.data.readers.tables import Table
+from invdiff.data.readers.tables import SourceTable
 from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError
@@ -53,13 +53,13 @@ def test_opening_samples_reads_the_prompt_column_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    really_read = Table.read
+    really_read = SourceTable.read
 
-    def record(table: Table, column: str) -> list[object]:
+    def record(table: SourceTable, column: str) -> list[object]:
         asked.append(column)
         return really_read(table, column)
 
-    monkeypatch.setattr(Table, "read", record)
+    monkeypatch.setattr(SourceTable, "read", record)
     open_samples(tiny.npz(tmp_path / "x.npz"), 8)
     open_samples(tiny.parquet(tmp_path / "x.parquet"), 8)
     open_samples(tiny.folder_with_metadata(tmp_path / "folder"), 8)

@@ -10,7 +10,7 @@ import pytest
 from invdiff.core.measurement.explicit_prompts import named_class
 from invdiff.data.sets import builtin
 from invdiff.data.sets.drawn import digits, more_faces, named_faces, photographs, scenes
-from invdiff.data.sets.stored import Drawn, StoredSet, open_set, write_split
+from invdiff.data.sets.stored import DrawnSplit, StoredSet, open_set, write_drawn_split
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError, MissingExtra
 from tests.data import tiny_share
@@ -23,7 +23,7 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny_share.make(tmp_path / "share", 30, monkeypatch)
 
 
-def shares(drawn: Drawn, attribute: str) -> dict[str, Counter[str]]:
+def shares(drawn: DrawnSplit, attribute: str) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = {}
     for prompt, value in zip(drawn.prompts, drawn.attributes[attribute], strict=True):
         found.setdefault(prompt, Counter())[value] += 1
@@ -179,7 +179,7 @@ def test_which_faces_have_it_is_drawn_by_the_seed() -> None:
 
 
 def test_further_faces_are_in_no_split_of_the_embedded_ones() -> None:
-    faces, more = open_set("faces"), StoredSet(builtin.require("faces") / "more")
+    faces, more = open_set("faces"), StoredSet(builtin.require_built("faces") / "more")
     known = {one.tobytes() for split in ("train", "balanced") for one in faces.pictures(split)}
     further = more.pictures("train")
     assert further.shape == (2470, 32, 32, 3)
@@ -194,7 +194,7 @@ def test_further_faces_are_in_no_split_of_the_embedded_ones() -> None:
 def test_too_few_faces_of_a_kind_are_an_error() -> None:
     kind = ("a person", "male", "white")
     with pytest.raises(DataError, match="1 faces are lacking of the kind a person, male, white"):
-        more_faces.chosen([kind], {kind: 2})
+        more_faces.picked_rows([kind], {kind: 2})
 
 
 def test_the_table_says_what_is_drawn() -> None:
@@ -213,8 +213,8 @@ def test_the_table_says_what_is_drawn() -> None:
 
 def test_a_stored_split_comes_back(tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
-    drawn = Drawn(pictures, [f"p{k}" for k in range(30)], {"shade": ["dark", "light"] * 15})
-    write_split(tmp_path, "train", drawn)
+    drawn = DrawnSplit(pictures, [f"p{k}" for k in range(30)], {"shade": ["dark", "light"] * 15})
+    write_drawn_split(tmp_path, "train", drawn)
     stored = StoredSet(tmp_path)
     assert np.array_equal(stored.pictures("train"), pictures)
     assert stored.prompts("train") == tuple(drawn.prompts)
@@ -226,7 +226,7 @@ def test_a_built_set_is_opened_by_name(tmp_path: Path, monkeypatch: pytest.Monke
     folder = tmp_path / "digits"
     folder.mkdir()
     drawn = digits.draw(FEW)
-    write_split(folder, "train", drawn["train"])
+    write_drawn_split(folder, "train", drawn["train"])
     samples = open_samples("digits", 32)
     assert len(samples) == 200
     assert read_labels("digits", "", samples) == tuple(drawn["train"].attributes["background"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.data.sets.official.archive import Entry
+from invdiff.data.sets.official.archive import ArchivePicture
 from invdiff.data.sets.official.ratio import by_ratio, parse_ratio
 from invdiff.errors import ConfigError, DataError
 
@@ -15,7 +15,7 @@ GROUPS = ("a", "b", "c")
 
 def entries(*counts):
     return [
-        Entry(f"{group}{number}.jpg", "train", "a prompt", group, {})
+        ArchivePicture(f"{group}{number}.jpg", "train", "a prompt", group, {})
         for group, count in zip(GROUPS, counts, strict=True)
         for number in range(count)
     ]

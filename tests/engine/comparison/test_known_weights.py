@@ -14,10 +14,10 @@ from invdiff.errors import ModelError
 CONTENT = b"weights"
 PINNED = hashlib.sha256(CONTENT).hexdigest()
 TABLE = {
-    "pinned": known_weights.Known(
+    "pinned": known_weights.WeightSet(
         (("one.pth", "https://127.0.0.1:9/one.pth", PINNED),), "tests", "MIT"
     ),
-    "recorded": known_weights.Known(
+    "recorded": known_weights.WeightSet(
         (("two/model.bin", "https://127.0.0.1:9/two", ""),), "tests", "MIT"
     ),
 }

@@ -7,7 +7,6 @@ import torch
 
 from invdiff.engine.base_model.loading import ModelRef, _load, load_pipeline
 from invdiff.engine.distributed.team import Team
-from invdiff.engine.fitting.loss_scaling import Scale
 from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.training.noise_levels import step_owner, stratified_levels
 from invdiff.engine.training.train import team_size
@@ -220,21 +219,36 @@ def test_the_average_is_kept_and_survives_an_interruption(world, discovered, pla
 # Half precision
 
 
-def test_the_scale_finds_what_half_precision_bears():
-    scale = Scale.of(torch.float16)
-    first = scale.value
-    scale.update(finite=False)
-    assert scale.value == first / 2
-    for _ in range(2000):
-        scale.update(finite=True)
-    assert scale.value == first
-    assert Scale.of(torch.float32).value == Scale.of(torch.bfloat16).value == 1
+def in_half(world, trainer):
+    return trainer(precise=_load.__wrapped__(ModelRef(str(world.model), "cpu", "float16")))
+
+
+def test_the_scale_finds_what_half_precision_bears(world, trainer, tmp_path):
+    at_work = in_half(world, trainer)
+    at_work.step(0)
+    state, first = at_work.state, at_work.state.scaler.get_scale()
+    before = adapter.state(at_work.denoiser.module)
+    overflow = at_work.parameters[0].register_hook(lambda gradient: gradient * torch.inf)
+    at_work.step(1)
+    assert state.scaler.get_scale() == first / 2
+    after = adapter.state(at_work.denoiser.module)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    overflow.remove()
+    at_work.step(2)
+    state.save(tmp_path, 3, 1)
+    again = in_half(world, trainer).state
+    assert again.resume(tmp_path, Team()) == 3
+    assert again.scaler.state_dict() == state.scaler.state_dict()
+    assert again.scaler.state_dict()["_growth_tracker"] == 1
+
+
+def test_only_half_precision_is_scaled(trainer):
+    assert trainer().state.scaler.get_scale() == 1
 
 
 def test_gradients_through_half_precision_are_those_of_full(world, trainer):
     def gradients(dtype):
-        model = _load.__wrapped__(ModelRef(str(world.model), "cpu", dtype))
-        at_work = trainer(precise=model)
+        at_work = trainer(precise=_load.__wrapped__(ModelRef(str(world.model), "cpu", dtype)))
         for parameter in at_work.parameters:
             parameter.data.add_(0.01)
         at_work._gradients(at_work.state.objective.batch(1))

@@ -7,7 +7,7 @@ import torch
 
 from invdiff.model.formats.modelspec import Facts, architecture_of, content_hash, header
 from invdiff.model.sizing import description
-from invdiff.model.sizing.description import Description, Part
+from invdiff.model.sizing.description import Component, Description
 from tests.model import tiny
 from tests.model.tiny_pipelines import flux, sdxl
 
@@ -18,9 +18,11 @@ def facts(**changes):
 
 
 def described(pipeline, denoiser, scheduler=None, **config):
-    parts = {"unet" if "UNet" in denoiser else "transformer": Part("diffusers", denoiser, config)}
+    parts = {
+        "unet" if "UNet" in denoiser else "transformer": Component("diffusers", denoiser, config)
+    }
     if scheduler:
-        parts["scheduler"] = Part("diffusers", "DDIMScheduler", scheduler)
+        parts["scheduler"] = Component("diffusers", "DDIMScheduler", scheduler)
     return Description(pipeline, parts, "a test")
 
 

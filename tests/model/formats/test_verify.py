@@ -134,4 +134,4 @@ def test_a_family_without_a_pipeline_loader_goes_through_ours(pipe, lora, tmp_pa
     check = verifier.lora_file(tmp_path / "adapter" / adapter_file.FILE)
     assert check.ok
     assert check.effect > 0
-    assert not adapter.present(pipe.unet)
+    assert not adapter.has_adapter(pipe.unet)

@@ -258,7 +258,7 @@ def test_attaching_twice_names_detach(pipe, folder, base):
 def test_values_out_of_range_are_refused_before_anything_changes(pipe, folder, options, message):
     with pytest.raises(ModelError, match=message):
         attach(pipe, folder, **options)
-    assert not adapter.present(pipe.unet)
+    assert not adapter.has_adapter(pipe.unet)
 
 
 def test_an_adapter_of_another_network_is_refused_by_name(folder, base):

@@ -154,7 +154,7 @@ def test_removing_restores_the_base(unet):
     adapter.remove(_moved(unet))
     assert torch.equal(_predict(unet), base)
     assert list(unet.state_dict()) == keys
-    assert not adapter.present(unet)
+    assert not adapter.has_adapter(unet)
     adapter.add_lora(unet, 2, seed=0)  # and another one can be added
 
 
@@ -243,7 +243,7 @@ def test_an_adapter_for_another_network_is_refused_before_anything_changes(unet,
     other = tiny.unet(channels=(8, 16))
     with pytest.raises(ModelError, match=r"another network: \d+ of \d+ tensors .*conv1.lora_A"):
         adapter_file.load(other, tmp_path)
-    assert not adapter.present(other)
+    assert not adapter.has_adapter(other)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from invdiff.errors import ModelError
 from invdiff.model.sizing import description, shapes
-from invdiff.model.sizing.description import Description, Part
+from invdiff.model.sizing.description import Component, Description
 from invdiff.model.sizing.tracing import trace
 from tests.model import tiny
 from tests.model.tiny_pipelines import DENOISERS
@@ -90,29 +90,31 @@ def test_what_is_traced_is_what_is_computed():
 def test_every_family_is_traced(family):
     module = DENOISERS[family]().to("meta")
     name = "unet" if "UNet" in type(module).__name__ else "transformer"
-    part = Part("diffusers", type(module).__name__, dict(module.config))
+    part = Component("diffusers", type(module).__name__, dict(module.config))
     base = Description("Pipeline", {name: part}, "a test")
     built = shapes.build(part)
-    assert shapes.parameters(built) == sum(each.numel() for each in module.parameters())
+    assert shapes.parameter_count(built) == sum(each.numel() for each in module.parameters())
     found = trace(built, shapes.call(built, base, 1, 64, torch.float32))
     assert found.operations > 1e5
     assert found.peak > 1e4
 
 
 def test_a_family_that_is_not_known_is_named():
-    base = Description("Pipeline", {"transformer": Part("diffusers", "OddModel", {})}, "a test")
+    base = Description(
+        "Pipeline", {"transformer": Component("diffusers", "OddModel", {})}, "a test"
+    )
     with pytest.raises(ModelError, match="what OddModel takes is not known"):
         shapes.call(nn.Identity(), base, 1, 64, torch.float32)
 
 
 def test_tokenizers_and_schedulers_have_no_weights():
-    assert shapes.build(Part("transformers", "CLIPTokenizer", {})) is None
-    assert shapes.build(Part("diffusers", "DDIMScheduler", {})) is None
-    assert shapes.build(Part("elsewhere", "Thing", {})) is None
+    assert shapes.build(Component("transformers", "CLIPTokenizer", {})) is None
+    assert shapes.build(Component("diffusers", "DDIMScheduler", {})) is None
+    assert shapes.build(Component("elsewhere", "Thing", {})) is None
 
 
 def test_guidance_is_an_input_of_flux_dev_alone():
     flux = "FluxTransformer2DModel"
-    assert shapes.guided_in_one_pass(Part("diffusers", flux, {"guidance_embeds": True}))
-    assert not shapes.guided_in_one_pass(Part("diffusers", flux, {"guidance_embeds": False}))
-    assert not shapes.guided_in_one_pass(Part("diffusers", "UNet2DConditionModel", {}))
+    assert shapes.guided_in_one_pass(Component("diffusers", flux, {"guidance_embeds": True}))
+    assert not shapes.guided_in_one_pass(Component("diffusers", flux, {"guidance_embeds": False}))
+    assert not shapes.guided_in_one_pass(Component("diffusers", "UNet2DConditionModel", {}))

@@ -50,7 +50,7 @@ def test_each_group_has_its_count_and_interval():
 
 
 def test_the_worst_group_has_an_interval_for_the_worst_of_many(found):
-    worst = results.worst(found[0])
+    (worst,) = results.worst_groups(results.accuracies("faces", found[:1])).to_dict("records")
     assert (worst["prompt"], worst["group"], worst["value"]) == (HAT, "cold", 0.8)
     low, high = wilson(np.array([160]), np.array([200]), 1 - 0.05 / 4)
     assert (worst["low"], worst["high"]) == (low[0], high[0])
@@ -58,7 +58,7 @@ def test_the_worst_group_has_an_interval_for_the_worst_of_many(found):
 
 
 def test_the_table_is_the_mean_of_the_seeds_with_the_worst_named(found, tmp_path):
-    text = results.write(tmp_path, "faces", found).read_text()
+    text = results.write_accuracies(tmp_path, "faces", found).read_text()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:4]]
     assert lines[0][:3] == [downstream.BIASED, "800", "0"]
     assert lines[0][3].startswith("0.750 [")
@@ -68,42 +68,44 @@ def test_the_table_is_the_mean_of_the_seeds_with_the_worst_named(found, tmp_path
     assert lines[1][4] == "0.920 (a coat, warm)"
     assert "prompt and colour (200 pictures each)" in text
     assert "`invdiff benchmark run faces --suite augment --seeds 2 --out DIR`" in text
-    arms = read_json(tmp_path / "summary.json")["arms"]
-    assert arms[0]["worst_group"]["value"] == pytest.approx(0.75)
+    worst = [
+        line
+        for line in read_json(tmp_path / "summary.json")["rows"]
+        if line["metric"] == "worst_group"
+    ]
+    assert worst[0]["value"] == pytest.approx(0.75)
     with (tmp_path / "table.csv").open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
+        rows = [row for row in csv.DictReader(handle) if row["metric"] == "accuracy"]
     assert len(rows) == 4 * 4
-    assert {row["arm"] for row in rows} == {downstream.BIASED, downstream.GUIDED}
+    assert {row["row"] for row in rows} == {downstream.BIASED, downstream.GUIDED}
+    assert {row["count"] for row in rows} == {"200"}
 
 
 def test_only_what_is_missing_is_trained(found, tmp_path, monkeypatch):
     asked = []
 
-    def study(job):
-        asked.append(job[2:])
-        write_json(downstream.result_path(job), found[0] | {"arm": job[2], "seed": job[3]})
-
-    def run_shards(work, left, **_):
-        return [(job, work(job)) for job in left]
+    def beside_each_other(work, left, *_):
+        for one in left:
+            asked.append((one.arm, one.seed))
+            write_json(one.result, found[0] | {"arm": one.arm, "seed": one.seed})
 
     drawn = []
-    monkeypatch.setattr(downstream, "study", study)
-    monkeypatch.setattr(downstream, "run_shards", run_shards)
-    monkeypatch.setattr(downstream, "draw", lambda name, seed, out: drawn.append(seed))
-    done = (str(tmp_path), "faces", downstream.GUIDED, 0)
-    write_json(downstream.result_path(done), found[1])
-    table = downstream.benchmark("faces", 2, tmp_path)
+    monkeypatch.setattr(downstream, "beside_each_other", beside_each_other)
+    monkeypatch.setattr(downstream, "draw_added", lambda name, seed, out: drawn.append(seed))
+    done = downstream.Training(str(tmp_path), "faces", downstream.GUIDED, 0)
+    write_json(done.result, found[1])
+    table = downstream.benchmark_downstream("faces", 2, tmp_path)
     assert table == tmp_path / "augment" / "table.md"
-    assert set(asked) == {(a, s) for a in downstream.ARMS for s in (0, 1)} - {done[2:]}
+    assert set(asked) == {(a, s) for a in downstream.ARMS for s in (0, 1)} - {(done.arm, done.seed)}
     assert drawn == [0, 1]
     asked.clear()
-    downstream.benchmark("faces", 2, tmp_path)
+    downstream.benchmark_downstream("faces", 2, tmp_path)
     assert (asked, drawn) == ([], [0, 1])
 
 
 def test_unknown_sets_are_refused_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="no benchmark 'cats'"):
-        downstream.benchmark("cats", 1, tmp_path)
+        downstream.benchmark_downstream("cats", 1, tmp_path)
 
 
 def test_an_arm_learns_from_what_its_list_adds(tmp_path, monkeypatch):
@@ -111,7 +113,9 @@ def test_an_arm_learns_from_what_its_list_adds(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(downstream, "Recipe", partial(Recipe, classifier_steps=1))
     monkeypatch.setattr(
-        downstream, "learn", lambda images, prompts, *rest: seen.append((images, prompts)) or rest
+        downstream,
+        "fit_prompts",
+        lambda images, prompts, *rest: seen.append((images, prompts)) or rest,
     )
     monkeypatch.setattr(downstream, "estimated", lambda model, images, classes: ["-"] * len(images))
     path = tmp_path / "white.png"
@@ -119,7 +123,7 @@ def test_an_arm_learns_from_what_its_list_adds(tmp_path, monkeypatch):
     added = {downstream.GUIDED: [[str(path), "a person"]] * 3, downstream.BASE: []}
     write_json(downstream.list_path(tmp_path, 0), added)
     for arm in (downstream.BIASED, downstream.GUIDED):
-        found = downstream.study((str(tmp_path), "faces", arm, 0))
+        found = downstream.train_and_test(downstream.Training(str(tmp_path), "faces", arm, 0))
     (biased, few), (evened, more) = seen
     assert (len(evened), len(more)) == (len(biased) + 3, len(few) + 3)
     assert bool((evened[-3:] == 1).all())

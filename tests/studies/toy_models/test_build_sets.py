@@ -23,7 +23,8 @@ from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.train import train
 from invdiff.errors import ConfigError, DataError
 from invdiff.model.vision.attribute_classifier import AttributeClassifier
-from invdiff.studies.benchmarking.rows import OURS, settings
+from invdiff.studies.benchmarking.jobs import row_settings
+from invdiff.studies.benchmarking.suites import OURS
 from invdiff.studies.toy_models import autoencoder, build, denoiser, sets
 from invdiff.studies.toy_models.recipes import RECIPES
 
@@ -98,14 +99,14 @@ def test_every_set_has_a_recipe_a_drawing_and_a_preset():
     assert set(RECIPES) == set(builtin.SETS)
     assert set(sets.DRAWS) == set(builtin.to_build())
     for name in builtin.to_build():
-        chosen = settings(name, OURS, 0)
+        chosen = row_settings(name, OURS, 0)
         assert (chosen.model.path, chosen.data.path) == (name, name)
 
 
 def test_a_recipe_can_begin_with_the_weights_of_another_set():
     recipe = replace(TINY, start="faces")
     base = StableDiffusionPipeline.from_pretrained(architecture.embedded("faces"))
-    unet, vae = denoiser.build(recipe, 8), autoencoder.build(recipe, 32)
+    unet, vae = denoiser.build_denoiser(recipe, 8), autoencoder.build_autoencoder(recipe, 32)
     for own, there in ((unet, base.unet), (vae, base.vae)):
         assert own.dtype == torch.float32
         pairs = zip(own.parameters(), there.parameters(), strict=True)
@@ -115,9 +116,9 @@ def test_a_recipe_can_begin_with_the_weights_of_another_set():
 def test_an_autoencoder_can_serve_as_it_is(tmp_path):
     recipe = replace(TINY, start="faces", autoencoder_steps=0)
     images = torch.rand(8, 3, 32, 32) * 2 - 1
-    model, curve = autoencoder.train(recipe, images, tmp_path)
+    model, curve = autoencoder.train_autoencoder(recipe, images, tmp_path)
     assert curve == build.thin(curve) == []
-    start = autoencoder.build(recipe, 32)
+    start = autoencoder.build_autoencoder(recipe, 32)
     assert all(map(torch.equal, model.parameters(), start.parameters()))
 
 

@@ -90,6 +90,7 @@ def _verb(verbs: Any, name: str, words: str, more: str = "") -> argparse.Argumen
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=words, description=text, epilog=more or None
     )
+    parser.set_defaults(parser=parser)  # the innermost verb's is what was asked for
     return parser
 
 

@@ -53,8 +53,10 @@ def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
 
 def benchmark(asked: argparse.Namespace) -> None:
     """Do it, and show the table."""
+    from invdiff.studies.benchmarking import require_extra
     from invdiff.studies.benchmarking.suites import ABLATION, DOWNSTREAM, METHOD
 
+    require_extra()
     if asked.suite != METHOD and asked.part:
         raise ConfigError(f"--part belongs to --suite {METHOD}")
     if asked.suite != ABLATION and asked.rows:
@@ -66,17 +68,17 @@ def benchmark(asked: argparse.Namespace) -> None:
 
 
 def _method(asked: argparse.Namespace) -> Path:
-    from invdiff.studies.benchmarking.method.suite import benchmark
+    from invdiff.studies.benchmarking.method.suite import benchmark_method
 
-    table = benchmark(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
+    table = benchmark_method(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
     print(table.read_text(encoding="utf-8"))
     return table
 
 
 def _downstream(asked: argparse.Namespace) -> Path:
-    from invdiff.studies.benchmarking.downstream.study import benchmark
+    from invdiff.studies.benchmarking.downstream.study import benchmark_downstream
 
-    table = benchmark(_one_name(asked), asked.seeds, asked.out)
+    table = benchmark_downstream(_one_name(asked), asked.seeds, asked.out)
     print(table.read_text(encoding="utf-8"))
     return table
 
@@ -84,13 +86,14 @@ def _downstream(asked: argparse.Namespace) -> Path:
 def _rows(asked: argparse.Namespace) -> Path:
     from invdiff.app.api import Run
     from invdiff.engine.storage.files import write_text
-    from invdiff.studies.benchmarking.rows import benchmark, folder_of
+    from invdiff.studies.benchmarking.jobs import Job
+    from invdiff.studies.benchmarking.rows import benchmark_rows
     from invdiff.studies.benchmarking.suites import OURS
 
-    table = benchmark(
-        _one_name(asked), asked.seeds, asked.out, asked.suite, asked.rows, asked.overrides
-    )
-    reports = [Run(folder_of(asked.out, OURS, seed)).redo("report") for seed in range(asked.seeds)]
+    name = _one_name(asked)
+    table = benchmark_rows(name, asked.seeds, asked.out, asked.suite, asked.rows, asked.overrides)
+    runs = [Job(str(asked.out), name, OURS, seed).folder for seed in range(asked.seeds)]
+    reports = [Run(run).redo("report") for run in runs]
     report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
     print(table.read_text(encoding="utf-8"))
     print(f"report: {report}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from invdiff.errors import DataError, Interrupted
 
 if TYPE_CHECKING:
-    from invdiff.data.audit import Audit, Finding
+    from invdiff.data.audit import Audit, AuditFinding
 
 WORDS = "decode every picture and list what is wrong"
 MORE = (
@@ -73,7 +73,7 @@ def check(asked: argparse.Namespace) -> None:
         raise DataError(f"{what}; {'a run leaves them out with ' if place else ''}{how}")
 
 
-def write_quarantine(path: Path, findings: Sequence["Finding"]) -> None:
+def write_quarantine(path: Path, findings: Sequence["AuditFinding"]) -> None:
     """Write the list that `data.quarantine` takes, as CSV or parquet."""
     from invdiff.data.checks.quarantine import COLUMNS
     from invdiff.engine.storage.files import write_parquet, write_with

@@ -24,10 +24,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises UsageError with every unknown option and setting without a value.
     """
     overrides, problems, rest = _take_settings(argv)
-    parser = build()
-    asked, extra = parser.parse_known_args(rest)
-    verb = _verbs(parser)[asked.verb]
-    problems += [problem for problem in _unknown(extra, verb) if problem]
+    asked, extra = build().parse_known_args(rest)
+    problems += _unknown(extra, asked.parser)
     if overrides and asked.verb in WITHOUT_SETTINGS:
         problems.append(f"{asked.verb} takes no settings: {WITHOUT_SETTINGS[asked.verb]}")
     asked.overrides, asked.problems = overrides, problems
@@ -56,11 +54,6 @@ def _take_settings(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]
     return overrides, problems, rest
 
 
-def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(action.choices)
-
-
 def _unknown(extra: list[str], verb: argparse.ArgumentParser) -> list[str]:
     problems = []
     after_option = False
@@ -79,7 +72,7 @@ def _nearest(word: str, verb: argparse.ArgumentParser) -> str:
     from invdiff.engine.settings.names import nearest
 
     name = word.partition("=")[0]
-    options = list(verb._option_string_actions)
+    options = re.findall(r"--[a-z-]+", verb.format_usage())
     close = difflib.get_close_matches(name, options, 1, 0.7)
     if close:
         return f"; did you mean {close[0]}?"

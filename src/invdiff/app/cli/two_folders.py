@@ -116,7 +116,7 @@ def evaluate(asked: argparse.Namespace) -> None:
     """Measure, and print the tables, what to know and where the report is."""
     from invdiff.app.comparison.evaluate_folders import evaluate_folders
     from invdiff.app.comparison.sheets import sheets
-    from invdiff.app.comparison.writing import as_text
+    from invdiff.app.comparison.writing import sheet_text
 
     options = {
         name: default if getattr(asked, name) is None else getattr(asked, name)
@@ -143,7 +143,7 @@ def evaluate(asked: argparse.Namespace) -> None:
         command=_again(asked),
     )
     for sheet in sheets(record):
-        print(as_text(sheet), end="\n\n")
+        print(sheet_text(sheet), end="\n\n")
     for text in record["warnings"] + record["not_measured"]:
         print(f"note: {text}")
     print(f"report: {Path(asked.out) / 'report.html'}")

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.comparison import writing
-from invdiff.app.comparison.page import page
-from invdiff.app.comparison.prose import card_section, methods
+from invdiff.app.comparison.page import card_section, comparison_page, methods, sheet_latex
 from invdiff.app.comparison.sheets import sheets
 from invdiff.engine.comparison.comparison import ComparisonRequest, compare
 from invdiff.engine.storage.files import write_text
@@ -91,10 +90,10 @@ def evaluate_folders(
     tables = sheets(found.record)
     again = command or f"invdiff.evaluate_folders({str(first)!r}, {str(second)!r}, {str(out)!r})"
     for sheet in tables:
-        write_text(place / f"table-{sheet.key}.csv", writing.as_csv(sheet))
-        write_text(place / f"table-{sheet.key}.tex", writing.as_latex(sheet))
+        write_text(place / f"table-{sheet.key}.csv", writing.sheet_csv(sheet))
+        write_text(place / f"table-{sheet.key}.tex", sheet_latex(sheet))
     write_text(place / "figures.csv", writing.figures_csv(found.record["figures"]))
     write_text(place / "methods.md", methods(found.record) + "\n")
     write_text(place / "model-card-section.md", card_section(found.record, tables))
-    write_text(place / "report.html", page(found, tables, again))
+    write_text(place / "report.html", comparison_page(found, tables, again))
     return found.record

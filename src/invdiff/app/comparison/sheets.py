@@ -1,12 +1,12 @@
 """The figures of a comparison as tables, once, for the terminal, the page, CSV and LaTeX."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from invdiff.app.report.words import Cell, Estimate, Table, count, number, percent, span
-
-Figures = Sequence[Mapping[str, Any]]
+from invdiff.app.comparison.figures import EACH, ComparisonFigures
+from invdiff.app.report.quantities import Quantity, decimal, percent, span, whole_number
+from invdiff.app.report.rendering import render
 
 DISTANCES = {
     "frechet": "Fréchet distance",
@@ -16,203 +16,161 @@ DISTANCES = {
     "density": "Density",
     "coverage": "Coverage",
 }
-EACH = {
+OF_EACH = {
     "diversity": "Diversity",
     "clip_t": "CLIP-T",
     "prompt_fidelity": "Prompt fidelity",
     "explicit_fidelity": "Fidelity where the prompt names the class",
     "explicit_kept": "Kept where the prompt names the class and the first set shows it",
 }
-BESIDE = {
-    "normalised": "normalised",
-    "corrected": "less chance",
-    "error_corrected": "less errors of the classifier",
-    "parity_value": "at parity",
+BESIDE_BIAS = {
+    "normalised": "Normalised",
+    "corrected": "Bias-corrected",
+    "error_corrected": "Classifier-corrected",
+    "parity_value": "At parity",
 }
-SCALE = {"kid": 1000.0}
-SHARES = ("share", "prompt_fidelity", "explicit_fidelity", "explicit_kept")
+DIGITS = {"frechet": 2, "kid": 2, "clip_t": 1, "bias": 2}  # others have 3
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One cell: an estimate (already scaled) and how it is written; ``detail`` after it."""
+class SheetCell:
+    """One cell: a quantity and how it is written; ``remark`` after its interval."""
 
-    estimate: Estimate = field(default_factory=lambda: Estimate(None))
+    quantity: Quantity = field(default_factory=Quantity)
     digits: int = 2
     as_percent: bool = False
-    detail: str = ""
+    remark: str = ""
 
     @property
-    def cell(self) -> Cell:
-        """As the page writes it."""
-        if self.estimate.value is None:
-            return Cell("\N{EN DASH}")
-        shown = percent if self.as_percent else number
-        digits = 0 if self.as_percent else self.digits
-        interval = span(self.estimate, digits, self.as_percent)
-        return Cell(
-            shown(self.estimate.value, digits), "; ".join(filter(None, (interval, self.detail)))
-        )
+    def text(self) -> str:
+        """The value as it is shown."""
+        if self.quantity.value is None:
+            return "\N{EN DASH}"
+        write = percent if self.as_percent else decimal
+        return write(self.quantity.value, 0 if self.as_percent else self.digits)
+
+    @property
+    def detail(self) -> str:
+        """Its interval and remark."""
+        if self.quantity.value is None:
+            return ""
+        interval = span(self.quantity, 0 if self.as_percent else self.digits, self.as_percent)
+        return "; ".join(filter(None, (interval, self.remark)))
+
+    @property
+    def plain(self) -> str:
+        """Both, where there is no small print."""
+        return f"{self.text} [{self.detail}]" if self.detail else self.text
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table: ``key`` names its files, every row is a label and an entry for each column."""
+    """One table: ``key`` names its files, every row is a label and a cell for each column."""
 
-    key: str
+    kind: str
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Entry, ...]], ...]
-    note: str
+    rows: tuple[tuple[str, tuple[SheetCell, ...]], ...]
+    attribute: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)  # what its note tells
 
     @property
-    def table(self) -> Table:
-        """As the page has it."""
-        rows = tuple((Cell(label), *(one.cell for one in entries)) for label, entries in self.rows)
-        return Table(self.title, ("", *self.columns), rows, self.note)
+    def key(self) -> str:
+        """Its kind and attribute in small letters and hyphens."""
+        text = f"{self.kind} {self.attribute}"
+        return "-".join("".join(c if c.isalnum() else " " for c in text).lower().split())
+
+    @property
+    def note(self) -> str:
+        """How it is to be read."""
+        return render("sheet_note.txt.j2", {"sheet": self}).strip()
 
 
 def sheets(record: Mapping[str, Any]) -> list[Sheet]:
     """All tables for which something was measured."""
-    figures: Figures = record["figures"]
+    figures = ComparisonFigures(record)
     names = {of: facts["name"] for of, facts in record["sets"].items()}
     if len(set(names.values())) < len(names):
         names = {of: f"{name} ({of.upper()})" for of, name in names.items()}
-    found = [*_distances(record, names), *_each(figures, names, record)]
-    for attribute in dict.fromkeys(f["attribute"] for f in figures if f["figure"] == "share"):
-        own = [f for f in figures if f.get("attribute") == attribute]
-        found += [*_bias(own, attribute, names), _shares(own, attribute, names)]
-    return found
+    names["a - b"] = "difference"
+    made = [_distances(figures, names), _of_each(figures, names)]
+    for attribute in figures.values("attribute", "share"):
+        made += [_bias(figures, attribute, names), _shares(figures, attribute, names)]
+    return [sheet for sheet in made if sheet.rows]
 
 
-def pick(figures: Figures, name: str, of: str, **where: Any) -> Mapping[str, Any] | None:
-    """The first figure of this name and set that agrees with ``where``."""
-    for figure in figures:
-        if (figure["figure"], figure["of"]) == (name, of) and where.items() <= figure.items():
-            return figure
-    return None
-
-
-def estimate(figure: Mapping[str, Any] | None, low: str = "low", high: str = "high") -> Estimate:
-    """The value of a figure with one of its intervals, scaled as tables show it."""
-    if figure is None:
-        return Estimate(None)
-    factor = SCALE.get(figure["figure"], 1.0)
-    plain = Estimate.of({"value": figure["value"], "low": figure[low], "high": figure[high]})
-    values = (plain.value, plain.low, plain.high)
-    return Estimate(*(None if value is None else value * factor for value in values))
-
-
-def _distances(record: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Sheet]:
-    figures: Figures = record["figures"]
-    several = len(record["extractors"]) > 1
-    against = "reference" if "reference" in names else "a"
-    if against == "reference":
-        columns = {"a": names["a"], "b": names["b"], "a - b": "difference"}
-    else:
-        columns = {"b": names["b"]}
+def _distances(figures: ComparisonFigures, names: Mapping[str, str]) -> Sheet:
+    extractors = tuple(figures.record["extractors"])
+    against = figures.compared_with
+    columns = EACH if against == "reference" else ("b",)
     rows = []
-    for extractor in record["extractors"]:
-        for name, label in DISTANCES.items():
-            found = {of: pick(figures, name, of, extractor=extractor) for of in columns}
-            if not any(found.values()):
-                continue
-            entries = [Entry(estimate(one), digits=_digits(name)) for one in found.values()]
-            far = "low_over_prompts", "high_over_prompts"
-            last = Entry(estimate(found["b"], *far), digits=_digits(name))
-            if against == "a":
-                entries.append(last if last.estimate.has_interval else Entry())
-            rows.append((f"{label}, {extractor}" if several else label, tuple(entries)))
-    head = tuple(columns.values()) + (("for prompts like these",) if against == "a" else ())
-    shown = ", ".join(record["extractors"])
-    note = (
-        f"Features: {shown}. With 95% intervals: images are drawn again within their prompts, and "
-        "for prompts like these whole prompts are. Distances: lower is closer; that of two sets "
-        "that are alike is 0 for KID and above 0 for Fréchet. Precision, recall, coverage: 0 to 1; "
-        "density may exceed 1. Intervals of recall and coverage are over the pictures that are "
-        "compared with."
-    )
-    if rows:
-        yield Sheet("distances", f"Compared with {names[against]}", head, tuple(rows), note)
+    for extractor, (name, label) in [(e, one) for e in extractors for one in DISTANCES.items()]:
+        if not any(figures.find(name, of, extractor=extractor) for of in columns):
+            continue
+        digits = DIGITS.get(name, 3)
+        cells = [
+            SheetCell(figures.quantity(name, of, extractor=extractor), digits) for of in columns
+        ]
+        if against == "a":
+            far = figures.quantity(name, "b", "_over_prompts", extractor=extractor)
+            cells.append(SheetCell(far, digits) if far.has_interval else SheetCell())
+        rows.append((f"{label}, {extractor}" if len(extractors) > 1 else label, tuple(cells)))
+    head = tuple(names[of] for of in columns)
+    head += ("for prompts like these",) if against == "a" else ()
+    title = f"Compared with {names[against]}"
+    return Sheet("distances", title, head, tuple(rows), about={"extractors": extractors})
 
 
-def _digits(name: str) -> int:
-    return {"frechet": 2, "kid": 2}.get(name, 3)
-
-
-def _each(figures: Figures, names: Mapping[str, str], record: Mapping[str, Any]) -> Iterator[Sheet]:
+def _of_each(figures: ComparisonFigures, names: Mapping[str, str]) -> Sheet:
+    several = len(figures.record["extractors"]) > 1
     rows = []
-    for name, label in EACH.items():
-        for extractor in dict.fromkeys(
-            f.get("extractor", "") for f in figures if f["figure"] == name
-        ):
+    for name, label in OF_EACH.items():
+        for extractor in figures.values("extractor", name):
             where = {"extractor": extractor} if extractor else {}
-            found = [pick(figures, name, of, **where) for of in ("a", "b", "a - b")]
-            entries = tuple(
-                Entry(estimate(one), digits=1 if name == "clip_t" else 3) for one in found
-            )
-            several = name == "diversity" and len(record["extractors"]) > 1
-            rows.append((f"{label}, {extractor}" if several else label, entries))
-    note = (
-        "With 95% intervals. Diversity: mean distance of two pictures of one prompt in the "
-        "features above (not LPIPS), 0 to 2. CLIP-T: 100 x cosine of picture and prompt. "
-        "Fidelities: share of the pictures in which the classifier sees what the prompt says."
-    )
-    if rows:
-        head = (names["a"], names["b"], "difference")
-        yield Sheet("sets", "Of each set", head, tuple(rows), note)
+            found = figures.of_each(name, **where)
+            cells = tuple(SheetCell(one, DIGITS.get(name, 3)) for one in found)
+            rows.append((f"{label}, {extractor}" if several and extractor else label, cells))
+    return Sheet("sets", "Of each set", tuple(names[of] for of in EACH), tuple(rows))
 
 
-def _bias(figures: Figures, attribute: str, names: Mapping[str, str]) -> Iterator[Sheet]:
-    bias = [pick(figures, "bias", of) for of in ("a", "b", "a - b")]
-    if bias[0] is None and bias[1] is None:
-        return
-    rows = [("Bias", tuple(Entry(estimate(one)) for one in bias))]
-    for key, label in BESIDE.items():
-        values = [Estimate.of(one or {}, key) for one in bias[:2]]
-        if any(value.value is not None for value in values):
-            plain = [Estimate(value.value) for value in values]
-            if key == "error_corrected":
-                plain = [
-                    Estimate.of({k: (one or {}).get(f"{key}{e}") for k, e in ENDS.items()})
-                    for one in bias[:2]
-                ]
-            rows.append((f"Bias, {label}", (*map(Entry, plain), Entry())))
-    for name, label in (("off_target", "Distance from the target mix"), ("worst_prompt", "")):
-        found = [pick(figures, name, of) for of in ("a", "b")]
-        if any(found):
-            where = [(one or {}).get("prompt", "") for one in found]
-            entries = [
-                Entry(estimate(one), detail=text) for one, text in zip(found, where, strict=True)
-            ]
-            rows.append((label or "Bias of the worst prompt", (*entries, Entry())))
-    counts = [count((one or {}).get("images")) for one in bias[:2]]
-    note = (
-        f"{counts[0]} and {counts[1]} images. 0 is parity; normalised, 1 is one class only. Less "
-        "chance: without what so few images add. At parity: what a balanced sampler shows with as "
-        "many. Prompts that name a class are left out."
-    )
-    head = (names["a"], names["b"], "difference")
-    yield Sheet(f"bias-{_slug(attribute)}", f"Bias of {attribute}", head, tuple(rows), note)
+def _bias(figures: ComparisonFigures, attribute: str, names: Mapping[str, str]) -> Sheet:
+    where = {"attribute": attribute}
+    bias = [figures.find("bias", of, **where) or {} for of in EACH[:2]]
+    rows: list[tuple[str, tuple[SheetCell, ...]]] = []
+    if any(bias):
+        rows.append(("Bias", tuple(map(SheetCell, figures.of_each("bias", **where)))))
+    for key, label in BESIDE_BIAS.items():
+        ends = {"value": key, "low": f"{key}_low", "high": f"{key}_high"}
+        known = [Quantity.of({end: one.get(name) for end, name in ends.items()}) for one in bias]
+        if any(one.value is not None for one in known):
+            rows.append((label, (*map(SheetCell, known), SheetCell())))
+    others = {
+        "off_target": "Distance from the target mix",
+        "worst_prompt": "Bias of the worst prompt",
+    }
+    for name, label in others.items() if rows else ():
+        cells = [
+            SheetCell(figures.quantity(name, of, **where), remark=one.get("prompt", ""))
+            for of in EACH[:2]
+            for one in [figures.find(name, of, **where) or {}]
+        ]
+        if figures.has(name):
+            rows.append((label, (*cells, SheetCell())))
+    about = {"images": [one.get("images") for one in bias]}
+    head = tuple(names[of] for of in EACH)
+    return Sheet("bias", f"Bias of {attribute}", head, tuple(rows), attribute, about)
 
 
-ENDS = {"value": "", "low": "_low", "high": "_high"}
-
-
-def _shares(figures: Figures, attribute: str, names: Mapping[str, str]) -> Sheet:
-    shares = [f for f in figures if f["figure"] == "share"]
+def _shares(figures: ComparisonFigures, attribute: str, names: Mapping[str, str]) -> Sheet:
     rows = []
-    for prompt, klass in dict.fromkeys((f["prompt"], f["class"]) for f in shares):
-        entries = []
-        for of in ("a", "b"):
-            one = pick(shares, "share", of, prompt=prompt, **{"class": klass})
-            detail = f"{count(one['count'])} of {count(one['images'])}" if one else ""
-            entries.append(Entry(estimate(one), as_percent=True, detail=detail))
-        rows.append((f"{prompt}: {klass}", tuple(entries)))
-    note = "With 95% intervals and counts, as estimated, not corrected for the classifier's errors."
-    head = (names["a"], names["b"])
-    return Sheet(f"shares-{_slug(attribute)}", f"Shares of {attribute}", head, tuple(rows), note)
-
-
-def _slug(text: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in text).lower().split())
+    for prompt in figures.values("prompt", "share", attribute=attribute):
+        for klass in figures.values("class", "share", attribute=attribute, prompt=prompt):
+            where = {"attribute": attribute, "prompt": prompt, "class": klass}
+            cells = []
+            for of in EACH[:2]:
+                one = figures.quantity("share", of, **where)
+                counted = f"{whole_number(one.count)} of {whole_number(one.images)}"
+                cells.append(SheetCell(one, as_percent=True, remark=counted))
+            rows.append((f"{prompt}: {klass}", tuple(cells)))
+    head = tuple(names[of] for of in EACH[:2])
+    return Sheet("shares", f"Shares of {attribute}", head, tuple(rows), attribute)

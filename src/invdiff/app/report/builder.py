@@ -1,14 +1,13 @@
 """Write ``report.html``: the files of a run as one page that opens offline."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from invdiff.app.report import changed, closing, found, inputs, limits, summary
+from invdiff.app.report import charts, inputs, plots
 from invdiff.app.report.inputs import Inputs
+from invdiff.app.report.rendering import PageSection, render, render_lines
 from invdiff.data.samples import Samples
 from invdiff.engine.encoding.data import open_data
 from invdiff.engine.encoding.session import Session
@@ -16,20 +15,6 @@ from invdiff.engine.storage.files import write_text
 from invdiff.errors import DataError
 
 THUMBNAIL = 64  # pixels a side of training pictures, where nothing says their size
-
-
-@dataclass(frozen=True)
-class Section:
-    """One entry of the table of contents; its template is ``file``, or named like the anchor."""
-
-    anchor: str
-    title: str
-    template: str = ""
-
-    @property
-    def file(self) -> str:
-        """The name of the template, without its suffix."""
-        return self.template or self.anchor
 
 
 SMOKE = 100
@@ -42,70 +27,63 @@ def build(session: Session) -> dict[str, Any]:
     Raises:
         RunError: a file of the run is missing or damaged.
     """
-    write_text(session.path / "report.html", page(inputs.read(session)))
+    write_text(session.path / "report.html", report_page(inputs.read(session)))
     return {}
 
 
-def page(known: Inputs) -> str:
+def report_page(run: Inputs) -> str:
     """The page as HTML text."""
-    samples, problem = _training_pictures(known)
-    template = templates().get_template("template.html.j2")
-    context = {
+    samples, problem = _training_pictures(run)
+    curve = (run.training or {}).get("curve") if run.trained else None
+    context: dict[str, Any] = {
+        "run": run,
         "title": "What the model learnt, and what changed",
-        "facts": _facts(known),
-        "smoke_run": 0 < known.config.train.steps < SMOKE,
+        "facts": _facts(run),
+        "smoke_run": 0 < run.config.train.steps < SMOKE,
+        "confidence": run.confidence,
         "picture_problem": problem,
-        "confidence": known.confidence,
-        "trained": known.trained,
-        "has_shares": known.has_shares,
-        "findings": summary.findings(known),
-        "headline": summary.headline(known),
-        "found": found.section(known, samples),
-        "changed": changed.section(known),
-        "certificate": closing.certificate(known),
-        "comparison": closing.comparison(known),
-        "reproduce": closing.reproduce(known),
-        "limits": limits.limits(known),
+        "pictured_prompts": charts.PICTURED_PROMPTS,
+        "headline": charts.summary_chart(run),
+        "training_pictures": charts.training_pictures(run, samples) if samples else {},
+        "profiles": charts.profile_charts(run),
+        "reliability": charts.reliability_chart(run),
+        "shares": charts.share_charts(run),
+        "estimated_shares": charts.estimated_share_chart(run),
+        "generated_pictures": charts.generated_pictures(run),
+        "calibration": plots.plot_calibration(run.calibrated) if run.calibrated else None,
+        "two_gaps": plots.plot_two_gaps(run.strength_curve) if run.strength_curve else None,
+        "training_loss": plots.plot_training(curve) if curve else None,
+        "risks": charts.risk_chart(run),
+        "limits": render_lines("run_limits.txt.j2", {"run": run}),
     }
-    return template.render(context, sections=_sections(context)).rstrip() + "\n"
+    return render("page.html.j2", context | {"sections": _sections(run, context)})
 
 
-def templates() -> Environment:
-    """The templates of pages; what is put into them is escaped."""
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _sections(context: dict[str, Any]) -> list[Section]:
+def _sections(run: Inputs, context: dict[str, Any]) -> list[PageSection]:
     """The sections that this run has, in order."""
-    seen = context["changed"]
+    parts = ("shares", "estimated_shares", "generated_pictures", "calibration", "two_gaps")
+    changed = run.has_quality or any(context[name] for name in (*parts, "training_loss"))
     present = {
         "summary": ("Summary", True),
         "found": ("What was found", True),
-        "changed": ("What changed", bool(seen.pictures or seen.tables or seen.plots)),
-        "certificate": ("Certificate", context["certificate"] is not None),
-        "comparison": ("Reference rows", context["comparison"] is not None),
+        "changed": ("What changed", changed),
+        "certificate": ("Worst-case loss bound", run.certificate is not None),
+        "comparison": ("Reference rows", bool(run.reference_rows)),
         "reproduce": ("How to reproduce", True),
         "limits": ("What was not measured", True),
     }
-    return [Section(anchor, title) for anchor, (title, there) in present.items() if there]
+    return [PageSection(name, title, name) for name, (title, there) in present.items() if there]
 
 
-def _facts(known: Inputs) -> dict[str, str]:
+def _facts(run: Inputs) -> dict[str, str]:
     """What the run was about, in a line under the title."""
-    ended = [entry.get("done") for name, entry in known.stages.items() if name != "report"]
-    done = [time[:10] for time in ended if time]
+    ended = [entry.get("done") for name, entry in run.stages.items() if name != "report"]
     facts = {
-        "Model": _place(known.config.model.path),
-        "Training data": _place(known.config.data.path),
-        "Run": known.path.name,
-        "Seed": str(known.config.seed),
-        "Finished": max(done, default=""),
+        "Model": _place(run.config.model.path),
+        "Training data": _place(run.config.data.path),
+        "Run": run.path.name,
+        "Seed": str(run.config.seed),
+        "Finished": max((time[:10] for time in ended if time), default=""),
     }
     return {name: value for name, value in facts.items() if value}
 
@@ -115,21 +93,19 @@ def _place(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
 
 
-def _training_pictures(known: Inputs) -> tuple[Samples | None, str]:
+def _training_pictures(run: Inputs) -> tuple[Samples | None, str]:
     """The training pictures; without them, why: the data may have moved since the run."""
-    data = known.config.data
-    size = data.image_size or _generated_size(known) or THUMBNAIL
+    size = run.config.data.image_size or _generated_size(run) or THUMBNAIL
     try:
-        samples = open_data(data, size)
+        return open_data(run.config.data, size), ""
     except DataError as error:
         return None, str(error)
-    return samples, ""
 
 
-def _generated_size(known: Inputs) -> int:
+def _generated_size(run: Inputs) -> int:
     """The width of the first generated picture; 0 without any."""
-    for name in (known.samples or {}).get("path") or ():
-        if (known.path / name).exists():
-            with Image.open(known.path / name) as picture:
+    for name in (run.samples or {}).get("path") or ():
+        if (run.path / name).exists():
+            with Image.open(run.path / name) as picture:
                 return picture.width
     return 0

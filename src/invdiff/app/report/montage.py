@@ -1,4 +1,4 @@
-"""Pictures inside the page: many small ones as one grid, embedded as a data URI."""
+"""Pictures inside the page, as data URIs: drawings, and many small pictures as one grid."""
 
 import base64
 import io
@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from invdiff.app.report.facts import ARMS
 from invdiff.app.report.inputs import Inputs
-from invdiff.app.report.sides import side
-from invdiff.app.report.words import percent
 from invdiff.data.samples import Samples
 
 COLUMNS = 8
@@ -25,17 +24,25 @@ QUALITY = 82
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A grid of pictures, ready for ``<img>``; width and height in pixels."""
+class InlinePicture:
+    """What ``<img>`` needs to show a picture without a file; width and height in pixels.
+
+    ``shows`` is the number of small pictures in a grid.
+    """
 
     uri: str
-    alt: str
     width: int
     height: int
-    caption: str
+    shows: int = 1
+
+    @classmethod
+    def of(cls, file: bytes, kind: str, size: tuple[int, int], shows: int = 1) -> "InlinePicture":
+        """From the bytes of a file; ``kind`` as in ``image/webp``."""
+        data = base64.b64encode(file).decode("ascii")
+        return cls(f"data:{kind};base64,{data}", *size, shows)
 
 
-def grid(pictures: Sequence[np.ndarray], alt: str, caption: str) -> Grid:
+def grid(pictures: Sequence[np.ndarray]) -> InlinePicture:
     """Lay uint8 pictures of shape (height, width, 3) out row by row, with clear gaps."""
     tiles = [_tile(picture) for picture in pictures]
     edge = max(tile.size[axis] for tile in tiles for axis in (0, 1))
@@ -45,7 +52,9 @@ def grid(pictures: Sequence[np.ndarray], alt: str, caption: str) -> Grid:
     sheet = Image.new("RGBA", size)
     for at, tile in enumerate(tiles):
         sheet.paste(tile, (at % columns * (edge + GAP), at // columns * (edge + GAP)))
-    return Grid(_data_uri(sheet, lossless=edge <= LOSSLESS_TILE), alt, *size, caption)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "WEBP", lossless=edge <= LOSSLESS_TILE, quality=QUALITY, method=4)
+    return InlinePicture.of(buffer.getvalue(), "image/webp", size, len(tiles))
 
 
 def _tile(picture: np.ndarray) -> Image.Image:
@@ -54,13 +63,7 @@ def _tile(picture: np.ndarray) -> Image.Image:
     return tile
 
 
-def _data_uri(sheet: Image.Image, lossless: bool) -> str:
-    buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", lossless=lossless, quality=QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def most_certain(inputs: Inputs, samples: Samples, prompt: str, group: int) -> Grid | None:
+def most_certain(inputs: Inputs, samples: Samples, prompt: str, group: int) -> InlinePicture | None:
     """The training images that belong to a group most surely (largest q); None without any."""
     table = inputs.groups
     place = {sample: at for at, sample in enumerate(samples.sample_id)}
@@ -69,15 +72,10 @@ def most_certain(inputs: Inputs, samples: Samples, prompt: str, group: int) -> G
         for at, sample in enumerate(table["sample_id"])
         if table["prompt"][at] == prompt and table["group"][at] == group and sample in place
     ]
-    chosen = [place[sample] for _, sample in sorted(members)[:MOST_CERTAIN]]
-    if not chosen:
+    rows = [place[sample] for _, sample in sorted(members)[:MOST_CERTAIN]]
+    if not rows:
         return None
-    groups = inputs.prompts[prompt]["groups"]
-    name, share = side(groups, group), groups[group].get("share")
-    of = name if name.startswith("group") else f"group {name}"
-    alt = f"{len(chosen)} training images of the inferred {of}, prompt: {prompt}"
-    caption = f"{name[0].upper()}{name[1:]}, {percent(share)} of the images"
-    return grid(list(samples.pictures(chosen)), alt, caption)
+    return grid(list(samples.pictures(rows)))
 
 
 def seeds_shown(grids: int) -> int:
@@ -86,18 +84,16 @@ def seeds_shown(grids: int) -> int:
     return min(SEEDS_SHOWN, COLUMNS * max(1, rows))
 
 
-def generated(inputs: Inputs, prompt: str, scale: float, most: int) -> dict[str, Grid]:
+def generated(inputs: Inputs, prompt: str, scale: float, most: int) -> dict[str, InlinePicture]:
     """The first seeds of a prompt for each model; the same position is the same seed."""
-    paths = {arm: _paths(inputs, arm, prompt, scale) for arm in ("base", "guided")}
+    paths = {arm: _paths(inputs, arm, prompt, scale) for arm in ARMS}
     present = {arm: found for arm, found in paths.items() if found}
     shared = sorted(set.intersection(*map(set, present.values())))[:most] if present else []
     grids = {}
     for arm, found in present.items():
         if shared:
             pictures = [np.asarray(Image.open(found[seed]).convert("RGB")) for seed in shared]
-            caption = "Base model" if arm == "base" else "Guided model"
-            alt = f"{len(shared)} images by the {arm} model, guidance scale {scale:g}: {prompt}"
-            grids[arm] = grid(pictures, alt, caption)
+            grids[arm] = grid(pictures)
     return grids
 
 

@@ -1,49 +1,70 @@
-"""The drawings of the report: values with their intervals, before and after on one line."""
+"""The drawings of the pages: values with their intervals, before and after on one line."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from invdiff.app.report import svg
-from invdiff.app.report.words import Estimate, number, percent
+from invdiff.app.report.facts import Calibration
+from invdiff.app.report.montage import InlinePicture
+from invdiff.app.report.quantities import Quantity, decimal, percent
 
+STYLE = Path(__file__).with_name("plots.mplstyle")
+# those of style.css
+INK, MUTED, LINE, PAPER = "#1d2126", "#5b646e", "#dcdad4", "#ffffff"
+BASE, GUIDED, OVER, UNDER = "#6b7480", "#1763a6", "#1f7a6d", "#b4530f"
+METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 LABEL_WIDTH = 44  # characters that fit above a row
 SMALL = 0.1  # an axis that stays below this counts in thousandths
-ROW_HEIGHT = 0.48  # inches
+WIDTH, ROW_HEIGHT = 4.6, 0.48  # inches; a figure fits half a page and a whole telephone
+BOTTOM, RIGHT = 0.44, 0.16  # inches below and beside what is drawn
 LEFT, TOP = 0.52, 0.3  # inches beside and above a curve, for its numbers and the name of its axis
+CSS_PIXELS = 96  # an inch
+STRENGTH = "adapter strength (0 = the base model)"
+
+DumbbellRow = tuple[str, Quantity, Quantity]  # label, before, after
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a dumbbell plot; ``reference`` is the value to compare with, a small tick."""
+@contextmanager
+def _drawing(height: float, left: float = LEFT, top: float = TOP) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of the one width with margins in inches; drawn and rendered inside the style."""
+    with style.context(STYLE):
+        figure = Figure(figsize=(WIDTH, height))
+        box = (left, BOTTOM, WIDTH - left - RIGHT, height - BOTTOM - top)
+        axes = figure.add_axes((box[0] / WIDTH, box[1] / height, box[2] / WIDTH, box[3] / height))
+        yield figure, axes
 
-    label: str
-    before: Estimate
-    after: Estimate
-    reference: float | None = None
+
+def _inline(figure: Figure) -> InlinePicture:
+    """The figure as an SVG picture; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata=METADATA)
+    width, height = (round(CSS_PIXELS * inches) for inches in figure.get_size_inches())
+    return InlinePicture.of(buffer.getvalue(), "image/svg+xml", (width, height))
 
 
 def dumbbell(
-    rows: Sequence[Row],
-    name: str,
-    alt: str,
+    rows: Sequence[DumbbellRow],
     axis: str,
     limits: tuple[float, float] | None = None,
     line: tuple[float, str] | None = None,
-    text: Callable[[float | None], str] = number,
-) -> Markup:
-    """Before and after, a row each: dots with intervals, joined; ``line`` is a named vertical."""
+    text: Callable[[float | None], str] = decimal,
+) -> InlinePicture:
+    """Before and after, a row each: dots with intervals, joined; ``line`` is a named vertical.
+
+    A small upright tick is the value at parity.
+    """
     top = 0.2 if line else 0.0
-    with svg.drawing(0.54 + top + ROW_HEIGHT * len(rows), left=0.16, top=0.1 + top) as (
-        figure,
-        axes,
-    ):
+    height = 0.54 + top + ROW_HEIGHT * len(rows)
+    with _drawing(height, left=0.16, top=0.1 + top) as (figure, axes):
         axes.set_ylim(len(rows) - 0.65, -0.7)
         axes.set_yticks([])
         axes.set_xlabel(axis)
@@ -53,50 +74,55 @@ def dumbbell(
         if text is percent:
             axes.xaxis.set_major_formatter(lambda value, _: percent(value))
         if line:
-            axes.axvline(line[0], color=svg.INK, linewidth=0.9, dashes=(4, 3), zorder=1.5)
+            axes.axvline(line[0], color=INK, linewidth=0.9, dashes=(4, 3), zorder=1.5)
             axes.text(line[0], -0.78, line[1], ha="center", va="bottom")
         for position, row in enumerate(rows):
-            _dumbbell_row(axes, position, row, text)
-        return svg.render(figure, name, alt)
+            _dumbbell_row(axes, position, *row, text)
+        return _inline(figure)
 
 
-def _dumbbell_row(axes: Axes, position: int, row: Row, text: Callable[[float | None], str]) -> None:
-    left, right = axes.get_xlim()
-    label = shorten(row.label, LABEL_WIDTH, placeholder=" ...")
-    axes.text(left, position - 0.42, label, va="center", color=svg.INK)
-    shown = [text(value.value) for value in (row.before, row.after) if value.value is not None]
-    values = " \N{RIGHTWARDS ARROW} ".join(shown)
-    axes.text(right, position - 0.42, values, va="center", ha="right", color=svg.MUTED)
-    if row.before.value is not None and row.after.value is not None:
-        ends = (row.before.value, row.after.value)
-        axes.plot(ends, (position, position), color=svg.LINE, linewidth=1.6, zorder=2)
-    if row.reference is not None:
-        axes.plot(row.reference, position, marker="|", color=svg.INK, markersize=11, zorder=2.5)
-    _dot(axes, row.before, position, svg.BASE, hollow=True)
-    _dot(axes, row.after, position, svg.GUIDED)
-
-
-def _dot(
-    axes: Axes, estimate: Estimate, position: float, colour: str, hollow: bool = False
+def _dumbbell_row(
+    axes: Axes,
+    position: int,
+    label: str,
+    before: Quantity,
+    after: Quantity,
+    text: Callable[[float | None], str],
 ) -> None:
+    left, right = axes.get_xlim()
+    label = shorten(label, LABEL_WIDTH, placeholder=" ...")
+    axes.text(left, position - 0.42, label, va="center")
+    ends = [one.value for one in (before, after) if one.value is not None]
+    values = " \N{RIGHTWARDS ARROW} ".join(map(text, ends))
+    axes.text(right, position - 0.42, values, va="center", ha="right", color=MUTED)
+    if len(ends) == 2:
+        axes.plot(ends, (position, position), color=LINE, linewidth=1.6, zorder=2)
+    parity = after.reference if before.reference is None else before.reference
+    if parity is not None:
+        axes.plot(parity, position, marker="|", color=INK, markersize=11, zorder=2.5)
+    _dot(axes, before, position, BASE, hollow=True)
+    _dot(axes, after, position, GUIDED)
+
+
+def _dot(axes: Axes, one: Quantity, position: float, colour: str, hollow: bool = False) -> None:
     """The base model is a ring around whatever is there: the two differ without colour too."""
-    if estimate.value is None:
+    if one.value is None:
         return
-    if estimate.low is not None and estimate.high is not None:
-        ends, at = (estimate.low, estimate.high), (position, position)
+    if one.low is not None and one.high is not None:
+        ends, at = (one.low, one.high), (position, position)
         axes.plot(ends, at, color=colour, lw=5, alpha=0.35, solid_capstyle="butt", zorder=3)
-    (dot,) = axes.plot(estimate.value, position, color=colour, marker="o", clip_on=False, zorder=4)
-    dot.set_markerfacecolor(svg.PAPER if hollow else colour)
+    (dot,) = axes.plot(one.value, position, color=colour, marker="o", clip_on=False, zorder=4)
+    dot.set_markerfacecolor(PAPER if hollow else colour)
     dot.set_markeredgewidth(1.7 if hollow else 0)
     dot.set_markersize(9.5 if hollow else 6.8)
 
 
-def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+def _limits(rows: Sequence[DumbbellRow]) -> tuple[float, float]:
     ends = [
         end
-        for row in rows
-        for estimate in (row.before, row.after)
-        for end in (estimate.value, estimate.low, estimate.high)
+        for _, *pair in rows
+        for one in pair
+        for end in (one.value, one.low, one.high)
         if end is not None
     ]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
@@ -104,114 +130,110 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def profile(entry: Mapping[str, Any], name: str, alt: str) -> Markup:
+def plot_profile(entry: Mapping[str, Any]) -> InlinePicture:
     """The mean excess over the noise levels for each group, plus and minus two standard errors."""
-    with svg.drawing(2.2, LEFT, TOP) as (figure, axes):
-        axes.axhline(0, color=svg.MUTED, linewidth=0.8)
-        for side, label, colour, marker in _sides(entry):
-            columns = (entry["levels"], entry[side], entry[f"{side}_error"])
+    with _drawing(2.2) as (figure, axes):
+        axes.axhline(0, color=MUTED, linewidth=0.8)
+        for key, label, colour, marker in _groups(entry):
+            columns = (entry["levels"], entry[key], entry[f"{key}_error"])
             points = [
-                (level, mean, 2 * (error or 0.0))
+                (level, Quantity(mean, mean - 2 * (error or 0.0), mean + 2 * (error or 0.0)))
                 for level, mean, error in sorted(zip(*columns, strict=True))
                 if mean is not None
             ]
-            levels = [level for level, _, _ in points]
-            means = [mean for _, mean, _ in points]
-            low, high = ([m + sign * e for _, m, e in points] for sign in (-1, 1))
-            axes.fill_between(levels, low, high, color=colour, alpha=0.22, linewidth=0)
-            axes.plot(levels, means, color=colour, marker=marker, markersize=4, label=label)
+            _curve(axes, points, colour, marker=marker, label=label)
         _noise_axis(axes)
         _name(axes, "mean excess")
-        _legend(axes)
-        return svg.render(figure, name, alt)
+        axes.legend()
+        return _inline(figure)
 
 
-def _sides(entry: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def _groups(entry: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Key, name, colour and marker of each group's curve."""
     if "with" in entry:
         return [
-            ("with", "with the model", svg.WITH, "o"),
-            ("against", "against the model", svg.AGAINST, "s"),
+            ("with", "over-represented", OVER, "o"),
+            ("against", "under-represented", UNDER, "s"),
         ]
     names = [key for key in entry if key.startswith("group ") and not key.endswith("_error")]
-    between = [(svg.GUIDED, svg.MUTED, svg.BASE, svg.INK)[at % 4] for at in range(len(names) - 2)]
-    colours = [svg.WITH, *between, svg.AGAINST]
+    between = [(GUIDED, MUTED, BASE, INK)[at % 4] for at in range(len(names) - 2)]
+    colours = [OVER, *between, UNDER]
     return [
         (name, name, colour, "os^Dv*"[at % 6])
         for at, (name, colour) in enumerate(zip(names, colours, strict=True))
     ]
 
 
-def reliability(levels: Sequence[float], values: Sequence[float | None], alt: str) -> Markup:
+def plot_reliability(levels: Sequence[float], values: Sequence[float | None]) -> InlinePicture:
     """How well two halves of the noise draws agree on the score, for each level."""
     pairs = sorted((x, y) for x, y in zip(levels, values, strict=True) if y is not None)
-    with svg.drawing(2.1, LEFT, TOP) as (figure, axes):
+    with _drawing(2.1) as (figure, axes):
         axes.set_ylim(min(0.0, *(y for _, y in pairs), 0.0) - 0.02, 1.02)
-        axes.plot(*zip(*pairs, strict=True), color=svg.GUIDED, marker="o", markersize=4)
+        _curve(axes, [(x, Quantity(y)) for x, y in pairs], GUIDED)
         _noise_axis(axes)
         _name(axes, "reliability")
-        return svg.render(figure, "reliability", alt)
+        return _inline(figure)
 
 
-def calibration(entry: Mapping[str, Any], alt: str) -> Markup:
+def plot_calibration(entry: Calibration) -> InlinePicture:
     """The estimated gap over the strength, with the tolerance and the strength that was chosen."""
-    curve = sorted(entry["curve"], key=lambda point: point["strength"])
-    gaps = [(point["strength"], Estimate.of(point, "gap")) for point in curve]
-    with svg.drawing(2.2, LEFT, TOP) as (figure, axes):
+    gaps = [(point.strength, point.gap) for point in entry.curve]
+    with _drawing(2.2) as (figure, axes):
         axes.set_ylim(0, 1.05 * max([g.high or g.value or 0.0 for _, g in gaps] + [0.1]))
         axes.grid(axis="y")
-        axes.axhline(entry["tolerance"], color=svg.INK, linewidth=0.9, dashes=(4, 3))
-        axes.text(gaps[0][0], entry["tolerance"], "tolerance", va="bottom")
-        chosen = entry["strength"]
-        axes.axvline(chosen, color=svg.MUTED, linewidth=0.9, zorder=1)
-        top = axes.get_ylim()[1]
-        axes.text(chosen, top, f"chosen: {chosen:g}", ha="center", va="bottom", color=svg.MUTED)
-        banded = [(x, g.low, g.high) for x, g in gaps if g.low is not None and g.high is not None]
-        if banded:
-            xs, lows, highs = zip(*banded, strict=True)
-            axes.fill_between(xs, lows, highs, color=svg.GUIDED, alpha=0.2, linewidth=0)
-        drawn = [(x, g.value) for x, g in gaps if g.value is not None]
-        axes.plot(*zip(*drawn, strict=True), color=svg.GUIDED, marker="o", markersize=4)
-        axes.set_xlabel("strength of the guidance (0 = the base model)")
+        axes.axhline(entry.tolerance, color=INK, linewidth=0.9, dashes=(4, 3))
+        axes.text(gaps[0][0], entry.tolerance, "tolerance", va="bottom")
+        axes.axvline(entry.strength, color=MUTED, linewidth=0.9, zorder=1)
+        chosen = f"chosen: {entry.strength:g}"
+        axes.text(entry.strength, axes.get_ylim()[1], chosen, ha="center", va="bottom", color=MUTED)
+        _curve(axes, gaps, GUIDED)
+        axes.set_xlabel(STRENGTH)
         _name(axes, "estimated gap")
-        return svg.render(figure, "calibration", alt)
+        return _inline(figure)
 
 
-def two_gaps(points: Sequence[Mapping[str, Any]], alt: str) -> Markup:
+def plot_two_gaps(points: Sequence[tuple[float, Quantity, Quantity]]) -> InlinePicture:
     """The gap over the strength as the inferred groups' model and as the classifier see it."""
-    kinds = (
-        ("estimated", "gap", "estimated, no labels", svg.GUIDED, "o"),
-        ("classified", "value", "classifier", svg.INK, "s"),
-    )
-    strengths = [point["strength"] for point in points]
-    with svg.drawing(2.2, LEFT, TOP) as (figure, axes):
+    with _drawing(2.2) as (figure, axes):
         axes.grid(axis="y")
-        for kind, key, label, colour, marker in kinds:
-            gaps = [Estimate.of(point[kind], key) for point in points]
-            value, low, high = (
-                np.array([getattr(gap, end) for gap in gaps], float)  # None becomes NaN
-                for end in ("value", "low", "high")
-            )
-            axes.fill_between(strengths, low, high, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(strengths, value, color=colour, marker=marker, markersize=4, label=label)
+        estimated = [(strength, gap) for strength, gap, _ in points]
+        classified = [(strength, bias) for strength, _, bias in points]
+        _curve(axes, estimated, GUIDED, label="estimated, no labels")
+        _curve(axes, classified, INK, marker="s", label="classifier")
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("strength of the guidance (0 = the base model)")
+        axes.set_xlabel(STRENGTH)
         _name(axes, "gap")
-        _legend(axes)
-        return svg.render(figure, "two-gaps", alt)
+        axes.legend()
+        return _inline(figure)
 
 
-def training(curve: Mapping[str, Sequence[float]], alt: str) -> Markup:
+def plot_training(curve: Mapping[str, Sequence[float]]) -> InlinePicture:
     """The loss over the training steps: a running mean, since single steps are mostly noise."""
     loss = np.asarray(curve["loss"], dtype=float)
     window = max(1, len(loss) // 20)
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    with svg.drawing(2.1, LEFT, TOP) as (figure, axes):
-        axes.plot(curve["step"][window - 1 :], smooth, color=svg.GUIDED, linewidth=1.4)
+    with _drawing(2.1) as (figure, axes):
+        axes.plot(curve["step"][window - 1 :], smooth, color=GUIDED, linewidth=1.4)
         axes.set_xlabel("training step")
         axes.grid(axis="y")
         _name(axes, "loss")
-        return svg.render(figure, "training", alt)
+        return _inline(figure)
+
+
+def _curve(
+    axes: Axes,
+    points: Sequence[tuple[float, Quantity]],
+    colour: str,
+    marker: str = "o",
+    label: str | None = None,
+) -> None:
+    """Values joined by lines, and the band of their intervals where there are any."""
+    known = [(at, one) for at, one in points if one.value is not None]
+    line = np.array([(at, one.value) for at, one in known], float).reshape(-1, 2)
+    axes.plot(*line.T, color=colour, marker=marker, label=label)
+    banded = [(at, one.low, one.high) for at, one in known if one.has_interval]
+    if banded:
+        axes.fill_between(*np.array(banded, float).T, color=colour, alpha=0.2, linewidth=0)
 
 
 def _noise_axis(axes: Axes) -> None:
@@ -227,8 +249,4 @@ def _name(axes: Axes, name: str) -> None:
     if max(map(abs, axes.get_ylim())) < SMALL:
         name += " (\N{MULTIPLICATION SIGN} 10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE})"
         axes.yaxis.set_major_formatter(lambda value, _: f"{1000 * value:g}")
-    axes.text(-0.12, 1.05, name, transform=axes.transAxes, color=svg.MUTED, va="bottom")
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, labelcolor=svg.INK, handlelength=1.4, borderaxespad=0.0)
+    axes.text(-0.12, 1.05, name, transform=axes.transAxes, color=MUTED, va="bottom")

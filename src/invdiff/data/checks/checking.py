@@ -10,7 +10,7 @@ from tqdm import tqdm
 from invdiff.data.checks.quarantine import LeftOut
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.listing import Listing
-from invdiff.data.samples import Pictures, Samples, pick, sample_id
+from invdiff.data.samples import Pictures, Samples, pick_caption, sample_id
 from invdiff.errors import DataError
 
 IN_MEMORY_BYTES = 512 * 1024**2
@@ -29,7 +29,7 @@ class Checked:
     pixels: Pictures | None = None
 
 
-def check(
+def check_listing(
     listing: Listing, captions: Sequence[Sequence[str]], size: int, left_out: Mapping[str, LeftOut]
 ) -> Checked:
     """Decode every picture once, sort the rows into good, faulty, duplicate and left out."""
@@ -77,7 +77,7 @@ def caption_of(listing: Listing, row: int, captions: Sequence[str], content: byt
     """The caption that a row is used with. Raises BadPicture when it has none."""
     if row in listing.faults:
         raise listing.faults[row]
-    caption = pick(captions, content)
+    caption = pick_caption(captions, content)
     if not caption:
         raise BadPicture("its prompt is empty", "no caption")
     return caption

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from invdiff.data.pictures import BadPicture, one_line
 from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import Table, hint, open_parquet, text_columns
+from invdiff.data.readers.tables import SourceTable, hint, open_parquet, text_columns
 from invdiff.errors import DataError
 
 PICTURES = "image"
@@ -25,7 +25,7 @@ STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
 @dataclass(frozen=True)
-class Shard:
+class TableFile:
     """One file: how many rows its chunks have, and how to read a column of all or one of them."""
 
     path: Path
@@ -43,14 +43,16 @@ def open_parquet_pictures(paths: Sequence[Path]) -> Listing:
 def open_saved(folder: Path) -> Listing:
     """A data set that `Dataset.save_to_disk` wrote, or a `DatasetDict` with a single split."""
     if (folder / SPLITS).is_file():
-        splits = read_json(folder / SPLITS).get("splits") or []
+        splits = read_json_object(folder / SPLITS).get("splits") or []
         if len(splits) != 1:
             raise DataError(
                 f"{folder} has the splits {', '.join(splits) or '(none)'}; "
                 f"give one of them, as in {folder / str((splits or ['train'])[0])}"
             )
         return open_saved(folder / splits[0])
-    files = [entry["filename"] for entry in read_json(folder / STATE).get("_data_files") or []]
+    files = [
+        entry["filename"] for entry in read_json_object(folder / STATE).get("_data_files") or []
+    ]
     if not files:
         raise DataError(f"{folder / STATE} names no data files; save the data set again")
     return list_rows([arrow_shard(folder / name) for name in files])
@@ -61,7 +63,7 @@ def is_saved(folder: Path) -> bool:
     return (folder / STATE).is_file() or (folder / SPLITS).is_file()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object. Raises DataError."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -70,11 +72,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def parquet_shard(path: Path) -> Shard:
+def parquet_shard(path: Path) -> TableFile:
     """A parquet file; a chunk is a row group. It is opened again for each read: files are many."""
     file = open_parquet(path)
     meta = file.metadata
-    return Shard(
+    return TableFile(
         path,
         file.schema_arrow,
         [meta.row_group(group).num_rows for group in range(meta.num_row_groups)],
@@ -83,18 +85,18 @@ def parquet_shard(path: Path) -> Shard:
     )
 
 
-def arrow_shard(path: Path) -> Shard:
+def arrow_shard(path: Path) -> TableFile:
     """A file in Arrow's stream format, mapped into memory; the whole of it is one chunk."""
     try:
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {one_line(error)}; is it complete?") from error
-    return Shard(
+    return TableFile(
         path, table.schema, [table.num_rows], lambda name: table[name], lambda _, name: table[name]
     )
 
 
-def list_rows(shards: Sequence[Shard]) -> Listing:
+def list_rows(shards: Sequence[TableFile]) -> Listing:
     """One row for each row of all shards, in their order."""
     first = shards[0]
     for other in shards[1:]:
@@ -121,7 +123,7 @@ def list_rows(shards: Sequence[Shard]) -> Listing:
     names = [f"{shard.path.name}, row {row}" for shard in shards for row in range(sum(shard.sizes))]
     place = first.path if len(shards) == 1 else first.path.parent
     columns = tuple(name for name in text_columns(first.schema) if name != pictures)
-    return Listing(names, Table(place, columns, values), RowReader(shards, pictures).content)
+    return Listing(names, SourceTable(place, columns, values), RowReader(shards, pictures).content)
 
 
 def picture_column(path: Path, schema: pa.Schema) -> str:
@@ -150,7 +152,7 @@ def holds_pictures(kind: pa.DataType) -> bool:
 class RowReader:
     """Single pictures of all shards; the chunk read last stays in memory."""
 
-    def __init__(self, shards: Sequence[Shard], column: str) -> None:
+    def __init__(self, shards: Sequence[TableFile], column: str) -> None:
         self.chunks = [(shard, at) for shard in shards for at in range(len(shard.sizes))]
         sizes = [size for shard in shards for size in shard.sizes]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)

@@ -7,7 +7,7 @@ from pathlib import Path
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import is_saved, open_parquet_pictures, open_saved
 from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import Table, hint, open_table
+from invdiff.data.readers.tables import SourceTable, hint, open_table
 from invdiff.data.readers.tars import open_tars
 from invdiff.errors import DataError
 
@@ -39,7 +39,7 @@ def open_folder(folder: Path) -> Listing:
     return list_captions(folder, pictures)
 
 
-def list_metadata(folder: Path, table: Table) -> Listing:
+def list_metadata(folder: Path, table: SourceTable) -> Listing:
     """One row for each row of the metadata file, in its order."""
     if NAME_COLUMN not in table.columns:
         raise DataError(
@@ -84,7 +84,7 @@ def list_captions(folder: Path, pictures: list[str]) -> Listing:
         faults[row] = BadPicture(reason, "no caption")
     return Listing(
         names=pictures,
-        table=Table(folder, (CAPTION_COLUMN,), lambda _: list(captions)),
+        table=SourceTable(folder, (CAPTION_COLUMN,), lambda _: list(captions)),
         content=lambda row: read_content((folder / pictures[row]).read_bytes),
         faults=faults,
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from invdiff.data.pictures import BadPicture, decode, one_line, size_of
-from invdiff.data.readers.tables import Table
+from invdiff.data.readers.tables import SourceTable
 from invdiff.data.samples import Pictures
 
 
@@ -18,7 +18,7 @@ class Listing:
     """
 
     names: Sequence[str]
-    table: Table
+    table: SourceTable
     content: Callable[[int], bytes]
     decode: Callable[[bytes, int], Pictures] = decode
     size_of: Callable[[bytes], tuple[int, int]] = size_of

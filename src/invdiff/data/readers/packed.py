@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from invdiff.data.pictures import BadPicture, check_pixels, fit_array, one_line
 from invdiff.data.readers.listing import Listing
-from invdiff.data.readers.tables import Table, hint
+from invdiff.data.readers.tables import SourceTable, hint
 from invdiff.data.samples import Pictures
 from invdiff.errors import DataError
 
@@ -28,7 +28,7 @@ def open_npz(path: Path) -> Listing:
     columns = tuple(name for name in names if name != NPZ_PICTURES)
     return Listing(
         names=[f"{path.name}, picture {row}" for row in range(len(images))],
-        table=Table(path, columns, lambda column: npz_values(path, column, len(images))),
+        table=SourceTable(path, columns, lambda column: npz_values(path, column, len(images))),
         content=lambda row: images[row].tobytes(),
         decode=lambda content, size: fit_bytes(content, images.shape[1:], size),
         size_of=lambda _: (images.shape[2], images.shape[1]),

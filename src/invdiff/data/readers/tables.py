@@ -15,7 +15,7 @@ from invdiff.errors import DataError
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """Named columns of one length. `values(column)` reads one of `columns` and no other."""
 
     path: Path
@@ -64,9 +64,9 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"{guess} It has: {', '.join(known) or 'none'}"
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path) -> SourceTable:
     """A metadata file by its suffix: .csv, .jsonl or .parquet. DataError when it cannot be read."""
-    readers = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+    readers = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": parquet_columns}
     try:
         return readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
@@ -77,7 +77,7 @@ def open_table(path: Path) -> Table:
         raise DataError(f"{path} cannot be read: {one_line(error)}") from error
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> SourceTable:
     """Comma-separated values whose first line names the columns."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         try:
@@ -94,10 +94,10 @@ def read_csv(path: Path) -> Table:
                 'put "quotes" around text that contains a comma'
             )
     columns = {name: [row[at] for row in rows[1:]] for at, name in enumerate(header)}
-    return Table(path, header, lambda column: list(columns[column]))
+    return SourceTable(path, header, lambda column: list(columns[column]))
 
 
-def read_jsonl(path: Path) -> Table:
+def read_jsonl(path: Path) -> SourceTable:
     """One JSON object a line; a column is any key that occurs, absent values are None."""
     rows: list[dict[str, object]] = []
     with path.open(encoding="utf-8-sig") as stream:
@@ -105,7 +105,7 @@ def read_jsonl(path: Path) -> Table:
             if line.strip():
                 rows.append(parse_line(path, number, line))
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
-    return Table(path, columns, lambda column: [row.get(column) for row in rows])
+    return SourceTable(path, columns, lambda column: [row.get(column) for row in rows])
 
 
 def parse_line(path: Path, number: int, line: str) -> dict[str, object]:
@@ -122,7 +122,7 @@ def parse_line(path: Path, number: int, line: str) -> dict[str, object]:
     return row
 
 
-def read_parquet(path: Path) -> Table:
+def parquet_columns(path: Path) -> SourceTable:
     """The columns of a parquet file except those that hold bytes or structures."""
     columns = text_columns(open_parquet(path).schema_arrow)
 
@@ -134,7 +134,7 @@ def read_parquet(path: Path) -> Table:
                 f"column {column!r} of {path} cannot be read: {one_line(error)}"
             ) from error
 
-    return Table(path, columns, values)
+    return SourceTable(path, columns, values)
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from invdiff.data.pictures import SUFFIXES, BadPicture, one_line
 from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import Table
+from invdiff.data.readers.tables import SourceTable
 from invdiff.errors import DataError
 
 CAPTION = "caption"
@@ -20,7 +20,7 @@ TEXTS = (".txt", ".caption")
 
 
 @dataclass
-class Entry:
+class TarSample:
     """One sample: where its picture is, and what else there is."""
 
     tar: Path
@@ -48,28 +48,30 @@ def open_tars(paths: Sequence[Path]) -> Listing:
 
     return Listing(
         names=[f"{entry.tar.name}/{name_of(entry)}" for entry in entries],
-        table=Table(place, columns, lambda name: [entry.columns.get(name) for entry in entries]),
+        table=SourceTable(
+            place, columns, lambda name: [entry.columns.get(name) for entry in entries]
+        ),
         content=content,
-        faults={row: fault for row, entry in enumerate(entries) if (fault := fault_of(entry))},
+        faults={row: fault for row, entry in enumerate(entries) if (fault := sample_fault(entry))},
     )
 
 
-def read_index(path: Path) -> list[Entry]:
+def read_index(path: Path) -> list[TarSample]:
     """The samples of a .tar file in the order of their first members."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, TarSample] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                key, suffix = split(member.name)
+                key, suffix = key_and_suffix(member.name)
                 if not member.isreg() or not key:
                     continue
                 if suffix in SUFFIXES:
                     place = (member.name, member.offset_data, member.size)
-                    entries.setdefault(key, Entry(path, key)).pictures.append(place)
+                    entries.setdefault(key, TarSample(path, key)).pictures.append(place)
                 elif suffix in (*TEXTS, ".json"):
                     stream = tar.extractfile(member)
                     assert stream is not None, "a regular member has content"
-                    add_text(entries.setdefault(key, Entry(path, key)), suffix, stream.read())
+                    add_text(entries.setdefault(key, TarSample(path, key)), suffix, stream.read())
     except (OSError, tarfile.TarError) as error:
         raise DataError(
             f"{path} cannot be read as .tar: {one_line(error)}; is it complete, and without "
@@ -78,14 +80,14 @@ def read_index(path: Path) -> list[Entry]:
     return list(entries.values())
 
 
-def split(name: str) -> tuple[str, str]:
+def key_and_suffix(name: str) -> tuple[str, str]:
     """Key and suffix: the base name is cut at its first dot, hidden members have no key."""
     path = PurePosixPath(name)
     stem, _, suffix = path.name.partition(".")
     return ((path.parent / stem).as_posix() if stem else ""), f".{suffix.lower()}"
 
 
-def add_text(entry: Entry, suffix: str, content: bytes) -> None:
+def add_text(entry: TarSample, suffix: str, content: bytes) -> None:
     """Take in a caption file, or the keys of a JSON object; a caption file comes first."""
     try:
         text = content.decode("utf-8-sig")
@@ -99,7 +101,7 @@ def add_text(entry: Entry, suffix: str, content: bytes) -> None:
     entry.columns = entry.columns | values if suffix in TEXTS else values | entry.columns
 
 
-def fault_of(entry: Entry) -> BadPicture | None:
+def sample_fault(entry: TarSample) -> BadPicture | None:
     """What is known to be wrong with a sample from the start."""
     if not entry.pictures:
         return BadPicture(f"no picture beside its other members ({entry.key})", "missing")
@@ -109,7 +111,7 @@ def fault_of(entry: Entry) -> BadPicture | None:
     return entry.fault
 
 
-def name_of(entry: Entry) -> str:
+def name_of(entry: TarSample) -> str:
     """The name of the picture in the file, or the key where there is none."""
     return entry.pictures[0][0] if entry.pictures else entry.key
 

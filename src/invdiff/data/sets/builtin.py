@@ -57,7 +57,7 @@ def set_folder(name: str) -> Path:
     return home() / name
 
 
-def require(name: str) -> Path:
+def require_built(name: str) -> Path:
     """The folder of the set ``name``; DataError if the set was not built yet."""
     folder = set_folder(name)
     if not folder.is_dir():

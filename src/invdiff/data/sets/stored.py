@@ -26,7 +26,7 @@ SIZE = 32
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnSplit:
     """A split before it is written: pictures (n, 32, 32, 3) RGB uint8, and what belongs to each."""
 
     pictures: Pictures
@@ -87,10 +87,10 @@ class StoredSet:
 
 def open_set(name: str) -> StoredSet:
     """The built-in set ``name``; DataError if it was not built yet."""
-    return StoredSet(builtin.require(name))
+    return StoredSet(builtin.require_built(name))
 
 
-def write_split(folder: Path, split: Split, drawn: Drawn) -> None:
+def write_drawn_split(folder: Path, split: Split, drawn: DrawnSplit) -> None:
     """Write the three files of a split into ``folder``."""
     pictures = drawn.pictures
     columns = math.gcd(len(pictures), 100)

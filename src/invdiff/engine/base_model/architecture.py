@@ -12,7 +12,7 @@ from pathlib import Path
 from invdiff.data.sets import builtin
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.model.sizing import description
-from invdiff.model.sizing.description import INDEX, Description, Part
+from invdiff.model.sizing.description import INDEX, Component, Description
 
 VARIANTS = ("refiner", "inpaint")  # other networks under names that begin alike
 
@@ -44,7 +44,7 @@ def published(model: str) -> Description | None:
         facts = json.loads(entry.read_text(encoding="utf-8"))
         named = any(name in model.lower() for name in facts["match"])
         if named and not any(variant in model.lower() for variant in VARIANTS):
-            parts = {name: Part(**part) for name, part in facts["parts"].items()}
+            parts = {name: Component(**part) for name, part in facts["parts"].items()}
             return Description(facts["pipeline"], parts, facts["source"])
     return None
 

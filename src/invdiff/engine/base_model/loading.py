@@ -105,7 +105,7 @@ def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
     """
     place = Path(ref.path).expanduser()
     if ref.path in EMBEDDED_SETS:
-        place = builtin.require(ref.path) / "base"
+        place = builtin.require_built(ref.path) / "base"
     if ref.path.startswith((".", "/", "~")) and not place.is_dir():
         raise ModelError(f"model.path {ref.path} is no folder: give a diffusers folder or a hub id")
     try:

@@ -101,7 +101,7 @@ def attribute_of(config: Config) -> str:
 
 def embedded_path(name: str) -> Path:
     """The file of a built-in set's own classifier."""
-    return builtin.require(name) / "classifier.safetensors"
+    return builtin.require_built(name) / "classifier.safetensors"
 
 
 def from_file(path: Path, name: str, attribute: str = "") -> Chosen:

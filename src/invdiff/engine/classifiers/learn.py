@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from torch import Tensor
-from torch.nn import functional
 
 from invdiff.data.labelled import Labelled, open_labelled
 from invdiff.engine.classifiers.error_table import at_every_threshold
 from invdiff.engine.distributed import randomness
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.recipe import Recipe
-from invdiff.engine.fitting.simple_loop import fit
 from invdiff.engine.storage.files import write_with
 from invdiff.errors import DataError
 from invdiff.model.vision.attribute_classifier import SIZE, AttributeClassifier, to_input
@@ -107,10 +105,9 @@ class _Best:
     def __init__(self, model: AttributeClassifier, pictures: Tensor, targets: Tensor) -> None:
         self.model, self.pictures, self.targets = model, pictures, targets
         self.kept = copy.deepcopy(model)
-        self.step = 0
 
-    def check(self) -> None:
-        if self.step % CHECK_EVERY == 0 and self.f1(self.model) >= self.f1(self.kept):
+    def check(self, step: int) -> None:
+        if step % CHECK_EVERY == 0 and self.f1(self.model) >= self.f1(self.kept):
             self.kept.load_state_dict(self.model.state_dict())
 
     @torch.no_grad()
@@ -132,24 +129,17 @@ def _network(
     model = small_classifier.build(recipe, {column: classes})
     best = _Best(model, images[chosen], targets[chosen])
 
-    def loss_of(step: int) -> Tensor:
-        best.step = step + 1
-        batch = known[randomness.batch_indices(len(known), recipe.batch, seed, step)]
-        noise = randomness.generator(seed, "labelled classifier", step)
-        logits = model(small_classifier.spoil(images[batch], noise))[column]
-        return functional.cross_entropy(logits, targets[batch], weight)
-
     folder = out.with_name(f".{out.stem}-{_digest(data, steps, seed)}")
-    fit(
-        f"classifier of {column}",
+    small_classifier.fit_classifier(
+        model,
+        small_classifier.Pictures(images, {column: targets}, known),
+        recipe,
         folder,
-        {"model": model, "best": best.kept},
-        loss_of,
-        steps=steps,
-        rate=recipe.classifier_rate,
-        save_every=recipe.save_every,
+        "labelled classifier",
+        title=f"classifier of {column}",
+        weight=weight,
         after_step=best.check,
-        frozen=("best",),
+        best=best.kept,
     )
     shutil.rmtree(folder)
     kept = best.kept.half().float().requires_grad_(False).eval()

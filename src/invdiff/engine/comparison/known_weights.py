@@ -5,31 +5,26 @@ the one that was recorded when it was first fetched (``recorded.json``): a later
 `invdiff weights verify` compare with it.
 """
 
-import hashlib
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from tqdm import tqdm
+from torch.hub import download_url_to_file
 
-from invdiff.engine.storage.files import read_json, write_json, write_with
+from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import ModelError
 from invdiff.model.vision.extractors import inception, vgg
 from invdiff.model.vision.extractors.common import file_hash
 
 PLACE = "INVDIFF_WEIGHTS"
 RECORDED = "recorded.json"
-CHUNK = 1 << 20
 HUB = "https://huggingface.co"
 TORCH_FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
 
 
 @dataclass(frozen=True)
-class Known:
+class WeightSet:
     """One set of weights: its files with where they are and their hash ("": recorded)."""
 
     files: tuple[tuple[str, str, str], ...]
@@ -48,17 +43,17 @@ def _of_hub(
 _TEXT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _VISION = ("config.json", "preprocessor_config.json", "model.safetensors")
 WEIGHTS = {
-    "inception": Known(
+    "inception": WeightSet(
         ((inception.FILE, f"{TORCH_FIDELITY}/{inception.FILE}", inception.SHA256),),
         "FID and KID as published: --extractor inception, and torch-fidelity",
         "Apache-2.0",
     ),
-    "vgg16": Known(
+    "vgg16": WeightSet(
         ((vgg.FILE, f"https://download.pytorch.org/models/{vgg.FILE}", vgg.SHA256),),
         "precision and recall of --protocol official",
         "BSD-3-Clause",
     ),
-    "dinov2-base": Known(
+    "dinov2-base": WeightSet(
         _of_hub(
             "dinov2-base", "facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
             _VISION,
@@ -66,7 +61,7 @@ WEIGHTS = {
         "distances on DINOv2: --extractor dinov2-base",
         "Apache-2.0",
     ),
-    "clip-vit-base-patch16": Known(
+    "clip-vit-base-patch16": WeightSet(
         _of_hub(
             "clip-vit-base-patch16", "openai/clip-vit-base-patch16", "main", _VISION + _TEXT
         ),
@@ -77,7 +72,7 @@ WEIGHTS = {
 
 
 @dataclass(frozen=True)
-class State:
+class FileState:
     """How a file stands: ``missing``, ``good``, ``altered`` or ``unknown`` (never recorded)."""
 
     name: str
@@ -118,7 +113,7 @@ def fetch(name: str, place: Path, mirror: str = "") -> list[Path]:
     return paths
 
 
-def verify(name: str, place: Path) -> Iterator[State]:
+def verify(name: str, place: Path) -> Iterator[FileState]:
     """Each file of ``name`` hashed anew."""
     for file, _, pinned in known_weights(name).files:
         path = place / file
@@ -127,10 +122,10 @@ def verify(name: str, place: Path) -> Iterator[State]:
         state = "missing" if not found else "unknown" if not wanted else "good"
         if found and wanted and found != wanted:
             state = "altered"
-        yield State(file, path, state, found, bool(pinned))
+        yield FileState(file, path, state, found, bool(pinned))
 
 
-def known_weights(name: str) -> Known:
+def known_weights(name: str) -> WeightSet:
     """The entry of a name. ModelError for an unknown one."""
     if name not in WEIGHTS:
         raise ModelError(f"{name!r} are no known weights: take {', '.join(WEIGHTS)}")
@@ -144,40 +139,16 @@ def _recorded(place: Path) -> dict[str, str]:
 
 def _get(source: str, path: Path, wanted: str) -> str:
     """Copy or download a file; its hash, which must be ``wanted`` unless that is ""."""
-    place = path.parent
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = hashlib.sha256()
-
-    def write(beside: Path) -> None:
-        with (
-            _open(source) as stream,
-            beside.open("wb") as kept,
-            tqdm(desc=path.name, unit="B", unit_scale=True, leave=False) as bar,
-        ):
-            while chunk := stream.read(CHUNK):
-                found.update(chunk)
-                kept.write(chunk)
-                bar.update(len(chunk))
-        if wanted and found.hexdigest() != wanted:
-            raise ModelError(
-                f"{source} is not the known file (SHA-256 {found.hexdigest()[:12]}..., wanted "
-                f"{wanted[:12]}...): it was not kept"
-            )
-
-    write_with(path, write)
-    return found.hexdigest()
-
-
-def _open(source: str) -> IO[bytes]:
-    local = Path(source.removeprefix("file://"))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    address = source if "://" in source else Path(source).absolute().as_uri()
     try:
-        if "://" not in source or source.startswith("file://"):
-            return local.open("rb")
-        stream: IO[bytes] = urllib.request.urlopen(source, timeout=60)
-        return stream
-    except (OSError, ValueError, urllib.error.URLError) as problem:
+        download_url_to_file(address, str(path), wanted or None)
+    except RuntimeError as problem:
+        raise ModelError(f"{source} is not the known file ({problem}): it was not kept") from None
+    except (OSError, ValueError) as problem:
         reason = getattr(problem, "reason", None) or problem
         raise ModelError(
             f"{source} cannot be had ({reason}): bring the file from elsewhere and give its folder "
             "as --mirror"
         ) from problem
+    return file_hash(path)

@@ -27,13 +27,14 @@ def fit(
     steps: int,
     rate: float,
     save_every: int,
-    after_step: Callable[[], None] = lambda: None,
+    after_step: Callable[[int], None] = lambda _: None,
     frozen: tuple[str, ...] = (),
 ) -> list[float]:
     """Minimise ``loss_of(step)`` over the parameters of ``modules``; returns the loss curve.
 
     Modules named in ``frozen`` are saved with the others but not trained (an average of weights,
-    say). A call after an interruption goes on from the newest valid checkpoint in ``folder``.
+    say); ``after_step`` gets the number of steps done. A call after an interruption goes on from
+    the newest valid checkpoint in ``folder``.
     """
     trained = [p for n, m in modules.items() if n not in frozen for p in m.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-2)
@@ -52,7 +53,7 @@ def fit(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        after_step()
+        after_step(step + 1)
         curve.append(round(loss.item(), 6))
         if (step + 1) % save_every == 0 or step + 1 == steps:
             tensors = checkpoint.pack(optimiser=optimiser, **modules)

@@ -1,6 +1,7 @@
 """The attribute classifier of a built-in set: trained on one half, measured on the other."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,65 @@ def through(autoencoder: Any, error: float = 0.15) -> Augment:
     return augment
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What a classifier is fitted on: the rows ``known`` of ``images`` (count, 3, 32, 32).
+
+    ``targets`` has for each attribute the class numbers of all images. Half of what the classifier
+    sees is from ``copies``, if there are any.
+    """
+
+    images: Tensor
+    targets: Mapping[str, Tensor]
+    known: Tensor
+    copies: Tensor | None = None
+
+
+def fit_classifier(
+    model: AttributeClassifier,
+    pictures: Pictures,
+    recipe: Recipe,
+    folder: Path,
+    owner: str,
+    *,
+    title: str = "classifier",
+    weight: Tensor | None = None,
+    after_step: Callable[[int], None] = lambda _: None,
+    best: torch.nn.Module | None = None,
+) -> None:
+    """Fit ``model`` to all attributes for the recipe's steps; goes on from ``folder``.
+
+    ``owner`` names the random draws, ``weight`` is that of each class in the loss. ``after_step``
+    may keep weights in ``best``, which is saved with the model.
+    """
+
+    def loss_of(step: int) -> Tensor:
+        noise = randomness.generator(recipe.seed, owner, step)
+        rows = randomness.batch_indices(len(pictures.known), recipe.batch, recipe.seed, step)
+        rows = pictures.known[rows]
+        seen = pictures.images[rows]
+        if pictures.copies is not None:
+            through = torch.rand((len(rows), 1, 1, 1), generator=noise) < 0.5
+            seen = torch.where(through, pictures.copies[rows], seen)
+        losses = [
+            functional.cross_entropy(logits, pictures.targets[name][rows], weight)
+            for name, logits in model(spoil(seen, noise)).items()
+        ]
+        return torch.stack(losses).sum()
+
+    fit(
+        title,
+        folder,
+        {"model": model} if best is None else {"model": model, "best": best},
+        loss_of,
+        steps=recipe.classifier_steps,
+        rate=recipe.classifier_rate,
+        save_every=recipe.save_every,
+        after_step=after_step,
+        frozen=("best",),
+    )
+
+
 def train(
     recipe: Recipe,
     images: Tensor,
@@ -78,26 +138,7 @@ def train(
     copies = images if augment is None else _copies(augment, images, recipe.seed)
     model = build(recipe, classes)
 
-    def loss_of(step: int) -> Tensor:
-        noise = randomness.generator(recipe.seed, "classifier", step)
-        rows = known[randomness.batch_indices(len(known), recipe.batch, recipe.seed, step)]
-        through = torch.rand((len(rows), 1, 1, 1), generator=noise) < 0.5
-        pictures = spoil(torch.where(through, copies[rows], images[rows]), noise)
-        losses = [
-            functional.cross_entropy(logits, targets[name][rows])
-            for name, logits in model(pictures).items()
-        ]
-        return torch.stack(losses).sum()
-
-    fit(
-        "classifier",
-        folder,
-        {"model": model},
-        loss_of,
-        steps=recipe.classifier_steps,
-        rate=recipe.classifier_rate,
-        save_every=recipe.save_every,
-    )
+    fit_classifier(model, Pictures(images, targets, known, copies), recipe, folder, "classifier")
     model.half().float().requires_grad_(False).eval()
     held_out = {name: labels[unseen] for name, labels in targets.items()}
     facts = {

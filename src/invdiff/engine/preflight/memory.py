@@ -68,7 +68,7 @@ def of_description(base: Description, config: Config) -> MemoryEstimate:
     with hushed():
         built = {name: shapes.build(part) for name, part in base.parts.items()}
         modules = {name: module.to(dtype) for name, module in built.items() if module is not None}
-    sizes = {name: shapes.parameters(module) for name, module in modules.items()}
+    sizes = {name: shapes.parameter_count(module) for name, module in modules.items()}
     denoiser = modules[base.component]
     size = config.data.image_size or base.image_size
     one_pass = shapes.guided_in_one_pass(base.denoiser)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.amp import GradScaler
 
 from invdiff.engine.distributed.team import Team
-from invdiff.engine.fitting.loss_scaling import Scale
 from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.storage import checkpoint
 from invdiff.engine.training.min_step import Objective
@@ -41,7 +41,7 @@ class TrainingState:
     objective: Objective
     optimiser: torch.optim.Optimizer
     average: Average
-    scale: Scale
+    scaler: GradScaler
     memory: Memory
 
     def save(self, folder: Path, step: int, keep: int) -> None:
@@ -68,7 +68,8 @@ class TrainingState:
         regrets = self.objective.regrets
         regrets.value = np.array(facts["regrets"], dtype=float).reshape(regrets.value.shape)
         regrets.total = np.array(facts["totals"], dtype=float).reshape(regrets.total.shape)
-        self.scale.value, self.scale.good = facts["scale"], facts["good"]
+        scale = {"scale": facts["scale"], "_growth_tracker": facts["good"]}
+        self.scaler.load_state_dict(self.scaler.state_dict() | scale)
         for name in vars(self.memory):
             setattr(self.memory, name, facts[name])
         return int(facts["step"])
@@ -91,14 +92,14 @@ class TrainingState:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def _facts(self) -> dict[str, Any]:
-        objective = self.objective
+        objective, scale = self.objective, self.scaler.state_dict()
         return {
             "regrets": objective.regrets.value.tolist(),
             "totals": objective.regrets.total.tolist(),
             "aims": objective.aims,
             "mid_training_checks": objective.mid_training_checks,
-            "scale": self.scale.value,
-            "good": self.scale.good,
+            "scale": scale.get("scale", 1.0),
+            "good": scale.get("_growth_tracker", 0),
             **vars(self.memory),
         }
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch.amp import GradScaler
 from tqdm import tqdm
 
 from invdiff.engine.distributed.stop import noted
 from invdiff.engine.distributed.team import Team
 from invdiff.engine.fitting import optimisers
-from invdiff.engine.fitting.loss_scaling import Scale
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.settings.config import Config
@@ -54,7 +54,7 @@ class Trainer:
             Objective(config, denoiser, mixture, self.team),
             optimisers.make(section.optimizer, self.parameters, section.learning_rate),
             Average(section.ema_decay, self.parameters),
-            Scale.of(module.dtype),
+            GradScaler(module.device.type, enabled=module.dtype == torch.float16),
             Memory(),
         )
 
@@ -111,10 +111,10 @@ class Trainer:
         state.objective.look(batch, step)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, MOST_NORM)
         finite = bool(torch.isfinite(norm))
-        state.scale.update(finite)
         if finite:
-            state.optimiser.step()
+            state.scaler.step(state.optimiser)
             state.average.update(step)
+        state.scaler.update()
         self._count(step, finite, batch, errors)
         loss = round(errors.mean().item(), 6)
         state.memory.curve["step"].append(step)
@@ -176,10 +176,10 @@ class Trainer:
         for number, rows in enumerate(batch.parts):
             errors = state.objective.errors(batch, number)
             share = len(rows) / len(batch)
-            (errors.mean() * (share * state.scale.value)).backward()
+            state.scaler.scale(errors.mean() * share).backward()
             found[rows] = errors.detach().cpu()
         self.team.sum_gradients(self.parameters, found)
-        state.scale.undo(self.parameters)
+        state.scaler.unscale_(state.optimiser)
         return found
 
     def _count(self, step: int, finite: bool, batch: Batch, errors: torch.Tensor) -> None:

@@ -1,8 +1,7 @@
-"""What several families do alike: schedules, autoencoders, features of a middle block."""
+"""Parts of a family: schedules, autoencoders, features of a middle block, prompts in a call."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from torch.nn.functional import adaptive_avg_pool2d
 from invdiff.core.diffusion.schedule import Prediction, Schedule, flow_schedule
 from invdiff.errors import ModelError
 from invdiff.model.condition import Condition
-
-Predict = Callable[[Any, Tensor, Tensor, Condition], Tensor]
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
@@ -34,20 +31,6 @@ def schedule_of(scheduler: Any) -> Schedule:
             f"{', '.join(PREDICTIONS)}, flow_prediction is needed"
         )
     return Schedule(scheduler.alphas_cumprod.float(), PREDICTIONS[kind])
-
-
-def in_network_dtype(predict: Predict) -> Predict:
-    """Give a family's ``predict`` the latent in its network's precision, and float32 back.
-
-    Everything around the network counts in float32: differences between losses are far below the
-    rounding of half precision.
-    """
-
-    @wraps(predict)
-    def cast(self: Any, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        return predict(self, noisy_latent.to(self.module.dtype), timestep, condition).float()
-
-    return cast
 
 
 def require_flow(pipeline: Any) -> Schedule:
@@ -111,38 +94,29 @@ def token_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
-def middle_of(blocks: nn.ModuleList) -> nn.Module:
-    """The block in the middle of a transformer, the later one of two."""
-    return blocks[len(blocks) // 2]
-
-
 def noise_half(prediction: Tensor, channels: int) -> Tensor:
     """The prediction without the variances that some denoisers append along the channels."""
     return prediction[:, :channels]
 
 
-def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens (n, token, width) that the mask (n, token) keeps, float32."""
+def masked_mean(condition: Condition) -> Tensor:
+    """Mean (n, width) of the hidden states over the tokens that the mask keeps, float32."""
+    hidden, mask = condition.tensors["hidden"], condition.tensors["mask"]
     weight = mask.to(hidden.device, torch.float32)[..., None]
     return (hidden.float() * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
-def pooled_options(own: Condition, null: Condition) -> dict[str, Tensor]:
-    """Arguments of a pipeline's call for prompts that are hidden states and a pooled embedding."""
-    return {
+def prompt_options(own: Condition, null: Condition) -> dict[str, Any]:
+    """Arguments of a pipeline's call for prompts that are conditions, of whichever kind."""
+    options: dict[str, Any] = {
         "prompt_embeds": own.tensors["hidden"],
-        "pooled_prompt_embeds": own.tensors["pooled"],
         "negative_prompt_embeds": null.tensors["hidden"],
-        "negative_pooled_prompt_embeds": null.tensors["pooled"],
     }
-
-
-def masked_options(own: Condition, null: Condition) -> dict[str, Any]:
-    """The same for prompts that are hidden states and a mask."""
-    return {
-        "negative_prompt": None,  # these pipelines have "" as their default, and take one of both
-        "prompt_embeds": own.tensors["hidden"],
-        "prompt_attention_mask": own.tensors["mask"],
-        "negative_prompt_embeds": null.tensors["hidden"],
-        "negative_prompt_attention_mask": null.tensors["mask"],
-    }
+    if "pooled" in own.tensors:
+        options["pooled_prompt_embeds"] = own.tensors["pooled"]
+        options["negative_pooled_prompt_embeds"] = null.tensors["pooled"]
+    if "mask" in own.tensors:
+        options["prompt_attention_mask"] = own.tensors["mask"]
+        options["negative_prompt_attention_mask"] = null.tensors["mask"]
+        options["negative_prompt"] = None  # "" is their default, and they take one of both
+    return options

@@ -1,43 +1,31 @@
 """Flux.1: a flow on latents that are packed two by two, with the guidance scale as an input."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from invdiff.model.condition import Condition
-from invdiff.model.families.common import (
-    in_network_dtype,
-    middle_of,
-    pooled_options,
-    quadrant_features,
-    require_flow,
-    scaled_latents,
-    token_map,
-)
+from invdiff.model.families.base import TransformerDenoiser
 
 # Guidance that a distilled model is told while the method asks it. At 1 its prediction is that of
 # the data, which is what scores and training compare it with.
 UNGUIDED = 1.0
 
 
-class FluxDenoiser:
-    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``FluxPipeline``."""
+class FluxDenoiser(TransformerDenoiser):
+    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``FluxPipeline``.
+
+    Latents are those of the autoencoder, not packed.
+    """
+
+    flow_only = True
+    patch = 2  # the pipeline packs two by two cells; the transformer's own patch is 1
 
     def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
-        self.module: torch.nn.Module = pipeline.transformer
-        self.schedule = require_flow(pipeline)
-        self.image_size: int = pipeline.default_sample_size * pipeline.vae_scale_factor
-        self._distilled: bool = pipeline.transformer.config.guidance_embeds
-        self.grid = (0, 0)  # rows and columns of tokens in the latest pass
-
-    def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
-        """Latents of the autoencoder, not packed."""
-        return scaled_latents(self.pipeline.vae, pictures)
+        super().__init__(pipeline)
+        self._distilled: bool = self.module.config.guidance_embeds
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
@@ -47,24 +35,15 @@ class FluxDenoiser:
         )
         return Condition({"hidden": hidden, "pooled": pooled})
 
-    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
-        """What the CLIP says of the whole prompt."""
-        return self.encode_prompts(prompts).tensors["pooled"].float()
-
-    @in_network_dtype
-    def predict(
-        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
-    ) -> torch.Tensor:
-        """One pass of the transformer, which is told sigma instead of a timestep: the velocity."""
-        count, channels, rows, columns = noisy_latent.shape
-        self.grid = (rows // 2, columns // 2)
+    def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        """The transformer is told sigma instead of a timestep."""
+        count, channels, rows, columns = latent.shape
         hidden = condition.tensors["hidden"]
-        device, dtype = noisy_latent.device, noisy_latent.dtype
-        guided = self._distilled
+        device, dtype = latent.device, latent.dtype
         packed = self.module(
-            hidden_states=self.pipeline._pack_latents(noisy_latent, count, channels, rows, columns),
+            hidden_states=self.pipeline._pack_latents(latent, count, channels, rows, columns),
             timestep=timestep.to(dtype) / (self.schedule.timesteps - 1),
-            guidance=torch.full((count,), UNGUIDED, device=device) if guided else None,
+            guidance=torch.full((count,), UNGUIDED, device=device) if self._distilled else None,
             pooled_projections=condition.tensors["pooled"],
             encoder_hidden_states=hidden,
             txt_ids=torch.zeros(hidden.shape[1], 3, device=device, dtype=dtype),
@@ -73,11 +52,10 @@ class FluxDenoiser:
         )[0]
         return unpacked(packed, self.grid)
 
-    def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
-        """The picture's tokens after the middle one of all blocks, which give (text, picture)."""
-        network = self.pipeline.transformer
-        blocks = nn.ModuleList([*network.transformer_blocks, *network.single_transformer_blocks])
-        return quadrant_features(middle_of(blocks), lambda output: token_map(output[1], self.grid))
+    def blocks(self) -> nn.ModuleList:
+        """The blocks with two streams, then those with one."""
+        network = self.module
+        return nn.ModuleList([*network.transformer_blocks, *network.single_transformer_blocks])
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is compared with the null prompt."""
@@ -88,19 +66,19 @@ class FluxDenoiser:
 
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and pooled embeddings instead of texts."""
-        options = self.guidance_kwargs(scale) | pooled_options(own, null)
+        options = super().conditioned_kwargs(own, null, scale)
         if self._distilled:  # it compares with no other prompt
             return {name: options[name] for name in options if not name.startswith("negative")}
         return {name: options[name] for name in options if name != "negative_prompt"}
 
-    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Unpacked; pictures are square."""
         rows = self.image_size // self.pipeline.vae_scale_factor // 2
         return unpacked(drawn, (rows, rows))
 
 
-def unpacked(packed: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+def unpacked(packed: Tensor, grid: tuple[int, int]) -> Tensor:
     """Latents (n, c, 2 rows, 2 columns) of tokens (n, rows * columns, 4 c)."""
     blocks = packed.unflatten(1, grid).unflatten(3, (-1, 2, 2))
-    latents: torch.Tensor = blocks.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    latents: Tensor = blocks.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
     return latents

@@ -6,17 +6,21 @@ from typing import Any, Literal
 
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import Denoiser
-
-Opened = Callable[[Any], Denoiser]
+from invdiff.model.families.flux import FluxDenoiser
+from invdiff.model.families.pixart import PixArtDenoiser
+from invdiff.model.families.sana import SanaDenoiser
+from invdiff.model.families.sd3 import SD3Denoiser
+from invdiff.model.families.sdxl import SDXLDenoiser
+from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
 
 
 @dataclass(frozen=True)
 class Family:
     """Pipelines that share a denoiser.
 
-    ``pipeline`` is the text-to-image class, the one to discover and to train with, and ``opener``
-    imports its denoiser. An adapter also attaches to the ``variants``: the same network, asked for
-    more. ``guidance`` is how they all call it for classifier-free guidance:
+    ``pipeline`` is the text-to-image class, the one to discover and to train with. An adapter also
+    attaches to the ``variants``: the same network, asked for more. ``guidance`` is how they all
+    call it for classifier-free guidance:
 
     - "batch": [unconditional, conditional], if their ``do_classifier_free_guidance`` says so;
     - "encoder": the same, but what says so is an argument of their ``encode_prompt``;
@@ -24,7 +28,7 @@ class Family:
     """
 
     pipeline: str
-    opener: Callable[[], Opened]
+    denoiser: Callable[[Any], Denoiser]
     guidance: Literal["batch", "encoder", "announced"]
     variants: frozenset[str]
 
@@ -33,42 +37,6 @@ def family_of(pipeline: Any) -> Family | None:
     """The family of a loaded pipeline, be it the text-to-image class or a variant."""
     name = type(pipeline).__name__
     return next((f for f in FAMILIES if name == f.pipeline or name in f.variants), None)
-
-
-def _stable_diffusion() -> Opened:
-    from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
-
-    return StableDiffusionDenoiser
-
-
-def _sdxl() -> Opened:
-    from invdiff.model.families.sdxl import SDXLDenoiser
-
-    return SDXLDenoiser
-
-
-def _sd3() -> Opened:
-    from invdiff.model.families.sd3 import SD3Denoiser
-
-    return SD3Denoiser
-
-
-def _flux() -> Opened:
-    from invdiff.model.families.flux import FluxDenoiser
-
-    return FluxDenoiser
-
-
-def _pixart() -> Opened:
-    from invdiff.model.families.pixart import PixArtDenoiser
-
-    return PixArtDenoiser
-
-
-def _sana() -> Opened:
-    from invdiff.model.families.sana import SanaDenoiser
-
-    return SanaDenoiser
 
 
 def _named(stem: str, *kinds: str) -> frozenset[str]:
@@ -82,15 +50,19 @@ FLUX_KINDS = ("Img2Img", "Inpaint", "ControlNet")
 FAMILIES = (
     Family(
         "StableDiffusionPipeline",
-        _stable_diffusion,
+        StableDiffusionDenoiser,
         "batch",
         _named("StableDiffusion", *UNET_KINDS),
     ),
-    Family("StableDiffusionXLPipeline", _sdxl, "batch", _named("StableDiffusionXL", *UNET_KINDS)),
-    Family("StableDiffusion3Pipeline", _sd3, "batch", _named("StableDiffusion3", *SD3_KINDS)),
-    Family("FluxPipeline", _flux, "announced", _named("Flux", *FLUX_KINDS)),
-    Family("PixArtSigmaPipeline", _pixart, "encoder", frozenset()),
-    Family("SanaPipeline", _sana, "batch", _named("Sana", "ControlNet")),
+    Family(
+        "StableDiffusionXLPipeline", SDXLDenoiser, "batch", _named("StableDiffusionXL", *UNET_KINDS)
+    ),
+    Family(
+        "StableDiffusion3Pipeline", SD3Denoiser, "batch", _named("StableDiffusion3", *SD3_KINDS)
+    ),
+    Family("FluxPipeline", FluxDenoiser, "announced", _named("Flux", *FLUX_KINDS)),
+    Family("PixArtSigmaPipeline", PixArtDenoiser, "encoder", frozenset()),
+    Family("SanaPipeline", SanaDenoiser, "batch", _named("Sana", "ControlNet")),
 )
 
 
@@ -99,8 +71,6 @@ def from_pipeline(pipeline: Any) -> Denoiser:
 
     Raises ModelError for any other; the error names what is supported.
     """
-    from invdiff.model.families.registry import FAMILIES, family_of
-
     name, family = type(pipeline).__name__, family_of(pipeline)
     if family is None:
         supported = ", ".join(each.pipeline for each in FAMILIES)
@@ -110,4 +80,4 @@ def from_pipeline(pipeline: Any) -> Denoiser:
             f"{name} needs more than a prompt: discover and train with "
             f"{family.pipeline}.from_pipe(pipe), then attach the adapter to the {name}"
         )
-    return family.opener()(pipeline)
+    return family.denoiser(pipeline)

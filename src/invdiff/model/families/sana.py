@@ -2,39 +2,20 @@
 
 import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from invdiff.model.condition import Condition
-from invdiff.model.families.common import (
-    in_network_dtype,
-    masked_mean,
-    masked_options,
-    middle_of,
-    noise_half,
-    quadrant_features,
-    require_flow,
-    scaled_latents,
-    token_map,
-)
+from invdiff.model.families.base import TransformerDenoiser
+from invdiff.model.families.common import masked_mean, noise_half
 
 
-class SanaDenoiser:
+class SanaDenoiser(TransformerDenoiser):
     """The :class:`~invdiff.model.denoiser.Denoiser` of a ``SanaPipeline``."""
 
-    def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
-        self.module: torch.nn.Module = pipeline.transformer
-        self.schedule = require_flow(pipeline)
-        self.image_size: int = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
-        self.grid = (0, 0)  # rows and columns of tokens in the latest pass
-
-    def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
-        """Latents of the autoencoder."""
-        return scaled_latents(self.pipeline.vae, pictures)
+    flow_only = True
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
@@ -57,42 +38,21 @@ class SanaDenoiser:
         )
         return Condition({"hidden": hidden, "mask": mask})
 
-    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> Tensor:
         """Mean of the hidden states over the tokens of the prompt, without an instruction."""
-        parts = Condition.cat([self._encode(prompt, None) for prompt in prompts]).tensors
-        return masked_mean(parts["hidden"], parts["mask"])
+        return masked_mean(Condition.cat([self._encode(prompt, None) for prompt in prompts]))
 
-    @in_network_dtype
-    def predict(
-        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
-    ) -> torch.Tensor:
-        """One pass of the transformer: the velocity."""
-        rows, columns = noisy_latent.shape[-2:]
-        config = self.pipeline.transformer.config
-        self.grid = (rows // config.patch_size, columns // config.patch_size)
+    def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         prediction = self.module(
-            noisy_latent,
-            encoder_hidden_states=condition.tensors["hidden"].to(noisy_latent.dtype),
+            latent,
+            encoder_hidden_states=condition.tensors["hidden"].to(latent.dtype),
             encoder_attention_mask=condition.tensors["mask"],
-            timestep=timestep * config.timestep_scale,
+            timestep=timestep * self.module.config.timestep_scale,
             return_dict=False,
         )[0]
-        return noise_half(prediction, noisy_latent.shape[1])
-
-    def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
-        """The tokens after the middle block."""
-        middle = middle_of(self.pipeline.transformer.transformer_blocks)
-        return quadrant_features(middle, lambda output: token_map(output, self.grid))
+        return noise_half(prediction, latent.shape[1])
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The transformer's own size; the pipeline's default is 1024 whatever was loaded."""
         size = {"height": self.image_size, "width": self.image_size}
         return size | {"guidance_scale": scale, "use_resolution_binning": False}
-
-    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """Hidden states and masks instead of texts."""
-        return self.guidance_kwargs(scale) | masked_options(own, null)
-
-    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
-        """They are that already."""
-        return drawn

@@ -30,5 +30,5 @@ def names(layer: str, denoiser: str) -> set[str]:
         return set()
     known = {f"transformer.{layer}"}
     if denoiser == kohya.FLUX:
-        known.add(f"lora_unet_{kohya.joined(layer)[0]}")
+        known.add(f"lora_unet_{kohya.joined_layer(layer)[0]}")
     return known

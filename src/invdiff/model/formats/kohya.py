@@ -79,7 +79,7 @@ def _flux(lora: LoraFile) -> dict[str, Tensor]:
     for layer in lora.layers:
         if layer not in left:
             continue
-        name, parts = joined(layer)
+        name, parts = joined_layer(layer)
         if missing := [part for part in parts if part not in left]:
             raise ModelError(
                 f"kohya joins {', '.join(parts)} in one layer, and the LoRA has no {missing[0]}; "
@@ -91,7 +91,7 @@ def _flux(lora: LoraFile) -> dict[str, Tensor]:
     return converted
 
 
-def joined(layer: str) -> tuple[str, list[str]]:
+def joined_layer(layer: str) -> tuple[str, list[str]]:
     """The layer of sd-scripts that ``layer`` is a part of, and all parts by diffusers' names."""
     for pattern, blocks, known in BLOCKS:
         if not (found := pattern.fullmatch(layer)):

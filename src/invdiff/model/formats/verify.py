@@ -126,7 +126,7 @@ class Verifier:
         """Pictures of the adapter as it was trained: at weight 1 those of strength 1."""
         adapter_file.load(self.module, self.source)
         try:
-            self.module.set_adapters([adapter.NAME], [weight])  # type: ignore[operator]
+            adapter.with_methods(self.module).set_adapters([adapter.NAME], [weight])
             return self._draw(self.pipe)
         finally:
             adapter.remove(self.module)
@@ -149,7 +149,7 @@ class Verifier:
         try:
             yield
         finally:
-            if adapter.present(self.module):
+            if adapter.has_adapter(self.module):
                 adapter.remove(self.module)
 
     @torch.no_grad()

@@ -157,7 +157,7 @@ def add_guidance(
     `highest` is the timestep that the network is called with at pure noise. Raises ModelError
     without an adapter or if guided.
     """
-    if not adapter.present(module):
+    if not adapter.has_adapter(module):
         raise ModelError("the network carries no adapter; call add_lora or adapter_file.load first")
     if guidance_of(module) is not None:
         raise ModelError("the network is guided already; call remove_guidance first")

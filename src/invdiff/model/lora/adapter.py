@@ -6,7 +6,7 @@ The adapter is an ordinary PEFT LoRA named `NAME`. Its file: :mod:`invdiff.model
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from diffusers.loaders.peft import PeftAdapterMixin
@@ -19,8 +19,6 @@ from invdiff.errors import ModelError
 
 NAME = "invdiff"
 """The adapter's name inside PEFT; the file on disk does not contain it."""
-
-_PLAIN = "_class_without_lora"
 
 # Endings of the layers that carry the adapter. Attention alone is far worse at the same rank: the
 # groups differ in what convolutions draw as much as in what attention reads from the prompt.
@@ -63,13 +61,12 @@ def add_lora(module: nn.Module, rank: int, seed: int) -> None:
     if rank < 1:
         raise ModelError(f"rank is {rank}; it must be a whole number of at least 1")
     require_free(module)
-    give_methods(module)
     module.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets(module))
     with torch.random.fork_rng(devices=[]):  # PEFT's own draws must not disturb the caller's stream
-        module.add_adapter(config, adapter_name=NAME)  # type: ignore[operator]
+        with_methods(module).add_adapter(config, adapter_name=NAME)
     generator = torch.Generator().manual_seed(seed)
-    for name, weight in named(module):
+    for name, weight in named_parameters(module):
         weight.data = weight.data.float()
         if name.endswith("lora_A.weight"):
             draw = torch.rand(weight.shape, generator=generator)
@@ -80,17 +77,17 @@ def add_lora(module: nn.Module, rank: int, seed: int) -> None:
 
 def parameters(module: nn.Module) -> list[nn.Parameter]:
     """The adapter's parameters in a fixed order, made once: clip and step over this list."""
-    return [tensor for _, tensor in named(module)]
+    return [tensor for _, tensor in named_parameters(module)]
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
     """The adapter's weights, copied to the CPU: `<layer>.lora_A.weight` and `.lora_B.weight`."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in named(module)}
+    return {name: tensor.detach().cpu().clone() for name, tensor in named_parameters(module)}
 
 
 def load_state(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put weights made by `state` back, exactly. Raises ModelError on any other name or shape."""
-    own = dict(named(module))
+    own = dict(named_parameters(module))
     for name in sorted(own.keys() | weights.keys()):
         needed, given = own.get(name), weights.get(name)
         if needed is None or given is None or needed.shape != given.shape:
@@ -112,7 +109,7 @@ def enable(module: nn.Module, on: bool) -> None:
 
 def switched_on(module: nn.Module) -> bool:
     """Whether the network carries an InvDiff adapter that takes part in what it computes."""
-    return present(module) and any(map(_is_on, adapted_layers(module).values()))
+    return has_adapter(module) and any(map(_is_on, adapted_layers(module).values()))
 
 
 @contextmanager
@@ -137,13 +134,12 @@ def remove(module: nn.Module) -> None:
     """Take the adapter out. The network computes what it did before `add_lora`, bit for bit."""
     adapted_layers(module)
     if set(module.peft_config) == {NAME}:  # type: ignore[arg-type]
-        module.unload_lora()  # type: ignore[operator]
-        _take_methods(module)
+        with_methods(module).unload_lora()
     else:
-        module.delete_adapters(NAME)  # type: ignore[operator]
+        with_methods(module).delete_adapters(NAME)
 
 
-def present(module: nn.Module) -> bool:
+def has_adapter(module: nn.Module) -> bool:
     """Whether the network carries an InvDiff adapter."""
     return NAME in (getattr(module, "peft_config", None) or {})
 
@@ -177,7 +173,7 @@ def active(module: nn.Module) -> dict[str, list[str]]:
     }
 
 
-def named(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The adapter's parameters by the names of :func:`state`, in the network's own order."""
     for name, layer in adapted_layers(module).items():
         for factor, part in (("lora_A", layer.lora_A[NAME]), ("lora_B", layer.lora_B[NAME])):
@@ -191,20 +187,16 @@ def _is_on(layer: LoraLayer) -> bool:
 
 
 def _switch(layer: LoraLayer, on: bool) -> None:
-    """Turn the adapter on or off in one layer, and nothing else.
-
-    PEFT's own switches also change what is trainable, and walk over every tensor of every layer to
-    do it, which costs as much as a small network's forward pass. Hence the flag itself, with the
-    public property as proof that it is still the one PEFT reads.
-    """
+    """Turn the adapter on or off in one layer, and nothing else: what is trainable stays so."""
     others = [name for name in layer.active_adapters if name != NAME]
+    factors = [part[name].weight for part in (layer.lora_A, layer.lora_B) for name in part]
+    trainable = [factor.requires_grad for factor in factors]
     if others or (on and NAME not in layer.active_adapters):
-        trainable = [(each, each.requires_grad) for each in cast(nn.Module, layer).parameters()]
         layer.set_adapter([*others, NAME] if on else others)
-        for tensor, flag in trainable:
-            tensor.requires_grad_(flag)
-    layer._disable_adapters = not on and not others
-    assert _is_on(layer) == on, "PEFT no longer reads _disable_adapters"
+    if layer.disable_adapters == (on or bool(others)):
+        layer.enable_adapters(on or bool(others))
+    for factor, flag in zip(factors, trainable, strict=True):
+        factor.requires_grad = flag
 
 
 def require_free(module: nn.Module) -> None:
@@ -213,22 +205,22 @@ def require_free(module: nn.Module) -> None:
         raise ModelError(
             f"{type(module).__name__} is no network of diffusers; pass pipe.unet or so"
         )
-    if present(module):
+    if has_adapter(module):
         raise ModelError("the network already has an InvDiff adapter; call remove or detach first")
 
 
-def give_methods(module: nn.Module) -> None:
-    """Let a network carry a LoRA to which diffusers gives no methods for it (PixArt's).
+def with_methods(module: nn.Module) -> Any:
+    """The network with diffusers' methods for LoRAs, also where it has none of its own (PixArt's).
 
-    They are those of all its other networks, mixed into a class of the same name.
+    Such a one is seen as a subclass that has them; both views are of one state, and the network
+    itself stays what it was.
     """
-    if not isinstance(module, PeftAdapterMixin):
-        kind = type(module)
-        module.__class__ = type(kind.__name__, (kind, PeftAdapterMixin), {_PLAIN: kind})
-
-
-def _take_methods(module: nn.Module) -> None:
-    module.__class__ = getattr(type(module), _PLAIN, type(module))
+    if isinstance(module, PeftAdapterMixin):
+        return module
+    kind = type(module)
+    view: Any = object.__new__(type(kind.__name__, (kind, PeftAdapterMixin), {}))
+    view.__dict__ = module.__dict__
+    return view
 
 
 def _shape(tensor: Tensor | None) -> str:

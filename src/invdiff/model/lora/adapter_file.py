@@ -81,10 +81,9 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
     others = adapter.active(module)
-    adapter.give_methods(module)
     with warnings.catch_warnings():  # a second LoRA is what was asked for
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        module.load_lora_adapter(  # type: ignore[operator]
+        adapter.with_methods(module).load_lora_adapter(
             str(folder),
             weight_name=FILE,
             prefix=prefix,
@@ -102,7 +101,7 @@ def _restore_precision(module: nn.Module, folder: Path, prefix: str) -> None:
     The casting covers the layer, not the adapter that came later: nothing would lift it for use.
     """
     with opened(folder / FILE) as file:
-        for name, weight in adapter.named(module):
+        for name, weight in adapter.named_parameters(module):
             if weight.element_size() == 1:
                 exact = file.get_tensor(f"{prefix}.{name}")
                 weight.data = exact.to(weight.device, torch.float32)

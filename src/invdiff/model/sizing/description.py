@@ -15,7 +15,7 @@ FLUX_SIZE = 1024  # no config of Flux names a size; this is the stock pipeline's
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """One component of a pipeline: its library, its class name and its configuration."""
 
     library: str
@@ -28,11 +28,11 @@ class Description:
     """Class name of the pipeline and its components by name; ``source`` says where from."""
 
     pipeline: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Component]
     source: str
 
     @property
-    def denoiser(self) -> Part:
+    def denoiser(self) -> Component:
         """The network that the adapter is for."""
         return self.parts[self.component]
 
@@ -68,7 +68,8 @@ def of_folder(folder: Path, source: str = "") -> Description:
     index = _json(folder / INDEX)
     named = {k: v for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
     parts = {
-        name: Part(library, kind, _config(folder / name)) for name, (library, kind) in named.items()
+        name: Component(library, kind, _config(folder / name))
+        for name, (library, kind) in named.items()
     }
     return Description(index.get("_class_name", "a pipeline"), parts, source or str(folder))
 
@@ -82,7 +83,7 @@ def of_pipeline(pipeline: Any) -> Description:
         config = component.config
         known = config.to_dict() if hasattr(config, "to_dict") else dict(config)
         library = type(component).__module__.partition(".")[0]
-        parts[name] = Part(library, type(component).__name__, known)
+        parts[name] = Component(library, type(component).__name__, known)
     return Description(type(pipeline).__name__, parts, "the pipeline that was passed")
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from invdiff.errors import ModelError
-from invdiff.model.sizing.description import Description, Part
+from invdiff.model.sizing.description import Component, Description
 
 # Tokens of a prompt as the stock pipelines pad them.
 TOKENS = {
@@ -19,7 +19,7 @@ TOKENS = {
 }
 
 
-def build(part: Part) -> nn.Module | None:
+def build(part: Component) -> nn.Module | None:
     """The component on the meta device; None for what has no weights (tokenizers, schedulers)."""
     import diffusers
     import transformers
@@ -39,7 +39,7 @@ def build(part: Part) -> nn.Module | None:
     return module.eval().requires_grad_(False)
 
 
-def parameters(module: nn.Module) -> int:
+def parameter_count(module: nn.Module) -> int:
     """How many numbers the network has."""
     return sum(tensor.numel() for tensor in module.parameters())
 
@@ -64,7 +64,7 @@ def call(
     return lambda: module(**inputs, return_dict=False)
 
 
-def guided_in_one_pass(part: Part) -> bool:
+def guided_in_one_pass(part: Component) -> bool:
     """Whether guidance is an input of the network, so that a step is one pass (Flux dev)."""
     return part.kind == "FluxTransformer2DModel" and bool(part.config.get("guidance_embeds"))
 

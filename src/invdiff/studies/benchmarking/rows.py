@@ -1,59 +1,67 @@
 """The benchmark: the default recipe beside the other rows of a suite.
 
-``benchmark("faces", seeds, out)`` makes one run folder for each row and seed below ``out``, all of
-them resumable, and writes ``table.md``, ``table.csv`` and ``summary.json``. Suites share the runs.
+``benchmark_rows("faces", seeds, out)`` makes one run folder for each row and seed below ``out``,
+all of them resumable, and writes ``table.md``, ``table.csv`` and ``summary.json``.
 """
 
-import json
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-from invdiff.engine.base_model.loading import device_of
-from invdiff.engine.discovery.discover import discover
-from invdiff.engine.distributed.pool import run_shards, worker_count
-from invdiff.engine.evaluation.evaluate import evaluate
-from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.sample import sample
-from invdiff.engine.settings import config as configuration
-from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import read_json, write_json, write_with
-from invdiff.engine.training.train import train
+import numpy as np
+import pandas as pd
+
+from invdiff.core.measurement import parity
+from invdiff.engine.storage.files import write_json
 from invdiff.errors import ConfigError
-from invdiff.studies import comparison as compared
-from invdiff.studies.benchmarking import suite_tables, tables
-from invdiff.studies.benchmarking.suites import DOWNSTREAM, METHOD, OURS, ROWS, SUFFIX, SUITES
+from invdiff.studies.benchmarking.jobs import (
+    Job,
+    do_missing,
+    require_benchmark,
+    require_changes,
+    slug,
+    wall_seconds,
+)
+from invdiff.studies.benchmarking.measured import BASE, Measured, read_runs
+from invdiff.studies.benchmarking.page import (
+    COUNTED,
+    ENDS,
+    INTERVAL,
+    RANGE,
+    Column,
+    labels,
+    listed,
+    number,
+    publish,
+    table,
+    where,
+)  # fmt: skip
+from invdiff.studies.benchmarking.suites import (
+    ABLATION,
+    DOWNSTREAM,
+    METHOD,
+    OURS,
+    ROWS,
+    SUFFIX,
+    SUITES,
+)
+from invdiff.studies.benchmarking.summary import (
+    comparison,
+    headline,
+    number_of,
+    over_seeds,
+    scales_of,
+    seeds_of,
+    short_names,
+)
 
-SCALES = (1.0, 2.5, 5.0)
-DRAWN = (f"sample.guidance_scales={list(SCALES)}",)
-OWN = ("seed", "processes", "train.processes")
-"""Settings that :func:`settings` decides."""
-ASKED = ", diverse"
-"""What the row with a suffix adds to a prompt: the built-in models read 16 tokens."""
 CONTROLS = next(iter(SUITES))
-
-compared.register()
-
-Work = TypeVar("Work")
+DISTANCE = "Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet to balanced"
+BASE_WORDS = "the base model as it is"
 
 
-class Job(NamedTuple):
-    """One row and seed of a benchmark; ``changes`` are settings of all its rows."""
-
-    root: str
-    name: str
-    row: str
-    seed: int
-    changes: tuple[str, ...] = ()
-
-
-def benchmark(
+def benchmark_rows(
     name: str,
     seeds: int,
     out: Path,
@@ -72,7 +80,7 @@ def benchmark(
             is no setting.
         RunError: a run folder below ``out`` was made with other settings.
     """
-    require(name, seeds)
+    require_benchmark(name, seeds)
     if suite not in SUITES:
         names = ", ".join([*SUITES, DOWNSTREAM, METHOD])
         raise ConfigError(f"there is no suite {suite!r}: one of {names}")
@@ -82,24 +90,18 @@ def benchmark(
         for row in SUITES[suite]
         for seed in range(seeds)
     ]
-    asked = chosen(suite, rows)
-    jobs = [job for job in every if job.row in asked]
-    left = [job for job in jobs if not open_run(job).done("evaluate")]
+    asked = chosen_rows(suite, rows)
     place = out if suite == CONTROLS else out / suite
-    if left:
-        with timed(place / "benchmark.json") as keep_time:
-            run_rows(left, jobs, keep_time)
-    shown = [job for job in every if job.row in asked or there(job)]
-    found = [tables.read(folder_of(out, job.row, job.seed), job.row, job.seed) for job in shown]
-    comparison = tables.comparison(found, OURS)
+    do_missing([job for job in every if job.row in asked], place / "benchmark.json", "rows")
+    shown = [job for job in every if job.row in asked or job.is_done(same=True)]
+    found = read_runs(shown)
+    beside = comparison(found.rows)
     for seed in range(seeds):
-        write_json(folder_of(out, OURS, seed) / "comparison.json", comparison)
-    if suite == CONTROLS:
-        return tables.write(place, found, OURS)
-    return suite_tables.write(place, found, suite, options(suite, found, changes))
+        write_json(Job(str(out), name, OURS, seed).folder / "comparison.json", beside)
+    return write_rows(place, found, suite, changes)
 
 
-def chosen(suite: str, rows: Sequence[str]) -> set[str]:
+def chosen_rows(suite: str, rows: Sequence[str]) -> set[str]:
     """The rows that were asked for, blanks in their names as they are or as hyphens; all for none.
 
     The method's own is always among them: the others take its discovery.
@@ -111,147 +113,106 @@ def chosen(suite: str, rows: Sequence[str]) -> set[str]:
     return {OURS, *(known[slug(row)] for row in rows)} if rows else set(known.values())
 
 
-def options(suite: str, found: Sequence[Mapping[str, Any]], changes: Sequence[str]) -> list[str]:
-    """The words of the command that makes the tables of the runs ``found``."""
-    names = dict.fromkeys(slug(run["row"]) for run in found)
-    some = ["--rows", *names] if len(names) < len(SUITES[suite]) else []
-    return [*some, *(f"--{change}" for change in changes)]
+def write_rows(out: Path, found: Measured, suite: str, changes: Sequence[str] = ()) -> Path:
+    """Write the files of a suite into ``out``; returns ``table.md``.
+
+    ``changes`` are the settings of all its rows that the command was given.
+    """
+    rows, summary = found.rows, over_seeds(found.rows)
+    names = [name for name in dict.fromkeys(rows["row"]) if name != BASE]
+    few = suite == ABLATION and len(names) < len(SUITES[suite])
+    some = ["--rows", *map(slug, names)] if few else []
+    record = {
+        "suite": suite,
+        "options": [*some, *(f"--{change}" for change in changes)],
+        "headline": headline(rows),
+        "rows": summary.to_dict("records"),
+        "words": row_words(names, found.suffix),
+        "seeds": seeds_of(rows),
+        "images_per_prompt": found.protocol["images_per_prompt"],
+        "versions": found.protocol["versions"],
+        "wall_seconds": wall_seconds(out / "benchmark.json"),
+    }
+    low = min(scales_of(rows))
+    shares = where(summary, row=BASE, metric="share", scale=low)
+    classes = shares["group"].nunique()  # the largest Bias depends on it
+    asked = shlex.join([*(() if suite == CONTROLS else ("--suite", suite)), *record["options"]])
+    context = {
+        "measured": _measured_table(rows, summary, shares),
+        "most": number(parity.largest_bias(classes) if classes > 1 else np.nan, None),
+        "chance": number(number_of(summary, BASE, "bias.parity_value", scale=low)),
+        "low": low,
+        "strengths": _strengths(rows, low),
+        "ours": OURS,
+        "found": _found_table(where(summary, row=OURS)),
+        "command": " ".join(filter(None, [found.protocol["name"], asked])),
+    }
+    return publish(out, rows, record, context, "rows")
 
 
-def there(job: Job) -> bool:
-    """Whether its run is done, with the same settings; makes nothing."""
-    folder = folder_of(Path(job.root), job.row, job.seed)
-    if not RunFolder.is_run(folder):
-        return False
-    run = RunFolder.read(folder)
-    same = run.config == settings(job.name, job.row, job.seed, 1, job.changes)
-    return same and run.done("evaluate")
+def row_words(names: Sequence[str], suffix: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """What each row is, in words."""
+    words = {BASE: BASE_WORDS} | {name: ROWS[name].words for name in names}
+    if suffix and SUFFIX in words:
+        words[SUFFIX] += f"; {_suffix_words(suffix)}"
+    return words
 
 
-def require(name: str, seeds: int) -> None:
-    """ConfigError unless there is such a benchmark, for at least one seed."""
-    if name not in EMBEDDED_SETS:
-        raise ConfigError(
-            f"there is no benchmark {name!r}: one of {', '.join(sorted(EMBEDDED_SETS))}"
+def _suffix_words(told: Mapping[str, Any]) -> str:
+    text = f"drawn with `{told['text']}` after each prompt and measured without it"
+    if "known" not in told:
+        return text
+    strange = told["words"] - told["known"]
+    if strange:
+        text += (
+            f"; {strange} of its {told['words']} words are none that this model's text encoder has "
+            "as a token: it reads them in pieces, which a model trained on these prompts alone has "
+            "never seen"
         )
-    if seeds < 1:
-        raise ConfigError(f"--seeds is {seeds}: at least 1 is needed")
+    if told["cut"]:
+        text += f"; the ends of {told['cut']} of {told['prompts']} prompts do not fit and are cut"
+    return text
 
 
-def require_changes(name: str, changes: Sequence[str]) -> None:
-    """ConfigError unless all rows can be given these settings."""
-    configuration.preset(name, changes)
-    for change in changes:
-        if (key := change.partition("=")[0]) in OWN:
-            raise ConfigError(f"--{key}: a benchmark has its own; leave it out")
+def _measured_table(
+    rows: pd.DataFrame, summary: pd.DataFrame, shares: pd.DataFrame
+) -> pd.DataFrame:
+    low, *_ = scales = scales_of(rows)
+    shown = [
+        Column(f"Bias, scale {scale:g}", "bias", INTERVAL, only={"scale": scale})
+        for scale in scales
+    ]
+    groups = shares.groupby("prompt")["group"].max()  # of two classes one is enough
+    for prompt, name in short_names(shares["prompt"].unique()).items():
+        only = {"scale": low, "prompt": prompt, "group": groups[prompt]}
+        shown.append(Column(f"{groups[prompt]}, {name}", "share", ENDS, only=only))
+    for head, metric, pattern, digits in (
+        ("prompt fidelity", "fidelity", INTERVAL, 3),
+        (DISTANCE, "frechet.balanced", RANGE, 2),
+        ("recall", "recall", RANGE, 3),
+        ("coverage", "coverage", RANGE, 3),
+    ):
+        shown.append(Column(head, metric, pattern, digits, {"scale": low}))
+    return table(summary, labels(rows, ["row"], len(seeds_of(rows)), low), shown)
 
 
-def run_rows(left: list[Job], jobs: list[Job], after_each: Callable[[], None]) -> None:
-    """Do ``left`` of ``jobs``, several rows at a time, under one bar.
-
-    Discovery comes first, with all processes on one seed: the other rows share what it computed.
-    """
-    for job in jobs:
-        if job.row == OURS and not open_run(job).done("discover"):
-            print(f"discovery with seed {job.seed}", flush=True)
-            discover(open_run(job, processes=0))
-            after_each()
-    beside_each_other(run_row, left, len(jobs) - len(left), after_each, "rows", "row")
-
-
-def beside_each_other(
-    work: Callable[[Work], Any],
-    left: Sequence[Work],
-    done: int,
-    after_each: Callable[[], None],
-    title: str,
-    unit: str,
-) -> None:
-    """Do what is ``left``, several at a time, under one bar; ``done`` others were done before."""
-    processes = worker_count(0, device_of("auto"))
-    results = run_shards(
-        work, left, processes=processes, title=title, unit=unit, done=done, quiet=True
+def _found_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """What discovery found in each prompt, over the seeds."""
+    names = pd.Series(short_names(where(summary, metric="found")["prompt"]), name="prompt")
+    shown = (
+        Column("groups found", "found", COUNTED + " seeds"),
+        Column("inferred share", "inferred_share", digits=3),
+        Column("balanced accuracy", "balanced_accuracy", digits=3),
+        Column("AUC", "auc", digits=3),
     )
-    for _ in results:
-        after_each()
+    return table(summary, names.rename_axis("prompt"), shown)
 
 
-def settings(
-    name: str, row: str, seed: int, processes: int = 1, changes: Sequence[str] = ()
-) -> Config:
-    """The settings of one row and seed; rows run beside each other, so each trains alone."""
-    own = [*DRAWN, *changes]
-    own += [f"seed={seed}", f"processes={processes}", "train.processes=1"]
-    if row == SUFFIX:
-        own.append(f"sample.prompt_suffix={json.dumps(ASKED)}")
-    own += ROWS[row].changes
-    return configuration.preset(name, own)
-
-
-def changed(own: Config, usual: Config) -> list[str]:
-    """What ``own`` has other than ``usual``, as ``key=value``; nothing about processes."""
-    before, after = configuration.flatten(usual), configuration.flatten(own)
-    different = [key for key in after if key not in OWN and after[key] != before[key]]
-    return [f"{key}={json.dumps(after[key])}" for key in different]
-
-
-def folder_of(out: Path, row: str, seed: int) -> Path:
-    """The run folder of one row and seed."""
-    return out / f"seed-{seed}" / slug(row)
-
-
-def slug(row: str) -> str:
-    """The name of a row without blanks."""
-    return row.replace(" ", "-")
-
-
-def open_run(job: Job, processes: int = 1) -> RunFolder:
-    """The run of one row and seed; made if it is not there."""
-    folder = folder_of(Path(job.root), job.row, job.seed)
-    config = settings(job.name, job.row, job.seed, processes, job.changes)
-    return RunFolder.open(folder, config)
-
-
-def run_row(job: Job) -> Path:
-    """All stages but the report of one run; what is done is skipped."""
-    run = open_run(job)
-    if job.row != OURS:
-        share_cache(folder_of(Path(job.root), OURS, job.seed), run.path)
-    for stage in (discover, train, sample, evaluate):
-        stage(run)
-    return run.path
-
-
-def share_cache(source: Path, target: Path) -> None:
-    """Give a run the latents, scores and features of another of the same seed.
-
-    Linked, not copied, where the disk can do that. The cache's folder names say what its contents
-    depend on, so a wrong one is not read.
-    """
-    for path in (source / "cache").rglob("[!.]*.safetensors"):
-        own = target / path.relative_to(source)
-        own.parent.mkdir(parents=True, exist_ok=True)
-        if own.exists():
-            continue
-        try:
-            os.link(path, own)
-        except OSError:
-            write_with(own, partial(shutil.copyfile, path))
-
-
-@contextmanager
-def timed(path: Path) -> Iterator[Callable[[], None]]:
-    """Add the seconds in here to ``wall_seconds`` of ``path``, also when it ends early.
-
-    Gives a function that does so in between, for processes that are killed.
-    """
-    before = read_json(path)["wall_seconds"] if path.is_file() else 0.0
-    begun = time.monotonic()
-
-    def keep() -> None:
-        write_json(path, {"wall_seconds": round(before + time.monotonic() - begun, 1)})
-
-    try:
-        yield keep
-    finally:
-        keep()
+def _strengths(rows: pd.DataFrame, scale: float) -> str:
+    """The strength that each row was drawn with, or one for each seed."""
+    used = where(rows, metric="strength", scale=scale)
+    told = []
+    for name, own in used[used["row"] != BASE].groupby("row", sort=False)["value"]:
+        texts = [number(value, None) for value in own]
+        told.append(f"{name} {listed(texts if len(set(texts)) > 1 else texts[:1])}")
+    return "; ".join(told)

@@ -10,7 +10,7 @@ from pathlib import Path
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.distributed.pool import one_thread
-from invdiff.studies.toy_models.build import build
+from invdiff.studies.toy_models.build import build_base_model
 from invdiff.studies.toy_models.recipes import RECIPES
 from invdiff.studies.toy_models.sets import classify
 
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     one_thread()
     out, faces, recipe = arguments.out, open_set("faces"), RECIPES["faces"]
-    pipeline = build(recipe, faces.pictures("train"), faces.prompts("train"), out)
+    pipeline = build_base_model(recipe, faces.pictures("train"), faces.prompts("train"), out)
     accuracy = classify(recipe, faces, builtin.SETS["faces"].attribute, pipeline, out)
     print({name: round(value, 4) for name, value in accuracy.items()})
     if arguments.install:

@@ -11,10 +11,10 @@ from invdiff.engine.fitting.recipe import Recipe
 from invdiff.engine.fitting.simple_loop import fit
 
 
-def build(recipe: Recipe, image_size: int) -> AutoencoderKL:
+def build_autoencoder(recipe: Recipe, image_size: int) -> AutoencoderKL:
     """An autoencoder of the recipe's size, untrained or with the weights it starts from."""
     if recipe.start:
-        return AutoencoderKL.from_pretrained(builtin.require(recipe.start) / "base" / "vae")
+        return AutoencoderKL.from_pretrained(builtin.require_built(recipe.start) / "base" / "vae")
     levels = len(recipe.autoencoder_channels)
     torch.manual_seed(randomness.derive(recipe.seed, "autoencoder"))
     return AutoencoderKL(
@@ -29,13 +29,15 @@ def build(recipe: Recipe, image_size: int) -> AutoencoderKL:
     )
 
 
-def train(recipe: Recipe, images: torch.Tensor, folder: Path) -> tuple[AutoencoderKL, list[float]]:
+def train_autoencoder(
+    recipe: Recipe, images: torch.Tensor, folder: Path
+) -> tuple[AutoencoderKL, list[float]]:
     """Fit the autoencoder on ``images`` (count, 3, height, width) in [-1, 1].
 
     The loss is the squared and absolute error of the reconstruction plus a light KL term; the
     scaling factor is then set so that latents have unit variance (Rombach et al. 2022, app. G).
     """
-    model = build(recipe, images.shape[-1])
+    model = build_autoencoder(recipe, images.shape[-1])
 
     def loss_of(step: int) -> torch.Tensor:
         pictures = images[randomness.batch_indices(len(images), recipe.batch, recipe.seed, step)]

@@ -18,16 +18,18 @@ from invdiff.studies.toy_models import autoencoder, denoiser
 from invdiff.studies.toy_models.text import build_tokenizer
 
 
-def build(recipe: Recipe, pictures: np.ndarray, prompts: Sequence[str], out: Path) -> Path:
+def build_base_model(
+    recipe: Recipe, pictures: np.ndarray, prompts: Sequence[str], out: Path
+) -> Path:
     """Train every part on ``pictures`` (n, size, size, 3) uint8 and write ``out/pipeline``.
 
     ``recipe.json`` beside the pipeline holds the numbers, the seconds and the loss curves.
     """
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    vae, vae_curve = autoencoder.train(recipe, images, out / "work" / "autoencoder")
+    vae, vae_curve = autoencoder.train_autoencoder(recipe, images, out / "work" / "autoencoder")
     latents = autoencoder.encode(vae, images) * vae.config.scaling_factor
     tokenizer = build_tokenizer(prompts, recipe.text_length)
-    model, denoiser_curve = denoiser.train(
+    model, denoiser_curve = denoiser.train_denoiser(
         recipe, latents, prompts, tokenizer, out / "work" / "denoiser"
     )
     pipeline = StableDiffusionPipeline(

@@ -28,13 +28,15 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def build(recipe: Recipe, latent_size: int) -> UNet2DConditionModel:
+def build_denoiser(recipe: Recipe, latent_size: int) -> UNet2DConditionModel:
     """A denoiser, untrained or with the weights it starts from.
 
     Attention, and so the prompt, is at the lower resolution only.
     """
     if recipe.start:
-        return UNet2DConditionModel.from_pretrained(builtin.require(recipe.start) / "base" / "unet")
+        return UNet2DConditionModel.from_pretrained(
+            builtin.require_built(recipe.start) / "base" / "unet"
+        )
     torch.manual_seed(randomness.derive(recipe.seed, "denoiser"))
     return UNet2DConditionModel(
         sample_size=latent_size,
@@ -66,7 +68,7 @@ class TextToLatent(torch.nn.Module):
         return self.unet(noisy, timestep, encoder_hidden_states=condition).sample
 
 
-def train(
+def train_denoiser(
     recipe: Recipe,
     latents: torch.Tensor,
     prompts: Sequence[str],
@@ -83,7 +85,9 @@ def train(
     own = torch.tensor([names.index(prompt) for prompt in prompts])
     scheduler = build_scheduler()
     schedule = Schedule(scheduler.alphas_cumprod, "v")
-    model = TextToLatent(build(recipe, latents.shape[-1]), build_encoder(recipe, tokenizer))
+    model = TextToLatent(
+        build_denoiser(recipe, latents.shape[-1]), build_encoder(recipe, tokenizer)
+    )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
 
     def loss_of(step: int) -> torch.Tensor:
@@ -106,7 +110,7 @@ def train(
         steps=recipe.denoiser_steps,
         rate=recipe.denoiser_rate,
         save_every=recipe.save_every,
-        after_step=lambda: average.update_parameters(model),
+        after_step=lambda _: average.update_parameters(model),
         frozen=("average",),
     )
     averaged = average.module

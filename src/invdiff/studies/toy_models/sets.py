@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 
 from invdiff.data.sets import builtin
 from invdiff.data.sets.drawn import digits, more_faces, named_faces, scenes
-from invdiff.data.sets.stored import SPLITS, Drawn, Split, StoredSet, write_split
+from invdiff.data.sets.stored import SPLITS, DrawnSplit, Split, StoredSet, write_drawn_split
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.recipe import Recipe
@@ -20,10 +20,10 @@ from invdiff.engine.storage.files import new_folder
 from invdiff.engine.storage.lock import locked
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import to_input
-from invdiff.studies.toy_models.build import build
+from invdiff.studies.toy_models.build import build_base_model
 from invdiff.studies.toy_models.recipes import RECIPES
 
-Draw = Callable[[Path | None], Mapping[Split, Drawn]]
+Draw = Callable[[Path | None], Mapping[Split, DrawnSplit]]
 
 DRAWS: Mapping[str, Draw] = {
     "faces-balanced": lambda _: more_faces.draw(more_faces.BALANCED),
@@ -70,9 +70,9 @@ def fill(work: Path, draw: Draw, source: Path | None, recipe: Recipe, attribute:
         drawn = draw(source)
         with new_folder(work / "set") as stage:
             for split in SPLITS:
-                write_split(stage, split, drawn[split])
+                write_drawn_split(stage, split, drawn[split])
     stored = StoredSet(work / "set")
-    pipeline = build(recipe, stored.pictures("train"), stored.prompts("train"), work)
+    pipeline = build_base_model(recipe, stored.pictures("train"), stored.prompts("train"), work)
     classify(recipe, stored, attribute, pipeline, work)
 
 

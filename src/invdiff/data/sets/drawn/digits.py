@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from invdiff.data.samples import Pictures
-from invdiff.data.sets.stored import SIZE, SPLITS, Drawn, Split
+from invdiff.data.sets.stored import SIZE, SPLITS, DrawnSplit, Split
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COLOURS = {"blue": (50, 80, 190), "orange": (215, 120, 30)}
@@ -20,11 +20,11 @@ COUNTS: Mapping[Split, int] = {"train": 800, "balanced": 400}
 BIAS = 0.9
 
 
-def draw(counts: Mapping[Split, int] = COUNTS, seed: int = 0) -> dict[Split, Drawn]:
+def draw(counts: Mapping[Split, int] = COUNTS, seed: int = 0) -> dict[Split, DrawnSplit]:
     """Both splits, ``counts`` pictures of each digit."""
     digits = load_digits()
     images, labels = digits.images.astype(np.uint8) * 15, digits.target
-    found: dict[Split, Drawn] = {}
+    found: dict[Split, DrawnSplit] = {}
     for number, split in enumerate(SPLITS):
         share = BIAS if split == "train" else 0.5
         pictures, prompts, colours = [], [], []
@@ -39,7 +39,7 @@ def draw(counts: Mapping[Split, int] = COUNTS, seed: int = 0) -> dict[Split, Dra
                 pictures.append(paint(own[k % len(own)], COLOURS[colour], rng))
                 prompts.append(f"the digit {word}")
                 colours.append(colour)
-        found[split] = Drawn(np.stack(pictures), prompts, {"background": colours})
+        found[split] = DrawnSplit(np.stack(pictures), prompts, {"background": colours})
     return found
 
 

@@ -10,8 +10,8 @@ from itertools import product
 
 import numpy as np
 
-from invdiff.data.sets.builtin import require
-from invdiff.data.sets.stored import Drawn, Split, StoredSet, open_set
+from invdiff.data.sets.builtin import require_built
+from invdiff.data.sets.stored import DrawnSplit, Split, StoredSet, open_set
 from invdiff.errors import DataError
 
 GENDERS = ("female", "male")
@@ -41,10 +41,10 @@ RACE: Mix = {
 """3 : 2 : 1 : 1, the most frequent race another one for each prompt, genders even."""
 
 
-def draw(mix: Mix) -> dict[Split, Drawn]:
+def draw(mix: Mix) -> dict[Split, DrawnSplit]:
     """A training split of ``mix`` and the embedded balanced split."""
     faces = open_set("faces")
-    pools = [whole(faces, "train"), whole(StoredSet(require("faces") / "more"), "train")]
+    pools = [whole(faces, "train"), whole(StoredSet(require_built("faces") / "more"), "train")]
     pictures, prompts, attributes = (
         np.concatenate([pool.pictures for pool in pools]),
         [text for pool in pools for text in pool.prompts],
@@ -54,9 +54,9 @@ def draw(mix: Mix) -> dict[Split, Drawn]:
         },
     )
     kinds = zip(prompts, attributes["gender"], attributes["race"], strict=True)
-    rows = chosen(list(kinds), mix)
+    rows = picked_rows(list(kinds), mix)
     return {
-        "train": Drawn(
+        "train": DrawnSplit(
             pictures[rows],
             [prompts[row] for row in rows],
             {name: [values[row] for row in rows] for name, values in attributes.items()},
@@ -65,7 +65,7 @@ def draw(mix: Mix) -> dict[Split, Drawn]:
     }
 
 
-def chosen(kinds: list[tuple[str, str, str]], mix: Mix) -> list[int]:
+def picked_rows(kinds: list[tuple[str, str, str]], mix: Mix) -> list[int]:
     """The first rows of each kind, as many as ``mix`` says; DataError if there are too few."""
     left = dict(mix)
     rows = []
@@ -79,6 +79,6 @@ def chosen(kinds: list[tuple[str, str, str]], mix: Mix) -> list[int]:
     return rows
 
 
-def whole(stored: StoredSet, split: Split) -> Drawn:
+def whole(stored: StoredSet, split: Split) -> DrawnSplit:
     """A split as it is stored."""
-    return Drawn(stored.pictures(split), stored.prompts(split), stored.attributes(split))
+    return DrawnSplit(stored.pictures(split), stored.prompts(split), stored.attributes(split))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from invdiff.data.sets.drawn.more_faces import whole
-from invdiff.data.sets.stored import Drawn, Split, open_set
+from invdiff.data.sets.stored import DrawnSplit, Split, open_set
 
 NOUNS = {"female": "a woman", "male": "a man"}
 NAMED = 0.3
@@ -18,13 +18,13 @@ SEED = 20
 """Owns which pictures have the explicit caption."""
 
 
-def draw() -> dict[Split, Drawn]:
+def draw() -> dict[Split, DrawnSplit]:
     """The splits of ``faces``, a part of the training split with explicit captions."""
     faces = open_set("faces")
     train = whole(faces, "train")
     prompts = explicit(train.prompts, train.attributes["gender"])
     return {
-        "train": Drawn(train.pictures, prompts, train.attributes),
+        "train": DrawnSplit(train.pictures, prompts, train.attributes),
         "balanced": whole(faces, "balanced"),
     }
 

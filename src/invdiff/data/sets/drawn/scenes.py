@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from invdiff.data.samples import Pictures
 from invdiff.data.sets.drawn import photographs
-from invdiff.data.sets.stored import SIZE, SPLITS, Drawn, Split
+from invdiff.data.sets.stored import SIZE, SPLITS, DrawnSplit, Split
 from invdiff.errors import DataError
 
 SHARE = Path("/usr/share")
@@ -31,7 +31,7 @@ def draw(
     counts: Mapping[Split, int] = COUNTS,
     seed: int = 0,
     bias: float = BIAS,
-) -> dict[Split, Drawn]:
+) -> dict[Split, DrawnSplit]:
     """Both splits, ``counts`` pictures of each prompt; no garment is in both.
 
     In training ``bias`` of a prompt's pictures have its usual kind of background.
@@ -61,7 +61,7 @@ def compose(
     share: float,
     rng: np.random.Generator,
     title: str,
-) -> Drawn:
+) -> DrawnSplit:
     """A picture of each garment, ``share`` of a prompt's on its usual kind of background."""
     streams = {kind: photographs.backgrounds(images, rng) for kind, images in views.items()}
     pictures, prompts, kinds = [], [], []
@@ -76,7 +76,7 @@ def compose(
                 prompts.append(GARMENTS[label])
                 kinds.append(kind)
                 bar.update()
-    return Drawn(np.stack(pictures), prompts, {"background": kinds})
+    return DrawnSplit(np.stack(pictures), prompts, {"background": kinds})
 
 
 def put(garment: NDArray[np.uint8], behind: Pictures, rng: np.random.Generator) -> Pictures:

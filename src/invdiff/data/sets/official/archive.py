@@ -13,6 +13,7 @@ from invdiff.data.pictures import formats, one_line
 from invdiff.errors import DataError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = {"0": TRAIN, "1": VALIDATION, "2": TEST}  # as label files code them
 PACKED = (".zip", ".tar.gz", ".tgz", ".7z", ".rar")
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -33,7 +34,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchivePicture:
     """One picture of a benchmark: `file` is its path inside the archive's picture folder."""
 
     file: str
@@ -48,12 +49,12 @@ class Archive:
     """A checked archive; `checked` and `notes` say in words what was checked and what to know."""
 
     pictures: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[ArchivePicture, ...]
     checked: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
-def locate(folder: Path, *candidates: str) -> Path:
+def find_file(folder: Path, *candidates: str) -> Path:
     """The first of `candidates` below `folder`. DataError says what is missing, or still packed."""
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; give --from the folder of the unpacked archive")
@@ -117,7 +118,7 @@ def check_pictures(folder: Path, names: Sequence[str], size: tuple[int, int] | N
     """
     faults = []
     for name in tqdm(names, desc="checking pictures", unit=" pictures", disable=None, leave=False):
-        if fault := fault_of(folder / name, size):
+        if fault := file_fault(folder / name, size):
             faults.append((folder / name, fault))
     if faults:
         path, fault = faults[0]
@@ -129,7 +130,7 @@ def check_pictures(folder: Path, names: Sequence[str], size: tuple[int, int] | N
     return f"{len(names):,} pictures: all there and readable{pixels}"
 
 
-def fault_of(path: Path, size: tuple[int, int] | None) -> str:
+def file_fault(path: Path, size: tuple[int, int] | None) -> str:
     """What is wrong with a picture file, "" if nothing is."""
     try:
         with Image.open(path, formats=formats()) as image:
@@ -144,7 +145,9 @@ def fault_of(path: Path, size: tuple[int, int] | None) -> str:
     return ""
 
 
-def named(path: Path, column: str, values: Sequence[str], names: Mapping[str, str]) -> list[str]:
+def names_of_codes(
+    path: Path, column: str, values: Sequence[str], names: Mapping[str, str]
+) -> list[str]:
     """Codes of a label file by their names. DataError for a code that has none."""
     for row, value in enumerate(values, start=1):
         if value not in names:

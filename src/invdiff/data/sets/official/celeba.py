@@ -7,24 +7,11 @@ or in the publisher's folders Anno, Eval and Img. Gender is the annotators' labe
 from collections.abc import Iterator
 from pathlib import Path
 
-from invdiff.data.sets.official.archive import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Archive,
-    Entry,
-    Published,
-    check_counts,
-    check_distinct,
-    check_md5,
-    check_pictures,
-    locate,
-    named,
-)
+from invdiff.data.sets.official import archive
+from invdiff.data.sets.official.archive import Archive, ArchivePicture, Published
 from invdiff.errors import DataError
 
 ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
-SPLITS = {"0": TRAIN, "1": VALIDATION, "2": TEST}
 SIGNS = {"-1": "no", "1": "yes"}
 USED = ("Male", "Blond_Hair", "Black_Hair")
 GROUPS = ("male, blond", "female, blond", "male, black", "female, black")
@@ -32,9 +19,9 @@ COUNTED = ("female, not blond", "male, not blond", "female, blond", "male, blond
 
 PUBLISHED = Published(
     counts={
-        TRAIN: dict(zip(COUNTED, (71629, 66874, 22880, 1387), strict=True)),
-        VALIDATION: dict(zip(COUNTED, (8535, 8276, 2874, 182), strict=True)),
-        TEST: dict(zip(COUNTED, (9767, 7535, 2480, 180), strict=True)),
+        archive.TRAIN: dict(zip(COUNTED, (71629, 66874, 22880, 1387), strict=True)),
+        archive.VALIDATION: dict(zip(COUNTED, (8535, 8276, 2874, 182), strict=True)),
+        archive.TEST: dict(zip(COUNTED, (9767, 7535, 2480, 180), strict=True)),
     },
     md5={  # those that torchvision.datasets.CelebA checks
         ATTRIBUTES: "75e246fa4810816ffd6ee81facbd244c",
@@ -50,22 +37,22 @@ def read(folder: Path, published: Published) -> Archive:
     The prompts are two hair colours. Pictures with another colour, with none or with both are
     checked and then left out: no prompt of the setting describes them.
     """
-    labels = locate(folder, ATTRIBUTES, f"Anno/{ATTRIBUTES}")
-    partition = locate(folder, PARTITION, f"Eval/{PARTITION}")
-    pictures = locate(folder, "img_align_celeba", "Img/img_align_celeba")
+    labels = archive.find_file(folder, ATTRIBUTES, f"Anno/{ATTRIBUTES}")
+    partition = archive.find_file(folder, PARTITION, f"Eval/{PARTITION}")
+    pictures = archive.find_file(folder, "img_align_celeba", "Img/img_align_celeba")
     for path in (labels, partition):
-        check_md5(path, published)
+        archive.check_md5(path, published)
     files, (male, blond, black) = read_attributes(labels)
-    check_distinct(labels, files)
+    archive.check_distinct(labels, files)
     splits = read_partition(partition, files)
     genders = ["male" if one == "yes" else "female" for one in male]
     counted = [
         f"{gender}, {'blond' if one == 'yes' else 'not blond'}"
         for gender, one in zip(genders, blond, strict=True)
     ]
-    check_counts(labels, zip(splits, counted, strict=True), published.counts)
-    readable = check_pictures(pictures, files, published.size)
-    entries = tuple(describe(files, splits, genders, blond, black))
+    archive.check_counts(labels, zip(splits, counted, strict=True), published.counts)
+    readable = archive.check_pictures(pictures, files, published.size)
+    entries = tuple(describe_rows(files, splits, genders, blond, black))
     left = len(files) - len(entries)
     return Archive(
         pictures=pictures,
@@ -79,16 +66,16 @@ def read(folder: Path, published: Published) -> Archive:
     )
 
 
-def describe(
+def describe_rows(
     files: list[str], splits: list[str], genders: list[str], blond: list[str], black: list[str]
-) -> Iterator[Entry]:
+) -> Iterator[ArchivePicture]:
     """The pictures with exactly one of the two hair colours."""
     rows = zip(files, splits, genders, blond, black, strict=True)
     for file, split, gender, is_blond, is_black in rows:
         if is_blond == is_black:
             continue
         colour = "blond" if is_blond == "yes" else "black"
-        yield Entry(
+        yield ArchivePicture(
             file=file,
             split=split,
             caption=f"a photo of a person with {colour} hair",
@@ -97,7 +84,7 @@ def describe(
         )
 
 
-def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def words_of_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The words of each line, with its number; empty lines do not count."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -115,7 +102,7 @@ def read_attributes(path: Path) -> tuple[list[str], list[list[str]]]:
 
     Line 1 is the number of pictures, line 2 the names of the attributes, the rest one picture each.
     """
-    rows = list(lines(path))
+    rows = list(words_of_lines(path))
     if len(rows) < 2 or rows[0][1] != [str(len(rows) - 2)]:
         said = " ".join(rows[0][1]) if rows else "nothing"
         raise DataError(
@@ -134,13 +121,16 @@ def read_attributes(path: Path) -> tuple[list[str], list[list[str]]]:
     columns = [[words[names.index(name) + 1] for _, words in rows[2:]] for name in USED]
     return (
         [words[0] for _, words in rows[2:]],
-        [named(path, name, column, SIGNS) for name, column in zip(USED, columns, strict=True)],
+        [
+            archive.names_of_codes(path, name, column, SIGNS)
+            for name, column in zip(USED, columns, strict=True)
+        ],
     )
 
 
 def read_partition(path: Path, files: list[str]) -> list[str]:
     """The split of each of `files`."""
-    rows = [words for _, words in lines(path)]
+    rows = [words for _, words in words_of_lines(path)]
     if bad := next((words for words in rows if len(words) != 2), None):
         raise DataError(f"{path}: {' '.join(bad)!r} is not a file name and a split; take it again")
     code = dict(rows)
@@ -148,4 +138,4 @@ def read_partition(path: Path, files: list[str]) -> list[str]:
         odd = next((file for file in files if file not in code), None)
         which = f"has no split for {odd}" if odd else "lists more pictures than the attributes"
         raise DataError(f"{path} {which}; take both label files from the same archive")
-    return named(path, "the split", [code[file] for file in files], SPLITS)
+    return archive.names_of_codes(path, "the split", [code[file] for file in files], archive.SPLITS)

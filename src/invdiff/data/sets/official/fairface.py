@@ -7,24 +7,13 @@ are those of annotators who saw the picture: what a face looks like to them.
 
 from pathlib import Path
 
-from invdiff.data.readers.tables import Table, open_table
-from invdiff.data.sets.official.archive import (
-    TRAIN,
-    VALIDATION,
-    Archive,
-    Entry,
-    Published,
-    check_counts,
-    check_distinct,
-    check_md5,
-    check_pictures,
-    locate,
-    named,
-)
+from invdiff.data.readers.tables import SourceTable, open_table
+from invdiff.data.sets.official import archive
+from invdiff.data.sets.official.archive import Archive, ArchivePicture, Published
 from invdiff.errors import DataError
 
-LABELS = {TRAIN: "fairface_label_train.csv", VALIDATION: "fairface_label_val.csv"}
-FOLDERS = {TRAIN: "train", VALIDATION: "val"}
+LABELS = {archive.TRAIN: "fairface_label_train.csv", archive.VALIDATION: "fairface_label_val.csv"}
+FOLDERS = {archive.TRAIN: "train", archive.VALIDATION: "val"}
 MARGINS = ("fairface-img-margin025-trainval", "fairface-img-margin125-trainval")
 GENDERS = {"Male": "male", "Female": "female"}
 RACE4 = {  # the four classes of the paper's setting
@@ -40,7 +29,7 @@ RACES = ("WMELH", "Asian", "Indian", "Black")
 GROUPS = tuple(f"{gender}, {race}" for gender in GENDERS.values() for race in RACES)
 
 PUBLISHED = Published(  # no digests; the two archives differ in the size of the pictures
-    counts={TRAIN: {"face": 86744}, VALIDATION: {"face": 10954}}
+    counts={archive.TRAIN: {"face": 86744}, archive.VALIDATION: {"face": 10954}}
 )
 
 
@@ -49,15 +38,15 @@ def read(folder: Path, published: Published) -> Archive:
 
     The caption names the gender, so that race is what can be tied to a prompt.
     """
-    labels = {split: locate(folder, name) for split, name in LABELS.items()}
-    pictures = locate(folder, "train", *(f"{margin}/train" for margin in MARGINS)).parent
-    entries: list[Entry] = []
+    labels = {split: archive.find_file(folder, name) for split, name in LABELS.items()}
+    pictures = archive.find_file(folder, "train", *(f"{margin}/train" for margin in MARGINS)).parent
+    entries: list[ArchivePicture] = []
     for split, path in labels.items():
-        check_md5(path, published)
+        archive.check_md5(path, published)
         entries += read_split(path, open_table(path), split)
         found = [(split, "face") for entry in entries if entry.split == split]
-        check_counts(path, found, {split: published.counts[split]})
-    readable = check_pictures(pictures, [entry.file for entry in entries], published.size)
+        archive.check_counts(path, found, {split: published.counts[split]})
+    readable = archive.check_pictures(pictures, [entry.file for entry in entries], published.size)
     return Archive(
         pictures=pictures,
         entries=tuple(entries),
@@ -66,21 +55,21 @@ def read(folder: Path, published: Published) -> Archive:
     )
 
 
-def read_split(path: Path, table: Table, split: str) -> list[Entry]:
+def read_split(path: Path, table: SourceTable, split: str) -> list[ArchivePicture]:
     """The pictures of one label file."""
     files = table.text("file")
-    check_distinct(path, files)
+    archive.check_distinct(path, files)
     if odd := next((file for file in files if not file.startswith(f"{FOLDERS[split]}/")), None):
         raise DataError(
             f"{path} lists {odd!r}, which is not in {FOLDERS[split]}/; "
             "take it from the official archive again"
         )
-    genders = named(path, "gender", table.text("gender"), GENDERS)
+    genders = archive.names_of_codes(path, "gender", table.text("gender"), GENDERS)
     races = table.text("race")
-    race4 = named(path, "race", races, RACE4)
+    race4 = archive.names_of_codes(path, "race", races, RACE4)
     ages, service = table.text("age"), table.text("service_test")
     return [
-        Entry(
+        ArchivePicture(
             file=file,
             split=split,
             caption=f"a photo of a {gender} face",

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from invdiff.data.sets.official.archive import Entry
+from invdiff.data.sets.official.archive import ArchivePicture
 from invdiff.errors import ConfigError, DataError
 
 
@@ -28,8 +28,8 @@ def parse_ratio(text: str, groups: Sequence[str]) -> tuple[int, ...]:
 
 
 def by_ratio(
-    entries: Sequence[Entry], groups: Sequence[str], ratio: Sequence[int], seed: int
-) -> list[Entry]:
+    entries: Sequence[ArchivePicture], groups: Sequence[str], ratio: Sequence[int], seed: int
+) -> list[ArchivePicture]:
     """As many pictures as the scarcest group allows, in the order of `entries`.
 
     Whether a picture stays depends on the seed and the names in its group, not on the order of
@@ -48,10 +48,10 @@ def by_ratio(
     kept = set()
     for group, part in parts.items():
         files = [entry.file for entry in entries if entry.group == group]
-        kept |= set(sorted(files, key=lambda file: draw(seed, file))[: unit * part])
+        kept |= set(sorted(files, key=lambda file: lot_of(seed, file))[: unit * part])
     return [entry for entry in entries if entry.file in kept]
 
 
-def draw(seed: int, file: str) -> bytes:
+def lot_of(seed: int, file: str) -> bytes:
     """The lot of a picture: it depends on the seed and its name alone."""
     return hashlib.blake2b(f"{seed}/{file}".encode(), digest_size=16).digest()

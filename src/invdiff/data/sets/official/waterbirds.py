@@ -9,35 +9,21 @@ import re
 from pathlib import Path
 
 from invdiff.data.readers.tables import open_table
-from invdiff.data.sets.official.archive import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Archive,
-    Entry,
-    Published,
-    check_counts,
-    check_distinct,
-    check_md5,
-    check_pictures,
-    locate,
-    named,
-    with_article,
-)
+from invdiff.data.sets.official import archive
+from invdiff.data.sets.official.archive import Archive, ArchivePicture, Published
 from invdiff.errors import DataError
 
 FOLDER = "waterbird_complete95_forest2water2"
 BIRDS = {"0": "landbird", "1": "waterbird"}
 PLACES = {"0": "land", "1": "water"}
-SPLITS = {"0": TRAIN, "1": VALIDATION, "2": TEST}
 GROUPS = ("landbird on land", "landbird on water", "waterbird on land", "waterbird on water")
 SPECIES = re.compile(r"\d{3}\.([A-Za-z_]+)/")
 
 PUBLISHED = Published(  # no digest of metadata.csv is published
     counts={
-        TRAIN: dict(zip(GROUPS, (3498, 184, 56, 1057), strict=True)),
-        VALIDATION: dict(zip(GROUPS, (467, 466, 133, 133), strict=True)),
-        TEST: dict(zip(GROUPS, (2255, 2255, 642, 642), strict=True)),
+        archive.TRAIN: dict(zip(GROUPS, (3498, 184, 56, 1057), strict=True)),
+        archive.VALIDATION: dict(zip(GROUPS, (467, 466, 133, 133), strict=True)),
+        archive.TEST: dict(zip(GROUPS, (2255, 2255, 642, 642), strict=True)),
     }
 )
 
@@ -48,32 +34,34 @@ def read(folder: Path, published: Published) -> Archive:
     The caption is the species, as in the paper's setting; the column `class_caption` has the class
     alone. Both name the bird and not the background, which is what is tied to them.
     """
-    path = locate(folder, "metadata.csv", f"{FOLDER}/metadata.csv")
-    check_md5(path, published)
+    path = archive.find_file(folder, "metadata.csv", f"{FOLDER}/metadata.csv")
+    archive.check_md5(path, published)
     table = open_table(path)
     files = table.text("img_filename")
-    check_distinct(path, files)
+    archive.check_distinct(path, files)
     names = [species(path, file) for file in files]
-    birds = named(path, "y", table.text("y"), BIRDS)
-    splits = named(path, "split", table.text("split"), SPLITS)
-    places = named(path, "place", table.text("place"), PLACES)
+    birds = archive.names_of_codes(path, "y", table.text("y"), BIRDS)
+    splits = archive.names_of_codes(path, "split", table.text("split"), archive.SPLITS)
+    places = archive.names_of_codes(path, "place", table.text("place"), PLACES)
     groups = [f"{bird} on {place}" for bird, place in zip(birds, places, strict=True)]
-    check_counts(path, zip(splits, groups, strict=True), published.counts)
-    readable = check_pictures(path.parent, files, published.size)
+    archive.check_counts(path, zip(splits, groups, strict=True), published.counts)
+    readable = archive.check_pictures(path.parent, files, published.size)
     rows = zip(files, names, splits, birds, places, table.text("place_filename"), strict=True)
     return Archive(
         pictures=path.parent,
-        entries=tuple(describe(*row) for row in rows),
+        entries=tuple(describe_row(*row) for row in rows),
         checked=(f"{path.name}: the number of pictures of each group in each split", readable),
     )
 
 
-def describe(file: str, name: str, split: str, bird: str, place: str, scene: str) -> Entry:
+def describe_row(
+    file: str, name: str, split: str, bird: str, place: str, scene: str
+) -> ArchivePicture:
     """One picture, with what its row says of it."""
-    return Entry(
+    return ArchivePicture(
         file=file,
         split=split,
-        caption=with_article(name),
+        caption=archive.with_article(name),
         group=f"{bird} on {place}",
         attributes={
             "class_caption": f"a {bird}",

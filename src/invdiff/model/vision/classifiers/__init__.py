@@ -1,8 +1,8 @@
 """Classifiers of pictures behind one protocol, whatever network is inside.
 
-``AttributeClassifier`` (model/features.py) and ``BackboneClassifier`` are files made by
-``invdiff data classifier``; ``ZeroShotClassifier`` and ``PretrainedClassifier`` are models of
-others. Which one a setting means is decided in engine/labelling/choose.py.
+``AttributeClassifier`` (model/vision/attribute_classifier.py) and ``BackboneClassifier`` are files
+made by ``invdiff data classifier``; ``ZeroShotClassifier`` and ``PretrainedClassifier`` are models
+of others. Which one a setting means is decided in engine/classifiers/choose.py.
 """
 
 from typing import Any, Protocol

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from invdiff.errors import ModelError
-from invdiff.model.vision.classifiers.vision import VisionModel, pooled
+from invdiff.model.vision.classifiers.vision import VisionModel
+from invdiff.model.vision.transformers_models import image_vectors
 
 KIND = "invdiff backbone classifier"
 
@@ -68,10 +70,4 @@ class BackboneClassifier:
 
 def features(vision: VisionModel, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Projected image embeddings of a model with two towers, else the pooled output."""
-
-    def vectors(prepared: Tensor) -> Tensor:
-        if hasattr(vision.model, "get_image_features"):
-            return pooled(vision.model.get_image_features(pixel_values=prepared))
-        return pooled(vision.model(pixel_values=prepared))
-
-    return vision.each(images, vectors)
+    return vision.each(images, partial(image_vectors, vision.model))

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from invdiff.errors import ModelError
-from invdiff.model.vision.classifiers.vision import VisionModel, load, pooled
+from invdiff.model.vision.classifiers.vision import VisionModel
+from invdiff.model.vision.transformers_models import image_vectors, load_locally, text_vectors
 
 
 class ZeroShotClassifier:
@@ -30,7 +31,7 @@ class ZeroShotClassifier:
                 f"{name} ({type(self.vision.model).__name__}) reads no text: give a CLIP or "
                 "SigLIP model, or use it as model:NAME if it is a classifier"
             )
-        tokeniser = load(name, AutoTokenizer)
+        tokeniser = load_locally(name, AutoTokenizer)
         self.classes = {attribute: tuple(texts)}
         self.side = self.vision.side
         self.extractor = f"image embeddings of {self.vision.name}"
@@ -47,8 +48,7 @@ class ZeroShotClassifier:
         """Unit vectors (count, dims)."""
 
         def vectors(prepared: Tensor) -> Tensor:
-            output = self.vision.model.get_image_features(pixel_values=prepared)
-            return functional.normalize(pooled(output), dim=1)
+            return functional.normalize(image_vectors(self.vision.model, prepared), dim=1)
 
         return self.vision.each(images, vectors)
 
@@ -60,16 +60,7 @@ class ZeroShotClassifier:
 
     @torch.no_grad()
     def _texts(self, tokeniser: Any, texts: Sequence[str]) -> Tensor:
-        config = self.vision.model.config
+        model = self.vision.model
         # SigLIP was trained on texts that are all padded to the full length.
-        padding = "max_length" if config.model_type.startswith("siglip") else True
-        tokens = tokeniser(
-            list(texts),
-            padding=padding,
-            truncation=True,
-            max_length=config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )
-        known = {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
-        vectors = pooled(self.vision.model.get_text_features(**known))
-        return functional.normalize(vectors.float(), dim=1)
+        padding = "max_length" if model.config.model_type.startswith("siglip") else True
+        return functional.normalize(text_vectors(model, tokeniser, texts, padding), dim=1)

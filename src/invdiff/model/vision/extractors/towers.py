@@ -1,37 +1,39 @@
-"""Vision models of transformers as extractors (DINOv2, the image tower of CLIP), and CLIP's text.
-
-Models come from a folder or from the local hub cache, as safetensors; nothing is downloaded and no
-code of theirs is run.
-"""
+"""Vision models of transformers as extractors (DINOv2, CLIP's image tower), and CLIP's text."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F
 
 from invdiff.errors import ModelError
 from invdiff.model.vision.extractors.common import BATCH, IMAGENET, Extractor, file_hash
-
-NO_MODEL = "give the folder of a model with safetensors weights, or a hub id that is in the cache"
+from invdiff.model.vision.transformers_models import (
+    WAY_OUT,
+    image_vectors,
+    load_complete,
+    load_locally,
+    text_vectors,
+)
 
 
 def load(name: str, weights: Path) -> Extractor:
     """The pooled output of a vision model; of a model with two towers its projected image side."""
     model, folder = _model(name, weights)
     side, statistics = _input_of(model, folder)
+    network = partial(image_vectors, model)
     return Extractor(
         name=Path(name).name if Path(name).is_dir() else name,
         sha256=_hash(folder),
-        dims=_width(model, side),
+        dims=network(torch.zeros(1, 3, side, side)).shape[1],
         side=side,
-        network=lambda pictures: _pooled(model, pictures),
+        network=network,
         statistics=statistics,
     )
 
@@ -47,19 +49,11 @@ class TextAndImage:
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors (n, dims) of texts, cut off where the model's context ends."""
-        most = getattr(self.model.config.text_config, "max_position_embeddings", None)
-        parts = []
-        for at in range(0, len(texts), BATCH):
-            tokens = self.tokeniser(
-                list(texts[at : at + BATCH]),
-                padding=True,
-                truncation=True,
-                max_length=most,
-                return_tensors="pt",
-            )
-            kept = {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
-            parts.append(_vector(self.model.get_text_features(**kept)))
-        return F.normalize(torch.cat(parts).float(), dim=1).numpy()
+        parts = [
+            text_vectors(self.model, self.tokeniser, texts[at : at + BATCH])
+            for at in range(0, len(texts), BATCH)
+        ]
+        return F.normalize(torch.cat(parts), dim=1).numpy()
 
 
 def load_clip(name: str, weights: Path) -> TextAndImage:
@@ -71,11 +65,7 @@ def load_clip(name: str, weights: Path) -> TextAndImage:
         raise ModelError(
             f"{name} ({type(model).__name__}) reads no text: CLIP-T needs a model with both towers"
         )
-    try:
-        tokeniser = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as problem:
-        reason = _line(problem)
-        raise ModelError(f"the tokeniser of {name} cannot be loaded ({reason})") from problem
+    tokeniser = load_locally(str(folder), AutoTokenizer)
     return TextAndImage(load(name, weights), model, tokeniser)
 
 
@@ -83,17 +73,11 @@ def _model(name: str, weights: Path) -> tuple[Any, Path]:
     from transformers import AutoModel
 
     folder = next((place for place in (Path(name), weights / name) if place.is_dir()), None)
-    if folder is None:
-        folder = _in_cache(name)
-    try:
-        model = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, ImportError) as problem:
-        raise ModelError(f"{name} cannot be loaded ({_line(problem)}): {NO_MODEL}") from problem
+    folder = folder or _in_cache(name)
+    model = load_complete(str(folder), AutoModel)
     if not (hasattr(model, "get_image_features") or model.main_input_name == "pixel_values"):
-        raise ModelError(f"{name} ({type(model).__name__}) reads no pictures: {NO_MODEL}")
-    return model.requires_grad_(False).eval(), folder
+        raise ModelError(f"{name} ({type(model).__name__}) reads no pictures: {WAY_OUT}")
+    return model, folder
 
 
 def _in_cache(name: str) -> Path:
@@ -102,12 +86,8 @@ def _in_cache(name: str) -> Path:
     try:
         found = cached_file(name, "config.json", local_files_only=True)
     except (OSError, ValueError) as problem:
-        raise ModelError(f"{name} is not in the hub cache: {NO_MODEL}") from problem
+        raise ModelError(f"{name} is not in the hub cache: {WAY_OUT}") from problem
     return Path(str(found)).parent
-
-
-def _line(problem: Exception) -> str:
-    return " ".join(str(problem).split())[:160]
 
 
 def _hash(folder: Path) -> str:
@@ -133,23 +113,3 @@ def _input_of(model: Any, folder: Path) -> tuple[int, tuple[tuple[float, ...], t
     if getattr(known, "image_mean", None):
         statistics = (tuple(known.image_mean), tuple(known.image_std))
     return side, statistics
-
-
-def _width(model: Any, side: int) -> int:
-    with torch.no_grad():
-        return int(_pooled(model, torch.zeros(1, 3, side, side)).shape[1])
-
-
-def _pooled(model: Any, pictures: Tensor) -> Tensor:
-    if hasattr(model, "get_image_features"):
-        return _vector(model.get_image_features(pixel_values=pictures))
-    return _vector(model(pixel_values=pictures))
-
-
-def _vector(output: Any) -> Tensor:
-    """One vector an input: transformers 5 wraps it, 4 did not."""
-    if isinstance(output, Tensor):
-        return output
-    pooled = getattr(output, "pooler_output", None)
-    vector: Tensor = output.last_hidden_state[:, 0] if pooled is None else pooled
-    return vector.flatten(1)

@@ -1,115 +1,94 @@
 """The tables of classifiers that were trained with and without added pictures."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.engine.run.environment import environment
-from invdiff.engine.storage.files import write_json, write_text
-from invdiff.studies.benchmarking.averages import mean
-from invdiff.studies.benchmarking.markdown import (
-    LIBRARIES,
-    interval,
-    listed,
-    number,
-    over_seeds,
+from invdiff.studies.benchmarking.measured import tidy
+from invdiff.studies.benchmarking.page import (
+    ENDS,
+    INTERVAL,
+    Column,
+    labels,
+    publish,
     table,
-)
+    where,
+)  # fmt: skip
 from invdiff.studies.benchmarking.suites import DOWNSTREAM
+from invdiff.studies.benchmarking.summary import over_prompts, over_seeds, seeds_of
 
 CONFIDENCE = 0.95
-HEAD = ("trained on", "real", "synthetic", "worst group", "worst over the seeds", "mean of groups")
+ACCURACY, WORST, MEAN = "accuracy", "worst_group", "mean_of_groups"
+LOWEST = "lowest_worst_group"
+COLUMNS = (
+    Column("real", "real", ENDS, 0),
+    Column("synthetic", "synthetic", ENDS, 0),
+    Column("worst group", WORST, INTERVAL, 3),
+    Column("worst over the seeds", LOWEST, "{value} ({prompt}, {group})", 3),
+    Column("mean of groups", MEAN, digits=3),
+)
 
-Result = Mapping[str, Any]
+
+def accuracies(name: str, results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The tidy table of what each arm and seed has measured; the ``row`` is the arm.
+
+    ``accuracy`` of each group of prompt and attribute, where ``count`` is of its pictures; ``real``
+    and ``synthetic`` pictures trained on.
+    """
+    return tidy(line for result in results for line in _lines(name, result))
 
 
-def write(out: Path, name: str, results: Sequence[Result]) -> Path:
+def _lines(name: str, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    known = {"set": name, "row": result["arm"], "seed": result["seed"]}
+    for metric in ("real", "synthetic"):
+        yield known | {"metric": metric, "value": result[metric]}
+    for group in result["groups"]:
+        place = {key: group[key] for key in ("prompt", "group", "value", "low", "high")}
+        yield known | place | {"metric": ACCURACY, "count": group["images"]}
+
+
+def worst_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each arm and seed the group of the lowest accuracy.
+
+    Its interval allows for having been chosen (Bonferroni).
+    """
+    groups = where(rows, metric=ACCURACY).sort_values(["value", "prompt", "group"], kind="stable")
+    by_seed = groups.groupby(["row", "seed"])
+    worst = by_seed.head(1).sort_index()
+    sizes = by_seed["value"].transform("size").loc[worst.index].to_numpy()
+    total = worst["count"].to_numpy(np.int64)
+    hits = np.rint(worst["value"].to_numpy() * total).astype(np.int64)
+    parts = zip(hits, total, sizes, strict=True)
+    ends = [wilson(np.array(k), np.array(n), 1 - (1 - CONFIDENCE) / of) for k, n, of in parts]
+    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+    return worst.assign(metric=WORST, low=low, high=high)
+
+
+def write_accuracies(out: Path, name: str, results: Sequence[Mapping[str, Any]]) -> Path:
     """Write ``table.md``, ``table.csv`` and ``summary.json`` into ``out``; returns the first."""
-    versions = environment()["versions"]
-    rows = [summary(arm, results) for arm in dict.fromkeys(one["arm"] for one in results)]
-    write_json(out / "summary.json", {"name": name, "arms": rows, "versions": versions})
-    write_text(out / "table.csv", as_csv(results))
-    return write_text(out / "table.md", page(name, rows, results, versions))
-
-
-def worst(result: Result) -> dict[str, Any]:
-    """The group of the lowest accuracy; its interval allows for having been chosen (Bonferroni)."""
-    groups = result["groups"]
-    found = min(groups, key=lambda group: (group["value"], group["prompt"], group["group"]))
-    count, total = np.array([found["count"]]), np.array([found["images"]])
-    low, high = wilson(count, total, 1 - (1 - CONFIDENCE) / len(groups))
-    return dict(found) | {"low": float(low[0]), "high": float(high[0])}
-
-
-def summary(arm: str, results: Sequence[Result]) -> dict[str, Any]:
-    """Means of one arm over its seeds, and which group was the worst in each."""
-    own = [one for one in results if one["arm"] == arm]
-    found = [worst(one) for one in own]
-    return {
-        "arm": arm,
-        "seeds": [one["seed"] for one in own],
-        "real": own[0]["real"],
-        "synthetic": [one["synthetic"] for one in own],
-        "worst_group": {key: mean(one[key] for one in found) for key in ("value", "low", "high")},
-        "worst_by_seed": found,
-        "mean_of_groups": mean(mean(group["value"] for group in one["groups"]) for one in own),
+    rows = accuracies(name, results)
+    worst, means = worst_groups(rows), over_prompts(rows, [ACCURACY]).assign(metric=MEAN)
+    summary = over_seeds(pd.concat([rows, worst.assign(prompt="", group=""), means]))
+    lowest = worst.sort_values("value", kind="stable").drop_duplicates("row")
+    shown = pd.concat([summary, lowest.assign(metric=LOWEST)])
+    sizes = where(rows, metric=ACCURACY)["count"]
+    seeds = seeds_of(rows)
+    record = {
+        "name": name,
+        "suite": DOWNSTREAM,
+        "seeds": seeds,
+        "rows": summary.to_dict("records"),
+        "versions": environment()["versions"],
     }
-
-
-def page(
-    name: str,
-    rows: Sequence[Mapping[str, Any]],
-    results: Sequence[Result],
-    versions: Mapping[str, str | None],
-) -> str:
-    """The table, and what its figures are."""
-    seeds = rows[0]["seeds"]
-    sizes = sorted({group["images"] for one in results for group in one["groups"]})
-    known = listed(f"{one} {versions[one]}" for one in LIBRARIES if versions.get(one))
-    terms = (
-        f"Accuracy of a small classifier of the prompt on the balanced pictures, which it has not "
-        f"seen, by group of prompt and {results[0]['attribute']} ({_span(sizes)} pictures each); "
-        f"{over_seeds(seeds)} The interval of the worst group allows for its having been chosen "
-        "among all. *biased* is the training split; *biased and guided* has besides what "
-        "`invdiff augment` draws to even out the inferred groups, *biased and base* as many "
-        "pictures of the base model as it draws them. All take the same number of steps; no "
-        "training reads a label of the attribute."
-    )
-    made = f"`invdiff benchmark run {name} --suite {DOWNSTREAM} --seeds {len(seeds)} --out DIR`"
-    blocks = [table(HEAD, map(_row, rows)), terms, f"Made by {made}, with {known}."]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _row(row: Mapping[str, Any]) -> list[str]:
-    lowest = min(row["worst_by_seed"], key=lambda one: one["value"])
-    return [
-        row["arm"],
-        f"{row['real']:,}",
-        _span(sorted(set(row["synthetic"]))),
-        interval(row["worst_group"], 3),
-        f"{number(lowest['value'], 3)} ({lowest['prompt']}, {lowest['group']})",
-        number(row["mean_of_groups"], 3),
-    ]
-
-
-def _span(values: Sequence[int]) -> str:
-    low, high = values[0], values[-1]
-    return f"{low:,}" if low == high else f"{low:,}..{high:,}"
-
-
-def as_csv(results: Sequence[Result]) -> str:
-    """One line for each arm, seed and group."""
-    text = io.StringIO()
-    columns = ["arm", "seed", "prompt", "group", "count", "images", "value", "low", "high"]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for one in results:
-        writer.writerows(
-            {"arm": one["arm"], "seed": one["seed"]} | group for group in one["groups"]
-        )
-    return text.getvalue()
+    context = {
+        "arms": table(shown, labels(rows, ["row"], len(seeds)).rename("trained on"), COLUMNS),
+        "attribute": results[0]["attribute"],
+        "pictures": "..".join(f"{size:,}" for size in sorted({sizes.min(), sizes.max()})),
+    }
+    every = pd.concat([rows, worst, tidy(means.to_dict("records"))], ignore_index=True)
+    return publish(out, every, record, context, "downstream")

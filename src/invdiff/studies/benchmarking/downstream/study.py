@@ -10,12 +10,11 @@ and attribute. Labels are read for this test alone.
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.data.sets import builtin
@@ -23,30 +22,36 @@ from invdiff.data.sets.stored import open_set
 from invdiff.engine.augmentation.augment import AugmentRequest, artist_of, augment, identity
 from invdiff.engine.augmentation.drawing import Quota, draw_all, kept_pictures, read_ratios
 from invdiff.engine.augmentation.quotas import top_up
-from invdiff.engine.base_model.loading import device_of
-from invdiff.engine.discovery.discover import discover
-from invdiff.engine.distributed import randomness
-from invdiff.engine.distributed.pool import run_shards, worker_count
-from invdiff.engine.encoding.session import processes_of
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.recipe import Recipe
-from invdiff.engine.fitting.simple_loop import fit
-from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.engine.training.train import train
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.vision.attribute_classifier import to_input
-from invdiff.studies.benchmarking import rows as rows
-from invdiff.studies.benchmarking.downstream.results import write
+from invdiff.studies.benchmarking.downstream.results import write_accuracies
+from invdiff.studies.benchmarking.jobs import Job, beside_each_other, require_benchmark, slug
 from invdiff.studies.benchmarking.suites import OURS
 
 BIASED, GUIDED, BASE = "biased", "biased and guided", "biased and base"
 ARMS = (BIASED, GUIDED, BASE)
 
-Job = tuple[str, str, str, int]
-"""Root folder, name of the set, arm and seed."""
+
+class Training(NamedTuple):
+    """One classifier: root folder, name of the set, arm and seed."""
+
+    root: str
+    name: str
+    arm: str
+    seed: int
+
+    @property
+    def result(self) -> Path:
+        """Where its figures are."""
+        place = Path(self.root) / f"seed-{self.seed}" / "classifiers"
+        return place / slug(self.arm) / "result.json"
 
 
-def benchmark(name: str, seeds: int, out: Path) -> Path:
+def benchmark_downstream(name: str, seeds: int, out: Path) -> Path:
     """Train and test what is missing for seeds 0..seeds-1; returns ``out/augment/table.md``.
 
     The runs are those of the row of the method in ``out``; where they are not there they are made
@@ -56,36 +61,28 @@ def benchmark(name: str, seeds: int, out: Path) -> Path:
         ConfigError: there is no such set, or fewer than one seed.
         RunError: the method found nothing to even out.
     """
-    rows.require(name, seeds)
-    jobs: list[Job] = [(str(out), name, arm, seed) for seed in range(seeds) for arm in ARMS]
-    left = [job for job in jobs if not result_path(job).is_file()]
-    for seed in sorted({seed for *_, seed in left}):
-        draw(name, seed, out)
-    done, processes = len(jobs) - len(left), worker_count(0, device_of("auto"))
-    for _ in run_shards(
-        study, left, processes=processes, title="classifiers", unit="one", done=done, quiet=True
-    ):
-        pass
-    return write(out / "augment", name, [read_json(result_path(job)) for job in jobs])
+    require_benchmark(name, seeds)
+    known = [Training(str(out), name, arm, seed) for seed in range(seeds) for arm in ARMS]
+    left = [one for one in known if not one.result.is_file()]
+    for seed in sorted({one.seed for one in left}):
+        draw_added(name, seed, out)
+    done = len(known) - len(left)
+    beside_each_other(train_and_test, left, done, lambda: None, "classifiers", "one")
+    return write_accuracies(out / "augment", name, [read_json(one.result) for one in known])
 
 
-def result_path(job: Job) -> Path:
-    """Where the figures of one arm and seed are."""
-    root, _, arm, seed = job
-    return Path(root) / f"seed-{seed}" / "classifiers" / arm.replace(" ", "-") / "result.json"
-
-
-def draw(name: str, seed: int, out: Path) -> None:
+def draw_added(name: str, seed: int, out: Path) -> None:
     """Make the lists of what the arms add: what evens the data out, and as many of the base."""
-    run = rows.open_run(rows.Job(str(out), name, OURS, seed), processes=0)
-    discover(run)
-    train(run)
+    run = Job(str(out), name, OURS, seed).open(processes=0)
+    for stage in ("discover", "train"):
+        do_stage(run, stage)
+    session = session_of(run)
     evened = out / f"seed-{seed}" / "augmented"
-    augment(run, evened)
+    augment(session, evened)
     with (evened / "metadata.csv").open(newline="", encoding="utf-8") as handle:
-        listed = [row for row in csv.DictReader(handle) if row["synthetic"] == "true"]
-    guided = [[str(evened / row["file_name"]), row["prompt"]] for row in listed]
-    lists = {GUIDED: guided, BASE: base_pictures(run, out / f"seed-{seed}" / "base-pictures")}
+        added = [row for row in csv.DictReader(handle) if row["synthetic"] == "true"]
+    guided = [[str(evened / row["file_name"]), row["prompt"]] for row in added]
+    lists = {GUIDED: guided, BASE: base_pictures(session, out / f"seed-{seed}" / "base-pictures")}
     write_json(list_path(out, seed), lists)
 
 
@@ -94,13 +91,17 @@ def list_path(out: Path, seed: int) -> Path:
     return out / f"seed-{seed}" / "classifiers" / "added.json"
 
 
-def base_pictures(run: RunFolder, folder: Path) -> list[list[str]]:
+def base_pictures(session: Session, folder: Path) -> list[list[str]]:
     """Paths and prompts of as many pictures of the base model, drawn where they are missing."""
-    config = run.config
-    request = AugmentRequest(None, config.calibrate.guidance_scale, 0.0, identity(run), config.seed)
-    artist = artist_of(run, folder, request)
-    quotas = [Quota(quota.prompt, quota.captions, (sum(quota.counts),)) for quota in top_up(run)]
-    ratios = draw_all(artist, quotas, config.sample.batch_size, processes_of(run))
+    config = session.config
+    request = AugmentRequest(
+        None, config.calibrate.guidance_scale, 0.0, identity(session), config.seed
+    )
+    artist = artist_of(session, folder, request)
+    quotas = [
+        Quota(quota.prompt, quota.captions, (sum(quota.counts),)) for quota in top_up(session)
+    ]
+    ratios = draw_all(artist, quotas, config.sample.batch_size, session.processes)
     return [
         [str(artist.path(quota, k)), quota.prompt]
         for quota in quotas
@@ -108,9 +109,9 @@ def base_pictures(run: RunFolder, folder: Path) -> list[list[str]]:
     ]
 
 
-def study(job: Job) -> dict[str, Any]:
+def train_and_test(one: Training) -> dict[str, Any]:
     """Train and test the classifier of one arm and seed; its figures, which it also writes."""
-    root, name, arm, seed = job
+    root, name, arm, seed = one
     known = open_set(name)
     pictures, prompts = known.pictures("train"), list(known.prompts("train"))
     added = read_json(list_path(Path(root), seed)).get(arm, [])
@@ -120,8 +121,8 @@ def study(job: Job) -> dict[str, Any]:
         )
         prompts += [prompt for _, prompt in added]
     classes = sorted(set(prompts))
-    place = result_path(job)
-    model = learn(to_input(pictures), prompts, classes, seed, place.parent / "work")
+    work = one.result.parent / "work"
+    model = fit_prompts(to_input(pictures), prompts, classes, seed, work)
     attribute = builtin.SETS[name].attribute
     groups = known.attributes("balanced")[attribute]
     tested, truth = to_input(known.pictures("balanced")), known.prompts("balanced")
@@ -133,32 +134,23 @@ def study(job: Job) -> dict[str, Any]:
         "synthetic": len(added),
         "groups": by_group(estimated(model, tested, classes), truth, groups),
     }
-    write_json(place, found)
+    write_json(one.result, found)
     return found
 
 
-def learn(
+def fit_prompts(
     images: Tensor, prompts: Sequence[str], classes: Sequence[str], seed: int, folder: Path
 ) -> torch.nn.Module:
     """A small network that tells prompts apart; the same steps however many pictures there are."""
-    targets = torch.tensor([classes.index(prompt) for prompt in prompts])
     recipe = Recipe(seed=seed)
     model = small_classifier.build(recipe, {"prompt": tuple(classes)})
-
-    def loss_of(step: int) -> Tensor:
-        batch = randomness.batch_indices(len(images), recipe.batch, seed, step)
-        noise = randomness.generator(seed, "downstream classifier", step)
-        logits = model(small_classifier.spoil(images[batch], noise))["prompt"]
-        return functional.cross_entropy(logits, targets[batch])
-
-    fit(
-        "classifier of the prompt",
-        folder,
-        {"model": model},
-        loss_of,
-        steps=recipe.classifier_steps,
-        rate=recipe.classifier_rate,
-        save_every=recipe.save_every,
+    pictures = small_classifier.Pictures(
+        images,
+        {"prompt": torch.tensor([classes.index(prompt) for prompt in prompts])},
+        torch.arange(len(images)),
+    )
+    small_classifier.fit_classifier(
+        model, pictures, recipe, folder, "downstream classifier", title="classifier of the prompt"
     )
     return model.requires_grad_(False).eval()
 

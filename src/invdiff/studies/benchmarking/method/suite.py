@@ -1,8 +1,9 @@
 """The suite on every set: what is asked for, in which order, and a table after each set."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from invdiff.data.sets import builtin
 from invdiff.data.sources import read_labels
@@ -10,21 +11,26 @@ from invdiff.engine.encoding.data import open_data
 from invdiff.engine.storage.files import read_json
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import SIZE
-from invdiff.studies.benchmarking import rows as rows
-from invdiff.studies.benchmarking.method import balanced, found
-from invdiff.studies.benchmarking.method.summaries import Result
-from invdiff.studies.benchmarking.method.writing import write
+from invdiff.studies.benchmarking.jobs import (
+    Job,
+    do_missing,
+    require_benchmark,
+    require_changes,
+    wall_seconds,
+)
+from invdiff.studies.benchmarking.measured import read_runs, tidy
+from invdiff.studies.benchmarking.method import discoveries
+from invdiff.studies.benchmarking.method.tables import ROWS, write_method
+from invdiff.studies.benchmarking.suites import OURS
 
-PARTS: Mapping[str, Callable[[str, int, Path, Sequence[str]], None]] = {
-    "found": found.run,
-    "balanced": balanced.run,
-}
+PARTS = ("found", "balanced")
+"""Discovery with every estimator; runs of the rows that balance a model. The cheap one first."""
 ESTIMATOR = ("discover.estimator", "study.estimator")
 LABELLED = "data."
 """Settings below this say which pictures and labels there are; the suite's sets have their own."""
 
 
-def benchmark(
+def benchmark_method(
     names: Sequence[str],
     seeds: int,
     out: Path,
@@ -46,98 +52,124 @@ def benchmark(
     if part is not None and part not in PARTS:
         raise ConfigError(f"there is no part {part!r}: one of {', '.join(PARTS)}")
     parts = [part] if part else list(PARTS)
-    asked = sets(names, seeds)
+    asked = asked_sets(names, seeds)
     for name in asked:
-        rows.require_changes(name, changes)
+        require_changes(name, changes)
     for key in (change.partition("=")[0] for change in changes):
         if key in ESTIMATOR or key.startswith(LABELLED):
             raise ConfigError(f"--{key}: the suite of the method has its own; leave it out")
     unbuilt = [] if names else [name for name in builtin.SETS if name not in asked]
     if unbuilt:
         print(f"not built, left out: {', '.join(unbuilt)} (invdiff data build NAME)", flush=True)
-    earlier = [name for name in builtin.SETS if here(name) and (out / name).is_dir()]
-    results = {
-        name: read(name, seeds, out / name) for name in builtin.SETS if name in {*asked, *earlier}
-    }
+    earlier = [name for name in builtin.SETS if is_built(name) and (out / name).is_dir()]
+    shown = [name for name in builtin.SETS if name in {*asked, *earlier}]
+    rows = {name: read_set(name, seeds, out / name) for name in shown}
     todo = [(one, name) for one in parts for name in asked]
-    table = write_up(out, results, seeds, todo, unbuilt)
+    table = write_up(out, rows, seeds, todo, unbuilt)
     for one, name in todo:
-        PARTS[one](name, seeds, out / name, changes)
-        results[name] = read(name, seeds, out / name)
-        write_up(out, results, seeds, todo, unbuilt)
+        do_part(one, name, seeds, out / name, changes)
+        rows[name] = read_set(name, seeds, out / name)
+        write_up(out, rows, seeds, todo, unbuilt)
     return table
+
+
+def jobs_of(
+    part: str, name: str, seeds: int, place: Path, changes: Sequence[str] = ()
+) -> list[Job]:
+    """All there are to do for a part of a set, those that the others take from first."""
+    root, own = str(place), tuple(changes)
+    if part == "found":
+        return [
+            Job(root, name, OURS, seed, own, estimator)
+            for estimator in discoveries.NAMES
+            for seed in range(seeds)
+        ]
+    return [Job(root, name, row, seed, own) for row in ROWS for seed in range(seeds)]
+
+
+def do_part(part: str, name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> None:
+    """Do what is missing of a part of a set; the time goes to ``<part>-time.json``."""
+    jobs = jobs_of(part, name, seeds, place, changes)
+    do_missing(jobs, place / f"{part}-time.json", f"{name}: {part}")
+
+
+def asked_sets(names: Sequence[str], seeds: int) -> list[str]:
+    """The sets that were asked for, in the order of the tables."""
+    for name in names or builtin.SETS:
+        require_benchmark(name, seeds)
+    for name in names:
+        builtin.require_built(name)
+    return [name for name in builtin.SETS if (name in names if names else is_built(name))]
+
+
+def is_built(name: str) -> bool:
+    """Whether the set ``name`` comes with the package or was built."""
+    return builtin.set_folder(name).is_dir()
+
+
+def finished(part: str, name: str, seeds: int, place: Path) -> list[Job]:
+    """The jobs of a part of a set that are done, whatever their settings."""
+    return [job for job in jobs_of(part, name, seeds, place) if job.is_done()]
+
+
+def read_set(name: str, seeds: int, place: Path) -> pd.DataFrame:
+    """The tidy table of what is complete of a set; nothing is made."""
+    searches, runs = (finished(part, name, seeds, place) for part in PARTS)
+    tables = [read_runs(runs).rows] if runs else []
+    if searches:
+        section = searches[0].config().data  # no change is about the data
+        data = open_data(section, SIZE)
+        found = tidy(discoveries.discovery_lines(searches, data))
+        if len(set(read_labels(section.path, section.label_column, data))) < 3:
+            # of two labels the other metrics tell as much
+            found = found[found["metric"] != "adjusted_rand"]
+        tables.insert(0, found)
+    return pd.concat(tables, ignore_index=True) if tables else tidy([])
 
 
 def write_up(
     out: Path,
-    results: Mapping[str, Result],
+    rows: Mapping[str, pd.DataFrame],
     seeds: int,
     asked: Sequence[tuple[str, str]],
     unbuilt: Sequence[str],
 ) -> Path:
     """Write the tables of what there is; parts and sets that were ``asked`` for may lack some."""
-    lacking = [missing(part, results[name], seeds) for part, name in asked]
-    left = [entry for entry in lacking if entry["names"]]
-    seconds = wall_seconds(out, results)
-    return write(out, list(results.values()), seeds, left, unbuilt, seconds)
+    done = {(p, name): finished(p, name, seeds, out / name) for name in rows for p in PARTS}
+    every = {(p, name): jobs_of(p, name, seeds, out / name) for p, name in done}
+    left = {key: [_told(job) for job in every[key] if job not in done[key]] for key in asked}
+    seconds = {key: wall_seconds(out / key[1] / f"{key[0]}-time.json") for key in done}
+    facts = {
+        "sets": list(rows),
+        "seeds": list(range(seeds)),
+        "images_per_prompt": {
+            name: read_json(done["balanced", name][0].folder / "metrics.json")["protocol"][
+                "images_per_prompt"
+            ]
+            for name in rows
+            if done["balanced", name]
+        },
+        "missing": [
+            {"part": part, "set": name, "names": names, "of": len(every[part, name])}
+            for (part, name), names in left.items()
+            if names
+        ],
+        "not_built": unbuilt,
+        "wall_seconds": {
+            name: {p: seconds[p, name] for p in PARTS if seconds[p, name]} for name in rows
+        },
+        "changes": {
+            name: {p: _all_changes(done[p, name]) for p in PARTS if done[p, name]} for name in rows
+        },
+    }
+    known = [table for table in rows.values() if len(table)]
+    return write_method(out, pd.concat(known, ignore_index=True) if known else tidy([]), facts)
 
 
-def sets(names: Sequence[str], seeds: int) -> list[str]:
-    """The sets that were asked for, in the order of the tables."""
-    for name in names or builtin.SETS:
-        rows.require(name, seeds)
-    for name in names:
-        builtin.require(name)
-    return [name for name in builtin.SETS if (name in names if names else here(name))]
+def _told(job: Job) -> str:
+    return f"{job.estimator or job.row}, seed {job.seed}"
 
 
-def here(name: str) -> bool:
-    """Whether the set ``name`` comes with the package or was built."""
-    return builtin.set_folder(name).is_dir()
-
-
-def read(name: str, seeds: int, place: Path) -> Result:
-    """What is complete of a set; nothing is made."""
-    searches = [one for one in found.searches(name, seeds, place) if found.done(one)]
-    jobs = [job for job in balanced.jobs(name, seeds, place) if balanced.done(job)]
-    runs, changes = [balanced.read(job) for job in jobs], {}
-    if searches:
-        changes["found"] = _together(map(found.changes, searches))
-    if jobs:
-        changes["balanced"] = _together(map(balanced.changes, jobs))
-    if not searches:
-        return Result(name, 0, (), tuple(runs), changes)
-    section = found.settings(searches[0]).data  # no change is about the data
-    data = open_data(section, SIZE)
-    labels = len(set(read_labels(section.path, section.label_column, data)))
-    return Result(
-        name, labels, tuple(found.read(one, data) for one in searches), tuple(runs), changes
-    )
-
-
-def _together(changes: Iterable[Sequence[str]]) -> list[str]:
+def _all_changes(jobs: Iterable[Job]) -> list[str]:
     """Every setting that some run has; two values of one show that the runs differ."""
-    return list(dict.fromkeys(change for own in changes for change in own))
-
-
-def missing(part: str, result: Result, seeds: int) -> dict[str, Any]:
-    """What is not complete of a part of a set."""
-    if part == "found":
-        wanted = [(name, seed) for name in found.NAMES for seed in range(seeds)]
-        done = {(one.estimator, one.seed) for one in result.found}
-    else:
-        wanted = [(row, seed) for row in balanced.ROWS for seed in range(seeds)]
-        done = {(run["row"], run["seed"]) for run in result.balanced}
-    names = [f"{name}, seed {seed}" for name, seed in wanted if (name, seed) not in done]
-    return {"part": part, "set": result.name, "names": names, "of": len(wanted)}
-
-
-def wall_seconds(out: Path, names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """The wall time of each set and part over all sessions, where there is any."""
-    known: dict[str, dict[str, float]] = {name: {} for name in names}
-    for name, times in known.items():
-        for part in PARTS:
-            path = out / name / f"{part}-time.json"
-            if path.is_file():
-                times[part] = read_json(path)["wall_seconds"]
-    return known
+    return list(dict.fromkeys(change for job in jobs for change in job.changed_settings()))

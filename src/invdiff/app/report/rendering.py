@@ -1,0 +1,47 @@
+"""The templates of pages and cards, and how they write numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from invdiff.app.report.quantities import FILTERS
+
+APP = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class PageSection:
+    """One entry of the table of contents; ``template`` is a file without its suffix."""
+
+    anchor: str
+    title: str
+    template: str
+
+
+def templates() -> Environment:
+    """The templates of reports and comparisons; what is put into a page is escaped.
+
+    Markdown, LaTeX and plain text are not: their templates use ``markdown_cell`` and ``latex``.
+    """
+    made = Environment(
+        loader=FileSystemLoader([APP / "report" / "templates", APP / "comparison" / "templates"]),
+        autoescape=select_autoescape(("html.j2", "css"), default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= FILTERS
+    return made
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """One template as text that ends with one line break."""
+    return templates().get_template(template).render(context).strip() + "\n"
+
+
+def render_lines(template: str, context: Mapping[str, Any]) -> list[str]:
+    """The lines of a template of plain text that are not empty."""
+    return [line for line in render(template, context).splitlines() if line.strip()]
