@@ -1,4 +1,4 @@
-"""Draw docs/base-loss.svg from the loss curves that `make base` wrote."""
+"""Draw docs/evidence/base-loss.svg from the loss curves that `make base` wrote."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def main() -> None:
         axis.plot([steps * (k + 0.5) / len(curve) for k in range(len(curve))], curve)
         axis.set(title=part, xlabel="step", ylabel="loss", yscale="log")
     plt.rcParams["svg.hashsalt"] = "invdiff"
-    figure.savefig(ROOT / "docs/base-loss.svg", metadata={"Date": None})
+    figure.savefig(ROOT / "docs/evidence/base-loss.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def search(skew: float, seed: int) -> tuple[int, float, float]:
 
 
 def table(runs: int) -> Iterator[str]:
-    """The rows of the table in docs/method.md."""
+    """The rows of the table in docs/evidence/failures-and-limits.md."""
     yield "| shares | runs with a finding | prompts found | AUC | explained |"
     yield "|---|---|---|---|---|"
     for skew in SKEWS:

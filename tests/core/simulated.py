@@ -3,7 +3,8 @@
 It is asked whether the test behind an interval accepts the truth: that is much faster than finding
 the ends, and the same while the accepted values are one interval. Every run has seeds of its own.
 
-``python -m tests.core.simulated 1000`` prints the tables of docs/evaluation.md.
+``python -m tests.core.simulated 1000`` prints the tables; what is in them:
+docs/concepts/what-the-numbers-mean.md.
 """
 
 import sys

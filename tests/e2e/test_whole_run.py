@@ -25,7 +25,7 @@ from tests import tiny_world
 from tests.model import tiny
 from tests.tiny_world import COAT, HAT, contents, copy_of, stamps
 
-DOCS = Path(__file__).parents[2] / "docs" / "files.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "files.md"
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def refused(words, capfd, code):
 
 
 def promised():
-    """The names in the listing of docs/files.md."""
+    """The names in the listing of docs/reference/files.md."""
     listing = DOCS.read_text(encoding="utf-8").split("runs/mine/\n")[1].split("\n\n")[0]
     return [line.split()[0] for line in listing.splitlines()]
 

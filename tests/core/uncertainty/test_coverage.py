@@ -1,7 +1,8 @@
 """Do the intervals hold the truth as often as they say? Planted truths, fixed seeds.
 
-Fewer runs than in docs/evaluation.md, with a tolerance that a broken interval fails: of 300 runs at
-95 %, fewer than 91 % or more than 98.7 % hold the truth once in a thousand times.
+Fewer runs than in docs/concepts/what-the-numbers-mean.md, with a tolerance that a broken interval
+fails: of 300 runs at 95 %, fewer than 91 % or more than 98.7 % hold the truth once in a thousand
+times.
 """
 
 import pytest

@@ -8,8 +8,8 @@ from typing import Any
 WORDS = "even out the data of a run with pictures of its guided sampler, or draw an even set"
 MORE = (
     "Groups are inferred, of drawn pictures too. metadata.csv tells which pictures are synthetic, "
-    "with the seed of each; docs/files.md has its columns. The same command goes on where an "
-    "interrupted one stopped."
+    "with the seed of each; docs/reference/files.md has its columns. The same command goes on "
+    "where an interrupted one stopped."
 )
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 WORDS = "make a built-in set: its pictures, base model and attribute classifier"
 MORE = (
     "The same command goes on where an interrupted one stopped. Afterwards the name serves as "
-    "data.path, model.path, preset and benchmark. docs/sets.md tells what the sets are and how long"
-    " they take."
+    "data.path, model.path, preset and benchmark. docs/evidence/sets.md tells what the sets are "
+    "and how long they take."
 )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 WORDS = "check a benchmark's official archive and lay it out for a run"
 MORE = (
-    "No picture is copied: the folders link to the archive. docs/benchmarks.md tells where the "
-    "archives are from and what is checked."
+    "No picture is copied: the folders link to the archive. docs/evidence/benchmarks.md tells "
+    "where the archives are from and what is checked."
 )
 
 

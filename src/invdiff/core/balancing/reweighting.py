@@ -1,7 +1,7 @@
 """The min step: which mixture of the groups the guidance is trained on, and towards which target.
 
 InvDiff (arXiv 2412.08480) minimises mean + lambda * variance of the group risks. Three things
-differ from the paper's plain form, each because of what was measured (docs/method.md): groups are
+differ from the paper's plain form (docs/concepts/how-groups-are-balanced.md says why): groups are
 balanced *within* a prompt, the variance is taken over regrets, and the regression target is the
 posterior mean over the training latents instead of the one latent that was noised.
 """

@@ -1,4 +1,4 @@
-"""The mix of groups that repeated guidance settles at."""
+"""The regression target of the min step: the posterior mean over the training latents."""
 
 import torch
 from jaxtyping import Float, Int

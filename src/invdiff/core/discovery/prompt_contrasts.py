@@ -2,7 +2,7 @@
 
 Up to what is the same for all prompts, the losses of an image are -log p(y | image) at that noise
 level. An attribute of which prompt y has the share pi_y shifts them by -logit pi_y, for all y at
-once (docs/method.md).
+once (docs/concepts/what-is-scored.md).
 """
 
 from collections.abc import Iterator

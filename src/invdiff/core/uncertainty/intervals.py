@@ -3,7 +3,7 @@
 The plug-in Bias is a mean of absolute values: at parity it is not normal, is too large on average
 and its bootstrap never reaches 0. So each interval is the values that a test does not reject
 (:mod:`uncertainty.hypotheses`). What the test looks at is :func:`corrected`, which is always
-inside. Measured coverage: docs/evaluation.md.
+inside. Measured coverage: docs/concepts/what-the-numbers-mean.md.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """`invdiff augment`: pictures of the guided sampler as a training set, or to even out the data.
 
-Writes pictures, ``metadata.csv`` and ``augmentation.json`` (docs/files.md). Until the last of these
-is there, the same call goes on; it draws no picture twice.
+Writes pictures, ``metadata.csv`` and ``augmentation.json`` (docs/reference/files.md). Until the
+last of these is there, the same call goes on; it draws no picture twice.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Stage 1, the max step on disk: latents, scores and features, then inferred groups.
 
 Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors`` and ``discovery.json``
-(docs/files.md). Attribute columns are opened for the ``labels`` estimator alone.
+(docs/reference/files.md). Attribute columns are opened for the ``labels`` estimator alone.
 """
 
 from pathlib import Path

@@ -35,7 +35,7 @@ def wanted_mix(section: DiscoverSection, groups: int) -> Mix:
 
 
 def save_models(path: Path, models: Mapping[str, Model]) -> None:
-    """Write the model of the groups of each prompt (docs/files.md)."""
+    """Write the model of the groups of each prompt (docs/reference/files.md)."""
     tensors = {name: torch.from_numpy(_packed(model)) for name, model in models.items()}
     write_with(path, lambda beside: save_file(tensors, beside))
 

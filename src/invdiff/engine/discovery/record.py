@@ -20,7 +20,7 @@ def findings(
     reliability: np.ndarray,
     stability: float | None,
 ) -> dict[str, Any]:
-    """The record of a discovery (docs/files.md); rows of ``scores`` belong to ``scored``."""
+    """The record (docs/reference/files.md); rows of ``scores`` belong to ``scored``."""
     return {
         "estimator": config.estimator,
         "score": grouping.score or None,

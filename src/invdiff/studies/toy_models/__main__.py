@@ -1,6 +1,6 @@
 """``make base``: train the embedded base model and its attribute classifier again.
 
-Resumable: the same command goes on where it stopped. One thread; the figures are in docs/base.md.
+Resumable: the same command goes on where it stopped. One thread; figures: docs/evidence/sets.md.
 """
 
 import argparse
