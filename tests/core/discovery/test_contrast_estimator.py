@@ -90,7 +90,9 @@ def rough_line(monkeypatch, taught, mixture=shuffled, **named):
     """What was chosen, and the share of the rare images found, from few and weakly shifted ones."""
     monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.QUANTILES", ())
     monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.self_trained", taught)
-    monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.settle", mixture)
+    monkeypatch.setattr(
+        "invdiff.core.discovery.estimators.contrast.fit_shared_shift_mixture", mixture
+    )
     shares = {"few": 0.1, "most": 0.9, "less": 0.15, "more": 0.85, **named}
     skewed = plant(shares, count=600, width=60)
     rows = np.arange(0, 600 * len(shares), 6)

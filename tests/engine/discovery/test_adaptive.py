@@ -138,7 +138,7 @@ def adapted(world, tmp_path_factory):
 
 def go_on_to_the_end(patched):
     patched.setattr(cache_keys, "SHARD", 45)
-    patched.setattr("invdiff.engine.discovery.adaptive_draws.agreement", lambda *_: 0.5)
+    patched.setattr("invdiff.engine.discovery.adaptive_draws.group_agreement", lambda *_: 0.5)
 
 
 def test_the_record_says_what_was_spent_and_why_it_stopped(adapted):

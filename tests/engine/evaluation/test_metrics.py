@@ -12,7 +12,7 @@ def seen(prompts, classes, seeds=None):
     features = np.random.default_rng(0).normal(size=(len(prompts), 3))
     seeds = np.arange(len(prompts)) if seeds is None else np.asarray(seeds)
     estimated = {"kind": np.asarray(classes), "prompt": np.asarray(prompts)}
-    return metrics.Seen(np.asarray(prompts), seeds, 1.0, features, estimated)
+    return ClassifiedPictures(np.asarray(prompts), seeds, 1.0, features, estimated)
 
 
 def protocol(confusion, prompts=("p",), known=None):
