@@ -8,13 +8,14 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c c
 # one thread a process: the processes share the cores, and results do not depend on their number
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint check format base benchmark clean
+.PHONY: help demo test lint docs check format base benchmark clean
 
 help:
 	@echo "make demo       install, then run the whole method on the embedded set"
 	@echo "make test       install, then run the tests"
 	@echo "make lint       format, style, types and import floors"
-	@echo "make check      lint and test: all that CI runs"
+	@echo "make docs       the documentation as a site, into build/site"
+	@echo "make check      lint, docs and test: all that CI runs"
 	@echo "make format     put the code into the format that lint asks for"
 	@echo "make base       train the embedded base model again, into build/base"
 	@echo "make benchmark  the controls on faces, into build/benchmark"
@@ -32,7 +33,13 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test
+# A broken link, anchor or formula ends it, and a page that would load something from elsewhere.
+# Not with --quiet, which would hide the warnings from --strict.
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "build/site/index.html"
+
+check: lint docs test
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -59,4 +66,8 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/core.stamp
+
+$(VENV)/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[docs]'
 	@touch $@ $(VENV)/core.stamp
