@@ -9,17 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from invdiff.engine.discovery.discover import discover
 from invdiff.engine.discovery.scoring import CONTRASTED
-from invdiff.engine.evaluation.evaluate import evaluate
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.sample import sample
+from invdiff.engine.run.results import Results
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.deciding_levels import high_levels
-from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.min_step import REGRET_EVERY
-from invdiff.engine.training.train import train
+from invdiff.engine.workflow import do_stage
 
 THEIR_STEPS, THEIR_BATCH = 10_000, 64
 BACKWARD = 2
@@ -86,7 +84,7 @@ def reached() -> dict[str, Any]:
     """What the lean job ends at: classifier-estimated Bias with its 95 % interval."""
     with TemporaryDirectory() as folder:
         run = RunFolder.open(Path(folder) / "run", configuration.preset("faces", list(LEAN)))
-        for stage in (discover, train, sample, evaluate):
-            stage(run)
-        found = read_json(run.path / "metrics.json")["arms"]["guided"][f"{SCALE:g}"]["bias"]
+        for stage in STAGES[:-1]:
+            do_stage(run, stage)
+        found = Results(run.path).metrics.figure("guided", SCALE, "bias") or {}
     return {name: round(found[name], 3) for name in ("value", "low", "high")}

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
 from invdiff.core.discovery import candidates as cand
-from invdiff.core.groups.features import Projection, centre_within_prompts
+from invdiff.core.groups.features import LogisticDiscriminant, Projection, centre_within_prompts
 from tests.core.planted import agree, plant
 
 RULES = pytest.mark.parametrize("rule", list(cand.SPLITS.values()), ids=list(cand.SPLITS))
@@ -97,7 +97,7 @@ def test_cross_fitting_never_sees_the_image_itself():
     for _ in range(10):
         features, lot = random.normal(size=(120, 100)), random.random(120) < 0.4
         areas.append(roc_auc_score(lot, cand.cross_fit(features, lot, seed=1)))
-        own.append(roc_auc_score(lot, cand.Linear.fit(features, lot)(features)))
+        own.append(roc_auc_score(lot, LogisticDiscriminant.fit(features, lot)(features)))
     assert min(own) > 0.95
     assert abs(np.mean(areas) - 0.5) < 0.06
 
@@ -113,8 +113,8 @@ def test_the_linear_model_does_not_depend_on_the_unit_of_the_values(unit):
     planted = plant({"a": 0.4}, count=100, width=3)
     scaled = planted.features * unit
     np.testing.assert_allclose(
-        cand.Linear.fit(scaled, planted.attribute)(scaled),
-        cand.Linear.fit(planted.features, planted.attribute)(planted.features),
+        LogisticDiscriminant.fit(scaled, planted.attribute)(scaled),
+        LogisticDiscriminant.fit(planted.features, planted.attribute)(planted.features),
         atol=1e-3,
     )
 

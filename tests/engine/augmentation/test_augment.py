@@ -53,7 +53,7 @@ def rows_of(out):
 @pytest.fixture(scope="module")
 def topped(trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("topped") / "set"
-    return out, augment(trained, out)
+    return out, augment(session_of(trained), out)
 
 
 def test_the_inferred_groups_of_each_prompt_are_even(topped):
@@ -73,7 +73,11 @@ def test_the_inferred_groups_of_each_prompt_are_even(topped):
 def test_synthetic_pictures_say_where_they_are_from(topped, trained):
     out, record = topped
     rows = [row for row in rows_of(out) if row["synthetic"] == "true"]
-    assert {row["run"] for row in rows} == {record["run"]} == {augmenting.identity(trained)}
+    assert (
+        {row["run"] for row in rows}
+        == {record["run"]}
+        == {augmenting.identity(session_of(trained))}
+    )
     assert len({(row["prompt"], row["seed"]) for row in rows}) == len(rows)
     assert not any(row["sample_id"] for row in rows)
     assert not any(row["seed"] for row in rows_of(out) if row["synthetic"] == "false")
@@ -117,23 +121,23 @@ def test_an_interrupted_set_goes_on_and_ends_the_same(trained, topped, tmp_path,
 
     monkeypatch.setattr(Sampler, "pictures", pictures)
     with pytest.raises(KeyboardInterrupt):
-        augment(trained, out)
+        augment(session_of(trained), out)
     assert not (out / "metadata.csv").exists()
     before, seeds[:] = list(seeds), []
     monkeypatch.setattr(
         Sampler, "pictures", lambda self, p, s: seeds.extend(s) or original(self, p, s)
     )
-    augment(trained, out)
+    augment(session_of(trained), out)
     assert seeds
     assert not set(seeds) & set(before)
     assert rows_of(out) == rows_of(topped[0])
     seeds.clear()
-    augment(trained, out)
+    augment(session_of(trained), out)
     assert not seeds
 
 
 def test_a_set_of_its_own_has_the_size_that_was_asked_for(trained, tmp_path):
-    record = augment(trained, tmp_path / "set", images=5, strength=1.0)
+    record = augment(session_of(trained), tmp_path / "set", images=5, strength=1.0)
     rows = rows_of(tmp_path / "set")
     assert {row["synthetic"] for row in rows} == {"true"}
     for prompt in (tiny_world.HAT, tiny_world.COAT):
@@ -141,20 +145,20 @@ def test_a_set_of_its_own_has_the_size_that_was_asked_for(trained, tmp_path):
         assert (groups.count("0"), groups.count("1")) == (2, 3)
     assert (record["strength"], record["guidance_scale"]) == (1.0, 2.5)
     with pytest.raises(RunError, match="begun with other settings"):
-        augment(trained, tmp_path / "set", images=5, strength=0.5)
+        augment(session_of(trained), tmp_path / "set", images=5, strength=0.5)
 
 
 def test_other_files_are_left_alone(trained, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(RunError, match="is not empty"):
-        augment(trained, tmp_path)
+        augment(session_of(trained), tmp_path)
 
 
 def test_a_run_without_guidance_has_nothing_to_draw_with(world, finished, tmp_path):
     copy = tiny_world.copy_of(finished, tmp_path / "run")
     write_json(copy / "training.json", read_json(copy / "training.json") | {"skipped": True})
     with pytest.raises(RunError, match="trained nothing"):
-        augment(world.open(copy), tmp_path / "set")
+        augment(session_of(world.open(copy)), tmp_path / "set")
 
 
 def test_the_command_tells_what_there_is(trained, topped, capsys):
@@ -211,7 +215,7 @@ def test_a_group_that_hardly_comes_is_said():
 
 def test_a_damaged_picture_is_drawn_again(trained, tmp_path):
     request = augmenting.AugmentRequest(None, 1.0, 1.0, "-", 0)
-    artist = augmenting.artist_of(trained, tmp_path, request)
+    artist = augmenting.artist_of(session_of(trained), tmp_path, request)
     quota = Quota(tiny_world.HAT, (tiny_world.HAT,), (1, 0), MODEL)
     path = artist.path(quota, 0)
     path.parent.mkdir(parents=True)

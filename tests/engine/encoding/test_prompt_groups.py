@@ -80,7 +80,7 @@ def test_discovery_says_how_and_who_speaks_for_a_group(by_column):
 
 
 def test_training_balances_the_group_under_the_own_captions(by_column):
-    mixture = load_mixture(by_column[0])
+    mixture = load_mixture(session_of(by_column[0]))
     groups = table(by_column[0].path / "groups.parquet")
     assert mixture.prompt.tolist() == groups["caption"].tolist()
     assert mixture.pool.tolist() == groups["prompt"].tolist()

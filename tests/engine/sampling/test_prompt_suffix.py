@@ -84,7 +84,7 @@ def test_a_model_without_a_tokenizer_is_only_quoted(monkeypatch):
 
 def test_the_embedded_model_spells_its_suffix_and_cuts_nothing():
     from invdiff.engine.base_model.loading import ModelRef, resolve
-    from invdiff.studies.benchmarking.rows import ASKED
+    from invdiff.studies.benchmarking.jobs import ASKED
 
     model = resolve(ModelRef("faces", "cpu", "float32"))
     prompts = ["a person", "a person wearing a headband", "a person wearing glasses"]

@@ -25,17 +25,17 @@ from tests import tiny_world
 def run_with(folder, *overrides, skipped=False):
     run = RunFolder.open(folder / "run", configuration.parse({}, overrides))
     prompts = {
-        name: {"scored": scored, "representatives": [name]}
+        name: {"found": scored > 0, "scored": scored, "representatives": [name]}
         for name, scored in (("a hat", 40), ("a coat", 40), ("rare", 0))
     }
-    write_json(run.path / "discovery.json", {"prompts": prompts})
+    write_json(run.path / "discovery.json", {"estimator": "auto", "prompts": prompts})
     write_json(run.path / "training.json", {"skipped": skipped})
-    write_json(run.path / "adapter/calibration.json", {"strength": 0.75})
+    write_json(run.path / "adapter/calibration.json", {"guidance_scale": 2.5, "strength": 0.75})
     return run
 
 
 def test_both_arms_share_seeds_and_differ_in_strength(tmp_path):
-    parts = sampling_parts(run_with(tmp_path, "sample.images_per_prompt=3"))
+    parts = sampling_parts(session_of(run_with(tmp_path, "sample.images_per_prompt=3")))
     assert len(parts) == 2 * 2 * 2  # arms, scales, prompts
     assert {(part.arm, part.sampler.strength) for part in parts} == {("base", 0), ("guided", 0.75)}
     assert all((part.sampler.adapter is None) == (part.arm == "base") for part in parts)
@@ -48,19 +48,21 @@ def test_both_arms_share_seeds_and_differ_in_strength(tmp_path):
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["guided", "base"]])
 def test_only_the_arms_asked_for_are_drawn(tmp_path, arms):
-    parts = sampling_parts(run_with(tmp_path, f"study.arms={arms}"))
+    parts = sampling_parts(session_of(run_with(tmp_path, f"study.arms={arms}")))
     assert list(dict.fromkeys(part.arm for part in parts)) == arms
 
 
 @pytest.mark.parametrize("arms", [["base"], ["guided"], ["base", "guided"]])
 def test_without_a_trained_guidance_the_base_arm_is_drawn(tmp_path, arms):
-    parts = sampling_parts(run_with(tmp_path, f"study.arms={arms}", skipped=True))
+    parts = sampling_parts(session_of(run_with(tmp_path, f"study.arms={arms}", skipped=True)))
     assert {part.arm for part in parts} == {"base"}
     assert len(parts) == 2 * 2
 
 
 def test_the_strength_of_the_settings_goes_before_the_calibrated_one(tmp_path):
-    parts = sampling_parts(run_with(tmp_path, "sample.strength=1.25", "study.arms=['guided']"))
+    parts = sampling_parts(
+        session_of(run_with(tmp_path, "sample.strength=1.25", "study.arms=['guided']"))
+    )
     assert {part.sampler.strength for part in parts} == {1.25}
 
 

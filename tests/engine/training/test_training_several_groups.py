@@ -150,7 +150,7 @@ def test_looking_back_asks_for_all_groups(complete, monkeypatch):
 
 
 def test_a_set_that_is_evened_out_has_all_groups(complete, tmp_path):
-    record = augmenting.augment(complete, tmp_path / "even", images=7)
+    record = augmenting.augment(session_of(complete), tmp_path / "even", images=7)
     rows = (tmp_path / "even" / "metadata.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0].split(",")[4:7] == ["group", "q_1", "q_2"]
     assert record["prompts"][HAT]["synthetic"] == {"0": 2, "1": 2, "2": 3}

@@ -170,7 +170,7 @@ def test_a_prompt_that_was_even_is_looked_back_at(world, finished, objective):
     """Training can tilt it; only prompts whose groups mean nothing are left out."""
     one = objective("calibrate.images_per_prompt=2")
     one.mixture = replace(one.mixture, balanced=(HAT,), monitored=(HAT, COAT))
-    one.share_feedback(load_mid_training_check(world.open(finished)), step=1)
+    one.share_feedback(load_mid_training_check(session_of(world.open(finished))), step=1)
     assert set(one.aims) == {HAT, COAT}
 
 
@@ -190,7 +190,7 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, mo
         chosen = [f"train.share_feedback_scales={scales}"]
         one.config = configuration.parse(one.config.model_dump(), chosen)
         one.aims = {}
-        one.share_feedback(load_mid_training_check(world.open(finished)), step=7)
+        one.share_feedback(load_mid_training_check(session_of(world.open(finished))), step=7)
         aims[scales] = one.aims[HAT]
     assert [scale for scale, _ in asked] == [2.5, 1.0, 3.0, 1.0, 3.0]
     assert one.mid_training_checks[-1]["guidance_scales"] == [1.0, 3.0]

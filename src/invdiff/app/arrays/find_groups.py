@@ -11,7 +11,7 @@ from invdiff.app.arrays.inputs import Array, between, floats, rows, same_count, 
 from invdiff.core.discovery.estimators.auto import auto_estimator
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.prompt_contrasts import Contrasts
-from invdiff.core.discovery.scores import Scores, mean_of_levels
+from invdiff.core.discovery.scores import Scores
 from invdiff.core.groups.memberships import memberships
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.engine.distributed import randomness
@@ -244,8 +244,8 @@ def find_groups(
         among = of if compared is None else rows("compared", compared, len(names))
         contrasts = partial(_contrasts, prompt_losses, prompt_names, names, among, scored, levels)
     grouping = auto_estimator(
-        mean_of_levels(scores.excess),
-        mean_of_levels(scores.loss),
+        scores.excess.mean((1, 2)),
+        scores.loss.mean((1, 2)),
         contrasts,
         seen,
         scored,

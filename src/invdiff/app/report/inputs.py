@@ -442,7 +442,9 @@ def read(run: Any) -> Inputs:
         groups=results.groups.columns() if results.has("groups.parquet") else {},
         training=results.training.stored() if results.has(Training.FILE) else None,
         calibration=results.calibration.stored() if results.has(CalibrationRecord.FILE) else None,
-        samples=results.samples if results.has("samples.parquet") else None,
+        samples={name: column.tolist() for name, column in results.samples.items()}
+        if results.has("samples.parquet")
+        else None,
         metrics=results.metrics.stored() if results.has(Metrics.FILE) else None,
         comparison=optional("comparison.json"),
         quarantined=optional("quarantine.json") or (),
