@@ -28,10 +28,10 @@ from pathlib import Path
 import torch
 
 from invdiff.app import cli
-from invdiff.app.api import RESULTS
 from invdiff.engine.distributed import pool
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
+from invdiff.engine.workflow import HOMES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # also a script of its own
 from tests import tiny_world
@@ -218,7 +218,7 @@ def prepare(root: Path) -> None:
     """Pictures and a model, and everything imported that a stage needs."""
     tiny_world.pictures(root / "data")
     tiny_world.save_pipeline(root / "model")
-    for module, _, _ in RESULTS.values():
+    for module, _ in HOMES.values():
         importlib.import_module(module)
     from diffusers import StableDiffusionPipeline
 

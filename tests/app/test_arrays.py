@@ -63,10 +63,9 @@ def as_run(evidence, seed, rows=None):
         scored=rows,
         score=(own - null).mean((1, 2)),
         loss_score=own.mean((1, 2)),
-        profile=np.zeros((len(rows), 1)),
         loss=np.zeros(len(rows)),
         contrasts=lambda: contrasts,
-        reference=None,
+        passes=None,
         labels=None,
         seed=0,
     )

@@ -116,7 +116,7 @@ def test_the_card_has_everything_a_stranger_needs(run, tmp_path):
     assert text.startswith("---\nlibrary_name: diffusers\n")
     for part in (
         "- template:sd-lora",
-        "# Faces | balanced",
+        "# InvDiff adapter",
         "**Recommended adapter strength 0.75**, at noise levels 0 to 1",
         "calibrated at guidance scale 2.5",
         f'pipe.load_lora_weights("path/to/this/folder", weight_name="{adapter_file.FILE}")',

@@ -97,7 +97,7 @@ def test_of_several_groups_the_share_is_that_of_all_but_the_first(finished, tmp_
         "p_value": None,
         "note": "",
     }
-    write_json(run / "discovery.json", {"prompts": {"a hat": entry}})
+    write_json(run / "discovery.json", {"estimator": "auto", "prompts": {"a hat": entry}})
     stored = {name: column.tolist() for name, column in table(run / "groups.parquet").items()}
     write_parquet(run / "groups.parquet", {**stored, "q_2": [0.0] * len(stored["q_1"])})
     found = invdiff.Run(run).groups

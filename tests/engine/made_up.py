@@ -40,9 +40,11 @@ def write_run(
         prompt: {"found": one, "groups": groups if one else []}
         for prompt, one in zip(prompts, found, strict=True)
     }
-    write_json(folder / "discovery.json", {"prompts": entries})
+    write_json(folder / "discovery.json", {"estimator": "auto", "prompts": entries})
     write_json(folder / "training.json", {"skipped": skipped})
-    write_json(folder / "adapter" / "calibration.json", {"strength": strength})
+    write_json(
+        folder / "adapter" / "calibration.json", {"guidance_scale": 2.5, "strength": strength}
+    )
 
 
 def ours(shift=0.0, strength=1.0):

@@ -1,9 +1,12 @@
 """The stages of a run in their order: each is skipped if it is done, and marked when it is."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from invdiff.engine.encoding.session import Session
 
 # Module and function of each stage, imported when it is its turn. The report is the app's.
 HOMES = {
@@ -14,8 +17,10 @@ HOMES = {
 }
 
 
-def session_of(run: RunFolder) -> Session:
+def session_of(run: RunFolder) -> "Session":
     """What the stages of ``run`` work with."""
+    from invdiff.engine.encoding.session import Session  # torch, not before a stage needs it
+
     return Session(run.path, run.config, run.pipeline, run.base_model)
 
 

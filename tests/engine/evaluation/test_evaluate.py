@@ -53,9 +53,10 @@ def write_samples(run, male=MALE, per_prompt=20, size=32):
 
 def write_groups(run, samples, against):
     groups = {"sample_id": samples.sample_id, "prompt": samples.prompt, "q_1": against}
+    groups["weight"] = [1.0] * len(against)
     write_parquet(run.path / "groups.parquet", groups)
     prompts = {prompt: {"found": prompt != PLAIN} for prompt in samples.prompts()}
-    write_json(run.path / "discovery.json", {"prompts": prompts})
+    write_json(run.path / "discovery.json", {"estimator": "auto", "prompts": prompts})
 
 
 def small_run(folder, overrides=(), **samples):

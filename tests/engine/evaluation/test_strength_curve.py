@@ -43,7 +43,7 @@ def asked(world, finished, tmp_path):
     run.config = run.config.model_copy(update={"evaluate": section, "processes": 1})
     claims = {"colour": {"classes": list(CLASSES)}}
     protocol = MetricProtocol("colour", (), claims, {}, resamples=100, neighbours=3, seed=0)
-    return run, Chosen("by colour", ByColour(), "", "colour"), protocol
+    return session_of(run), Chosen("by colour", ByColour(), "", "colour"), protocol
 
 
 def test_both_see_the_pictures_of_the_calibration(asked):
@@ -64,7 +64,7 @@ def test_both_see_the_pictures_of_the_calibration(asked):
 
 def test_the_classifier_sees_the_seeds_of_the_calibration(world, asked):
     run, chosen, protocol = asked
-    (prompt, *_) = session_of(run).results.discovery.found
+    (prompt, *_) = run.results.discovery.found
     counts = seen_at(run, [prompt], 0.0, chosen, protocol)
     images = run.config.calibrate.images_per_prompt
     seeds = [seed_of(run.config.seed, f"calibration {prompt}", k) for k in range(images)]
@@ -101,7 +101,7 @@ def test_the_classifiers_gap_is_bias_over_the_prompts():
 
 def test_calibration_knows_no_classifier():
     for module in (calibrate, group_shares):
-        assert "labelling" not in Path(module.__file__).read_text()
+        assert "engine.classifiers" not in Path(module.__file__).read_text()
 
 
 @pytest.mark.parametrize("classifier", ["auto", "none", "column:gender"])

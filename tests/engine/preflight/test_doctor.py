@@ -114,7 +114,7 @@ def test_an_unknown_family_is_a_problem(model, monkeypatch):
     def refuse(config):
         raise ModelError("what OddModel takes is not known")
 
-    monkeypatch.setattr(doctor, "estimate", refuse)
+    monkeypatch.setattr(doctor, "estimate_memory", refuse)
     assert doctor.examine(settings(model)).problems == ["what OddModel takes is not known"]
 
 

@@ -8,6 +8,7 @@ from scipy.special import expit
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.engine.discovery.groups import load_models
 from invdiff.engine.discovery.passes import Features
+from invdiff.engine.run.records import Discovery
 from invdiff.engine.sampling import calibrate as stage
 from invdiff.engine.sampling import group_shares
 from invdiff.engine.sampling.calibrate import calibrate, calibration_summary, estimate_gap
@@ -40,8 +41,8 @@ def gaps(world, finished, monkeypatch):
         )
         run.config = run.config.model_copy(update={"calibrate": section})
         record = calibrate(session_of(run))
-        assert [point["strength"] for point in record["curve"]] == sorted(tried)
-        return record["strength"], sorted(tried)
+        assert [point.strength for point in record.curve] == sorted(tried)
+        return record.strength, sorted(tried)
 
     return recommend
 
@@ -89,7 +90,7 @@ def test_one_strength_needs_no_search(gaps):
 
 
 def test_nothing_found_needs_no_search(gaps, monkeypatch):
-    monkeypatch.setattr(stage, "found_prompts", lambda run: [])
+    monkeypatch.setattr(Discovery, "found", [])
     assert gaps({0.0: 0.8, 1.0: 0.4}) == (1.0, [])
 
 

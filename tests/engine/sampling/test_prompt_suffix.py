@@ -3,12 +3,10 @@
 import pytest
 from PIL import Image
 
-from invdiff.engine.discovery.discover import discover
-from invdiff.engine.evaluation.evaluate import evaluate
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.sampling.prompt_suffix import reading
-from invdiff.engine.sampling.sample import sample
 from invdiff.engine.storage.files import read_json
-from invdiff.engine.training.train import train
+from invdiff.engine.workflow import do_stage
 from tests import tiny_world
 
 ROW = ("study.estimator='none'", "train.steps=0", "study.arms=['base']")
@@ -20,8 +18,8 @@ def suffixed(world, tmp_path_factory):
     """A run that trains nothing and asks for it in the prompt."""
     out = tmp_path_factory.mktemp("suffixed") / "run"
     run = world.open(out, *ROW, f"sample.prompt_suffix='{SUFFIX}'")
-    for stage in (discover, train, sample, evaluate):
-        stage(run)
+    for stage in STAGES[:-1]:
+        do_stage(run, stage)
     return run.path
 
 

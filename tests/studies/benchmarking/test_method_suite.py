@@ -118,7 +118,7 @@ def test_the_default_takes_what_its_row_has_computed_and_the_row_what_the_defaul
     sources = [job.cache_source() for job in (row, default, other, search)]
     assert sources == [default.folder, row.folder, row.folder, default.folder]
     monkeypatch.setattr(jobs, "share_cache", lambda source, target: shared.append((source, target)))
-    monkeypatch.setattr(jobs, "discover", lambda run: None)
+    monkeypatch.setattr(jobs, "do_stage", lambda run, stage: None)
     monkeypatch.setattr(jobs, "beside_each_other", lambda *_: None)
     suite.do_part("balanced", "faces", 1, tmp_path)
     assert shared == [(default.folder, row.folder)]
@@ -183,7 +183,7 @@ def worked(monkeypatch):
 
     monkeypatch.setattr(suite, "do_part", lambda *of: asked.append(of))
     monkeypatch.setattr(suite, "is_built", lambda name: name in there)
-    monkeypatch.setattr(builtin, "require", lambda name: there.add(name))
+    monkeypatch.setattr(builtin, "require_built", lambda name: there.add(name))
     return asked
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from invdiff.core.uncertainty.intervals import wilson
+from invdiff.engine.run.results import Groups
 from invdiff.engine.storage.files import read_json
 from invdiff.studies.benchmarking.jobs import Job
 from invdiff.studies.benchmarking.measured import read_runs, tidy
@@ -99,8 +100,9 @@ def test_groups_are_compared_image_by_image_whatever_the_order_of_the_rows():
         "sample_id": ["b", "d", "a", "c", "e"],
         "prompt": [HAT, COAT, HAT, HAT, COAT],
         "q_1": [0.9, 0.8, 0.1, 0.51, 0.5],
+        "weight": [1.0] * 5,
     }
-    groups = discoveries.groups_of(table, {HAT: True, COAT: False})
+    groups = discoveries.groups_of(Groups.of_columns(table), {HAT: True, COAT: False})
     assert groups[HAT].tolist() == [False, True, True]
     assert groups[COAT].tolist() == [False, False], "nothing was found: nobody is against"
 

@@ -157,7 +157,7 @@ class Training(Record):
     processes: int = 1
     curve: dict[str, list[Number]] = {}
     validation: dict[str, list[Number]] = {}
-    bad_steps: tuple[int, ...] = ()
+    bad_steps: tuple[dict[str, Any], ...] = ()
     parameters: int = 0
     base_parameters: int = 0
     aims: ByPrompt = {}

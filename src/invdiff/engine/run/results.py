@@ -70,13 +70,13 @@ class Groups:
     @classmethod
     def of_columns(cls, table: Mapping[str, Any]) -> "Groups":
         """The groups of a table that :meth:`columns` made."""
-        names = [f"q_{group}" for group in range(_groups_in(table))]
+        names = ["q_1"] if "q_2" not in table else [f"q_{k}" for k in range(_groups_in(table))]
         q = [np.array(table[name], float) for name in names]
         return cls(
             tuple(table["sample_id"]),
             tuple(table["prompt"]),
             tuple(table.get("caption", table["prompt"])),
-            q[1] if len(q) == 2 else np.stack(q, 1),
+            q[0] if len(q) == 1 else np.stack(q, 1),
             np.array(table["weight"], float),
         )
 
