@@ -12,15 +12,14 @@ from invdiff.data.sets.drawn import digits
 from invdiff.data.sets.stored import StoredSet
 from invdiff.engine.base_model import architecture, loading
 from invdiff.engine.classifiers.choose import choose
-from invdiff.engine.discovery.discover import discover
 from invdiff.engine.distributed import randomness
 from invdiff.engine.evaluation import evaluate as evaluation
 from invdiff.engine.fitting.recipe import Recipe
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.sampling.sample import sample
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
-from invdiff.engine.training.train import train
+from invdiff.engine.workflow import do_stage
 from invdiff.errors import ConfigError, DataError
 from invdiff.model.vision.attribute_classifier import AttributeClassifier
 from invdiff.studies.benchmarking.jobs import row_settings
@@ -142,8 +141,8 @@ def test_a_run_on_a_built_set_measures_with_its_own_classifier(home, tmp_path):
         ],
     )  # fmt: skip
     run = RunFolder.open(tmp_path / "run", config)
-    for stage in (discover, train, sample, evaluation.evaluate):
-        stage(run)
+    for stage in STAGES[:-1]:
+        do_stage(run, stage)
     metrics = read_json(run.path / "metrics.json")
     assert metrics["protocol"]["name"] == "digits"
     assert metrics["protocol"]["attribute"] == "background"

@@ -71,8 +71,8 @@ class GroupShare(Record):
     """One inferred group of a prompt: its share of the pictures with its 95 % Wilson interval."""
 
     share: Number
-    low: Number
-    high: Number
+    low: Number = None
+    high: Number = None
     mean_excess: Number = None
     label: str | None = None
 
