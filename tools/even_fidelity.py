@@ -21,7 +21,7 @@ from invdiff.engine.classifiers.classify import classify_pictures
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.evaluation.evaluate import arms_of
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.storage.files import read_parquet
+from invdiff.engine.run.results import Results
 
 RESAMPLES = 2000
 FEWEST = 5
@@ -32,8 +32,7 @@ def estimates(run: RunFolder) -> Iterator[tuple[str, float, np.ndarray, np.ndarr
     chosen = choose(run.config)
     if chosen is None or "prompt" not in chosen.classifier.classes:
         raise SystemExit(f"{run.path} is not measured by a classifier of a built-in set")
-    columns = read_parquet(run.path / "samples.parquet")
-    samples = {name: np.asarray(values) for name, values in columns.items()}
+    samples = Results(run.path).samples
     for arm, scale, rows in arms_of(samples):
         seen = classify_pictures(run.path, samples, rows, chosen.classifier)
         told = seen.estimated

@@ -142,7 +142,7 @@ def test_looking_back_asks_for_all_groups(complete, monkeypatch):
     def drawn(*_, **__):
         return {HAT: np.where(np.arange(40)[:, None] < 30, 9.0, -9.0) * [1.0, -1.0]}
 
-    monkeypatch.setattr("invdiff.engine.training.min_step.log_ratios", drawn)
+    monkeypatch.setattr("invdiff.engine.training.share_feedback.log_ratios", drawn)
     mixture = replace(load_mixture(session_of(complete)), monitored=(HAT,))
     one = Objective(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
     one.share_feedback(load_mid_training_check(session_of(complete)), step=3)

@@ -102,7 +102,7 @@ def look_at(at_work, batch):
     """As a step does: the errors of its parts come first."""
     for part in range(len(batch.parts)):
         at_work.errors(batch, part)
-    at_work.look(batch, 0)
+    at_work.update_risks(batch, 0)
 
 
 def test_the_regret_of_a_fresh_adapter_is_zero(objective):
@@ -183,7 +183,7 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, mo
         of_group_1 = {1.0: 20, 2.5: 25, 3.0: 45}[scale]
         return {HAT: np.where(np.arange(50) < of_group_1, 9.0, -9.0)}
 
-    monkeypatch.setattr("invdiff.engine.training.min_step.log_ratios", drawn)
+    monkeypatch.setattr("invdiff.engine.training.share_feedback.log_ratios", drawn)
     one, aims = objective("calibrate.guidance_scale=2.5"), {}
     one.mixture = replace(one.mixture, monitored=(HAT,))
     for scales in ("[]", "[1.0]", "[3.0]", "[1.0,3.0]"):

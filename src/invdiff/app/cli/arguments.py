@@ -19,7 +19,7 @@ from invdiff.app.cli import (
 )
 
 STAGE_VERBS = {
-    "discover": "infer groups of images that go with or against the model",
+    "discover": "infer the groups that the model over- and under-represents",
     "train": "train and calibrate the guidance on balanced groups",
     "sample": "make pictures before and after from the same seeds",
     "evaluate": "measure the pictures of a run, or any two folders of pictures",

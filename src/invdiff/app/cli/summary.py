@@ -7,8 +7,8 @@ from typing import Any
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import read_json
 
 Row = tuple[str, str, str]
 
@@ -69,7 +69,7 @@ def size(amount: int) -> str:
 
 def summary(path: Path) -> str:
     """Shares and Bias before and after, for each guidance scale of ``metrics.json``."""
-    arms = read_json(path / "metrics.json").get("arms", {})
+    arms = Results(path).metrics.arms
     base, guided = arms.get("base", {}), arms.get("guided", {})
     blocks = [_block(scale, base.get(scale, {}), guided.get(scale, {})) for scale in base | guided]
     return "\n\n".join(block for block in blocks if block) or "no attribute classifier: no shares"

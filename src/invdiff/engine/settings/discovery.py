@@ -29,7 +29,7 @@ Target = Annotated[
 
 
 class DiscoverSection(Section):
-    """The max step: which images go with the model and which against it."""
+    """The max step: which group of each prompt the model over-represents, and which not."""
 
     estimator: Literal["auto", "labels"] = Field(
         "auto",

@@ -1,28 +1,35 @@
-"""What one training step draws, and the loss of it.
+"""The min step: what one training step draws, the loss of it, and the risks that it follows.
+
+:meth:`Objective.batch` draws from the mixture of the groups (:mod:`mixture`, whose weights are
+:func:`core.balancing.reweighting.mixture_shares` of the running regrets), :meth:`Objective.errors`
+is the loss that is stepped on, :meth:`Objective.update_risks` keeps the regrets.
 
 Step n draws its whole batch from the generator that belongs to n, whoever computes it: a process
 takes its rows of the batch, so neither their number nor an interruption changes a draw.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from invdiff.core.balancing.aims import corrected_mix, first_aim
 from invdiff.core.diffusion.schedule import add_noise, clean_from_prediction
-from invdiff.core.groups.memberships import Mix, shares_of
+from invdiff.core.groups.memberships import Mix
 from invdiff.engine.base_model.conditions import encode_known
-from invdiff.engine.discovery.groups import Model
 from invdiff.engine.distributed.team import Team
-from invdiff.engine.sampling.group_shares import log_ratios
 from invdiff.engine.settings.config import Config
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.noise_levels import step_owner, stratified_levels
 from invdiff.engine.training.regrets import Regrets
 from invdiff.engine.training.risks import RISKS
+from invdiff.engine.training.share_feedback import (
+    MidTrainingCheck,
+    check_shares,
+    corrected_aims,
+    feedback_scales,
+    first_aims,
+)
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
 
@@ -58,14 +65,6 @@ class Batch:
         return torch.cat(self.parts)
 
 
-@dataclass(frozen=True)
-class MidTrainingCheck:
-    """What looking back needs: the model of each prompt's groups, and captions to draw with."""
-
-    models: Mapping[str, Model]
-    captions: Mapping[str, Sequence[str]]
-
-
 class Objective:
     """The loss of each step, with the running risks and the aims that it follows."""
 
@@ -77,7 +76,7 @@ class Objective:
         self.known = encode_known(denoiser, mixture.prompt.tolist())
         self.risks = RISKS[config.study.objective]
         self.regrets = Regrets(mixture.balanced, groups=mixture.groups)
-        self.aims: dict[str, Mix] = self._first_aims()
+        self.aims: dict[str, Mix] = first_aims(config, mixture)
         self.mid_training_checks: list[dict[str, Any]] = []
         self.others = torch.from_numpy(mixture.others)
 
@@ -119,7 +118,7 @@ class Objective:
         return self._weighted(batch, rows, estimate, target)
 
     @torch.no_grad()
-    def look(self, batch: Batch, step: int) -> None:
+    def update_risks(self, batch: Batch, step: int) -> None:
         """Update the running group risks now and then, once the errors of ``batch`` are there.
 
         The frozen base sees the same noise.
@@ -137,60 +136,20 @@ class Objective:
         pool, against = self.mixture.pool[images], self.mixture.against[images]
         self.regrets.update(risk.numpy()[finite], pool, against)
 
-    def share_feedback(self, feedback: MidTrainingCheck, step: int) -> None:
-        """Aim against the imbalance that pictures of the half-trained model still show.
-
-        The model of the inferred groups estimates it, at the scales that people sample with.
-        """
-        models = feedback.models
-        chosen = {name: models[name] for name in self.mixture.monitored if name in models}
-        if not chosen:
+    def share_feedback(self, check: MidTrainingCheck, step: int) -> None:
+        """Aim against the imbalance that pictures of the half-trained model still show."""
+        shares = check_shares(self.config, self.denoiser, self.mixture, check, step, self.team.map)
+        if not shares:
             return
-        seen: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
-        for scale in self.scales:
-            ratios = log_ratios(
-                self.config,
-                self.denoiser,
-                None,  # the network carries the adapter already
-                1.0,
-                chosen,
-                feedback.captions,
-                scale=scale,
-                owner=f"feedback {step} {scale:g}",
-                title=f"looking back at step {step}, scale {scale:g}",
-                spread=self.team.map,
-            )
-            for name, values in ratios.items():
-                seen[name].append(models[name].shares(values))
-        for name, shares in seen.items():
-            wanted = self.mixture.wanted_of(name)
-            aim = self.aims.get(name, wanted)
-            self.aims[name] = corrected_mix(aim, shares, self.scales, wanted)
-        told = {name: np.stack(shares).tolist() for name, shares in seen.items()}
+        self.aims = corrected_aims(self.config, self.mixture, self.aims, shares)
         self.mid_training_checks.append(
-            {"step": step, "guidance_scales": self.scales, "shares": told, "aims": dict(self.aims)}
+            {
+                "step": step,
+                "guidance_scales": feedback_scales(self.config),
+                "shares": {name: np.stack(seen).tolist() for name, seen in shares.items()},
+                "aims": dict(self.aims),
+            }
         )
-
-    @property
-    def scales(self) -> list[float]:
-        """The guidance scales at which pictures are to show the wanted mix."""
-        return self.config.train.share_feedback_scales or [self.config.calibrate.guidance_scale]
-
-    def _first_aims(self) -> dict[str, Mix]:
-        """Where training starts from, for each prompt that is to reach another mix than even.
-
-        Also for prompts that show that mix already: guidance would not leave it so, as it leaves
-        even shares.
-        """
-        wanted = {
-            name: self.mixture.wanted_of(name)
-            for name in (*self.mixture.balanced, *self.mixture.monitored)
-        }
-        return {
-            name: first_aim(mix, self.scales)
-            for name, mix in wanted.items()
-            if np.ptp(shares_of(mix)[shares_of(mix) > 0]) > 1e-9
-        }
 
     def _estimate(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """The clean latents that the network predicts."""

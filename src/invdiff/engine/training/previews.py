@@ -10,7 +10,7 @@ from invdiff.engine.distributed.team import Team
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import write_with
-from invdiff.engine.training.min_step import MidTrainingCheck
+from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
 

@@ -28,9 +28,9 @@ from invdiff.engine.sampling.calibrate import calibrate
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import plain
 from invdiff.engine.training.certificate import certify
-from invdiff.engine.training.min_step import MidTrainingCheck
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.risks import RISKS, Risks
+from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.engine.training.trainer import Trainer
 from invdiff.engine.training.validation import hold_out
 from invdiff.errors import RunError
@@ -133,7 +133,7 @@ def _require_reference(source: Source) -> None:
 
 
 def load_mid_training_check(session: Session) -> MidTrainingCheck:
-    """What looking back at generated pictures needs, as discovery left it."""
+    """What a mid-training check needs, as discovery left it."""
     path = session.path / "group_model.safetensors"
     models = load_models(path) if path.is_file() else {}
     return MidTrainingCheck(models, session.results.discovery.captions_drawn)

@@ -18,9 +18,10 @@ from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import INFERRING
 from invdiff.engine.training.log import Log
-from invdiff.engine.training.min_step import Batch, MidTrainingCheck, Objective
+from invdiff.engine.training.min_step import Batch, Objective
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.previews import Previews
+from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.engine.training.state import Memory, TrainingState
 from invdiff.engine.training.validation import held_loss
 from invdiff.errors import Interrupted, ModelError
@@ -108,7 +109,7 @@ class Trainer:
         batch = state.objective.batch(step)
         state.optimiser.zero_grad()
         errors = self._gradients(batch)
-        state.objective.look(batch, step)
+        state.objective.update_risks(batch, step)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, MOST_NORM)
         finite = bool(torch.isfinite(norm))
         if finite:
@@ -147,7 +148,7 @@ class Trainer:
     def _pause(self, step: int, reporter: "Reporter | None") -> None:
         """What comes before ``step`` now and then, with the weights that are kept in the end.
 
-        Looking back, validation and pictures take long: raises Interrupted on all ranks if one of
+        Checks, validation and pictures take long: raises Interrupted on all ranks if one of
         them was asked to stop meanwhile.
         """
         section = self.config.train
@@ -160,7 +161,7 @@ class Trainer:
             return
         with self.state.average.applied():
             if mid_training_checks:
-                assert self.feedback is not None, "there is something to look back with"
+                assert self.feedback is not None, "there is something to check with"
                 self.state.objective.share_feedback(self.feedback, step)
             if reporter:
                 reporter.report(step, due)

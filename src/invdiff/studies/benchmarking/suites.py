@@ -32,7 +32,7 @@ ABLATED: Mapping[str, str] = {
     "rank 4": "train.rank=4",
     "rank 16": "train.rank=16",
     "sample target": "study.target='sample'",
-    "no look back": "train.share_feedback=[]",
+    "no share feedback": "train.share_feedback=[]",
     "null prompt untrained": "train.prompt_dropout=0.0",
     "mirrored": "train.random_flip=true",
     "high-noise window": "sample.window=[0.5, 1.0]",
@@ -82,7 +82,7 @@ ROWS: Mapping[str, Row] = {
             *GUIDED,
         ),
         "the same LoRA under the plain mean loss, on training pictures drawn by label so that a "
-        "prompt's groups are even (the rare ones repeat); no variance term, no look back, no "
+        "prompt's groups are even (the rare ones repeat); no variance term, no share feedback, no "
         "calibration",
     ),
     **{

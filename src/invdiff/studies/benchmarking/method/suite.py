@@ -8,7 +8,7 @@ import pandas as pd
 from invdiff.data.sets import builtin
 from invdiff.data.sources import read_labels
 from invdiff.engine.encoding.data import open_data
-from invdiff.engine.storage.files import read_json
+from invdiff.engine.run.results import Results
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import SIZE
 from invdiff.studies.benchmarking.jobs import (
@@ -143,9 +143,7 @@ def write_up(
         "sets": list(rows),
         "seeds": list(range(seeds)),
         "images_per_prompt": {
-            name: read_json(done["balanced", name][0].folder / "metrics.json")["protocol"][
-                "images_per_prompt"
-            ]
+            name: Results(done["balanced", name][0].folder).metrics.protocol["images_per_prompt"]
             for name in rows
             if done["balanced", name]
         },
