@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import invdiff
-from invdiff.app.arrays.find_groups import Groups
+from invdiff.app.arrays.find_groups import FoundGroups
 from invdiff.app.arrays.skew import Bias
 from invdiff.core.balancing.reweighting import mixture_shares
 from invdiff.core.balancing.stable_target import stable_target
@@ -119,7 +119,7 @@ class Guided(nn.Module):
         return said + self.correction(torch.cat([noisy, said, *factors, told], 1))
 
 
-def max_step(base: nn.Module, data: Pictures, seed: int) -> Groups:
+def max_step(base: nn.Module, data: Pictures, seed: int) -> FoundGroups:
     """What each picture costs the model under every prompt and none, and the groups in it."""
     owner, random = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     told = [*(condition(prompt) for prompt in PROMPTS), NONE]

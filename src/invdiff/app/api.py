@@ -79,10 +79,10 @@ class Run:
         self.folder = RunFolder.open(path, settings, redo=redo, pipeline=pipeline)
 
     def __repr__(self) -> str:
-        return run_facts.as_text(self.folder)
+        return run_facts.facts_text(self.folder)
 
     def _repr_html_(self) -> str:
-        return run_facts.as_html(self.folder)
+        return run_facts.facts_html(self.folder)
 
     @property
     def path(self) -> Path:

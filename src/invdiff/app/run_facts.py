@@ -27,13 +27,13 @@ def facts(run: RunFolder) -> Facts:
     return [*found, *_results(run)]
 
 
-def as_text(run: RunFolder) -> str:
+def facts_text(run: RunFolder) -> str:
     """The facts below each other."""
     lines = [f"  {name + ':':10}{_indented(value)}" for name, value in facts(run)]
     return "\n".join([f"Run({str(run.path)!r})", *lines])
 
 
-def as_html(run: RunFolder) -> str:
+def facts_html(run: RunFolder) -> str:
     """The facts as a table."""
     rows = "".join(
         f'<tr><th style="text-align:left;vertical-align:top">{escape(name)}</th>'

@@ -28,7 +28,7 @@ def test_the_objective_is_the_one_that_candidates_are_ranked_by():
 
 def test_a_planted_attribute_is_found_by_training_on_the_objective():
     planted = plant(SHARES)
-    model = linear_groups.fit(planted.features, planted.score, planted.prompt)
+    model = linear_groups.fit_linear_groups(planted.features, planted.score, planted.prompt)
     same = ((model(planted.features, planted.prompt) > 0.5) == planted.attribute).mean()
     assert max(same, 1 - same) > 0.95, "one side is the attribute, in all prompts"
 

@@ -125,7 +125,7 @@ QUICK = Recipe(classifier_steps=20, batch=16, classifier_rate=5e-3)
 
 def test_training_learns_and_measures_on_the_other_half(tmp_path):
     images, labels = shaded()
-    model, facts = small_classifier.train(QUICK, images, labels, tmp_path)
+    model, facts = small_classifier.train_classifier(QUICK, images, labels, tmp_path)
     found = facts["attributes"]["shade"]
     assert found["accuracy"] == 1
     assert found["classes"] == ["dark", "light"]
@@ -138,10 +138,10 @@ def test_training_learns_and_measures_on_the_other_half(tmp_path):
 
 def test_the_held_out_half_plays_no_part_in_training(tmp_path):
     images, labels = shaded()
-    model, _ = small_classifier.train(QUICK, images, labels, tmp_path / "a")
+    model, _ = small_classifier.train_classifier(QUICK, images, labels, tmp_path / "a")
     _, unseen = small_classifier.halves(60, 0)
     images[unseen] = 0
-    other, facts = small_classifier.train(QUICK, images, labels, tmp_path / "b")
+    other, facts = small_classifier.train_classifier(QUICK, images, labels, tmp_path / "b")
     for name, value in model.state_dict().items():
         assert (value == other.state_dict()[name]).all()
     assert facts["attributes"]["shade"]["accuracy"] < 1
@@ -149,12 +149,12 @@ def test_the_held_out_half_plays_no_part_in_training(tmp_path):
 
 def test_augmented_copies_are_trained_on_and_measured(tmp_path):
     images, labels = shaded()
-    model, facts = small_classifier.train(
+    model, facts = small_classifier.train_classifier(
         QUICK, images, labels, tmp_path / "a", lambda x, noise: -x
     )
     assert facts["attributes"]["shade"]["accuracy"] == 1
     assert facts["augmented"]["shade"]["accuracy"] == 1
-    plain, facts = small_classifier.train(QUICK, images, labels, tmp_path / "b")
+    plain, facts = small_classifier.train_classifier(QUICK, images, labels, tmp_path / "b")
     assert "augmented" not in facts
     targets = {"shade": torch.arange(60) % 2}
     assert small_classifier.measure(model, -images, targets)["shade"]["accuracy"] == 1

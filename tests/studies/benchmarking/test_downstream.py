@@ -92,7 +92,7 @@ def test_only_what_is_missing_is_trained(found, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(downstream, "beside_each_other", beside_each_other)
     monkeypatch.setattr(downstream, "draw_added", lambda name, seed, out: drawn.append(seed))
-    done = downstream.Training(str(tmp_path), "faces", downstream.GUIDED, 0)
+    done = downstream.ClassifierTraining(str(tmp_path), "faces", downstream.GUIDED, 0)
     write_json(done.result, found[1])
     table = downstream.benchmark_downstream("faces", 2, tmp_path)
     assert table == tmp_path / "augment" / "table.md"
@@ -123,7 +123,9 @@ def test_an_arm_learns_from_what_its_list_adds(tmp_path, monkeypatch):
     added = {downstream.GUIDED: [[str(path), "a person"]] * 3, downstream.BASE: []}
     write_json(downstream.list_path(tmp_path, 0), added)
     for arm in (downstream.BIASED, downstream.GUIDED):
-        found = downstream.train_and_test(downstream.Training(str(tmp_path), "faces", arm, 0))
+        found = downstream.train_and_test(
+            downstream.ClassifierTraining(str(tmp_path), "faces", arm, 0)
+        )
     (biased, few), (evened, more) = seen
     assert (len(evened), len(more)) == (len(biased) + 3, len(few) + 3)
     assert bool((evened[-3:] == 1).all())

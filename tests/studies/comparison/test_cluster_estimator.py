@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.studies.comparison import clusters as by_cluster
 from invdiff.studies.comparison.clusters import cluster_mutual_information, clusters, explained
-from invdiff.studies.comparison.shared_clusters import best, fit
+from invdiff.studies.comparison.shared_clusters import best, fit_shared_clusters
 from tests.core.planted import ROTATED, corners
 
 RULES = {"min_share": 0.02, "false_alarm": 0.01, "seed": 0, "most": 8}
@@ -173,7 +173,9 @@ def test_the_mixture_ends_at_the_truth_from_a_rough_start(four):
     features, _, prompt, group = four
     random = np.random.default_rng(3)
     rough = np.where(random.random(len(group)) < 0.4, random.integers(0, 4, len(group)), group)
-    fitted = fit(features, np.unique(prompt, return_inverse=True)[1], np.eye(4)[rough])
+    fitted = fit_shared_clusters(
+        features, np.unique(prompt, return_inverse=True)[1], np.eye(4)[rough]
+    )
     assert adjusted_rand_score(group, fitted.q.argmax(1)) > 0.9
     np.testing.assert_allclose(fitted.shares[0], np.array([3, 2, 1, 1]) / 7, atol=0.03)
     assert cluster_mutual_information(fitted.q, prompt) > by_cluster.LEAST_CLUSTER_INFORMATION

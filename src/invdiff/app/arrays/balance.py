@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.app.arrays.inputs import Array, between, floats, same_count, texts
+from invdiff.app.arrays.inputs import Array, floats, require_between, same_count, texts
 from invdiff.core.balancing import certificate as bounds
 from invdiff.core.balancing import reweighting
 from invdiff.core.groups.memberships import present
@@ -64,7 +64,7 @@ def balanced_weights(
             f"{q[row].tolist()} in row {row}",
             "divide each row by its sum",
         )
-    between("certainty", certainty, 1 - 1e-12, np.inf, "1 takes memberships as they are")
+    require_between("certainty", certainty, 1 - 1e-12, np.inf, "1 takes memberships as they are")
     mix = _mix(target, q.shape[1])
     chosen = sorted(set(names.tolist())) if only is None else list(only)
     for name in chosen:
@@ -166,7 +166,9 @@ def certificate(
         )
     looser = None
     if variance_weight is not None:
-        between("variance_weight", variance_weight, 0, np.inf, "None leaves the looser bound out")
+        require_between(
+            "variance_weight", variance_weight, 0, np.inf, "None leaves the looser bound out"
+        )
         looser = bounds.bound(values, float(variance_weight))
     return Certificate(
         risks=values,

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from invdiff.app.arrays.inputs import Array, between, floats, rows, same_count, texts
+from invdiff.app.arrays.inputs import Array, floats, require_between, rows, same_count, texts
 from invdiff.core.discovery.estimators.auto import auto_estimator
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.prompt_contrasts import Contrasts
@@ -57,7 +57,7 @@ class PromptVerdict:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Groups:
+class FoundGroups:
     """The groups that :func:`find_groups` inferred.
 
     ``memberships`` are the q_i(e) of all pictures: the chance that picture i is in group e, each
@@ -155,7 +155,7 @@ def find_groups(
     false_positive_rate: float = 0.01,
     target_share: float = 0.5,
     seed: int = 0,
-) -> Groups:
+) -> FoundGroups:
     """Infer which pictures of each prompt a model favours and which it neglects, without labels.
 
     The max step of InvDiff (arXiv 2412.08480): groups q that maximise Var_e R_e(q), as `invdiff
@@ -220,9 +220,9 @@ def find_groups(
     names = texts("prompts", prompts, "for each picture")
     seen = floats("features", features, ("picture", "feature"))
     same_count("features", len(seen), "prompts", len(names), "give a row for each picture")
-    between("min_share", min_share, -1e-12, 0.5, "0.02 is what a run takes")
-    between("false_positive_rate", false_positive_rate, 0, 1, "0.01 is what a run takes")
-    between("target_share", target_share, 0, 1, "0.5 is even")
+    require_between("min_share", min_share, -1e-12, 0.5, "0.02 is what a run takes")
+    require_between("false_positive_rate", false_positive_rate, 0, 1, "0.01 is what a run takes")
+    require_between("target_share", target_share, 0, 1, "0.5 is even")
     of = rows("measured", measured, len(names))
     own = _losses("own_loss", own_loss, LOSS_AXES, len(of), levels)
     null = _losses("null_loss", null_loss, LOSS_AXES, len(of), levels)
@@ -258,7 +258,7 @@ def find_groups(
     return _told(grouping, names)
 
 
-def _told(grouping: Grouping, names: np.ndarray) -> Groups:
+def _told(grouping: Grouping, names: np.ndarray) -> FoundGroups:
     verdicts = {}
     for name, known in grouping.verdicts.items():
         count = int((names == name).sum())
@@ -274,7 +274,7 @@ def _told(grouping: Grouping, names: np.ndarray) -> Groups:
             note=known.note,
         )
     q = memberships(grouping.against)
-    return Groups(tuple(names.tolist()), q, verdicts, READ_FROM[grouping.score], grouping)
+    return FoundGroups(tuple(names.tolist()), q, verdicts, READ_FROM[grouping.score], grouping)
 
 
 def _losses(
@@ -298,7 +298,9 @@ def _losses(
 
 def _searched(names: np.ndarray, least: int) -> np.ndarray:
     """Which of the measured pictures are of prompts that have enough of them."""
-    between("min_images", least, 9, np.inf, "fewer than 10 pictures say nothing of their groups")
+    require_between(
+        "min_images", least, 9, np.inf, "fewer than 10 pictures say nothing of their groups"
+    )
     known, counts = np.unique(names, return_counts=True)
     if counts.max() < least:
         raise ArgumentError(

@@ -69,7 +69,7 @@ def rows(name: str, values: Array | Sequence[int] | None, count: int) -> np.ndar
     return whole
 
 
-def between(name: str, value: float, low: float, high: float, advice: str) -> None:
+def require_between(name: str, value: float, low: float, high: float, advice: str) -> None:
     """ArgumentError unless ``value`` lies inside (low, high)."""
     if not low < value < high:
         raise ArgumentError(name, f"must lie between {low:g} and {high:g}", f"{value:g}", advice)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from invdiff.app.arrays.inputs import Array, between, floats, same_count, texts
+from invdiff.app.arrays.inputs import Array, floats, require_between, same_count, texts
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
 from invdiff.errors import ArgumentError
@@ -108,8 +108,8 @@ def bias(
             list(columns),
             "name those that no picture shows as well: one class alone is no balance",
         )
-    between("confidence", confidence, 0, 1, "0.95 is usual")
-    between("resamples", resamples, 99, np.inf, "2000 is what a report takes")
+    require_between("confidence", confidence, 0, 1, "0.95 is usual")
+    require_between("resamples", resamples, 99, np.inf, "2000 is what a report takes")
     found = intervals.bias_interval(table, resamples, seed, confidence)
     return Bias(
         value=found.value,

@@ -81,7 +81,7 @@ class GapPoint:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationFacts:
     """How the adapter strength was chosen."""
 
     guidance_scale: float

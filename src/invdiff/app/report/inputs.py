@@ -13,7 +13,7 @@ from typing import Any
 from invdiff.app.report.facts import (
     ARMS,
     Arm,
-    Calibration,
+    CalibrationFacts,
     ExplicitPrompts,
     GapPoint,
     InferredGroup,
@@ -134,7 +134,7 @@ class Inputs:
         return group_name(at, self.most_groups)
 
     @cached_property
-    def calibrated(self) -> Calibration | None:
+    def calibrated(self) -> CalibrationFacts | None:
         """How the adapter strength was chosen; None where no gap was estimated."""
         entry = self.calibration
         if not entry or not entry.get("curve"):
@@ -143,7 +143,7 @@ class Inputs:
         curve = (GapPoint(p["strength"], Quantity.of(p, "gap"), p.get("shares") or {})
                  for p in points)  # fmt: skip
         facts = (entry["guidance_scale"], entry["strength"], entry["tolerance"])
-        return Calibration(*facts, entry.get("images_per_prompt"), tuple(curve))
+        return CalibrationFacts(*facts, entry.get("images_per_prompt"), tuple(curve))
 
     @property
     def protocol(self) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from invdiff.app.report.facts import Calibration
+from invdiff.app.report.facts import CalibrationFacts
 from invdiff.app.report.montage import InlinePicture
 from invdiff.app.report.quantities import Quantity, decimal, percent
 
@@ -175,7 +175,7 @@ def plot_reliability(levels: Sequence[float], values: Sequence[float | None]) ->
         return _inline(figure)
 
 
-def plot_calibration(entry: Calibration) -> InlinePicture:
+def plot_calibration(entry: CalibrationFacts) -> InlinePicture:
     """The estimated gap over the strength, with the tolerance and the strength that was chosen."""
     gaps = [(point.strength, point.gap) for point in entry.curve]
     with _drawing(2.2) as (figure, axes):

@@ -63,7 +63,7 @@ def linear_models(
     return models
 
 
-def fit(
+def fit_linear_groups(
     components: Float[np.ndarray, "sample component"],
     score: Float[np.ndarray, " sample"],
     prompt: np.ndarray,

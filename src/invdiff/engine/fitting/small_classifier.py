@@ -114,7 +114,7 @@ def fit_classifier(
     )
 
 
-def train(
+def train_classifier(
     recipe: Recipe,
     images: Tensor,
     attributes: Mapping[str, Sequence[str]],

@@ -61,7 +61,7 @@ class Job:
     def folder(self) -> Path:
         """The run folder."""
         place = Path(self.root) / f"seed-{self.seed}"
-        return place / "found" / self.estimator if self.estimator else place / slug(self.row)
+        return place / "found" / self.estimator if self.estimator else place / row_slug(self.row)
 
     @property
     def last_stage(self) -> str:
@@ -188,7 +188,7 @@ def row_settings(
     return configuration.preset(name, own)
 
 
-def slug(row: str) -> str:
+def row_slug(row: str) -> str:
     """The name of a row without blanks."""
     return row.replace(" ", "-")
 

@@ -50,7 +50,7 @@ class Column(NamedTuple):
         return alone if NOTHING in parts.values() else self.pattern.format(**parts)
 
 
-def table(summary: pd.DataFrame, names: pd.Series, columns: Iterable[Column]) -> pd.DataFrame:
+def shown_table(summary: pd.DataFrame, names: pd.Series, columns: Iterable[Column]) -> pd.DataFrame:
     """A table of texts whose lines are those of ``names``, which are its first column."""
     keys = list(names.index.names)
     found = {column.head: column.texts(summary, keys) for column in columns}
@@ -107,7 +107,7 @@ def publish(
     page, numbers, summary = names
     write_text(out / f"{numbers}.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_json(out / f"{summary}.json", record)
-    return write_text(out / f"{page}.md", render(template, {**record, **context}))
+    return write_text(out / f"{page}.md", render_page(template, {**record, **context}))
 
 
 def markdown(cells: pd.DataFrame, words: int = 1) -> str:
@@ -119,7 +119,7 @@ def markdown(cells: pd.DataFrame, words: int = 1) -> str:
     return text
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
+def render_page(template: str, context: Mapping[str, Any]) -> str:
     """The page of a template, with one empty line between its blocks."""
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "pages"),

@@ -20,7 +20,7 @@ from invdiff.studies.benchmarking.jobs import (
     do_missing,
     require_benchmark,
     require_changes,
-    slug,
+    row_slug,
     wall_seconds,
 )
 from invdiff.studies.benchmarking.measured import BASE, Measured, read_runs
@@ -34,7 +34,7 @@ from invdiff.studies.benchmarking.page import (
     listed,
     number,
     publish,
-    table,
+    shown_table,
     where,
 )  # fmt: skip
 from invdiff.studies.benchmarking.suites import (
@@ -106,11 +106,11 @@ def chosen_rows(suite: str, rows: Sequence[str]) -> set[str]:
 
     The method's own is always among them: the others take its discovery.
     """
-    known = {slug(row): row for row in SUITES[suite]}
-    unknown = [row for row in rows if slug(row) not in known]
+    known = {row_slug(row): row for row in SUITES[suite]}
+    unknown = [row for row in rows if row_slug(row) not in known]
     if unknown:
         raise ConfigError(f"there is no row {unknown[0]!r}: some of {', '.join(known)}")
-    return {OURS, *(known[slug(row)] for row in rows)} if rows else set(known.values())
+    return {OURS, *(known[row_slug(row)] for row in rows)} if rows else set(known.values())
 
 
 def write_rows(out: Path, found: Measured, suite: str, changes: Sequence[str] = ()) -> Path:
@@ -121,7 +121,7 @@ def write_rows(out: Path, found: Measured, suite: str, changes: Sequence[str] = 
     rows, summary = found.rows, over_seeds(found.rows)
     names = [name for name in dict.fromkeys(rows["row"]) if name != BASE]
     few = suite == ABLATION and len(names) < len(SUITES[suite])
-    some = ["--rows", *map(slug, names)] if few else []
+    some = ["--rows", *map(row_slug, names)] if few else []
     record = {
         "suite": suite,
         "options": [*some, *(f"--{change}" for change in changes)],
@@ -193,7 +193,7 @@ def _measured_table(
         ("coverage", "coverage", RANGE, 3),
     ):
         shown.append(Column(head, metric, pattern, digits, {"scale": low}))
-    return table(summary, labels(rows, ["row"], len(seeds_of(rows)), low), shown)
+    return shown_table(summary, labels(rows, ["row"], len(seeds_of(rows)), low), shown)
 
 
 def _found_table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +205,7 @@ def _found_table(summary: pd.DataFrame) -> pd.DataFrame:
         Column("balanced accuracy", "balanced_accuracy", digits=3),
         Column("AUC", "auc", digits=3),
     )
-    return table(summary, names.rename_axis("prompt"), shown)
+    return shown_table(summary, names.rename_axis("prompt"), shown)
 
 
 def _strengths(rows: pd.DataFrame, scale: float) -> str:

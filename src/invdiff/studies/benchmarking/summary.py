@@ -43,7 +43,7 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def over_prompts(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+def mean_over_prompts(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """For each seed the means of ``metrics`` over prompts and groups, as tidy lines."""
     own = rows[rows["metric"].isin(metrics)].assign(prompt="", group="")
     grouped = own.groupby([*KEYS, "seed"], sort=False, dropna=False, as_index=False)

@@ -66,7 +66,7 @@ def clusters(
             models[name] = MultiGroupModel.supervised(features[rows], member[rows])
         else:
             ranked = ranks(chosen, code, chosen.q[scored][inside], score[inside], min_share)
-            models[name] = model_of(chosen, code, projection, ranked, min_share)
+            models[name] = cluster_model(chosen, code, projection, ranked, min_share)
             member[rows] = models[name](features[rows])
         own = member[scored][inside]
         verdicts[name] = (
@@ -151,7 +151,7 @@ def ranks(
     return [int(group) for group in np.lexsort((mean, absent))]
 
 
-def model_of(
+def cluster_model(
     fitted: Clusters, code: int, projection: Projection, order: list[int], min_share: float
 ) -> MultiGroupModel:
     """The clusters of prompt ``code`` as a model on raw features, in the given order.

@@ -34,7 +34,7 @@ class Clusters:
     criterion: float
 
 
-def fit(
+def fit_shared_clusters(
     values: Float[np.ndarray, "sample component"],
     prompt: Int[np.ndarray, " sample"],
     start: Float[np.ndarray, "sample group"],
@@ -87,10 +87,10 @@ def best(
     seed: int,
 ) -> dict[int, Clusters]:
     """For 1 and each of ``counts`` groups the best of several starts, whose groups are no dust."""
-    found = {1: fit(values[:, :COMPONENTS], prompt, np.ones((len(values), 1)))}
+    found = {1: fit_shared_clusters(values[:, :COMPONENTS], prompt, np.ones((len(values), 1)))}
     for count in counts:
         fitted = (
-            fit(values[:, :COMPONENTS], prompt, np.eye(count)[labels])
+            fit_shared_clusters(values[:, :COMPONENTS], prompt, np.eye(count)[labels])
             for labels in _starts(values, prompt, count, seed)
         )
         allowed = [one for one in fitted if one.q.mean(0).min() >= min_share]

@@ -89,7 +89,7 @@ def classify(
     }
     vae = AutoencoderKL.from_pretrained(pipeline / "vae").eval()
     images: torch.Tensor = to_input(stored.pictures("balanced"))
-    model, facts = small_classifier.train(
+    model, facts = small_classifier.train_classifier(
         recipe, images, attributes, out / "work" / "classifier", small_classifier.through(vae)
     )
     model.save(out / "classifier.safetensors", facts)

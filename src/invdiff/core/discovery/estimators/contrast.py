@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from invdiff.core.discovery.candidates import Candidate
 from invdiff.core.discovery.grouping import Grouping, GroupModels, apply, orient
-from invdiff.core.discovery.linear_groups import fit, linear_models
+from invdiff.core.discovery.linear_groups import fit_linear_groups, linear_models
 from invdiff.core.discovery.objective import max_step_objective
 from invdiff.core.discovery.prompt_contrasts import Contrasts
 from invdiff.core.discovery.refinement import refined_models, shared_shift_memberships
@@ -150,7 +150,7 @@ class _Search:
             q = shared_shift_memberships(candidate, components, rows, prompt)
             yield candidate.name, refined_models(q, components, projection, prompt)
         *_, (_, space) = known.spaces()
-        q = fit(space, own, prompt[rows])(space, prompt[rows])
+        q = fit_linear_groups(space, own, prompt[rows])(space, prompt[rows])
         leading = Projection(projection.mean, projection.axes[:, :LEADING])
         yield FITTED, linear_models(q, components[:, :LEADING], leading, rows, prompt)
 

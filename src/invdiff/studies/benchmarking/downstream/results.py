@@ -16,11 +16,11 @@ from invdiff.studies.benchmarking.page import (
     Column,
     labels,
     publish,
-    table,
+    shown_table,
     where,
 )  # fmt: skip
 from invdiff.studies.benchmarking.suites import DOWNSTREAM
-from invdiff.studies.benchmarking.summary import over_prompts, over_seeds, seeds_of
+from invdiff.studies.benchmarking.summary import mean_over_prompts, over_seeds, seeds_of
 
 CONFIDENCE = 0.95
 ACCURACY, WORST, MEAN = "accuracy", "worst_group", "mean_of_groups"
@@ -72,7 +72,7 @@ def worst_groups(rows: pd.DataFrame) -> pd.DataFrame:
 def write_accuracies(out: Path, name: str, results: Sequence[Mapping[str, Any]]) -> Path:
     """Write ``table.md``, ``table.csv`` and ``summary.json`` into ``out``; returns the first."""
     rows = accuracies(name, results)
-    worst, means = worst_groups(rows), over_prompts(rows, [ACCURACY]).assign(metric=MEAN)
+    worst, means = worst_groups(rows), mean_over_prompts(rows, [ACCURACY]).assign(metric=MEAN)
     summary = over_seeds(pd.concat([rows, worst.assign(prompt="", group=""), means]))
     lowest = worst.sort_values("value", kind="stable").drop_duplicates("row")
     shown = pd.concat([summary, lowest.assign(metric=LOWEST)])
@@ -86,7 +86,7 @@ def write_accuracies(out: Path, name: str, results: Sequence[Mapping[str, Any]])
         "versions": environment()["versions"],
     }
     context = {
-        "arms": table(shown, labels(rows, ["row"], len(seeds)).rename("trained on"), COLUMNS),
+        "arms": shown_table(shown, labels(rows, ["row"], len(seeds)).rename("trained on"), COLUMNS),
         "attribute": results[0]["attribute"],
         "pictures": "..".join(f"{size:,}" for size in sorted({sizes.min(), sizes.max()})),
     }

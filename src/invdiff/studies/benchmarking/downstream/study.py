@@ -29,14 +29,14 @@ from invdiff.engine.storage.files import read_json, write_json
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.vision.attribute_classifier import to_input
 from invdiff.studies.benchmarking.downstream.results import write_accuracies
-from invdiff.studies.benchmarking.jobs import Job, beside_each_other, require_benchmark, slug
+from invdiff.studies.benchmarking.jobs import Job, beside_each_other, require_benchmark, row_slug
 from invdiff.studies.benchmarking.suites import OURS
 
 BIASED, GUIDED, BASE = "biased", "biased and guided", "biased and base"
 ARMS = (BIASED, GUIDED, BASE)
 
 
-class Training(NamedTuple):
+class ClassifierTraining(NamedTuple):
     """One classifier: root folder, name of the set, arm and seed."""
 
     root: str
@@ -48,7 +48,7 @@ class Training(NamedTuple):
     def result(self) -> Path:
         """Where its figures are."""
         place = Path(self.root) / f"seed-{self.seed}" / "classifiers"
-        return place / slug(self.arm) / "result.json"
+        return place / row_slug(self.arm) / "result.json"
 
 
 def benchmark_downstream(name: str, seeds: int, out: Path) -> Path:
@@ -62,7 +62,7 @@ def benchmark_downstream(name: str, seeds: int, out: Path) -> Path:
         RunError: the method found nothing to even out.
     """
     require_benchmark(name, seeds)
-    known = [Training(str(out), name, arm, seed) for seed in range(seeds) for arm in ARMS]
+    known = [ClassifierTraining(str(out), name, arm, seed) for seed in range(seeds) for arm in ARMS]
     left = [one for one in known if not one.result.is_file()]
     for seed in sorted({one.seed for one in left}):
         draw_added(name, seed, out)
@@ -109,7 +109,7 @@ def base_pictures(session: Session, folder: Path) -> list[list[str]]:
     ]
 
 
-def train_and_test(one: Training) -> dict[str, Any]:
+def train_and_test(one: ClassifierTraining) -> dict[str, Any]:
     """Train and test the classifier of one arm and seed; its figures, which it also writes."""
     root, name, arm, seed = one
     known = open_set(name)

@@ -21,12 +21,12 @@ from invdiff.studies.benchmarking.page import (
     labels,
     number,
     publish,
-    table,
+    shown_table,
     where,
 )  # fmt: skip
 from invdiff.studies.benchmarking.rows import DISTANCE, row_words
 from invdiff.studies.benchmarking.suites import METHOD, ORACLE, OURS
-from invdiff.studies.benchmarking.summary import mean, over_prompts, over_seeds
+from invdiff.studies.benchmarking.summary import mean, mean_over_prompts, over_seeds
 
 ROWS = ("reference recipe", "top loss", OURS, ORACLE)
 COUNTS = ["found", FALSE_ALARM]
@@ -74,13 +74,15 @@ def write_method(out: Path, rows: pd.DataFrame, facts: Mapping[str, Any]) -> Pat
     seeds = where(summaries["against_oracle"], metric="cut").set_index(["set", "scale"])["count"]
     sets = [label(name, count, of) for (name, _), count in seeds.items()]
     texts = {
-        "found": table(
+        "found": shown_table(
             summaries["found"],
             labels(found[found["metric"] != "seed_agreement"], keys, of).rename("estimator"),
             FOUND,
         ),
-        "balanced": table(summaries["balanced"], labels(balanced, keys, of, min(SCALES)), BALANCED),
-        "against_oracle": table(
+        "balanced": shown_table(
+            summaries["balanced"], labels(balanced, keys, of, min(SCALES)), BALANCED
+        ),
+        "against_oracle": shown_table(
             summaries["against_oracle"], pd.Series(sets, seeds.index, name="set"), AGAINST_ORACLE
         ),
     }
@@ -112,7 +114,7 @@ def found_summary(found: pd.DataFrame) -> pd.DataFrame:
     share (Wilson). ``seed_agreement`` is the mean over prompts and pairs of seeds.
     """
     others = found[found["metric"].isin([*COUNTS, "seed_agreement"])].assign(prompt="")
-    summary = over_seeds(pd.concat([others, over_prompts(found, list(CHANCE))]))
+    summary = over_seeds(pd.concat([others, mean_over_prompts(found, list(CHANCE))]))
     counts = summary["metric"].isin(COUNTS)
     total, count = (summary.loc[counts, name].to_numpy(np.int64) for name in ("total", "count"))
     summary.loc[counts, ["low", "high"]] = np.stack(wilson(total, count), axis=-1)
