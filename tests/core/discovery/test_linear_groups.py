@@ -21,9 +21,9 @@ def test_the_objective_is_the_one_that_candidates_are_ranked_by():
     q = [torch.from_numpy(member[r]) for r in rows]
     r = [torch.from_numpy(planted.score[r]) for r in rows]
     wanted = objective.objective(member, planted.score, planted.prompt, 0.02)
-    assert linear_groups.worth(q, r).item() == pytest.approx(wanted)
+    assert objective.differentiable_objective(q, r).item() == pytest.approx(wanted)
     single = objective.objective(member[rows[0]], planted.score[rows[0]], np.full(100, "a"), 0.02)
-    assert linear_groups.worth(q[:1], r[:1]).item() == pytest.approx(single)
+    assert objective.differentiable_objective(q[:1], r[:1]).item() == pytest.approx(single)
 
 
 def test_a_planted_attribute_is_found_by_training_on_the_objective():

@@ -296,7 +296,7 @@ def test_the_plan_counts_passes():
         config.model_dump(), [*settled, "train.share_feedback=[0.5, 0.75]"]
     )
     assert work_plan(looking)[1].passes == 10 * 2 * 3 + 3 * drawing
-    assert "2 looks back and 1 strength" in work_plan(looking)[1].detail
+    assert "2 mid-training checks and 1 strength" in work_plan(looking)[1].detail
     assert "look" not in work_plan(alone)[1].detail
     plain = configuration.parse(looking.model_dump(), ["train.share_feedback_scales=[1.0, 2.5]"])
     assert work_plan(plain)[1].passes == 10 * 2 * 3 + 4 * drawing

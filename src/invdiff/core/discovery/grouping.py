@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from invdiff.core.discovery.objective import RANKED_BY
 from invdiff.core.discovery.verdict import Verdict
 from invdiff.core.groups.memberships import Membership
 from invdiff.core.groups.several_groups import MultiGroupModel
@@ -33,7 +34,7 @@ class Grouping:
     ranking: tuple[tuple[str, float], ...]
     score: str = ""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    ranked_by: str = "share of the score's variance explained, times the tie to the prompt in nats"
+    ranked_by: str = RANKED_BY
 
 
 GroupModels = dict[str, GroupModel]

@@ -15,13 +15,12 @@ from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from invdiff.core.discovery.objective import LEAST_INFORMATION
+from invdiff.core.discovery.objective import differentiable_objective
 from invdiff.core.groups.features import FOLDS, LogisticDiscriminant, Projection
 from invdiff.core.groups.two_groups import SMALLEST, GroupModel
 
 PENALTY = 0.01
 STEPS = 150
-LEAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def fit_linear_groups(
         leaf = torch.from_numpy(flat).requires_grad_()
         weight, offset = leaf[: x.shape[1]], leaf[x.shape[1] :]
         parts = [torch.sigmoid(x[r] @ weight + offset[k]) for k, r in enumerate(rows)]
-        value = PENALTY * weight.square().mean() - worth(parts, [y[r] for r in rows])
+        value = PENALTY * weight.square().mean() - differentiable_objective(parts, [y[r] for r in rows])
         value.backward()
         assert leaf.grad is not None, "the objective depends on the weights"
         return value.item(), leaf.grad.numpy()
@@ -93,25 +92,6 @@ def fit_linear_groups(
     middle = float(components.mean(0) @ weight)
     offset = {str(n): float(b) - middle for n, b in zip(names, best[x.shape[1] :], strict=True)}
     return LinearGroups(weight, offset)
-
-
-def worth(members: list[Tensor], scores: list[Tensor]) -> Tensor:
-    """Explained variance, averaged over prompts, times the mutual information with the prompt."""
-    explained, share = [], []
-    for q, r in zip(members, scores, strict=True):
-        pi = q.mean().clamp(LEAST, 1 - LEAST)
-        apart = (q @ r) / (pi * len(q)) - ((1 - q) @ r) / ((1 - pi) * len(q))
-        explained.append(pi * (1 - pi) * apart**2 / r.var(correction=0).clamp_min(1e-30))
-        share.append(pi)
-    mean = torch.stack(explained).mean()
-    if len(members) == 1:
-        return mean
-    shares = torch.stack(share)
-    return mean * (_entropy(shares.mean()) - _entropy(shares).mean()).clamp_min(LEAST_INFORMATION)
-
-
-def _entropy(share: Tensor) -> Tensor:
-    return -(share * share.log() + (1 - share) * (1 - share).log())
 
 
 def _starts(x: np.ndarray, score: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:

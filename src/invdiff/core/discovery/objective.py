@@ -1,12 +1,17 @@
-"""The objective of the max step: what candidates are ranked by."""
+"""The objective of the max step, on arrays and on tensors: what candidates are ranked by."""
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.special import entr
+from torch import Tensor
 
 from invdiff.core.discovery.candidates import Candidate
 
 LEAST_INFORMATION = 0.02
+LEAST_SHARE = 1e-6
+RANKED_BY = "share of the score's variance explained, times the tie to the prompt in nats"
+"""What the numbers of a ranking are, in words."""
 
 
 def rank(
@@ -56,7 +61,7 @@ def objective(
 
 
 def prompt_mutual_information(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
-    """Mutual information of group and prompt in nats, at least ``LEAST_TIE``; 1 for one prompt.
+    """Mutual information of group and prompt in nats, at least ``LEAST_INFORMATION``; 1 for one prompt.
 
     Prompts count alike, however many images they have.
     """
@@ -76,7 +81,7 @@ def explained_variance(
 ) -> float:
     """The max step's objective as a share: variance between group means over total variance.
 
-    Var_e R_e(q), weighted by group mass, divided by Var_i r_i (design 1.3); 0 when a group holds
+    Var_e R_e(q), weighted by group mass, divided by Var_i r_i (InvDiff, arXiv 2412.08480); 0 when a group holds
     less than ``min_share`` of the images.
     """
     share = float(member.mean())
@@ -97,7 +102,7 @@ def max_step_objective(
     prompt: np.ndarray,
     min_share: float,
 ) -> float:
-    """:func:`objective.objective`, the tie among prompts in which both groups are.
+    """:func:`objective`, the tie among prompts in which both groups are.
 
     A group that one prompt does not have at all is tied to the others by that alone; it may be no
     more than that prompt's own content.
@@ -115,3 +120,25 @@ def mixed_prompts(q: Float[np.ndarray, " sample"], prompt: np.ndarray) -> np.nda
     names = np.unique(prompt)
     share = np.array([q[prompt == name].mean() for name in names])
     return names[(share >= MIXED) & (share <= 1 - MIXED)]
+
+
+def differentiable_objective(members: list[Tensor], scores: list[Tensor]) -> Tensor:
+    """:func:`objective` on tensors, for gradients: memberships and scores of each prompt.
+
+    Shares are kept off 0 and 1, where the entropy has no gradient.
+    """
+    explained, share = [], []
+    for q, r in zip(members, scores, strict=True):
+        pi = q.mean().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
+        apart = (q @ r) / (pi * len(q)) - ((1 - q) @ r) / ((1 - pi) * len(q))
+        explained.append(pi * (1 - pi) * apart**2 / r.var(correction=0).clamp_min(1e-30))
+        share.append(pi)
+    mean = torch.stack(explained).mean()
+    if len(members) == 1:
+        return mean
+    shares = torch.stack(share)
+    return mean * (_tensor_entropy(shares.mean()) - _tensor_entropy(shares).mean()).clamp_min(LEAST_INFORMATION)
+
+
+def _tensor_entropy(share: Tensor) -> Tensor:
+    return -(share * share.log() + (1 - share) * (1 - share).log())

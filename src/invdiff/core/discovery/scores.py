@@ -23,7 +23,7 @@ class Scores:
 
     @property
     def excess(self) -> Float[np.ndarray, "sample level draw"]:
-        """Own-prompt loss minus null-prompt loss (design 1.2)."""
+        """Own-prompt loss minus null-prompt loss (docs: What is scored)."""
         return self.loss - self.null_loss
 
 

@@ -98,7 +98,7 @@ def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndar
     """The score that groups are ranked by: the mean at high noise, one number an image.
 
     Where the attribute is decided the conflicting image costs more under its own prompt than
-    under none; at lower noise the sign turns, so an average over all levels cancels (design 1.2).
+    under none; at lower noise the sign turns, so an average over all levels cancels.
     """
     return values[:, high_levels(levels)][:, :, draws].mean((1, 2)).astype(np.float64)
 

@@ -67,9 +67,9 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
         _walks(strength, calibrate.guidance_scale, branches) for strength in calibrate.strengths
     )
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
-    looks = asked.share_feedback
-    walks += len(looks) * sum(_walks(1.0, scale, branches) for scale in scales)
-    told = f"{_counted(looks, 'look')} back and " if looks else ""
+    checks = asked.share_feedback
+    walks += len(checks) * sum(_walks(1.0, scale, branches) for scale in scales)
+    told = f"{_counted(checks, 'mid-training check')} and " if checks else ""
     detail = (
         f"{asked.steps} steps of {asked.batch_size} images, rank {asked.rank}; at most "
         f"{images} images for each of {told}{_counted(calibrate.strengths, 'strength')}"
