@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # Module and function of each stage, imported when it is its turn. The report is the app's.
 HOMES = {
     "discover": ("invdiff.engine.discovery.discover", "discover"),
-    "train": ("invdiff.engine.training.train_classifier", "train"),
+    "train": ("invdiff.engine.training.train", "train"),
     "sample": ("invdiff.engine.sampling.sample", "sample"),
     "evaluate": ("invdiff.engine.evaluation.evaluate", "evaluate"),
 }

@@ -9,7 +9,7 @@ import torch
 
 from invdiff.engine.encoding.latents import Encode
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.training.min_step import Objective
+from invdiff.engine.training.min_step import MinStep
 from invdiff.engine.training.mixture import Mixture, is_flipped
 from invdiff.engine.training.noise_levels import step_owner
 from invdiff.engine.training.share_feedback import MidTrainingCheck
@@ -133,7 +133,7 @@ def test_a_step_trains_on_the_views_that_it_has(run, world):
     model = denoiser(world)
     adapter.add_lora(model.module, 2, seed=1)
     try:
-        at_work = Objective(run.config, model, load_mixture(session_of(run)))
+        at_work = MinStep(run.config, model, load_mixture(session_of(run)))
         batch = at_work.batch(3)
         assert torch.equal(batch.clean, at_work.mixture.clean(batch.chosen, run.config.seed, 3))
         plain = at_work.mixture.latents[batch.chosen]
@@ -149,7 +149,7 @@ def test_a_step_trains_on_the_views_that_it_has(run, world):
 def test_an_interrupted_training_goes_on_to_the_same_adapter(run, world, opened, monkeypatch):
     do_stage(run, "train")
     broken = opened("broken", "train.random_flip=true")
-    original = Objective.batch
+    original = MinStep.batch
 
     def batch(self, step):
         if step == 4:
@@ -157,7 +157,7 @@ def test_an_interrupted_training_goes_on_to_the_same_adapter(run, world, opened,
         return original(self, step)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Objective, "batch", batch)
+        patched.setattr(MinStep, "batch", batch)
         with pytest.raises(KeyboardInterrupt):
             do_stage(broken, "train")
     do_stage(world.open(broken.path, *SETTINGS, "train.random_flip=true"), "train")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from invdiff.core.diffusion.schedule import clean_from_prediction
-from invdiff.engine.training.min_step import Objective
+from invdiff.engine.training.min_step import MinStep
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.train import fresh_adapter, load_mixture
 from invdiff.engine.workflow import session_of
@@ -44,7 +44,7 @@ def at_work(world, finished):
                     if "lora_B" in name:
                         parameter += 0.02
             mixture = replace(load_mixture(session_of(run)), balanced=(HAT,), monitored=(HAT,))
-            return Objective(config, model, mixture)
+            return MinStep(config, model, mixture)
 
         yield make
 

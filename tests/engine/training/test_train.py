@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from invdiff.engine.base_model.loading import resolve
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.engine.training.min_step import Objective
+from invdiff.engine.training.min_step import MinStep
 from invdiff.engine.training.train import fresh_adapter, load_mixture
 from invdiff.engine.training.trainer import Trainer
 from invdiff.engine.workflow import do_stage, session_of
@@ -57,14 +57,14 @@ def interrupt(monkeypatch):
     """Let Ctrl-C come in the middle of a training step."""
 
     def at(number):
-        original = Objective.batch
+        original = MinStep.batch
 
         def batch(self, step):
             if step == number:
                 raise KeyboardInterrupt
             return original(self, step)
 
-        monkeypatch.setattr(Objective, "batch", batch)
+        monkeypatch.setattr(MinStep, "batch", batch)
 
     return at
 
@@ -85,8 +85,8 @@ def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkey
     )
     monkeypatch.undo()
     did = Counter()
-    original = Objective.batch
-    monkeypatch.setattr(Objective, "batch", lambda self, k: did.update([k]) or original(self, k))
+    original = MinStep.batch
+    monkeypatch.setattr(MinStep, "batch", lambda self, k: did.update([k]) or original(self, k))
 
     again = world.open(broken.path, *TEN_STEPS)
     do_stage(again, "train")
@@ -141,7 +141,7 @@ def test_with_nothing_to_balance_nothing_is_trained(discovered, monkeypatch):
     for entry in record["prompts"].values():
         entry["found"] = False
     write_json(run.path / "discovery.json", record)
-    monkeypatch.setattr(Objective, "batch", lambda *_: pytest.fail("a step was made"))
+    monkeypatch.setattr(MinStep, "batch", lambda *_: pytest.fail("a step was made"))
     do_stage(run, "train")
     told = read_json(run.path / "training.json")
     assert told["skipped"] is True
@@ -175,13 +175,13 @@ def spoil(monkeypatch):
     """Let a picture of the batch have no finite loss, in chosen steps."""
 
     def at(steps, value=float("nan")):
-        original, now = Objective.batch, []
+        original, now = MinStep.batch, []
 
         def batch(self, step):
             now[:] = [step]
             return original(self, step)
 
-        errors = Objective.errors
+        errors = MinStep.errors
 
         def spoilt(self, batch, part):
             found = errors(self, batch, part)
@@ -189,8 +189,8 @@ def spoil(monkeypatch):
             factor[0] = value if now[0] in steps else 1
             return found * factor
 
-        monkeypatch.setattr(Objective, "batch", batch)
-        monkeypatch.setattr(Objective, "errors", spoilt)
+        monkeypatch.setattr(MinStep, "batch", batch)
+        monkeypatch.setattr(MinStep, "errors", spoilt)
 
     return at
 

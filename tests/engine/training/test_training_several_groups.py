@@ -13,7 +13,7 @@ from invdiff.engine.discovery.groups import load_models, wanted_mix
 from invdiff.engine.evaluation.label_agreement import compare_with_labels
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
-from invdiff.engine.training.min_step import Objective
+from invdiff.engine.training.min_step import MinStep
 from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ConfigError
@@ -124,7 +124,7 @@ def test_stored_models_tell_all_groups(complete):
 
 def test_regrets_tilt_the_mixture_among_the_groups_that_are_there(complete):
     mixture = load_mixture(session_of(complete))
-    objective = Objective(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
+    objective = MinStep(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
     objective.regrets.value[:] = [0.0, 0.0, 0.3]
     objective.regrets.value[list(mixture.balanced).index(SHOE)] = [0.0, 0.3, np.nan]
     weights = mixture.weights(objective.regrets, 1.0).numpy()
@@ -144,7 +144,7 @@ def test_looking_back_asks_for_all_groups(complete, monkeypatch):
 
     monkeypatch.setattr("invdiff.engine.training.share_feedback.log_ratios", drawn)
     mixture = replace(load_mixture(session_of(complete)), monitored=(HAT,))
-    one = Objective(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
+    one = MinStep(complete.config, tiny_world.denoiser(complete_world(complete)), mixture)
     one.share_feedback(load_mid_training_check(session_of(complete)), step=3)
     assert one.aims[HAT][1] < one.aims[HAT][2] < one.aims[HAT][0], "group 1 came most, 0 never"
 

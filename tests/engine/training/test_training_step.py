@@ -13,7 +13,7 @@ from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.training import TrainSection
 from invdiff.engine.training import min_step
 from invdiff.engine.training.certificate import certify
-from invdiff.engine.training.min_step import Objective
+from invdiff.engine.training.min_step import MinStep
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.noise_levels import step_owner, stratified_levels
 from invdiff.engine.training.regrets import Regrets
@@ -37,7 +37,7 @@ def objective(world, finished, monkeypatch):
         adapter.add_lora(model.module, 2, seed=1)
         made.append(model.module)
         config = world.config(*overrides)
-        return Objective(config, model, load_mixture(session_of(run)))
+        return MinStep(config, model, load_mixture(session_of(run)))
 
     yield make
     for module in made:
@@ -156,7 +156,7 @@ def test_training_starts_towards_what_guidance_makes_the_wanted_mix(objective, s
     even = objective("calibrate.guidance_scale=2.5", settings)
     assert even.aims == {}
     mixture = replace(even.mixture, wanted=0.3, balanced=(HAT,), monitored=(HAT, COAT))
-    uneven = Objective(even.config, even.denoiser, mixture)
+    uneven = MinStep(even.config, even.denoiser, mixture)
     aim = expit(logit(0.3) / scale)
     assert uneven.aims == {HAT: pytest.approx(aim), COAT: pytest.approx(aim)}
     weights = mixture.weights(uneven.regrets, 0.0, uneven.aims).numpy()

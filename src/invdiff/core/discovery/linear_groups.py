@@ -13,7 +13,6 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
-from torch import Tensor
 
 from invdiff.core.discovery.objective import differentiable_objective
 from invdiff.core.groups.features import FOLDS, LogisticDiscriminant, Projection
@@ -78,7 +77,9 @@ def fit_linear_groups(
         leaf = torch.from_numpy(flat).requires_grad_()
         weight, offset = leaf[: x.shape[1]], leaf[x.shape[1] :]
         parts = [torch.sigmoid(x[r] @ weight + offset[k]) for k, r in enumerate(rows)]
-        value = PENALTY * weight.square().mean() - differentiable_objective(parts, [y[r] for r in rows])
+        value = PENALTY * weight.square().mean() - differentiable_objective(
+            parts, [y[r] for r in rows]
+        )
         value.backward()
         assert leaf.grad is not None, "the objective depends on the weights"
         return value.item(), leaf.grad.numpy()

@@ -61,9 +61,9 @@ def objective(
 
 
 def prompt_mutual_information(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
-    """Mutual information of group and prompt in nats, at least ``LEAST_INFORMATION``; 1 for one prompt.
+    """Mutual information of group and prompt in nats; 1 for one prompt.
 
-    Prompts count alike, however many images they have.
+    At least :data:`LEAST_INFORMATION`. Prompts count alike, however many images they have.
     """
     shares = np.array([member[prompt == name].mean() for name in np.unique(prompt)])
     if len(shares) == 1:
@@ -81,7 +81,7 @@ def explained_variance(
 ) -> float:
     """The max step's objective as a share: variance between group means over total variance.
 
-    Var_e R_e(q), weighted by group mass, divided by Var_i r_i (InvDiff, arXiv 2412.08480); 0 when a group holds
+    Var_e R_e(q), weighted by group mass, divided by Var_i r_i; 0 when a group holds
     less than ``min_share`` of the images.
     """
     share = float(member.mean())
@@ -137,7 +137,9 @@ def differentiable_objective(members: list[Tensor], scores: list[Tensor]) -> Ten
     if len(members) == 1:
         return mean
     shares = torch.stack(share)
-    return mean * (_tensor_entropy(shares.mean()) - _tensor_entropy(shares).mean()).clamp_min(LEAST_INFORMATION)
+    return mean * (_tensor_entropy(shares.mean()) - _tensor_entropy(shares).mean()).clamp_min(
+        LEAST_INFORMATION
+    )
 
 
 def _tensor_entropy(share: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class Batch:
         return torch.cat(self.parts)
 
 
-class Objective:
+class MinStep:
     """The loss of each step, with the running risks and the aims that it follows."""
 
     def __init__(

@@ -13,7 +13,7 @@ from torch.amp import GradScaler
 from invdiff.engine.distributed.team import Team
 from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.storage import checkpoint
-from invdiff.engine.training.min_step import Objective
+from invdiff.engine.training.min_step import MinStep
 from invdiff.errors import RunError
 from invdiff.model.lora import adapter
 
@@ -38,7 +38,7 @@ class Memory:
 class TrainingState:
     """Everything that changes from step to step."""
 
-    objective: Objective
+    objective: MinStep
     optimiser: torch.optim.Optimizer
     average: Average
     scaler: GradScaler

@@ -18,7 +18,7 @@ from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import INFERRING
 from invdiff.engine.training.log import Log
-from invdiff.engine.training.min_step import Batch, Objective
+from invdiff.engine.training.min_step import Batch, MinStep
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.previews import Previews
 from invdiff.engine.training.share_feedback import MidTrainingCheck
@@ -52,7 +52,7 @@ class Trainer:
         # One list, made once: a generator that clipping has exhausted would clip nothing.
         self.parameters = adapter.parameters(module)
         self.state = TrainingState(
-            Objective(config, denoiser, mixture, self.team),
+            MinStep(config, denoiser, mixture, self.team),
             optimisers.make(section.optimizer, self.parameters, section.learning_rate),
             Average(section.ema_decay, self.parameters),
             GradScaler(module.device.type, enabled=module.dtype == torch.float16),

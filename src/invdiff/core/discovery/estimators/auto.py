@@ -39,7 +39,7 @@ def auto_estimator(
     seed: int,
     wanted: float = 0.5,
 ) -> Grouping:
-    """:func:`contrast_estimator`, or :func:`semantic` on the excess of a single prompt; else on the loss.
+    """Groups by contrasts, by :func:`semantic` on the excess of a single prompt, or on the loss.
 
     All are those at high noise. If the first groups mean something under any prompt the loss is not
     looked at. If they don't, :func:`widest_gap.widest_gap` chooses groups without it, and
