@@ -21,9 +21,9 @@ def balanced_weights(
 ) -> Float[np.ndarray, " sample"]:
     """Weights that give the groups of each prompt the masses ``shares[prompt]``.
 
-    w_i = sum_e u_e r_i(e) / mean r(e), r = q_i(e) to the power ``certainty`` (1 in the
-    paper, which has none). Prompts without an entry keep weight 1. The weights of a prompt average
-    1, so prompts keep their own shares of the data. What a group should have that a prompt lacks altogether is
+    w_i = sum_e u_e r_i(e) / mean r(e), r = q_i(e) to the power ``certainty`` (1 in the paper, which
+    has none). Prompts without an entry keep weight 1. The weights of a prompt average 1, so prompts
+    keep their own shares of the data. What a group should have that a prompt lacks altogether is
     left to the groups that it has.
 
     Inferred memberships are surer than they are right, and the images between two groups are
