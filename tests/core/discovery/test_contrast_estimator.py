@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from invdiff.core.discovery.estimators.contrast import (
     FITTED,
     LEAST_IN_LINE,
-    TAUGHT,
-    TAUGHT_SETTLED,
+    SELF_TRAINED,
+    SELF_TRAINED_MIXTURE,
     Judged,
     _best_of_line,
     contrast_estimator,
@@ -73,7 +73,7 @@ def test_where_no_mixture_is_found_the_line_of_the_largest_objective_is(monkeypa
     shares = {"few": 0.1, "most": 0.9, "less": 0.15, "more": 0.9}
     skewed = plant(shares, count=300, gap=3.0)
     found = search(skewed, contrast(skewed, shares))
-    assert found.chosen in (FITTED, TAUGHT, TAUGHT_SETTLED)
+    assert found.chosen in (FITTED, SELF_TRAINED, SELF_TRAINED_MIXTURE)
     for name in shares:
         inside = skewed.prompt == name
         assert found.verdicts[name].found
@@ -107,7 +107,7 @@ def rough_line(monkeypatch, taught, mixture=shuffled, **named):
 def test_a_line_found_in_few_images_is_taught_by_all(monkeypatch):
     _, before = rough_line(monkeypatch, lambda components, member: member)
     found, share = rough_line(monkeypatch, self_trained)
-    assert found.chosen == TAUGHT  # and the mixture, which lies elsewhere, is refused
+    assert found.chosen == SELF_TRAINED  # and the mixture, which lies elsewhere, is refused
     assert before < 0.85
     assert share > 0.95
 
@@ -122,7 +122,7 @@ def test_a_line_that_teaching_leads_astray_stays(monkeypatch):
 def test_the_mixture_next_to_a_taught_line_leaves_prompts_that_name_the_attribute(monkeypatch):
     named = {"few, named": 1e-3, "most, named": 1 - 1e-3}
     found, share = rough_line(monkeypatch, self_trained, fit_shared_shift_mixture, **named)
-    assert found.chosen == TAUGHT_SETTLED
+    assert found.chosen == SELF_TRAINED_MIXTURE
     assert share > 0.9
     for name in named:
         assert not found.verdicts[name].found
@@ -132,9 +132,9 @@ def test_the_mixture_next_to_a_taught_line_leaves_prompts_that_name_the_attribut
 @pytest.mark.parametrize(
     ("line", "taught", "mixture", "chosen"),
     [
-        (0.95, 0.97, 0.98, TAUGHT_SETTLED),
-        (0.90, 0.97, 0.98, TAUGHT_SETTLED),
-        (0.95, 0.97, 0.96, TAUGHT),
+        (0.95, 0.97, 0.98, SELF_TRAINED_MIXTURE),
+        (0.90, 0.97, 0.98, SELF_TRAINED_MIXTURE),
+        (0.95, 0.97, 0.96, SELF_TRAINED),
         (0.95, 0.90, 0.96, FITTED),
         (0.90, 0.97, 0.96, None),
         (0.90, 0.91, 0.99, None),
@@ -143,19 +143,19 @@ def test_the_mixture_next_to_a_taught_line_leaves_prompts_that_name_the_attribut
 def test_which_of_line_taught_line_and_mixture_is_taken(line, taught, mixture, chosen):
     found = _best_of_line(
         Judged(FITTED, {}, line, 0.1, 0.1),
-        Judged(TAUGHT, {}, taught, 0.3, 0.3),
-        Judged(TAUGHT_SETTLED, {}, mixture, 0.05, 0.05),
+        Judged(SELF_TRAINED, {}, taught, 0.3, 0.3),
+        Judged(SELF_TRAINED_MIXTURE, {}, mixture, 0.05, 0.05),
     )
     assert [one.name for one in found] == ([chosen] if chosen else [])
     assert [one.rank for one in found] == (
-        [np.inf if chosen == TAUGHT_SETTLED else 0.1] if chosen else []
+        [np.inf if chosen == SELF_TRAINED_MIXTURE else 0.1] if chosen else []
     )
 
 
 def test_a_line_far_out_of_line_is_not_taught(monkeypatch):
     """Half of the draws on balanced faces have a line at 0.67, beside a mixture at 0.998."""
     found, _ = rough_line(monkeypatch, self_trained, fit_shared_shift_mixture)
-    assert found.chosen in (TAUGHT, TAUGHT_SETTLED)
+    assert found.chosen in (SELF_TRAINED, SELF_TRAINED_MIXTURE)
     monkeypatch.setattr("invdiff.core.discovery.estimators.contrast.NEARLY", 1.01)
     found, _ = rough_line(monkeypatch, self_trained, fit_shared_shift_mixture)
     assert found.chosen == "no groups"

@@ -10,7 +10,9 @@ from invdiff.core.discovery.candidates import Candidate
 
 LEAST_INFORMATION = 0.02
 LEAST_SHARE = 1e-6
-RANKED_BY = "share of the score's variance explained, times the tie to the prompt in nats"
+RANKED_BY = (
+    "share of the score's variance explained, times the mutual information with the prompt in nats"
+)
 """What the numbers of a ranking are, in words."""
 
 

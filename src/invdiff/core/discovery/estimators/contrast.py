@@ -30,8 +30,8 @@ from invdiff.core.groups.two_groups import GroupModel
 QUANTILES = (0.15, 0.5, 0.85)  # where a direction is cut to begin with
 CARRIED_ON = 4  # candidates that are carried to the features
 FITTED = "the line that explains the excess best"
-TAUGHT = f"{FITTED}, taught by all images"
-TAUGHT_SETTLED = f"{TAUGHT}, settled"
+SELF_TRAINED = f"{FITTED}, self-trained on all images"
+SELF_TRAINED_MIXTURE = f"{SELF_TRAINED}, then a mixture with one shift for all prompts"
 LEAST_IN_LINE = 0.93
 """Least cosine between the shift of the losses and the log-odds of the shares, at every level.
 
@@ -181,11 +181,11 @@ def _taught(
     """What becomes of a line's groups when all images teach it, and the mixture next to that."""
     learnt = self_trained(components, member > 0.5) * 1.0
     models = linear_models(learnt, components, projection, np.arange(len(prompt)), prompt)
-    yield TAUGHT, models
+    yield SELF_TRAINED, models
     q, _ = fit_shared_shift_mixture(
         components[:, :LEADING], apply(models, features, prompt), prompt
     )
-    yield TAUGHT_SETTLED, refined_models(q, components, projection, prompt)
+    yield SELF_TRAINED_MIXTURE, refined_models(q, components, projection, prompt)
 
 
 def no_groups(
@@ -219,7 +219,10 @@ def _candidates(
                 if key not in found:
                     line = contrasts.log_odds_alignment(q, prompt) >= LEAST_IN_LINE
                     value = max_step_objective(q, score, prompt, min_share) if line else -1.0
-                    found[key] = Candidate(f"{name}, settled in {where}", member), value
+                    found[key] = (
+                        Candidate(f"{name}, shared-shift mixture in {where}", member),
+                        value,
+                    )
     kept: list[tuple[Candidate, float]] = []
     for candidate, value in sorted(found.values(), key=lambda pair: -pair[1]):
         if value < 0:
