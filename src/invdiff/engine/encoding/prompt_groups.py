@@ -69,9 +69,9 @@ def group_prompts(session: Session) -> Grouped:
     grouped = replace(samples, prompt=tuple(group_of[text] for text in samples.caption))
     if section.prompt_groups == "auto":
         logger.warning(
-            "captions hardly repeat: %d captions of %d pictures were put into %d prompt groups by "
-            "meaning (data.prompt_groups)",
-            *(len(captions), len(samples), len(lists)),
+            "few captions have %d pictures or more (data.min_images): %d captions of %d pictures were "
+            "put into %d prompt groups by meaning (data.prompt_groups)",
+            *(section.min_images, len(captions), len(samples), len(lists)),
         )
     return Grouped(grouped, way, {texts[0]: texts for texts in lists}, found.silhouettes)
 
