@@ -69,8 +69,8 @@ def group_prompts(session: Session) -> Grouped:
     grouped = replace(samples, prompt=tuple(group_of[text] for text in samples.caption))
     if section.prompt_groups == "auto":
         logger.warning(
-            "few captions have %d pictures or more (data.min_images): %d captions of %d pictures were "
-            "put into %d prompt groups by meaning (data.prompt_groups)",
+            "few captions have %d pictures or more (data.min_images): %d captions of %d pictures "
+            "were put into %d prompt groups by meaning (data.prompt_groups)",
             *(section.min_images, len(captions), len(samples), len(lists)),
         )
     return Grouped(grouped, way, {texts[0]: texts for texts in lists}, found.silhouettes)
