@@ -122,11 +122,10 @@ def test_switching_changes_nothing_but_the_output(unet):
         assert torch.equal(_predict(unet), base)
         assert all(each.requires_grad for each in adapter.parameters(unet))
     assert torch.equal(_predict(unet), adapted)
-    adapter.enable(unet, on=False)
-    assert torch.equal(_predict(unet), base)
-    with adapter.switched(unet, on=True):
-        assert torch.equal(_predict(unet), adapted)
-    assert torch.equal(_predict(unet), base)
+    with adapter.switched(unet, on=False):
+        with adapter.switched(unet, on=True):
+            assert torch.equal(_predict(unet), adapted)
+        assert torch.equal(_predict(unet), base)
 
 
 def test_the_switch_comes_back_after_an_error(unet):

@@ -42,7 +42,10 @@ def balanced_weights(
 def mean_variance(
     risks: Float[Tensor, " group"], shares: Float[Tensor, " group"], variance_weight: float
 ) -> Float[Tensor, ""]:
-    """sum_e u_e L_e + lambda Var_e L_e (the paper's objective; population variance)."""
+    """sum_e u_e L_e + lambda Var_e L_e (the paper's objective; population variance).
+
+    Training never evaluates it: it follows its gradient, by :func:`mixture_shares`.
+    """
     return shares @ risks + variance_weight * (risks - risks.mean()).square().mean()
 
 

@@ -101,12 +101,6 @@ def load_state(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             tensor.copy_(weights[name])
 
 
-def enable(module: nn.Module, on: bool) -> None:
-    """Switch the adapter on or off for good; other LoRAs in the network stay as they are."""
-    for layer in adapted_layers(module).values():
-        _switch(layer, on)
-
-
 def switched_on(module: nn.Module) -> bool:
     """Whether the network carries an InvDiff adapter that takes part in what it computes."""
     return has_adapter(module) and any(map(_is_on, adapted_layers(module).values()))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,14 @@ from invdiff.data.samples import Samples
 from invdiff.engine.evaluation.label_agreement import compare_with_labels
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Groups as InferredGroups
+from invdiff.engine.settings.study import StudySection
 from invdiff.engine.workflow import session_of
-from invdiff.studies.benchmarking.jobs import DEFAULT, Job
+from invdiff.studies.benchmarking.jobs import Job
 
-NAMES = (
-    DEFAULT,
-    "contrast",
-    "semantic",
-    "cluster",
-    "top_loss",
-    "labels",
-    "random",
-    "reference",
-    "none",
+NAMES: tuple[str, ...] = tuple(
+    filter(None, get_args(StudySection.model_fields["estimator"].annotation))
 )
+"""Every estimator, the default first."""
 CHANCE = {"auc": 0.5, "balanced_accuracy": 0.5, "adjusted_rand": 0.0}
 """What groups that nobody inferred are worth."""
 FALSE_ALARM = "found_in_even"
