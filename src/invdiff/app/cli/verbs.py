@@ -17,7 +17,7 @@ from invdiff.app.cli import (
     weights,
 )
 from invdiff.app.cli.arguments import STAGE_VERBS, UsageError
-from invdiff.app.cli.summary import plan_text, summary
+from invdiff.app.cli.summary import plan_text, strength_line, summary
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -55,6 +55,7 @@ def _all_stages(asked: argparse.Namespace) -> None:
             flush=True,
         )
         report = run.do(stage)
+    print(strength_line(run.path))
     print(summary(run.path))
     print(f"report: {report}")
 
@@ -74,6 +75,8 @@ def _one_stage(asked: argparse.Namespace) -> None:
         if before
         else f"{stage}: done"
     )
+    if stage == "train":
+        print(strength_line(run.path))
     print(result)
 
 

@@ -134,8 +134,8 @@ class CalibrateSection(Section):
     )
     strengths: Strengths = Field(
         [0.0, 0.5, 0.75, 1.0, 1.25, 1.5],
-        description="Strengths to try, ascending, with 1.0; if none is enough, one more between "
-        "two of them.",
+        description="Strengths to try, ascending, with 1.0, up to the first that is enough; if "
+        "none is, one more between two of them.",
     )
 
 
