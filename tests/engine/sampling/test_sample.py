@@ -66,6 +66,17 @@ def test_the_strength_of_the_settings_goes_before_the_calibrated_one(tmp_path):
     assert {part.sampler.strength for part in parts} == {1.25}
 
 
+def test_a_strength_that_was_vetoed_is_drawn_with_a_line(tmp_path, caplog):
+    run = run_with(tmp_path, "sample.strength=1.25", "study.arms=['guided']")
+    curve = [{"strength": s, "gap": 0.1, "vetoed": s > 1} for s in (0.0, 0.75, 1.25)]
+    path = run.path / "adapter/calibration.json"
+    write_json(path, {"guidance_scale": 2.5, "strength": 0.75, "curve": curve})
+    assert {part.sampler.strength for part in sampling_parts(session_of(run))} == {1.25}
+    (line,) = caplog.messages
+    assert "adapter strength 1.25: calibration has vetoed it" in line
+    assert line.endswith("the calibrated one is 0.75")
+
+
 # Drawing them
 
 

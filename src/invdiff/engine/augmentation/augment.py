@@ -93,7 +93,7 @@ def augment(
     request = AugmentRequest(
         images,
         session.config.calibrate.guidance_scale if scale is None else scale,
-        strength_of(session) if strength is None else strength,
+        strength_of(session, strength),
         identity(session),
         session.config.seed,
     )

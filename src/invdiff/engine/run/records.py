@@ -206,6 +206,11 @@ class Calibration(Record):
     strength: float
     curve: tuple[CalibrationPoint, ...] = ()
 
+    @property
+    def vetoed(self) -> list[float]:
+        """The strengths that lose prompts."""
+        return [point.strength for point in self.curve if point.vetoed]
+
     def __str__(self) -> str:
         by = {point.strength: point for point in self.curve}
         if self.strength not in by or 0.0 not in by:
@@ -218,8 +223,8 @@ class Calibration(Record):
         if base.own_prompt:
             shown, at_base = 100 * chosen.shown, 100 * base.shown
             said.append(f"{shown:.0f} % of its pictures show their prompt, {at_base:.0f} % before")
-        if lost := [f"{point.strength:g}" for point in self.curve if point.vetoed]:
-            said.append(f"not {', '.join(lost)}, where fewer do than chance explains")
+        if lost := ", ".join(f"{strength:g}" for strength in self.vetoed):
+            said.append(f"not {lost}, where fewer do than chance explains")
         return "; ".join(said)
 
 

@@ -5,6 +5,7 @@ there already is not drawn again.
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with
 from invdiff.model.denoiser import Denoiser
+
+logger = logging.getLogger(__name__)
 
 
 def sample(session: Session) -> dict[str, Any]:
@@ -126,12 +129,22 @@ def sampling_parts(session: Session) -> list[SamplingPart]:
     ]
 
 
-def strength_of(session: Session) -> float:
-    """The strength to sample with: the settings', or the calibrated one."""
-    chosen = session.config.sample.strength
-    if chosen != "auto":
-        return float(chosen)
-    return session.results.calibration.strength
+def strength_of(session: Session, asked: float | None = None) -> float:
+    """The strength to draw with: the one ``asked`` for, or the settings', or the calibrated one.
+
+    A line says so if it is one that calibration has vetoed.
+    """
+    chosen = session.config.sample.strength if asked is None else asked
+    found = session.results.calibration
+    strength = found.strength if chosen == "auto" else float(chosen)
+    if strength in found.vetoed:
+        logger.warning(
+            "adapter strength %g: calibration has vetoed it, since fewer of its pictures show "
+            "their prompts than of the base model's; the calibrated one is %g",
+            strength,
+            found.strength,
+        )
+    return strength
 
 
 def slug(prompt: str) -> str:
