@@ -10,7 +10,7 @@ from invdiff.data.sets.drawn import faces
 from invdiff.engine.base_model.loading import ModelRef, resolve
 from invdiff.engine.discovery.passes import Contrast
 from invdiff.engine.encoding.latents import Encode
-from invdiff.engine.sampling.group_shares import examine
+from invdiff.engine.sampling.group_shares import judge_generated
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.settings import config as configuration
 from invdiff.model.lora import adapter, adapter_file
@@ -67,7 +67,7 @@ def shown(folder, strength, images=32):
     """How many pictures of each prompt show it."""
     settings = [f"calibrate.images_per_prompt={images}", "sample.steps=8", "data.path=faces"]
     config = configuration.load(None, [*settings, "model.path=faces"])
-    found = examine(
+    found = judge_generated(
         config, FACES, folder, strength, dict.fromkeys(CAPTIONS, NoGroups()), CAPTIONS,
         scale=2.5, owner="test", title="", texts=TEXTS,
     )  # fmt: skip

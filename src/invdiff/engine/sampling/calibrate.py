@@ -20,7 +20,7 @@ from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.records import Calibration, Discovery
-from invdiff.engine.sampling.group_shares import Shard, examine, pictures_of, shards_of
+from invdiff.engine.sampling.group_shares import Shard, judge_generated, pictures_of, shards_of
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import plain
 
@@ -103,7 +103,7 @@ def estimate_gap(session: Session, prompts: list[str], strength: float) -> dict[
     """
     models = load_models(session.path / "group_model.safetensors")
     chosen = {name: models[name] for name in prompts}
-    seen = examine(
+    seen = judge_generated(
         session.config,
         session.source,
         session.adapter if strength else None,
@@ -114,7 +114,7 @@ def estimate_gap(session: Session, prompts: list[str], strength: float) -> dict[
         owner=OWNER,
         title=f"calibrating, strength {strength:g}",
         spread=partial(run_shards, processes=session.processes),
-        texts=texts_of(session.results.discovery, prompts),
+        texts=compared_texts(session.results.discovery, prompts),
     )
     wanted = wanted_mix(session.config.discover, max(len(one.present) for one in chosen.values()))
     ratios = {name: one for name, (one, _) in seen.items()}
@@ -123,7 +123,7 @@ def estimate_gap(session: Session, prompts: list[str], strength: float) -> dict[
     return {"strength": strength, **summary, "own_prompt": plain(shown)}
 
 
-def texts_of(discovery: Discovery, prompts: Sequence[str]) -> dict[str, str]:
+def compared_texts(discovery: Discovery, prompts: Sequence[str]) -> dict[str, str]:
     """What pictures of ``prompts`` are compared under: the prompts with most images, by name."""
     known = discovery.captions_drawn
     images = {name: discovery.prompts[name].images for name in known}

@@ -65,7 +65,7 @@ class Generated:
         return content.shows_own_prompt(torch.cat(losses, 1).double().mean((2, 3)).numpy())
 
 
-def examine(
+def judge_generated(
     config: Config,
     source: Source,
     adapter: Path | None,
@@ -102,8 +102,8 @@ def examine(
 
 
 def log_ratios(*drawn: Any, **how: Any) -> dict[str, np.ndarray]:
-    """The ratios of :func:`examine` alone."""
-    return {name: ratios for name, (ratios, _) in examine(*drawn, **how).items()}
+    """The ratios of :func:`judge_generated` alone."""
+    return {name: ratios for name, (ratios, _) in judge_generated(*drawn, **how).items()}
 
 
 def shards_of(
