@@ -60,10 +60,10 @@ def jitter(denoiser, layers):
     for number, layer in enumerate(layers.values()):
         weight = layer.lora_B[adapter.NAME].weight
         noise = torch.Generator().manual_seed(number)
-        torch.nn.init.normal_(weight, std=0.01, generator=noise)
+        torch.nn.init.normal_(weight, std=0.1, generator=noise)
 
 
-def shown(folder, strength, images=32):
+def shown(folder, strength, images=16):
     """How many pictures of each prompt show it."""
     settings = [f"calibrate.images_per_prompt={images}", "sample.steps=8", "data.path=faces"]
     config = configuration.load(None, [*settings, "model.path=faces"])
@@ -87,29 +87,29 @@ def base():
 
 
 def test_the_base_shows_its_prompts(base):
-    assert all(own >= 28 for own, _ in base)
+    assert all(own >= 14 for own, _ in base)
 
 
 def test_a_skew_does_not_hide_the_prompt_at_these_levels():
-    """Nine in ten faces with glasses are men: at high noise women cost less without them."""
+    """Nine in ten faces with glasses are women: at high noise men cost less without them."""
     data, gender = faces.samples(), np.array(faces.attributes("train")["gender"])
     names, prompt = sorted(TEXTS), np.array(data.prompt)
     own = {}
     for name in names:
         for kind in ("female", "male"):
-            rows = np.flatnonzero((prompt == name) & (gender == kind))[:20]
+            rows = np.flatnonzero((prompt == name) & (gender == kind))[:12]
             latents = Encode(FACES, 64)(data.pictures(rows))["latent"]
             for levels in (content.LEVELS, (0.98, 0.94)):
                 losses = Contrast(FACES, 0, levels, 1, 64, tuple(names))(latents)["loss"]
                 best = losses.mean((2, 3)).argmin(1).numpy() == names.index(name)
                 own[levels, name, kind] = best.mean()
     assert min(share for (levels, *_), share in own.items() if levels == content.LEVELS) >= 0.9
-    assert own[(0.98, 0.94), "a person wearing glasses", "female"] < 0.2
+    assert own[(0.98, 0.94), "a person wearing glasses", "male"] < 0.2
 
 
 def test_an_adapter_that_swaps_two_prompts_is_vetoed(planted, base):
     lost = shown(planted("swap", swap), 1.0)
-    assert all(own <= 4 for own, _ in lost)
+    assert all(own <= 2 for own, _ in lost)
     assert prompts_lost(base, lost) < 1e-6
 
 

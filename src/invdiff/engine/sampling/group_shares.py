@@ -55,14 +55,14 @@ class Generated:
             return features, self._shown(latents, shard) if self.texts else np.ones(0, bool)
 
     def _shown(self, latents: torch.Tensor, shard: Shard) -> np.ndarray:
-        """Under the caption that it was drawn with, against the other prompts and none at all."""
+        """Under its own caption rather than the other prompts, or none if there are no others."""
         name, captions, _ = shard
         how = (self.features.source, self.features.seed, content.LEVELS, 1, self.features.batch)
         own = Score(*how)((latents, captions))
         others = tuple(text for other, text in self.texts.items() if other != name)
-        losses = [own["loss"][:, None], own["null_loss"][:, None]]
-        losses += [Contrast(*how, others)(latents)["loss"]] if others else []
-        return content.shows_own_prompt(torch.cat(losses, 1).double().mean((2, 3)).numpy())
+        rest = Contrast(*how, others)(latents)["loss"] if others else own["null_loss"][:, None]
+        losses = torch.cat([own["loss"][:, None], rest], 1)
+        return content.shows_own_prompt(losses.double().mean((2, 3)).numpy())
 
 
 def judge_generated(
