@@ -6,7 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from invdiff.engine.base_model.condition_store import InMemory, OnDisk
-from invdiff.model.condition import Condition
+from invdiff.model.denoiser import Condition
 
 
 def condition(prompts):

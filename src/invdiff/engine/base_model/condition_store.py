@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from invdiff.engine.storage.hashed_tensors import read_about, read_hashed, write_hashed
-from invdiff.model.condition import Condition
+from invdiff.model.denoiser import Condition
 
 
 class Store(Protocol):

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from invdiff.model.condition import Condition
-from invdiff.model.denoiser import Denoiser
+from invdiff.model.denoiser import Condition, Denoiser
 
 BATCH = 64
 

@@ -13,8 +13,7 @@ import torch
 
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.engine.base_model.condition_store import Store
-from invdiff.model.condition import Condition
-from invdiff.model.denoiser import Denoiser
+from invdiff.model.denoiser import Condition, Denoiser
 
 Group = Literal["pictures", "prompts", "denoiser"]
 GROUPS: dict[Group, tuple[str, ...]] = {
