@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from invdiff.core.diffusion.schedule import Schedule
-from invdiff.engine.base_model.condition_store import Store
+from invdiff.engine.base_model.conditions import Store
 from invdiff.model.denoiser import Condition, Denoiser
 
 Group = Literal["pictures", "prompts", "denoiser"]
@@ -34,7 +34,7 @@ class Offloading:
 
     def __init__(self, load: Load, store: Store) -> None:
         self._load, self.store = load, store
-        self._held: dict[Group, Denoiser] = {}
+        self.held: dict[Group, Denoiser] = {}  # what is in memory
         self._settings = load(None)
         self.schedule: Schedule = self._settings.schedule
         self.image_size: int = self._settings.image_size
@@ -43,11 +43,6 @@ class Offloading:
     def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":
         """A pipeline that was loaded by somebody else: all its parts stay where they are."""
         return cls(lambda _: denoiser, store)
-
-    @property
-    def held(self) -> tuple[Group, ...]:
-        """What is in memory."""
-        return tuple(self._held)
 
     @property
     def module(self) -> Any:
@@ -74,7 +69,7 @@ class Offloading:
         self._drop("prompts")
         return pipeline
 
-    def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
+    def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Scaled latents, by the autoencoder."""
         self._drop("prompts")
         return self._part("pictures").encode_images(pictures)
@@ -87,20 +82,18 @@ class Offloading:
             self.store.put(missing, self._part("prompts").encode_prompts(missing).to("cpu"))
         return self.store.get(prompts)
 
-    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> Tensor:
         """What prompts mean to the text encoders."""
         self._drop("pictures")
         return self._part("prompts").text_embedding(prompts)
 
-    def predict(
-        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
-    ) -> torch.Tensor:
+    def predict(self, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """One pass of the network, alone in memory."""
         self._drop("pictures")
         self._drop("prompts")
         return self._part("denoiser").predict(noisy_latent, timestep, condition)
 
-    def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
+    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Pooled bottleneck features of each prediction within it."""
         return self._part("denoiser").bottleneck()
 
@@ -112,21 +105,18 @@ class Offloading:
         """The same, and the prompts as conditions."""
         return self._settings.conditioned_kwargs(own, null, scale)
 
-    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Latents of those that the pipeline's own call gives."""
         return self._settings.unpack_latents(drawn)
 
     def _part(self, group: Group) -> Denoiser:
-        if group not in self._held:
-            self._held[group] = self._load(group)
-        return self._held[group]
+        if group not in self.held:
+            self.held[group] = self._load(group)
+        return self.held[group]
 
     def _drop(self, group: Group) -> None:
-        dropped = self._held.pop(group, None)
-        kept = self._held.get("denoiser")
-        if dropped is None or kept is None or dropped is kept:
-            return
-        if group == "pictures":
+        dropped, kept = self.held.pop(group, None), self.held.get("denoiser")
+        if group == "pictures" and dropped and kept and dropped is not kept:
             _lend(None, kept.pipeline)
 
 
