@@ -21,6 +21,7 @@ GROUPS: dict[Group, tuple[str, ...]] = {
     "prompts": ("text_encoder", "text_encoder_2", "text_encoder_3"),
     "denoiser": ("unet", "transformer"),
 }
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 Load = Callable[[Group | None], Denoiser]
 """The denoiser with the networks of one group alone; None: with no network but all settings."""
 
@@ -35,9 +36,9 @@ class Offloading:
     def __init__(self, load: Load, store: Store) -> None:
         self._load, self.store = load, store
         self.held: dict[Group, Denoiser] = {}  # what is in memory
-        self._settings = load(None)
-        self.schedule: Schedule = self._settings.schedule
-        self.image_size: int = self._settings.image_size
+        self.settings = load(None)  # for what needs no network: tokenizers, scheduler
+        self.schedule: Schedule = self.settings.schedule
+        self.image_size: int = self.settings.image_size
 
     @classmethod
     def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":
@@ -53,11 +54,6 @@ class Offloading:
     def pipeline(self) -> Any:
         """The stock pipeline with all it needs to draw pictures, for prompts that are encoded."""
         return self.drawing(decode=True)
-
-    @property
-    def settings(self) -> Any:
-        """The stock pipeline for what needs no network: tokenizers, scheduler."""
-        return self._settings.pipeline
 
     def drawing(self, decode: bool) -> Any:
         """The stock pipeline to draw latents with, or with ``decode`` pictures."""
@@ -99,15 +95,15 @@ class Offloading:
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """Arguments of the pipeline's call that mean a guidance scale."""
-        return self._settings.guidance_kwargs(scale)
+        return self.settings.guidance_kwargs(scale)
 
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """The same, and the prompts as conditions."""
-        return self._settings.conditioned_kwargs(own, null, scale)
+        return self.settings.conditioned_kwargs(own, null, scale)
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Latents of those that the pipeline's own call gives."""
-        return self._settings.unpack_latents(drawn)
+        return self.settings.unpack_latents(drawn)
 
     def _part(self, group: Group) -> Denoiser:
         if group not in self.held:
@@ -127,9 +123,8 @@ def drawing(denoiser: Denoiser, decode: bool) -> Any:
 
 def tokenizers(denoiser: Denoiser) -> list[Any]:
     """The tokenizers of its pipeline; no network is loaded for them."""
-    pipeline = denoiser.settings if isinstance(denoiser, Offloading) else denoiser.pipeline
-    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
-    found = [getattr(pipeline, name, None) for name in names]
+    pipeline = (denoiser.settings if isinstance(denoiser, Offloading) else denoiser).pipeline
+    found = (getattr(pipeline, name, None) for name in TOKENIZERS)
     return [tokenizer for tokenizer in found if tokenizer is not None]
 
 

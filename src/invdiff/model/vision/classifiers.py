@@ -64,9 +64,9 @@ class OfVisionModel(ABC):
         self.extractor = f"{what} of {vision.name}"
         self.facts: dict[str, Any] = {"attribute": attribute, "trained_on": None}
 
-    @abstractmethod
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features (count, dims) of pictures."""
+        """The model's own features (count, dims)."""
+        return self.vision.features(images)
 
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
@@ -90,10 +90,6 @@ class BackboneClassifier(OfVisionModel):
         super().__init__(vision, attribute, classes, "features")
         self.weight: Tensor = head["weight"].float()
         self.bias: Tensor = head["bias"].float()
-
-    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The backbone's features (count, dims)."""
-        return self.vision.features(images)
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (count, classes)."""
