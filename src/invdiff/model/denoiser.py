@@ -90,16 +90,11 @@ class Denoiser(Protocol):
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Within it, each prediction appends its pooled bottleneck features (n, width)."""
 
-    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """Arguments of the pipeline's own call that mean guidance scale ``scale``, size included.
-
-        1 is without guidance.
-        """
-
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """`call_options`, and the prompts of n pictures as conditions instead of texts.
+        """Arguments of the pipeline's own call: size, guidance scale, prompts of n pictures.
 
-        Conditions are those of :meth:`encode_prompts`; ``null`` is the null prompt, n times.
+        Scale 1 is without guidance. Conditions, in the place of texts, are those of
+        :meth:`encode_prompts`; ``null`` is the null prompt, n times.
         """
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:

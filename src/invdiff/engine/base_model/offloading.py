@@ -93,12 +93,8 @@ class Offloading:
         """Pooled bottleneck features of each prediction within it."""
         return self._part("denoiser").bottleneck()
 
-    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """Arguments of the pipeline's call that mean a guidance scale."""
-        return self.settings.guidance_kwargs(scale)
-
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """The same, and the prompts as conditions."""
+        """Arguments of the pipeline's call for a guidance scale and prompts as conditions."""
         return self.settings.conditioned_kwargs(own, null, scale)
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:

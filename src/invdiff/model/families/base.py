@@ -143,8 +143,8 @@ class PipelineDenoiser(ABC):
         return found
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """The pipeline's own size is the network's."""
-        return {"guidance_scale": scale}
+        """Arguments of the pipeline's own call: the network's size and the scale; 1 is without."""
+        return {"height": self.image_size, "width": self.image_size, "guidance_scale": scale}
 
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Embeddings instead of texts."""

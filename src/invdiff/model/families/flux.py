@@ -53,10 +53,10 @@ class FluxDenoiser(TransformerDenoiser):
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is compared with the null prompt."""
-        size = {"height": self.image_size, "width": self.image_size}
-        if self._distilled:
-            return size | {"guidance_scale": scale}
-        return size | {"true_cfg_scale": scale, "negative_prompt": ""}
+        options = super().guidance_kwargs(scale)
+        if not self._distilled:
+            options |= {"true_cfg_scale": options.pop("guidance_scale"), "negative_prompt": ""}
+        return options
 
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and pooled embeddings instead of texts."""

@@ -34,7 +34,7 @@ class PixArtDenoiser(TransformerDenoiser):
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The transformer's own size, not a neighbour of it from the pipeline's list."""
-        return {"guidance_scale": scale, "use_resolution_binning": False, **AS_IS}
+        return super().guidance_kwargs(scale) | {"use_resolution_binning": False, **AS_IS}
 
 
 class SanaDenoiser(TransformerDenoiser):
@@ -75,5 +75,4 @@ class SanaDenoiser(TransformerDenoiser):
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """The transformer's own size; the pipeline's default is 1024 whatever was loaded."""
-        size = {"height": self.image_size, "width": self.image_size}
-        return size | {"guidance_scale": scale, "use_resolution_binning": False}
+        return super().guidance_kwargs(scale) | {"use_resolution_binning": False}
