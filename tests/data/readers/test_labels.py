@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from invdiff.data.readers.tables import SourceTable
+from invdiff.data.readers.listing import SourceTable
 from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError

@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from invdiff.data.pictures import BadPicture, check_pixels, fit_array, one_line
-from invdiff.data.readers.listing import Listing
-from invdiff.data.readers.tables import SourceTable, hint
+from invdiff.data.readers.listing import Listing, SourceTable, hint
 from invdiff.data.samples import Pictures
 from invdiff.errors import DataError
 
@@ -29,8 +29,8 @@ def open_npz(path: Path) -> Listing:
     return Listing(
         names=[f"{path.name}, picture {row}" for row in range(len(images))],
         table=SourceTable(path, columns, lambda column: npz_values(path, column, len(images))),
-        content=lambda row: images[row].tobytes(),
-        decode=lambda content, size: fit_bytes(content, images.shape[1:], size),
+        load=lambda row: images[row].tobytes(),
+        decode=partial(fit_bytes, images.shape[1:]),
         size_of=lambda _: (images.shape[2], images.shape[1]),
     )
 
@@ -92,6 +92,6 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
         raise DataError(f"{name!r} in {path} cannot be read: {one_line(error)}") from error
 
 
-def fit_bytes(content: bytes, shape: tuple[int, ...], size: int) -> Pictures:
+def fit_bytes(shape: tuple[int, ...], content: bytes, size: int) -> Pictures:
     """Pixels of the given shape as a square."""
     return fit_array(np.frombuffer(content, dtype=np.uint8).reshape(shape), size)
