@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -96,19 +97,32 @@ def read_groups(path: str | Path, listing: Listing, column: str, checked: Checke
 def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:
     """The values of an attribute column, one for each sample: the only way to attributes.
 
-    A row belongs to the sample whose id its picture and one of its columns give, so neither the
-    order of the rows nor file names matter. A built-in set has a column of its own by default.
-    Raises DataError when a sample has no row or no value.
+    A row belongs to the sample whose id its picture and one of its columns give (the prompt may be
+    in any), so neither the order of the rows nor file names matter. A built-in set has a column of
+    its own by default. Raises DataError when a sample has no row or no value.
     """
     if str(path) in EMBEDDED:
         column = column or builtin.SETS[str(path)].attribute
     if not column:
         raise DataError("no label column was named; set data.label_column to a column of the data")
-    labels = listed_labels(open_listing(path, attributes=True), column)
-    unknown = [one for one in samples.sample_id if one not in labels]
+    listing = open_listing(path, attributes=True)
+    values = listing.table.text(column)
+    labels: dict[str, str] = {}
+    columns = []
+    for name in listing.table.columns:
+        with suppress(DataError):  # not a column of text, so not the prompts
+            columns.append([list(map(clean_prompt, row)) for row in listing.table.texts(name)])
+    for row in listing.rows("matching labels"):
+        with suppress(BadPicture):
+            content = listing.content(row)
+            for captions in columns:
+                # the first of two equal rows counts, as it does for samples
+                identity = sample_id(content, pick_caption(captions[row], content))
+                labels.setdefault(identity, values[row])
+    unknown = sum(one not in labels for one in samples.sample_id)
     if unknown:
         raise DataError(
-            f"{len(unknown)} of {len(samples)} samples have no row in {path}; "
+            f"{unknown} of {len(samples)} samples have no row in {path}; "
             "the data changed, or the samples come from elsewhere: open them again"
         )
     empty = sum(not labels[one] for one in samples.sample_id)
@@ -118,30 +132,6 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
             "fill them in, or leave out those pictures"
         )
     return tuple(labels[one] for one in samples.sample_id)
-
-
-def listed_labels(listing: Listing, column: str) -> dict[str, str]:
-    """A column by sample id. The prompt may be in any column, so each of them is tried."""
-    labels = listing.table.text(column)
-    columns = []
-    for name in listing.table.columns:
-        try:
-            texts = listing.table.texts(name)
-        except DataError:
-            continue  # not a column of text, so not the prompts
-        columns.append([tuple(map(clean_prompt, row)) for row in texts])
-    found: dict[str, str] = {}
-    for row in listing.rows("matching labels"):
-        if row in listing.faults:
-            continue
-        try:
-            content = listing.content(row)
-        except BadPicture:
-            continue
-        for captions in columns:
-            # the first of two equal rows counts, as it does for samples
-            found.setdefault(sample_id(content, pick_caption(captions[row], content)), labels[row])
-    return found
 
 
 def open_listing(path: str | Path, *, bare: bool = False, attributes: bool = False) -> Listing:

@@ -134,10 +134,3 @@ def test_a_list_without_the_columns(tmp_path: Path) -> None:
     tiny.write_rows(tmp_path / "bad.csv", [{"file": "b.png"}])
     with pytest.raises(DataError, match=r"bad.csv has no column 'name'"):
         open_samples(source, 8, quarantine=tmp_path / "bad.csv")
-
-
-def test_the_embedded_set_has_neither_groups_nor_quarantine() -> None:
-    with pytest.raises(DataError, match=r"data.group_column is for data of your own; leave it"):
-        open_samples("faces", 32, group_column="gender")
-    with pytest.raises(DataError, match=r"data.quarantine is for data of your own; leave it"):
-        open_samples("faces", 32, quarantine="bad.csv")

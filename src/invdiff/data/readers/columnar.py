@@ -24,7 +24,7 @@ PICTURES = "image"
 STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableFile:
     """One file: how many rows its chunks have, and how to read a column of all or one of them."""
 

@@ -70,7 +70,7 @@ class StoredSet:
             columns |= self.attributes("train")
         return Listing(
             [f"{self.folder.name}, picture {row}" for row in range(len(pixels))],
-            SourceTable(self.folder, tuple(columns), lambda name: list(columns[name])),
+            SourceTable(Path(self.folder.name), tuple(columns), lambda name: list(columns[name])),
             lambda row: pixels[row].tobytes(),
             partial(fit_bytes, (SIZE, SIZE, 3)),
             lambda _: (SIZE, SIZE),
