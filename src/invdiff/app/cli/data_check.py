@@ -51,11 +51,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def check(asked: argparse.Namespace) -> None:
     """Check a source and say what was found. DataError if there is anything to leave out."""
     from invdiff.data.audit import audit
-    from invdiff.data.checks.quarantine import SUFFIXES
+    from invdiff.data.checking import QUARANTINE_SUFFIXES
 
     place: Path | None = asked.quarantine
-    if place is not None and place.suffix.lower() not in SUFFIXES:
-        raise DataError(f"--quarantine {place} must end in {' or '.join(SUFFIXES)}")
+    if place is not None and place.suffix.lower() not in QUARANTINE_SUFFIXES:
+        raise DataError(f"--quarantine {place} must end in {' or '.join(QUARANTINE_SUFFIXES)}")
     try:
         found = audit(asked.path, asked.prompt_column, asked.min_side)
     except KeyboardInterrupt:
@@ -75,17 +75,19 @@ def check(asked: argparse.Namespace) -> None:
 
 def write_quarantine(path: Path, findings: Sequence["AuditFinding"]) -> None:
     """Write the list that `data.quarantine` takes, as CSV or parquet."""
-    from invdiff.data.checks.quarantine import COLUMNS
+    from invdiff.data.checking import QUARANTINE_COLUMNS
     from invdiff.engine.storage.files import write_parquet, write_with
 
-    rows = [[getattr(finding, name) for name in COLUMNS] for finding in findings]
+    rows = [[getattr(finding, name) for name in QUARANTINE_COLUMNS] for finding in findings]
     if path.suffix.lower() == ".parquet":
-        write_parquet(path, {name: [row[at] for row in rows] for at, name in enumerate(COLUMNS)})
+        write_parquet(
+            path, {name: [row[at] for row in rows] for at, name in enumerate(QUARANTINE_COLUMNS)}
+        )
         return
 
     def write(beside: Path) -> None:
         with beside.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
+            csv.writer(stream, lineterminator="\n").writerows([QUARANTINE_COLUMNS, *rows])
 
     write_with(path, write)
 

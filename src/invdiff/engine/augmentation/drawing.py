@@ -16,7 +16,7 @@ from PIL import Image
 from invdiff.engine.discovery.groups import Model
 from invdiff.engine.discovery.passes import Features
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.sampling.sample import slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with

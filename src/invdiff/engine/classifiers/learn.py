@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from torch import Tensor
 
-from invdiff.data.labelled import Labelled, open_labelled
+from invdiff.data.gallery import Labelled, open_labelled
 from invdiff.engine.classifiers.error_table import at_every_threshold
 from invdiff.engine.distributed import randomness
 from invdiff.engine.fitting import small_classifier
