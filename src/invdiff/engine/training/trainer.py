@@ -27,7 +27,7 @@ from invdiff.engine.training.validation import held_loss
 from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
-from invdiff.model.lora.fused import fused_branches
+from invdiff.model.lora.arithmetic import fused_branches
 
 MOST_NORM = 1.0
 WARMUP = 50
