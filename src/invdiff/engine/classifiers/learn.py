@@ -24,7 +24,7 @@ from invdiff.data.gallery import Labelled, open_labelled
 from invdiff.engine.classifiers.error_table import at_every_threshold
 from invdiff.engine.distributed import randomness
 from invdiff.engine.fitting import small_classifier
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import write_with
 from invdiff.errors import DataError
 from invdiff.model.vision.attribute_classifier import SIZE, AttributeClassifier, to_input

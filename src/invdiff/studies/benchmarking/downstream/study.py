@@ -24,7 +24,7 @@ from invdiff.engine.augmentation.drawing import Quota, draw_all, kept_pictures, 
 from invdiff.engine.augmentation.quotas import top_up
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.fitting import small_classifier
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.vision.attribute_classifier import to_input
