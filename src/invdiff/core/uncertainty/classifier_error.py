@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from invdiff.core.measurement.parity import bias, imbalance, shares
+from invdiff.core.uncertainty.hypotheses import Draws, Inversion, redraw
 from invdiff.core.uncertainty.intervals import NOTHING, Interval, seen
 from invdiff.core.uncertainty.sampler_paths import paths_through, spread
-from invdiff.core.uncertainty.test_inversion import Draws, Inversion, redraw
 from invdiff.errors import InvDiffError
 
 # An inverse of a worse conditioned confusion matrix multiplies the sampling error beyond use.

@@ -1,7 +1,7 @@
 """Measure two folders of pictures and write ``metrics.json``."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from invdiff.data.gallery import Gallery, open_gallery
-from invdiff.engine.comparison import attributes, caveats, pictures
-from invdiff.engine.comparison.attributes import Attribute
-from invdiff.engine.comparison.features import Features, Looker, each, extractor_of
+from invdiff.engine.comparison import caveats, pictures
+from invdiff.engine.comparison.attributes import (
+    ALL,
+    AttributeFigures,
+    crossed_attribute,
+    prompt_fidelity,
+)
+from invdiff.engine.comparison.features import Looker, each, extractor_of, side_of
+from invdiff.engine.comparison.figures import CONFIDENCE, Drawing, Figure, Sides, sides
 from invdiff.engine.comparison.known_weights import folder as weights_folder
-from invdiff.engine.comparison.labels import attributes_of
-from invdiff.engine.comparison.pairs import Sides, sides
+from invdiff.engine.comparison.labels import Attribute, attributes_of
 from invdiff.engine.comparison.protocols import FAMILIES, PROTOCOLS, ComparisonProtocol
-from invdiff.engine.comparison.record import CONFIDENCE, Drawing, Figure
 from invdiff.engine.run.environment import environment
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import write_json
@@ -26,6 +30,11 @@ from invdiff.model.vision.extractors import DEFAULT, lite
 from invdiff.model.vision.extractors.towers import load_clip
 
 FALLBACK = "pixels"
+NO_ATTRIBUTE = (
+    "Shares and Bias were not measured: there is no classifier (--classifier) and no column of "
+    "labels (--labels)."
+)
+NO_CLIP = "CLIP-T was not measured: no model with two towers was given (--clip)."
 NAMED = ("invdiff", "torch", "transformers", "numpy", "scipy")
 
 
@@ -56,7 +65,6 @@ class ComparisonRequest:
     seed: int = 0
     resamples: int = 1000
     processes: int = 0
-    weights: Path | None = None
 
     @property
     def chosen(self) -> ComparisonProtocol:
@@ -65,6 +73,13 @@ class ComparisonRequest:
             known = " or ".join(PROTOCOLS)
             raise InvDiffError(f"there is no protocol {self.protocol!r}: take {known}")
         return PROTOCOLS[self.protocol]
+
+    @property
+    def looking(self) -> Mapping[str, tuple[str, ...]]:
+        """Extractors with the families of figures that each is for."""
+        own = dict.fromkeys(self.extractors, FAMILIES)
+        best = DEFAULT if lite.installed() else FALLBACK
+        return own or self.chosen.extractors or {best: FAMILIES}
 
 
 @dataclass(frozen=True)
@@ -85,10 +100,10 @@ def compare(asked: ComparisonRequest, out: Path) -> ComparisonResult:
     """
     if RunFolder.is_run(out):
         raise RunError(f"{out} is a run of its own: give another --out for the two folders")
-    protocol = asked.chosen
-    galleries = _open(asked)
-    work = _Work(asked, out, protocol, galleries, sides(galleries["a"], galleries["b"]))
-    work.look()
+    work = _Work(
+        asked, asked.chosen, galleries := _open(asked), sides(galleries["a"], galleries["b"])
+    )
+    work.look(out / "cache")
     if asked.clip:
         work.read_prompts()
     work.see_attributes()
@@ -102,7 +117,6 @@ class _Work:
     """One comparison as it goes on: what was measured so far, and with what."""
 
     asked: ComparisonRequest
-    out: Path
     protocol: ComparisonProtocol
     galleries: Mapping[str, Gallery]
     sides: Sides
@@ -113,17 +127,14 @@ class _Work:
     missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        asked = self.asked
-        self.drawing = Drawing(asked.resamples, asked.seed)
-        self.weights = asked.weights or weights_folder()
+        self.drawing = Drawing(self.asked.resamples, self.asked.seed)
+        self.weights = weights_folder()
 
-    def look(self) -> None:
+    def look(self, cache: Path) -> None:
         """Distances, manifolds and diversity in the features of each extractor."""
         asked, protocol = self.asked, self.protocol
-        looker = Looker(
-            self.out / "cache", self.weights, protocol.preparation, asked.side, asked.processes
-        )
-        for name, families in _extractors(asked, protocol).items():
+        looker = Looker(cache, self.weights, protocol.preparation, asked.side, asked.processes)
+        for name, families in asked.looking.items():
             extractor = extractor_of(name, self.weights)
             self.hashes[extractor.name] = extractor.sha256
             self.looked[extractor.name] = {
@@ -133,17 +144,14 @@ class _Work:
                 "for": list(families),
                 "limits": extractor.limits,
             }
-            sets = self.galleries.items()
-            features = {of: looker.features(name, one, one.path.name) for of, one in sets}
+            features = {of: looker.features(name, one) for of, one in self.galleries.items()}
             for family in families:
-                self._attempt(family, features, extractor.name)
-
-    def _attempt(self, family: str, features: Mapping[str, Features], extractor: str) -> None:
-        settings = self.sides, self.protocol, self.drawing
-        try:
-            self.figures += pictures.from_features(features, extractor, (family,), *settings)
-        except InvDiffError as problem:
-            self.missing.append(f"Not measured: {family} in {extractor} features ({problem}).")
+                how = extractor.name, family, self.sides, protocol, self.drawing
+                try:
+                    self.figures += pictures.from_features(features, *how)
+                except InvDiffError as problem:
+                    what = f"{family} in {extractor.name} features"
+                    self.missing.append(f"Not measured: {what} ({problem}).")
 
     def read_prompts(self) -> None:
         """CLIP-T of both sets.
@@ -151,7 +159,8 @@ class _Work:
         Raises:
             DataError: prompts that are not known.
         """
-        for gallery in (self.galleries["a"], self.galleries["b"]):
+        both = {of: self.galleries[of] for of in self.sides.prompts}
+        for gallery in both.values():
             if not all(gallery.prompt):
                 raise DataError(
                     f"{gallery.path} tells no prompts, which --clip compares pictures with: give "
@@ -160,24 +169,20 @@ class _Work:
         model = load_clip(self.asked.clip, self.weights)
         self.hashes[self.asked.clip] = model.image.sha256
         fits = {}
-        for of in ("a", "b"):
-            gallery = self.galleries[of]
-            side = self.asked.side or min(gallery.size)
-            seen = each(gallery, lambda part: model.image.features(part), side)
+        for of, gallery in both.items():
+            seen = each(gallery, model.image.features, side_of(gallery, self.asked.side))
             seen /= np.linalg.norm(seen, axis=1, keepdims=True)
-            prompts = sorted(set(gallery.prompt))
-            texts = dict(zip(prompts, model.texts(prompts), strict=True))
-            asked = np.stack([texts[prompt] for prompt in gallery.prompt])
+            prompts, rows = np.unique(gallery.prompt, return_inverse=True)
+            asked = model.texts(prompts.tolist())[rows]
             fits[of] = 100 * (seen * asked).sum(1).astype(np.float64)
         self.figures += pictures.clip_t(fits, self.asked.clip, self.sides, self.drawing)
 
     def see_attributes(self) -> None:
         """Shares, Bias and what goes with them, for each attribute and all of them crossed."""
-        asked, both = self.asked, self.sides
-        words = asked.attribute, asked.classes
+        asked, words = self.asked, (self.asked.attribute, self.asked.classes)
         self.attributes = attributes_of(asked.classifier, asked.labels, self.galleries, *words)
         own = [one for one in self.attributes if not one.is_prompt]
-        every = [*own, attributes.crossed_attribute(own)] if len(own) > 1 else own
+        every = [*own, crossed_attribute(own)] if len(own) > 1 else own
         wanted = set(asked.target)
         known = {frozenset(one.classes) for one in every}
         if wanted and frozenset(wanted) not in known:
@@ -190,10 +195,10 @@ class _Work:
             target = None
             if wanted == set(one.classes):
                 target = np.array([asked.target[name] for name in one.classes])
-            self.figures += attributes.measured(one, both, self.drawing, target)
+            self.figures += AttributeFigures(one, self.sides, self.drawing, target).every()
         for one in self.attributes:
             if one.is_prompt:
-                self.figures += attributes.prompt_fidelity(one, both)
+                self.figures += prompt_fidelity(one, self.sides)
 
     def record(self) -> dict[str, Any]:
         """All of it, as ``metrics.json`` has it."""
@@ -219,23 +224,17 @@ class _Work:
             "python": known["python"],
             "platform": known["platform"],
             "figures": [figure.record(facts, self.hashes) for figure in self.figures],
-            "warnings": list(self._warnings()),
-            "not_measured": self.missing + list(self._not_asked()),
+            "warnings": [
+                *caveats.of_sets(self.galleries, self.sides),
+                *caveats.of_extractors(self.looked, self.galleries, self.protocol),
+                *caveats.of_attributes(self.attributes),
+            ],
+            "not_measured": [
+                *self.missing,
+                *([] if self.attributes else [NO_ATTRIBUTE]),
+                *([] if asked.clip else [NO_CLIP]),
+            ],
         }
-
-    def _warnings(self) -> Iterator[str]:
-        yield from caveats.of_sets(self.galleries, self.sides)
-        yield from caveats.of_extractors(self.looked, self.galleries, self.protocol)
-        yield from caveats.of_attributes(self.attributes)
-
-    def _not_asked(self) -> Iterator[str]:
-        if not self.attributes:
-            yield (
-                "Shares and Bias were not measured: there is no classifier (--classifier) and no "
-                "column of labels (--labels)."
-            )
-        if not self.asked.clip:
-            yield "CLIP-T was not measured: no model with two towers was given (--clip)."
 
 
 def _open(asked: ComparisonRequest) -> dict[str, Gallery]:
@@ -243,9 +242,8 @@ def _open(asked: ComparisonRequest) -> dict[str, Gallery]:
     places = {"a": asked.first, "b": asked.second}
     if asked.reference is not None:
         places["reference"] = asked.reference
-    found = {
-        of: open_gallery(place, asked.side, asked.prompt_column) for of, place in places.items()
-    }
+    how = asked.side, asked.prompt_column
+    found = {of: open_gallery(place, *how) for of, place in places.items()}
     sizes = {gallery.size: gallery.path for gallery in found.values()}
     if len(sizes) > 1 and not asked.side:
         told = " and ".join(f"{path} ({w} x {h})" for (w, h), path in sizes.items())
@@ -256,17 +254,6 @@ def _open(asked: ComparisonRequest) -> dict[str, Gallery]:
     return found
 
 
-def _extractors(
-    asked: ComparisonRequest, protocol: ComparisonProtocol
-) -> dict[str, tuple[str, ...]]:
-    """Extractors with the families of figures that each is for."""
-    if asked.extractors:
-        return dict.fromkeys(asked.extractors, FAMILIES)
-    if protocol.extractors:
-        return dict(protocol.extractors)
-    return {DEFAULT if lite.installed() else FALLBACK: FAMILIES}
-
-
 def _described(gallery: Gallery) -> dict[str, Any]:
     counts = Counter(gallery.prompt)
     return {
@@ -275,7 +262,7 @@ def _described(gallery: Gallery) -> dict[str, Any]:
         "width": gallery.size[0],
         "height": gallery.size[1],
         "prompts_from": gallery.by,
-        "prompts": {prompt or attributes.ALL: counts[prompt] for prompt in sorted(counts)},
+        "prompts": {prompt or ALL: counts[prompt] for prompt in sorted(counts)},
         "repeated": gallery.repeated,
         "sha256": gallery.sha256,
     }
