@@ -30,6 +30,8 @@ HALVINGS = 14
 TIE = 1e-9
 
 Draws = Float[np.ndarray, " draw"]
+Counts = Int[np.ndarray, "prompt klass"]
+PairCounts = Int[np.ndarray, "prompt before after"]
 Tables = tuple[Num[np.ndarray, "..."], Num[np.ndarray, "..."]]
 Scatter = Callable[[Float[np.ndarray, "draw prompt"]], Draws]
 # Shares of the largest value at which the scatter is simulated, and with how many tables. A rough
@@ -120,9 +122,7 @@ def _below(
     return np.minimum((values - floor.mean()) / max(floor.std(), TIE), 0) ** 2
 
 
-def mean_measure(
-    counts: Int[np.ndarray, "prompt klass"], measure: Measure, resamples: int, seed: int
-) -> Inversion:
+def mean_measure(counts: Counts, measure: Measure, resamples: int, seed: int) -> Inversion:
     """Is the mean measure of these prompts, all with images, a given value?"""
     paths = paths_of(counts, measure)
     upward = np.ones(len(counts))
@@ -136,9 +136,7 @@ def mean_measure(
     return Inversion(observed, simulate, 0.0, float(paths.largest.mean()), bounded=True)
 
 
-def paired_change(
-    joint: Int[np.ndarray, "prompt before after"], resamples: int, seed: int
-) -> Inversion:
+def paired_change(joint: PairCounts, resamples: int, seed: int) -> Inversion:
     """Is Bias before less Bias after a given value, if pairs keep their odds ratios?"""
     flat, totals = joint.reshape(len(joint), -1), joint.sum((1, 2))
     # Half an image, spread over the cells: a pair that was not seen is possible.
@@ -152,12 +150,7 @@ def paired_change(
     return _change(joint.sum(2), joint.sum(1), tables, resamples, seed)
 
 
-def change(
-    before: Int[np.ndarray, "prompt klass"],
-    after: Int[np.ndarray, "prompt klass"],
-    resamples: int,
-    seed: int,
-) -> Inversion:
+def change(before: Counts, after: Counts, resamples: int, seed: int) -> Inversion:
     """:func:`paired_change` of two sets that were drawn independently."""
 
     def tables(one: Mixes, other: Mixes) -> Tables:
@@ -170,8 +163,8 @@ def change(
 
 
 def _change(
-    before: Int[np.ndarray, "prompt klass"],
-    after: Int[np.ndarray, "prompt klass"],
+    before: Counts,
+    after: Counts,
     tables: Callable[[Mixes, Mixes], Tables],
     resamples: int,
     seed: int,

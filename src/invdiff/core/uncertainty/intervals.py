@@ -17,6 +17,7 @@ from scipy import stats
 from invdiff.core.measurement.influence import InfluenceExpansion, Parts
 from invdiff.core.measurement.parity import Measure, bias, imbalance
 from invdiff.core.uncertainty import hypotheses
+from invdiff.core.uncertainty.hypotheses import Counts, PairCounts
 from invdiff.core.uncertainty.sampler_paths import paths_of
 
 CHUNK = 4_000_000  # drawn counts that are held at a time
@@ -48,7 +49,7 @@ def wilson(
     return low, np.where(count == total, 0 * share + 1, centre + half)
 
 
-def corrected(counts: Int[np.ndarray, "prompt klass"], measure: Measure) -> float:
+def corrected(counts: Counts, measure: Measure) -> float:
     """The mean measure without most of the plug-in's upward error; NaN without images.
 
     For each prompt the value at which the plug-in is on average what was observed, 0 where less
@@ -60,11 +61,7 @@ def corrected(counts: Int[np.ndarray, "prompt klass"], measure: Measure) -> floa
 
 
 def interval(
-    counts: Int[np.ndarray, "prompt klass"],
-    measure: Measure,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    counts: Counts, measure: Measure, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
     """The mean measure over prompts (plug-in) and the values that fit the counts.
 
@@ -80,20 +77,14 @@ def interval(
 
 
 def bias_interval(
-    counts: Int[np.ndarray, "prompt klass"],
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    counts: Counts, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
     """:func:`interval` of the Bias of these prompts."""
     return interval(counts, imbalance(counts.shape[-1]), resamples, seed, confidence)
 
 
 def bias_reduction(
-    joint: Int[np.ndarray, "prompt before after"],
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    joint: PairCounts, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
     """Bias before less Bias after, from pairs of one seed; positive means less biased.
 
@@ -108,11 +99,7 @@ def bias_reduction(
 
 
 def bias_difference(
-    before: Int[np.ndarray, "prompt klass"],
-    after: Int[np.ndarray, "prompt klass"],
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    before: Counts, after: Counts, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
     """:func:`bias_reduction` for sets of pictures that share no seeds.
 
@@ -126,9 +113,7 @@ def bias_difference(
     return Interval(float(bias(before) - bias(after)), *tested.ends(confidence))
 
 
-def over_prompts(
-    counts: Int[np.ndarray, "prompt klass"], measure: Measure, confidence: float = 0.95
-) -> Interval:
+def over_prompts(counts: Counts, measure: Measure, confidence: float = 0.95) -> Interval:
     """Mean measure with an interval for prompts yet unseen: these are a sample of them.
 
     Student's t over the prompts' corrected values; NaN ends with fewer than two prompts.
@@ -146,7 +131,7 @@ def over_prompts(
     return Interval(plain, max(0.0, values.mean() - half), min(most, values.mean() + half))
 
 
-def seen(counts: Int[np.ndarray, "prompt klass"]) -> Int[np.ndarray, "other klass"]:
+def seen(counts: Counts) -> Int[np.ndarray, "other klass"]:
     """The rows of the prompts that have images."""
     return counts[counts.sum(-1) > 0]
 

@@ -41,21 +41,15 @@ class Quota:
 
 
 def even_set(session: Session, images: int) -> list[Quota]:
-    """``images`` pictures of each prompt, as many of each inferred group where there are groups."""
-    models = found_models(session)
-    return [
-        Quota(prompt, captions, quota_parts(images, models.get(prompt)), models.get(prompt))
-        for prompt, captions in sorted(session.results.discovery.captions_drawn.items())
-    ]
-
-
-def quota_parts(images: int, model: Model | None) -> tuple[int, ...]:
-    """``images`` in parts that differ by one at most: for each group that the prompt has."""
-    if model is None:
-        return (images,)
-    there = model.present
-    ends = np.cumsum(there) * images // there.sum()
-    return tuple(int(part) for part in np.diff(ends, prepend=0))
+    """``images`` pictures of each prompt, in parts that differ by one for its inferred groups."""
+    models, quotas = found_models(session), []
+    for prompt, captions in sorted(session.results.discovery.captions_drawn.items()):
+        model = models.get(prompt)
+        there = np.ones(1, bool) if model is None else model.present
+        ends = np.cumsum(there) * images // there.sum()
+        counts = tuple(int(part) for part in np.diff(ends, prepend=0))
+        quotas.append(Quota(prompt, captions, counts, model))
+    return quotas
 
 
 def top_up(session: Session) -> list[Quota]:

@@ -69,7 +69,9 @@ def choose(config: Config) -> Chosen | None:
     name, asked = effective(config), config.evaluate
     if name == "none" or name.startswith("column:"):
         return None
-    return classifier_named(name, attribute_of(config), asked.classes, asked.attribute)
+    known = builtin.SETS.get(config.data.path)
+    own = config.data.label_column or (known.attribute if known else "attribute")
+    return classifier_named(name, asked.attribute or own, asked.classes, asked.attribute)
 
 
 def effective(config: Config) -> str:
@@ -78,14 +80,6 @@ def effective(config: Config) -> str:
     if name != "auto":
         return name
     return config.data.path if config.data.path in EMBEDDED_SETS else "none"
-
-
-def attribute_of(config: Config) -> str:
-    """What to call the attribute of a classifier that does not name it itself."""
-    known = builtin.SETS.get(config.data.path)
-    own = known.attribute if known else ""
-    named: str = config.evaluate.attribute or config.data.label_column or own
-    return named or "attribute"
 
 
 def embedded_path(name: str) -> Path:

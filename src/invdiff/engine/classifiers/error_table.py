@@ -113,14 +113,13 @@ def claims_of(
         for name, classes in classifier.classes.items()
     }
     foreign = classifier.facts["trained_on"] is None or effective(config) in EMBEDDED_SETS
-    if "confusion" not in found[chosen.attribute] and foreign:
-        known_pictures = labelled_pictures(config, data, chosen, most)
-        if known_pictures:
-            pictures, labels = known_pictures
-            values = classifier.classify(classifier.features(pictures))[chosen.attribute]
-            classes = classifier.classes[chosen.attribute]
-            estimated = decide(values, classes, threshold).tolist()
-            found[chosen.attribute] = claims(labels, estimated, classes, threshold > 0)
+    measure = foreign and "confusion" not in found[chosen.attribute]
+    if measure and (labelled := labelled_pictures(config, data, chosen, most)):
+        pictures, labels = labelled
+        values = classifier.classify(classifier.features(pictures))[chosen.attribute]
+        classes = classifier.classes[chosen.attribute]
+        estimated = decide(values, classes, threshold).tolist()
+        found[chosen.attribute] = claims(labels, estimated, classes, threshold > 0)
     return found
 
 

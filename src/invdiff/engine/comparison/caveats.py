@@ -7,7 +7,7 @@ from typing import Any
 from invdiff.data.gallery import Gallery
 from invdiff.engine.comparison.figures import Sides
 from invdiff.engine.comparison.labels import Attribute
-from invdiff.engine.comparison.protocols import ComparisonProtocol
+from invdiff.engine.comparison.request import ComparisonProtocol
 
 FEW = 2000
 FEW_A_PROMPT = 100

@@ -21,65 +21,19 @@ from invdiff.engine.comparison.features import Looker, each, extractor_of, side_
 from invdiff.engine.comparison.figures import CONFIDENCE, Drawing, Figure, Sides, sides
 from invdiff.engine.comparison.known_weights import folder as weights_folder
 from invdiff.engine.comparison.labels import Attribute, attributes_of
-from invdiff.engine.comparison.protocols import FAMILIES, PROTOCOLS, ComparisonProtocol
+from invdiff.engine.comparison.request import ComparisonProtocol, ComparisonRequest
 from invdiff.engine.run.environment import environment
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import write_json
 from invdiff.errors import DataError, InvDiffError, RunError
-from invdiff.model.vision.extractors import DEFAULT, lite
 from invdiff.model.vision.extractors.towers import load_clip
 
-FALLBACK = "pixels"
 NO_ATTRIBUTE = (
     "Shares and Bias were not measured: there is no classifier (--classifier) and no column of "
     "labels (--labels)."
 )
 NO_CLIP = "CLIP-T was not measured: no model with two towers was given (--clip)."
 NAMED = ("invdiff", "torch", "transformers", "numpy", "scipy")
-
-
-@dataclass(frozen=True)
-class ComparisonRequest:
-    """What to measure.
-
-    ``first`` and ``second`` are compared, each with ``reference`` if there is one, else the second
-    with the first. ``extractors`` () takes what the protocol asks for. ``labels`` are columns of
-    both, ``classifier`` "" for none; ``attribute`` and ``classes`` name what it estimates where it
-    does not itself. ``target`` is the mix that shares should have, by class.
-    ``side`` 0 keeps the stored size.
-    """
-
-    first: Path
-    second: Path
-    reference: Path | None = None
-    extractors: tuple[str, ...] = ()
-    classifier: str = ""
-    attribute: str = ""
-    classes: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    clip: str = ""
-    protocol: str = "standard"
-    target: Mapping[str, float] = field(default_factory=dict)
-    prompt_column: str = ""
-    side: int = 0
-    seed: int = 0
-    resamples: int = 1000
-    processes: int = 0
-
-    @property
-    def chosen(self) -> ComparisonProtocol:
-        """The protocol. InvDiffError for an unknown name."""
-        if self.protocol not in PROTOCOLS:
-            known = " or ".join(PROTOCOLS)
-            raise InvDiffError(f"there is no protocol {self.protocol!r}: take {known}")
-        return PROTOCOLS[self.protocol]
-
-    @property
-    def looking(self) -> Mapping[str, tuple[str, ...]]:
-        """Extractors with the families of figures that each is for."""
-        own = dict.fromkeys(self.extractors, FAMILIES)
-        best = DEFAULT if lite.installed() else FALLBACK
-        return own or self.chosen.extractors or {best: FAMILIES}
 
 
 @dataclass(frozen=True)
@@ -121,7 +75,7 @@ class _Work:
     galleries: Mapping[str, Gallery]
     sides: Sides
     figures: list[Figure] = field(default_factory=list)
-    hashes: dict[str, str] = field(default_factory=dict)
+    clip: dict[str, str] | None = None
     looked: dict[str, Any] = field(default_factory=dict)
     attributes: list[Attribute] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -136,7 +90,6 @@ class _Work:
         looker = Looker(cache, self.weights, protocol.preparation, asked.side, asked.processes)
         for name, families in asked.looking.items():
             extractor = extractor_of(name, self.weights)
-            self.hashes[extractor.name] = extractor.sha256
             self.looked[extractor.name] = {
                 "sha256": extractor.sha256,
                 "features": extractor.dims,
@@ -167,7 +120,7 @@ class _Work:
                     "captions, or one sub-folder for each prompt"
                 )
         model = load_clip(self.asked.clip, self.weights)
-        self.hashes[self.asked.clip] = model.image.sha256
+        self.clip = {"name": self.asked.clip, "sha256": model.image.sha256}
         fits = {}
         for of, gallery in both.items():
             seen = each(gallery, model.image.features, side_of(gallery, self.asked.side))
@@ -209,6 +162,8 @@ class _Work:
             "seed": asked.seed,
             "versions": ", ".join(f"{name} {versions[name]}" for name in NAMED if versions[name]),
         }
+        hashes = {name: one["sha256"] for name, one in self.looked.items()}
+        hashes |= {self.clip["name"]: self.clip["sha256"]} if self.clip else {}
         return {
             "kind": "two folders",
             "protocol": self.protocol.record() | {"side": asked.side or None},
@@ -218,12 +173,12 @@ class _Work:
             "paired": self.sides.paired,
             "sets": {of: _described(gallery) for of, gallery in self.galleries.items()},
             "extractors": self.looked,
-            "clip": {"name": asked.clip, "sha256": self.hashes[asked.clip]} if asked.clip else None,
+            "clip": self.clip,
             "attributes": {one.name: one.claimed() for one in self.attributes},
             "versions": versions,
             "python": known["python"],
             "platform": known["platform"],
-            "figures": [figure.record(facts, self.hashes) for figure in self.figures],
+            "figures": [figure.record(facts, hashes) for figure in self.figures],
             "warnings": [
                 *caveats.of_sets(self.galleries, self.sides),
                 *caveats.of_extractors(self.looked, self.galleries, self.protocol),

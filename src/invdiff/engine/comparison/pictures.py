@@ -10,7 +10,7 @@ from invdiff.core.measurement import fidelity, kernel_distance
 from invdiff.core.measurement.diversity import diversity
 from invdiff.core.measurement.influence import InfluenceExpansion, frechet_parts, influence, mean_of
 from invdiff.engine.comparison.figures import PAIRED, Drawing, Figure, Sides, with_intervals
-from invdiff.engine.comparison.protocols import DISTANCES, DIVERSITY, MANIFOLDS, ComparisonProtocol
+from invdiff.engine.comparison.request import DISTANCES, DIVERSITY, MANIFOLDS, ComparisonProtocol
 
 Features = NDArray[np.float32]
 Parts = tuple[InfluenceExpansion, str]
