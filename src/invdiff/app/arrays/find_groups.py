@@ -1,7 +1,7 @@
 """The max step on arrays: groups from what pictures cost the model and look like to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -57,7 +57,25 @@ class PromptVerdict:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FoundGroups:
+class Inferred:
+    """Groups with the verdicts on them: what :class:`FoundGroups` and a run's groups share."""
+
+    prompts: tuple[str, ...]
+    memberships: Float[np.ndarray, "picture group"]
+    verdicts: Mapping[str, PromptVerdict]
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The prompts in which there is something to balance."""
+        return tuple(name for name, verdict in self.verdicts.items() if verdict.found)
+
+    def told(self, head: str) -> str:
+        """The ``head`` and a line for each prompt."""
+        return "\n".join([head, *(f"  {name}: {one}" for name, one in self.verdicts.items())])
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FoundGroups(Inferred):
     """The groups that :func:`find_groups` inferred.
 
     ``memberships`` are the q_i(e) of all pictures: the chance that picture i is in group e, each
@@ -66,16 +84,8 @@ class FoundGroups:
     names the prompts in which they do, and ``read_from`` what they were read from.
     """
 
-    prompts: tuple[str, ...]
-    memberships: Float[np.ndarray, "picture group"]
-    verdicts: Mapping[str, PromptVerdict]
     read_from: str
-    _grouping: Grouping = field(repr=False)
-
-    @property
-    def found(self) -> tuple[str, ...]:
-        """The prompts in which there is something to balance."""
-        return tuple(name for name, verdict in self.verdicts.items() if verdict.found)
+    _grouping: Grouping
 
     def predict(
         self, features: Float[Array, "picture feature"], prompts: Sequence[str]
@@ -106,16 +116,14 @@ class FoundGroups:
             ArgumentError: as :meth:`predict`.
         """
         values, names = self._new(features, prompts)
-        models = {str(name): self._grouping.models[str(name)] for name in np.unique(names)}
-        return {
-            name: np.asarray(model.shares(model.log_ratio(values[names == name])))
-            for name, model in models.items()
-        }
+        found = {}
+        for name in map(str, np.unique(names)):
+            model = self._grouping.models[name]
+            found[name] = model.shares(model.log_ratio(values[names == name]))
+        return found
 
     def __repr__(self) -> str:
-        head = f"Groups of {len(self.prompts)} pictures, read from {self.read_from}"
-        lines = [f"  {name}: {verdict}" for name, verdict in self.verdicts.items()]
-        return "\n".join([head, *lines])
+        return self.told(f"Groups of {len(self.prompts)} pictures, read from {self.read_from}")
 
     def _new(
         self, features: Array, prompts: Sequence[str]
@@ -255,24 +263,13 @@ def find_groups(
         seed=randomness.derive(seed, "grouping", 0),
         wanted=target_share,
     )
-    return _told(grouping, names)
-
-
-def _told(grouping: Grouping, names: np.ndarray) -> FoundGroups:
     verdicts = {}
     for name, known in grouping.verdicts.items():
         count = int((names == name).sum())
         low, high = wilson(np.array(round(known.share * count)), np.array(count))
-        verdicts[name] = PromptVerdict(
-            found=known.found,
-            share=known.share,
-            low=float(low),
-            high=float(high),
-            pictures=count,
-            explained=float(known.explained),
-            p_value=float(known.p_value),
-            note=known.note,
-        )
+        share = (known.share, float(low), float(high), count)
+        tested = (known.explained, known.p_value)
+        verdicts[name] = PromptVerdict(known.found, *share, *tested, known.note)
     q = memberships(grouping.against)
     return FoundGroups(tuple(names.tolist()), q, verdicts, READ_FROM[grouping.score], grouping)
 

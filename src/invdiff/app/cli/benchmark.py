@@ -1,57 +1,12 @@
 """`invdiff benchmark run`: the method beside its alternatives on a built-in set, or on all."""
 
-import argparse
 from pathlib import Path
-from typing import Any
 
+from invdiff.app.cli.parser import Asked
 from invdiff.errors import ConfigError
 
-WORDS = "run a named benchmark"
-MORE = "With --suite ablation or method, settings are those of all rows, as in --train.steps 400. "
 
-
-def arguments(parser: argparse.ArgumentParser, count: Any) -> None:
-    """The options of the verb; ``count`` reads whole numbers."""
-    add = parser.add_argument
-    add(
-        "names",
-        metavar="NAME",
-        nargs="*",
-        help="name of a built-in set, as in faces; --suite method takes several, or none for all",
-    )
-    add(
-        "--suite",
-        default="controls",
-        metavar="NAME",
-        help="controls (what must and must not do anything, the default), baselines (other ways "
-        "to balance a model), ablation (the method with one setting changed) or augment "
-        "(classifiers trained on what `invdiff augment` makes), which can share a folder; or "
-        "method (every estimator, and what balancing does at three guidance scales, on every set)",
-    )
-    add(
-        "--part",
-        metavar="NAME",
-        help="with --suite method, one table alone: found (which estimator finds the groups) or "
-        "balanced (what they do)",
-    )
-    add(
-        "--rows",
-        metavar="ROW",
-        nargs="+",
-        default=[],
-        help="with --suite ablation, only these rows and the method's own, as in rank-4 lambda-0",
-    )
-    add("--seeds", type=count, default=3, metavar="N", help="training seeds (3)")
-    add(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder for the tables and runs; made if it is not there",
-    )
-
-
-def benchmark(asked: argparse.Namespace) -> None:
+def benchmark(asked: Asked) -> None:
     """Do it, and show the table."""
     from invdiff.studies.benchmarking import require_extra
     from invdiff.studies.benchmarking.suites import ABLATION, DOWNSTREAM, METHOD
@@ -67,7 +22,7 @@ def benchmark(asked: argparse.Namespace) -> None:
     print(f"table: {others.get(asked.suite, _rows)(asked)}")
 
 
-def _method(asked: argparse.Namespace) -> Path:
+def _method(asked: Asked) -> Path:
     from invdiff.studies.benchmarking.method.suite import benchmark_method
 
     table = benchmark_method(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
@@ -75,7 +30,7 @@ def _method(asked: argparse.Namespace) -> Path:
     return table
 
 
-def _downstream(asked: argparse.Namespace) -> Path:
+def _downstream(asked: Asked) -> Path:
     from invdiff.studies.benchmarking.downstream.study import benchmark_downstream
 
     table = benchmark_downstream(_one_name(asked), asked.seeds, asked.out)
@@ -83,7 +38,7 @@ def _downstream(asked: argparse.Namespace) -> Path:
     return table
 
 
-def _rows(asked: argparse.Namespace) -> Path:
+def _rows(asked: Asked) -> Path:
     from invdiff.app.api import Run
     from invdiff.engine.storage.files import write_text
     from invdiff.studies.benchmarking.jobs import Job
@@ -100,7 +55,7 @@ def _rows(asked: argparse.Namespace) -> Path:
     return table
 
 
-def _one_name(asked: argparse.Namespace) -> str:
+def _one_name(asked: Asked) -> str:
     """The set of a suite that is about one; ConfigError if another number of them was named."""
     if len(asked.names) != 1:
         told = f"but got {len(asked.names)}" if asked.names else "as in `benchmark run faces`"
