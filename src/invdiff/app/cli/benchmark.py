@@ -18,41 +18,37 @@ def benchmark(asked: Asked) -> None:
         raise ConfigError(f"--rows belongs to --suite {ABLATION}")
     if asked.suite not in (ABLATION, METHOD) and asked.overrides:
         raise ConfigError(f"settings belong to --suite {ABLATION} or {METHOD}")
-    others = {METHOD: _method, DOWNSTREAM: _downstream}
-    print(f"table: {others.get(asked.suite, _rows)(asked)}")
+    report = None
+    if asked.suite == METHOD:
+        from invdiff.studies.benchmarking.method.suite import benchmark_method
 
+        table = benchmark_method(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
+    elif asked.suite == DOWNSTREAM:
+        from invdiff.studies.benchmarking.downstream.study import benchmark_downstream
 
-def _method(asked: Asked) -> Path:
-    from invdiff.studies.benchmarking.method.suite import benchmark_method
+        table = benchmark_downstream(_one_name(asked), asked.seeds, asked.out)
+    else:
+        from invdiff.studies.benchmarking.rows import benchmark_rows
 
-    table = benchmark_method(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
+        one = (_one_name(asked), asked.seeds, asked.out)
+        table = benchmark_rows(*one, asked.suite, asked.rows, asked.overrides)
+        report = _reports(asked, table.parent / "report.html")
     print(table.read_text(encoding="utf-8"))
-    return table
+    if report:
+        print(f"report: {report}")
+    print(f"table: {table}")
 
 
-def _downstream(asked: Asked) -> Path:
-    from invdiff.studies.benchmarking.downstream.study import benchmark_downstream
-
-    table = benchmark_downstream(_one_name(asked), asked.seeds, asked.out)
-    print(table.read_text(encoding="utf-8"))
-    return table
-
-
-def _rows(asked: Asked) -> Path:
+def _reports(asked: Asked, out: Path) -> Path:
+    """The reports of the method's own runs with the other rows; the first is copied to ``out``."""
     from invdiff.app.api import Run
     from invdiff.engine.storage.files import write_text
     from invdiff.studies.benchmarking.jobs import Job
-    from invdiff.studies.benchmarking.rows import benchmark_rows
     from invdiff.studies.benchmarking.suites import OURS
 
-    name = _one_name(asked)
-    table = benchmark_rows(name, asked.seeds, asked.out, asked.suite, asked.rows, asked.overrides)
-    runs = [Job(str(asked.out), name, OURS, seed).folder for seed in range(asked.seeds)]
-    reports = [Run(run).redo("report") for run in runs]
-    report = write_text(table.parent / "report.html", reports[0].read_text(encoding="utf-8"))
-    print(table.read_text(encoding="utf-8"))
-    print(f"report: {report}")
-    return table
+    jobs = [Job(str(asked.out), asked.names[0], OURS, seed) for seed in range(asked.seeds)]
+    reports = [Run(job.folder).redo("report") for job in jobs]
+    return write_text(out, reports[0].read_text(encoding="utf-8"))
 
 
 def _one_name(asked: Asked) -> str:
