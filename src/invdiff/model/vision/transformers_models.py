@@ -30,7 +30,7 @@ class VisionModel:
         """Load ``name`` with the class ``loader`` of transformers; ModelError if that fails."""
         import transformers
 
-        self.name = short_name(name)
+        self.name = shown_name(name)
         self.model = load_complete(name, getattr(transformers, loader))
         self.processor = load_locally(name, transformers.AutoImageProcessor, backend="pil")
         self.side = input_side(self.model, self.processor)
@@ -64,7 +64,7 @@ class VisionModel:
         return found.hexdigest()
 
 
-def short_name(name: str) -> str:
+def shown_name(name: str) -> str:
     """A hub id as it is, a folder without the way to it."""
     return Path(name).name if Path(name).is_dir() else name
 
