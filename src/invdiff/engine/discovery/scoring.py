@@ -17,7 +17,7 @@ from invdiff.engine.distributed import randomness
 from invdiff.engine.encoding.captions import encode_captions
 from invdiff.engine.encoding.latents import about_pictures, encode_pictures
 from invdiff.engine.encoding.session import Session
-from invdiff.engine.settings.deciding_levels import high_levels
+from invdiff.engine.settings.method import high_levels
 from invdiff.engine.storage.hashed_tensors import About, Tensors
 from invdiff.errors import DataError
 

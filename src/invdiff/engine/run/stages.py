@@ -1,7 +1,5 @@
 """The stages of a run: their order, the settings that touch them, the files that they write."""
 
-from collections.abc import Iterable
-
 STAGES = ("discover", "train", "sample", "evaluate", "report")
 
 # The first stage whose result a section (or a single key) can change. `pipeline` and `data` that
@@ -80,8 +78,3 @@ def touched(key: str) -> str | None:
     if key in TOUCHES_NOTHING:
         return None
     return TOUCHES.get(key) or TOUCHES[key.partition(".")[0]]
-
-
-def first(stages: Iterable[str | None]) -> str | None:
-    """The earliest of ``stages``, or None."""
-    return min((s for s in stages if s is not None), key=STAGES.index, default=None)

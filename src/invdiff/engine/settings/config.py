@@ -5,6 +5,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,12 +19,11 @@ from invdiff.engine.settings.common import (
     SampleSection,
     Section,
 )
-from invdiff.engine.settings.discovery import DiscoverSection
 from invdiff.engine.settings.evaluation import EvaluateSection, impossible
 from invdiff.engine.settings.messages import describe_problem
+from invdiff.engine.settings.method import DiscoverSection, TrainSection
 from invdiff.engine.settings.names import formerly, nearest, translated
 from invdiff.engine.settings.study import SEVERAL, StudySection
-from invdiff.engine.settings.training import TrainSection
 from invdiff.errors import ConfigError, InvDiffWarning
 
 PRESETS = Path(str(files("invdiff"))) / "presets"
@@ -33,10 +33,10 @@ HIDDEN = "study."
 class Config(Section):
     """All settings of a run. Build it with :func:`load`, :func:`preset` or :func:`parse`."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random draw of the run.")
-    processes: int = Field(
-        0, ge=0, le=256, description="Worker processes; 0 is 2 on a CPU of several cores, else 1."
-    )
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of every random draw of the run."""
+    processes: int = Field(0, ge=0, le=256)
+    """Worker processes; 0 is 2 on a CPU of several cores, else 1."""
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     discover: DiscoverSection = DiscoverSection()
@@ -110,11 +110,7 @@ def _all_fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[t
 
 def flatten(config: Config) -> dict[str, Any]:
     """Every key with its value, as ``{"train.steps": 100, ...}``."""
-    found: dict[str, Any] = {}
-    for name, value in config.model_dump().items():
-        nested = value if isinstance(value, dict) else None
-        found |= {name: value} if nested is None else {f"{name}.{k}": v for k, v in nested.items()}
-    return found
+    return {key: attrgetter(key)(config) for key, _ in _all_fields()}
 
 
 def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -183,14 +179,14 @@ def dump(config: Config, comments: bool = False) -> str:
             lines += ["", f"[{section}]"]
             open_section = section
         if comments:
-            lines.append(f"# {info.description}")
+            lines.append(f"# {' '.join(info.description.split())}")
         lines.append(f"{name} = {_toml(values[key])}")
     return "\n".join(lines) + "\n"
 
 
 def schema() -> dict[str, Any]:
     """JSON schema of the configuration."""
-    whole = Config.model_json_schema()
+    whole: dict[str, Any] = json.loads(json.dumps(Config.model_json_schema()).replace("\\n", " "))
     del whole["properties"]["study"], whole["$defs"]["StudySection"]
     return whole
 
@@ -259,13 +255,13 @@ def _value(text: str, as_text: bool) -> Any:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    known = [key for key, _ in fields()]
+    keys = [key for key, _ in fields()]
+    sections = [name for name in Config.model_fields if name != "study"]
     problems = []
     for found in error.errors():
-        key = ".".join(str(part) for part in found["loc"])
+        key = ".".join(map(str, found["loc"]))
         if found["type"] == "extra_forbidden":
-            sections = [name for name in Config.model_fields if name != "study"]
-            near = nearest(key, known if "." in key else sections + known)
+            near = nearest(key, keys if "." in key else sections + keys)
             problems.append(formerly(key) or f"{key}: no such setting{near}")
         else:
             problems.append(describe_problem(found))
@@ -274,13 +270,10 @@ def _problems(error: ValidationError) -> list[str]:
 
 def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
     """Forget the key at ``loc``, so that its default stands in."""
-    holder: Any = values
-    for part in loc[:1]:
-        if len(loc) > 1 and isinstance(holder.get(part), dict):
-            holder = holder[part]
-            loc = loc[1:]
+    if len(loc) > 1 and isinstance(values.get(str(loc[0])), dict):
+        values, loc = values[str(loc[0])], loc[1:]
     if loc:
-        holder.pop(loc[0], None)
+        values.pop(str(loc[0]), None)
 
 
 def _toml(value: Any) -> str:

@@ -41,32 +41,21 @@ ClassifierName = Annotated[str, AfterValidator(_a_classifier)]
 class EvaluateSection(Section):
     """The figures."""
 
-    classifier: ClassifierName = Field(
-        "auto",
-        description="Attribute classifier: a file of `invdiff data classifier`, clip:MODEL, "
-        "siglip:MODEL, model:MODEL, column:NAME (labels in samples/metadata.csv), none; auto takes "
-        "a built-in set's own.",
-    )
-    attribute: str = Field(
-        "", description="Name of the attribute that clip, siglip or model estimates."
-    )
-    classes: ClassTexts = Field(
-        [],
-        description='Its classes, as in "female = a photo of a woman": texts for clip and siglip, '
-        "labels of the model for model; a class can have several.",
-    )
-    abstain_below: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="A picture whose most probable class is less probable than this is counted as "
-        "unclear; 0 never.",
-    )
-    strength_curve: list[Annotated[float, Field(ge=0)]] = Field(
-        [],
-        description="Strengths at which the calibration's pictures are drawn again to set its "
-        "estimated gap beside the classifier's; empty for none.",
-    )
+    classifier: ClassifierName = "auto"
+    """Attribute classifier: a file of `invdiff data classifier`, clip:MODEL, siglip:MODEL,
+    model:MODEL, column:NAME (labels in samples/metadata.csv), none; auto takes a built-in set's
+    own."""
+    attribute: str = ""
+    """Name of the attribute that clip, siglip or model estimates."""
+    classes: ClassTexts = Field([])
+    """Its classes, as in "female = a photo of a woman": texts for clip and siglip, labels of the
+    model for model; a class can have several."""
+    abstain_below: float = Field(0.0, ge=0, lt=1)
+    """A picture whose most probable class is less probable than this is counted as unclear; 0
+    never."""
+    strength_curve: list[Annotated[float, Field(ge=0)]] = Field([])
+    """Strengths at which the calibration's pictures are drawn again to set its estimated gap beside
+    the classifier's; empty for none."""
 
 
 def impossible(section: EvaluateSection, data: str) -> str | None:

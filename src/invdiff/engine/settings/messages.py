@@ -4,20 +4,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "text",
-    "list": "a list, as in [1.0, 2.5]",
-    "bool": "true or false",
-    "model": "a section of its own, as in [name]",
+_RULES = {
+    "greater_than_equal": "be at least {ge:g}",
+    "greater_than": "be greater than {gt:g}",
+    "less_than_equal": "be at most {le:g}",
+    "less_than": "be less than {lt:g}",
+    "finite_number": "be a finite number",
+    "too_short": "have at least {min_length} items",
+    "too_long": "have at most {max_length} items",
+    "string_too_short": "not be empty",
+    "value_error": "{error}",
+    "int": "be a whole number",
+    "float": "be a number",
+    "string": "be text",
+    "list": "be a list, as in [1.0, 2.5]",
+    "bool": "be true or false",
+    "model": "be a section of its own, as in [name]",
 }
-_LIMITS = {
-    "greater_than_equal": ("ge", "at least"),
-    "greater_than": ("gt", "greater than"),
-    "less_than_equal": ("le", "at most"),
-    "less_than": ("lt", "less than"),
-}
+"""What pydantic calls a mistake, or its first word -> what completes "must ..."."""
 
 
 def describe_problem(found: Mapping[str, Any]) -> str:
@@ -28,33 +32,14 @@ def describe_problem(found: Mapping[str, Any]) -> str:
     name, shown = ".".join(map(str, loc[:2])), _shown(found["input"])
     if any(isinstance(part, str) for part in loc[2:]):  # a branch of the only union there is
         return f'{name}: must be a number of at least 0, or "auto", but is {shown}'
-    return f"{name}: must {_rule(kind, context, found)}, but is {shown}"
+    return f"{name}: must {_rule(kind, context, found['msg'])}, but is {shown}"
 
 
-def _rule(kind: str, context: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    if kind in _LIMITS:
-        limit, words = _LIMITS[kind]
-        return f"be {words} {context[limit]:g}"
-    if kind == "value_error":
-        return str(context["error"])
+def _rule(kind: str, context: Mapping[str, Any], otherwise: str) -> str:
     if kind == "literal_error":
         return f"be one of {context['expected'].replace(' or ', ', ')}".replace("'", '"')
-    if kind == "finite_number":
-        return "be a finite number"
-    if kind == "too_short":
-        return f"have at least {_items(context['min_length'])}"
-    if kind == "too_long":
-        return f"have at most {_items(context['max_length'])}"
-    if kind == "string_too_short":
-        return "not be empty"
-    for start, words in _KINDS.items():
-        if kind.startswith(start):
-            return f"be {words}"
-    return str(found["msg"])
-
-
-def _items(count: int) -> str:
-    return "1 item" if count == 1 else f"{count} items"
+    words = _RULES.get(kind) or _RULES.get(kind.partition("_")[0])
+    return words.format(**context).replace(" 1 items", " 1 item") if words else otherwise
 
 
 def _shown(value: Any) -> str:

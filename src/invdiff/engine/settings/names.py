@@ -61,44 +61,32 @@ GONE = ("baselines", "report")
 """Sections that have no setting left."""
 SHARE, ESTIMATOR = "discover.against_share", "discover.estimator"
 
-ALIASES: Mapping[str, str] = {
-    # The training scripts of diffusers, kohya and the trainers of transformers.
-    "batch_size": "train.batch_size",
-    "caption_column": "data.prompt_column",
-    "ema": "train.ema_decay",
-    "enable_xformers_memory_efficient_attention": "model.attention",
-    "lora_rank": "train.rank",
-    "lr": "train.learning_rate",
-    "max_train_steps": "train.steps",
-    "mixed_precision": "model.dtype",
-    "network_dim": "train.rank",
-    "num_train_steps": "train.steps",
-    "pretrained_model_name_or_path": "model.path",
-    "resolution": "data.image_size",
-    "save_steps": "train.checkpointing_steps",
-    "save_total_limit": "train.checkpoints_total_limit",
-    "torch_dtype": "model.dtype",
-    "train_batch_size": "train.batch_size",
-    "train_data_dir": "data.path",
-    "use_8bit_adam": "train.optimizer",
-    "use_ema": "train.ema_decay",
-    # The pipelines of diffusers.
-    "guidance_scale": "sample.guidance_scales",
-    "lora_scale": "sample.strength",
-    "num_images_per_prompt": "sample.images_per_prompt",
-    "num_inference_steps": "sample.steps",
-    # Ours, by other words.
-    "lambda": "train.variance_weight",
-    "num_workers": "processes",
-    "global_seed": "seed",
-    "random_seed": "seed",
-    # Options of the command, which are no settings.
-    "logging_dir": "--out",
-    "output_dir": "--out",
-    "resume": "--out",
-    "resume_from_checkpoint": "--out",
+ELSEWHERE: Mapping[str, str] = {
+    "train.batch_size": "batch_size train_batch_size",
+    "train.checkpointing_steps": "save_steps",
+    "train.checkpoints_total_limit": "save_total_limit",
+    "train.ema_decay": "ema use_ema",
+    "train.learning_rate": "lr",
+    "train.optimizer": "use_8bit_adam",
+    "train.rank": "lora_rank network_dim",
+    "train.steps": "max_train_steps num_train_steps",
+    "train.variance_weight": "lambda",
+    "data.image_size": "resolution",
+    "data.path": "train_data_dir",
+    "data.prompt_column": "caption_column",
+    "model.attention": "enable_xformers_memory_efficient_attention",
+    "model.dtype": "mixed_precision torch_dtype",
+    "model.path": "pretrained_model_name_or_path",
+    "sample.guidance_scales": "guidance_scale",
+    "sample.images_per_prompt": "num_images_per_prompt",
+    "sample.steps": "num_inference_steps",
+    "sample.strength": "lora_scale",
+    "processes": "num_workers",
+    "seed": "global_seed random_seed",
+    "--out": "logging_dir output_dir resume resume_from_checkpoint",
 }
-"""Name that a setting has elsewhere -> the setting, or the option of the command."""
+"""The setting, or the option of the command -> what diffusers, kohya and other trainers call it."""
+ALIASES = {alias: key for key, names in ELSEWHERE.items() for alias in names.split()}
 NOT_NEEDED: Mapping[str, str] = {
     "snr_gamma": "the loss is that of v at all noise levels, which needs none",
     "min_snr_gamma": "the loss is that of v at all noise levels, which needs none",
@@ -167,14 +155,11 @@ def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
     if end in NOT_NEEDED:
         return f"; {NOT_NEEDED[end]}"
     ends = {key.rpartition(".")[2]: key for key in reversed(known)}
-    if word in ends:
-        close = [ends[word]]
-    elif end in ALIASES:
-        close = [ALIASES[end]]
+    if word in ends or end in ALIASES:
+        close = [ends[word] if word in ends else ALIASES[end]]
     else:
         close = difflib.get_close_matches(word, known, 1, 0.75)
-    if not close:
-        close = [ends[one] for one in difflib.get_close_matches(end, list(ends), 1, 0.75)]
+        close = close or [ends[one] for one in difflib.get_close_matches(end, list(ends), 1, 0.75)]
     if not close:
         return ""
     return f"; did you mean {'' if close[0].startswith('--') else prefix}{close[0]}?"

@@ -34,26 +34,20 @@ class StudySection(Section):
         "random",
         "reference",
         "none",
-    ] = Field("", description="Estimator of the groups in place of discover.estimator.")
-    objective: Literal["regret", "plain", "groupdro", "pooled", "reference"] = Field(
-        "regret", description="Which risks of the groups training looks at, and how."
-    )
-    target: Literal["stable", "sample"] = Field(
-        "stable", description="What the denoiser is trained towards."
-    )
-    certainty: float = Field(
-        4.0, ge=1, description="Power to which memberships count in the weights of training."
-    )
-    level_focus: float = Field(
-        2.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
-    )
-    feature_levels: Levels = Field(
-        [0.05, 0.1, 0.15, 0.3], description="Noise levels at which the model's features are read."
-    )
-    arms: Arms = Field(
-        ["base", "guided"],
-        description="Which pictures are drawn: the base model's, the guided model's.",
-    )
+    ] = ""
+    """Estimator of the groups in place of discover.estimator."""
+    objective: Literal["regret", "plain", "groupdro", "pooled", "reference"] = "regret"
+    """Which risks of the groups training looks at, and how."""
+    target: Literal["stable", "sample"] = "stable"
+    """What the denoiser is trained towards."""
+    certainty: float = Field(4.0, ge=1)
+    """Power to which memberships count in the weights of training."""
+    level_focus: float = Field(2.0, ge=1)
+    """1 draws noise levels evenly, more draws high ones more often."""
+    feature_levels: Levels = Field([0.05, 0.1, 0.15, 0.3])
+    """Noise levels at which the model's features are read."""
+    arms: Arms = Field(["base", "guided"])
+    """Which pictures are drawn: the base model's, the guided model's."""
 
     @property
     def pooled(self) -> bool:
