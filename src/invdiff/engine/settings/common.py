@@ -17,6 +17,8 @@ EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builti
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, le=1)]
+Scale = Annotated[float, Field(ge=1)]
+Strength = Annotated[float, Field(ge=0)]
 
 
 def rule(holds: Callable[[list[Any]], bool], words: str) -> AfterValidator:
@@ -30,26 +32,19 @@ def rule(holds: Callable[[list[Any]], bool], words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def distinct(values: list[Any]) -> bool:
-    """Whether no value comes twice."""
-    return len(set(values)) == len(values)
+def once(item: str) -> AfterValidator:
+    """A check that no ``item`` comes twice in a list."""
+    return rule(lambda values: len(set(values)) == len(values), f"name each {item} only once")
 
 
-def _ascending_with_one(values: list[float]) -> bool:
-    return values == sorted(set(values)) and 1.0 in values
-
-
-Levels = Annotated[
-    list[Level], Field(min_length=1), rule(distinct, "name each noise level only once")
-]
-Scales = Annotated[
-    list[Annotated[float, Field(ge=1)]],
-    Field(min_length=1),
-    rule(distinct, "name each guidance scale only once"),
-]
+Levels = Annotated[list[Level], Field(min_length=1), once("noise level")]
+Scales = Annotated[list[Scale], Field(min_length=1), once("guidance scale")]
 Strengths = Annotated[
-    list[Annotated[float, Field(ge=0)]],
-    rule(_ascending_with_one, "be ascending and contain 1.0, the trained point"),
+    list[Strength],
+    rule(
+        lambda values: values == sorted(set(values)) and 1.0 in values,
+        "be ascending and contain 1.0, the trained point",
+    ),
 ]
 Window = Annotated[
     list[Share],
@@ -136,7 +131,7 @@ class SampleSection(Section):
     """Classifier-free guidance scales."""
     steps: Whole = 20
     """Denoising steps of one image."""
-    strength: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    strength: Strength | Literal["auto"] = "auto"
     """Adapter strength; auto takes the calibrated one."""
     window: Window = Field([0.0, 1.0])
     """Noise levels [start, stop] at which the guidance applies."""

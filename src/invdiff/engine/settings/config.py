@@ -19,10 +19,9 @@ from invdiff.engine.settings.common import (
     SampleSection,
     Section,
 )
-from invdiff.engine.settings.evaluation import EvaluateSection, impossible
-from invdiff.engine.settings.messages import describe_problem
+from invdiff.engine.settings.evaluation import EvaluateSection, wrong_classes
 from invdiff.engine.settings.method import DiscoverSection, TrainSection
-from invdiff.engine.settings.names import formerly, nearest, translated
+from invdiff.engine.settings.names import describe_problem, formerly, nearest, translated
 from invdiff.engine.settings.study import SEVERAL, StudySection
 from invdiff.errors import ConfigError, InvDiffWarning
 
@@ -53,44 +52,49 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        embedded = self.data.path in EMBEDDED_SETS
-        if self.estimator == "labels" and not self.data.label_column and not embedded:
-            raise ValueError(
-                'data.label_column: discover.estimator = "labels" needs it; name the metadata '
-                "column that holds the labels"
-            )
-        if len(self.discover.target) > 2 and self.estimator not in SEVERAL:
-            raise ValueError(
-                f"discover.target: the estimator {self.estimator} infers two groups; more come "
-                f"from {' or '.join(SEVERAL)}"
-            )
-        self._possible_prompt_groups(embedded)
-        if problem := impossible(self.evaluate, self.data.path):
+        if problem := next(_impossible(self), None):
             raise ValueError(problem)
-        train = self.train
-        processes = max(1, train.processes)
-        parts = train.gradient_accumulation_steps
-        if processes * parts > train.batch_size:
-            raise ValueError(
-                f"train.gradient_accumulation_steps: {processes} processes in {parts} parts each "
-                f"leave no image of a batch of {train.batch_size} for each part; lower one of them"
-            )
         return self
 
-    def _possible_prompt_groups(self, embedded: bool) -> None:
-        way, column = self.data.prompt_groups, self.data.group_column
-        if way == "column" and not column:
-            raise ValueError(
-                'data.group_column: data.prompt_groups = "column" needs it; name the metadata '
-                "column that holds the groups"
-            )
-        if column and way not in ("auto", "column"):
-            raise ValueError(
-                f'data.group_column: data.prompt_groups = "{way}" does not read it; leave one out'
-            )
-        for name in ("group_column", "quarantine"):
-            if embedded and getattr(self.data, name):
-                raise ValueError(f"data.{name}: is for data of your own; leave it out")
+
+def _impossible(config: Config) -> Iterator[str]:
+    """What is wrong with settings together, each of which is possible by itself."""
+    data, train, evaluate = config.data, config.train, config.evaluate
+    embedded, way = data.path in EMBEDDED_SETS, data.prompt_groups
+    if config.estimator == "labels" and not data.label_column and not embedded:
+        yield (
+            'data.label_column: discover.estimator = "labels" needs it; name the metadata '
+            "column that holds the labels"
+        )
+    if len(config.discover.target) > 2 and config.estimator not in SEVERAL:
+        yield (
+            f"discover.target: the estimator {config.estimator} infers two groups; more come "
+            f"from {' or '.join(SEVERAL)}"
+        )
+    if way == "column" and not data.group_column:
+        yield (
+            'data.group_column: data.prompt_groups = "column" needs it; name the metadata '
+            "column that holds the groups"
+        )
+    if data.group_column and way not in ("auto", "column"):
+        yield f'data.group_column: data.prompt_groups = "{way}" does not read it; leave one out'
+    for name in ("group_column", "quarantine"):
+        if embedded and getattr(data, name):
+            yield f"data.{name}: is for data of your own; leave it out"
+    known = evaluate.classifier
+    if known in EMBEDDED_SETS and known != data.path:
+        yield f'evaluate.classifier: "{known}" knows the set {known} only; use "auto" or "none"'
+    nobody = known == "none" or (known == "auto" and not embedded) or known.startswith("column:")
+    if evaluate.strength_curve and nobody:
+        yield "evaluate.strength_curve: needs a classifier; name one in evaluate.classifier"
+    if problem := wrong_classes(known, evaluate.classes):
+        yield f"evaluate.classes: {problem}"
+    processes, parts = max(1, train.processes), train.gradient_accumulation_steps
+    if processes * parts > train.batch_size:
+        yield (
+            f"train.gradient_accumulation_steps: {processes} processes in {parts} parts each "
+            f"leave no image of a batch of {train.batch_size} for each part; lower one of them"
+        )
 
 
 def fields() -> Iterator[tuple[str, Any]]:
@@ -133,8 +137,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: as :func:`load`, and where the run has a setting that is no more.
     """
-    values = _read(path)
-    renamed, problems = translated(values)
+    values, renamed, problems = translated(_read(path))
     if renamed:
         told = f"{path} has earlier names of settings; read as: {', '.join(renamed)}"
         warnings.warn(told, InvDiffWarning, stacklevel=1)  # one place: it is said once

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from invdiff.engine.settings.common import Levels, Section, Whole, distinct, rule
+from invdiff.engine.settings.common import Levels, Scale, Section, Whole, once, rule
 
 MOST_GROUPS = 8
 """Groups of a prompt that there may be: of more, each has too few images to be balanced."""
@@ -57,12 +57,6 @@ class DiscoverSection(Section):
         return self.target[1] if self.target else 0.5
 
 
-Trackers = Annotated[
-    list[Literal["tensorboard", "wandb"]],
-    rule(distinct, "name each tracker only once"),
-]
-
-
 def _odd_one_out(batch: int) -> int:
     if batch % 2:
         raise ValueError(f"be even, one half for each group ({batch + 1} would do)")
@@ -95,7 +89,7 @@ class TrainSection(Section):
     share_feedback: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.2, 0.4, 0.6])
     """When pictures of the half-trained model correct the shares that are aimed at, as shares of
     the steps; empty for never."""
-    share_feedback_scales: list[Annotated[float, Field(ge=1)]] = Field([])
+    share_feedback_scales: list[Scale] = Field([])
     """Guidance scales of those pictures; empty for the calibration's scale alone."""
     processes: int = Field(1, ge=0, le=256)
     """Processes that share each batch; 0 is 2 on a CPU of several cores, else 1. torchrun sets its
@@ -114,7 +108,7 @@ class TrainSection(Section):
     """Steps between losses of a held part at fixed noise and levels; 0 is never."""
     preview_steps: int = Field(0, ge=0)
     """Steps between grids of base and guided pictures; 0 is never."""
-    report_to: Trackers = Field([])
+    report_to: Annotated[list[Literal["tensorboard", "wandb"]], once("tracker")] = Field([])
     """Where the log goes besides training-log.jsonl; each needs its extra."""
 
 

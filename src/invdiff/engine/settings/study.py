@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from invdiff.engine.settings.common import Levels, Section, distinct, rule
+from invdiff.engine.settings.common import Levels, Section, once
 
 SEVERAL = ("labels", "cluster")
 """Estimators that may give more than two groups."""
@@ -13,11 +13,7 @@ INFERRING = ("auto", "contrast", "semantic", "cluster", "top_loss")
 POOLED = ("pooled", "reference")
 """Objectives that balance over all prompts at once, as the authors' code does."""
 
-Arms = Annotated[
-    list[Literal["base", "guided"]],
-    Field(min_length=1),
-    rule(distinct, "name each arm only once"),
-]
+Arms = Annotated[list[Literal["base", "guided"]], Field(min_length=1), once("arm")]
 
 
 class StudySection(Section):

@@ -75,28 +75,30 @@ def write_parquet(path: Path, table: Any) -> Path:
     return write_with(path, lambda beside: pq.write_table(rows, beside))
 
 
-def read_parquet(path: Path) -> dict[str, list[Any]]:
-    """The columns of a parquet file as lists."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+@contextmanager
+def _to_be_read(path: Path) -> Iterator[None]:
+    """RunError with the way to repair it for a file of a run that is missing or damaged."""
     try:
-        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+        yield
     except FileNotFoundError:
         raise RunError(f"{path} is missing: redo the stage that writes it (--redo)") from None
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}): redo its stage (--redo)") from None
+
+
+def read_parquet(path: Path) -> dict[str, list[Any]]:
+    """The columns of a parquet file as lists."""
+    import pyarrow.parquet as pq
+
+    with _to_be_read(path):
+        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
     return columns
 
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file of the run."""
-    try:
+    with _to_be_read(path):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: redo the stage that writes it (--redo)") from None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}): redo its stage (--redo)") from None
 
 
 def plain(value: Any) -> Any:

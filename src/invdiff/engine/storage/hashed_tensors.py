@@ -97,32 +97,19 @@ def cached(
     abouts = [{**about, "shard": f"{name} {index}"} for index in range(len(shards))]
     kept = map(read_hashed, files, abouts)
     results = {index: found for index, found in enumerate(kept) if found is not None}
-    missing = _Missing(
-        shards, [index for index in range(len(shards)) if index not in results], load
-    )
-    if missing.left:
+    left = [index for index in range(len(shards)) if index not in results]
+    if left:
         for (index, _), tensors in run_shards(
-            partial(_numbered, work), missing, processes=processes, title=title, done=len(results)
+            partial(_numbered, work),
+            ((index, load(shards[index]) if load else shards[index]) for index in left),
+            count=len(left),
+            processes=processes,
+            title=title,
+            done=len(results),
         ):
             write_hashed(files[index], tensors, abouts[index])
             results[index] = tensors
     return {key: torch.cat([results[i][key] for i in range(len(shards))]) for key in results[0]}
-
-
-class _Missing(Sequence[tuple[int, Any]]):
-    """Shards with their numbers, each loaded when its turn comes."""
-
-    def __init__(
-        self, shards: Sequence[Any], left: list[int], load: Callable[[Any], Any] | None
-    ) -> None:
-        self.shards, self.left, self.load = shards, left, load
-
-    def __len__(self) -> int:
-        return len(self.left)
-
-    def __getitem__(self, at: Any) -> Any:
-        shard = self.shards[self.left[at]]
-        return self.left[at], shard if self.load is None else self.load(shard)
 
 
 def _numbered(work: Callable[[Any], Tensors], shard: tuple[int, Any]) -> Tensors:
