@@ -34,7 +34,7 @@ def build(session: Session) -> dict[str, Any]:
 def report_page(run: Inputs) -> str:
     """The page as HTML text."""
     samples, problem = _training_pictures(run)
-    curve = (run.training or {}).get("curve") if run.trained else None
+    curve = run.training.curve if run.training and run.trained else {}
     context: dict[str, Any] = {
         "run": run,
         "title": "What the model learnt, and what changed",
@@ -68,7 +68,7 @@ def _sections(run: Inputs, context: dict[str, Any]) -> list[PageSection]:
         "found": ("What was found", True),
         "changed": ("What changed", changed),
         "certificate": ("Worst-case loss bound", run.certificate is not None),
-        "comparison": ("Reference rows", bool(run.reference_rows)),
+        "comparison": ("Reference rows", bool(run.comparison.get("rows"))),
         "reproduce": ("How to reproduce", True),
         "limits": ("What was not measured", True),
     }
@@ -104,7 +104,7 @@ def _training_pictures(run: Inputs) -> tuple[Samples | None, str]:
 
 def _generated_size(run: Inputs) -> int:
     """The width of the first generated picture; 0 without any."""
-    for name in (run.samples or {}).get("path") or ():
+    for name in run.samples.get("path") or ():
         if (run.path / name).exists():
             with Image.open(run.path / name) as picture:
                 return picture.width

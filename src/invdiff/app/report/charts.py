@@ -30,11 +30,11 @@ def summary_chart(run: Inputs) -> BeforeAfter | None:
     if run.has_shares:
         for scale in run.scales:
             label = f"guidance scale {shortest(scale)}"
-            rows.append((label, run.bias("base", scale), run.bias("guided", scale)))
+            rows.append((label, *run.both(scale, "bias")))
     elif found := run.calibrated:
         axis = "estimated gap between the inferred groups (0 = parity)"
         label = f"guidance scale {found.guidance_scale:g}"
-        rows = [(label, found.before.gap, found.chosen.gap)]
+        rows = [(label, *(Quantity.of(point, "gap") for point in (found.before, found.chosen)))]
     return BeforeAfter(plots.dumbbell(rows, axis, limits=(0.0, 1.0)), rows) if rows else None
 
 
@@ -92,7 +92,9 @@ def risk_chart(run: Inputs) -> BeforeAfter | None:
         return None
     rows = [
         (
-            f"{old['prompt']}, {run.group_name(old)}".removesuffix(" group"),
+            f"{old['prompt']}, {run.group_name(old['prompt'], old['group'])}".removesuffix(
+                " group"
+            ),
             Quantity.of(old, "risk"),
             Quantity.of(new, "risk"),
         )
@@ -110,8 +112,8 @@ def profile_charts(run: Inputs) -> dict[str, InlinePicture]:
 
 def reliability_chart(run: Inputs) -> InlinePicture | None:
     """The reliability of the score at each noise level."""
-    levels, values = run.search["levels"] or (), run.search["reliability"] or ()
-    if len(levels) != len(values) or run.search["best_reliability"] is None:
+    levels, values = run.discovery.levels, run.discovery.reliability
+    if len(levels) != len(values) or run.best_reliability is None:
         return None
     return plots.plot_reliability(levels, values)
 
@@ -130,7 +132,7 @@ def training_pictures(run: Inputs, samples: Samples) -> dict[str, dict[int, Inli
 def generated_pictures(run: Inputs) -> dict[str, dict[float, dict[str, InlinePicture]]]:
     """Prompt -> guidance scale -> model -> the first seeds."""
     shown = run.sampled_prompts[:PICTURED_PROMPTS]
-    scales = sorted(set((run.samples or {}).get("scale") or ()))
+    scales = sorted(set(run.samples.get("scale") or ()))
     seeds = montage.seeds_shown(len(shown) * len(scales) * len(ARMS))
     grids: dict[str, dict[float, dict[str, InlinePicture]]] = {}
     for prompt in shown:

@@ -99,9 +99,9 @@ def generated(inputs: Inputs, prompt: str, scale: float, most: int) -> dict[str,
 
 def _paths(inputs: Inputs, arm: str, prompt: str, scale: float) -> Mapping[tuple[int, int], Path]:
     """(index, seed) -> picture, for the pictures that are on the disk."""
-    table = inputs.samples or {"arm": []}
+    table = inputs.samples
     chosen: dict[tuple[int, int], Path] = {}
-    for at, of_arm in enumerate(table["arm"]):
+    for at, of_arm in enumerate(table.get("arm") or ()):
         if (of_arm, table["prompt"][at]) == (arm, prompt) and table["scale"][at] == scale:
             path = inputs.path / table["path"][at]
             if path.exists():

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from invdiff.app.report.facts import CalibrationFacts
 from invdiff.app.report.montage import InlinePicture
 from invdiff.app.report.quantities import Quantity, decimal, percent
+from invdiff.engine.run.records import Calibration
 
 STYLE = Path(__file__).with_name("plots.mplstyle")
 # those of style.css
@@ -175,9 +175,9 @@ def plot_reliability(levels: Sequence[float], values: Sequence[float | None]) ->
         return _inline(figure)
 
 
-def plot_calibration(entry: CalibrationFacts) -> InlinePicture:
+def plot_calibration(entry: Calibration) -> InlinePicture:
     """The estimated gap over the strength, with the tolerance and the strength that was chosen."""
-    gaps = [(point.strength, point.gap) for point in entry.curve]
+    gaps = sorted((point.strength, Quantity.of(point, "gap")) for point in entry.curve)
     with _drawing(2.2) as (figure, axes):
         axes.set_ylim(0, 1.05 * max([g.high or g.value or 0.0 for _, g in gaps] + [0.1]))
         axes.grid(axis="y")

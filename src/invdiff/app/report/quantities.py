@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from invdiff.engine.run.records import Record
+
 UNDEFINED = "not defined"
 
 
@@ -24,9 +26,9 @@ class Quantity:
     reference: float | None = None
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any] | float | None, key: str = "value") -> "Quantity":
+    def of(cls, entry: Mapping[str, Any] | Record | float | None, key: str = "value") -> "Quantity":
         """From ``{key: ..., "low": ..., "high": ...}`` as a run's files have it, or a number."""
-        known: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {key: entry}
+        known = dict(entry) if isinstance(entry, Mapping | Record) else {key: entry}
         value, low, high, reference = (
             finite(known.get(name)) for name in (key, "low", "high", "parity_value")
         )
@@ -161,4 +163,4 @@ FILTERS = {
         decimal, significant, significant_span, percent, whole_number, shortest, span,
         with_interval, p_value, plural, enumerated, quoted, single_line, markdown_cell, latex,
     )
-}  # fmt: skip
+} | {"quantity": Quantity.of}  # fmt: skip
