@@ -16,7 +16,6 @@ from invdiff.engine.run.records import Calibration, Discovery, Metrics, Training
 from tests.app.html_page import Page, svg_text
 from tests.app.report_fixture import HAT, HEADBAND, MALE, metrics
 
-
 RECORDS = {
     "metrics": Metrics,
     "discovery": Discovery,

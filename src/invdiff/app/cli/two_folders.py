@@ -115,8 +115,7 @@ def _wrong_classes(classifier: str, classes: list[str]) -> str | None:
 def evaluate(asked: argparse.Namespace) -> None:
     """Measure, and print the tables, what to know and where the report is."""
     from invdiff.app.comparison.evaluate_folders import evaluate_folders
-    from invdiff.app.comparison.sheets import sheets
-    from invdiff.app.comparison.writing import sheet_text
+    from invdiff.app.comparison.sheets import sheet_text, sheets
 
     options = {
         name: default if getattr(asked, name) is None else getattr(asked, name)

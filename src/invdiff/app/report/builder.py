@@ -7,7 +7,7 @@ from PIL import Image
 
 from invdiff.app.report import charts, inputs, plots
 from invdiff.app.report.inputs import Inputs
-from invdiff.app.report.rendering import PageSection, render, render_lines
+from invdiff.app.report.rendering import render, render_lines
 from invdiff.data.samples import Samples
 from invdiff.engine.encoding.data import open_data
 from invdiff.engine.encoding.session import Session
@@ -38,6 +38,7 @@ def report_page(run: Inputs) -> str:
     context: dict[str, Any] = {
         "run": run,
         "title": "What the model learnt, and what changed",
+        "prefix": "",
         "facts": _facts(run),
         "smoke_run": 0 < run.config.train.steps < SMOKE,
         "confidence": run.confidence,
@@ -59,8 +60,8 @@ def report_page(run: Inputs) -> str:
     return render("page.html.j2", context | {"sections": _sections(run, context)})
 
 
-def _sections(run: Inputs, context: dict[str, Any]) -> list[PageSection]:
-    """The sections that this run has, in order."""
+def _sections(run: Inputs, context: dict[str, Any]) -> dict[str, str]:
+    """Anchor -> title of the sections that this run has, in order."""
     parts = ("shares", "estimated_shares", "generated_pictures", "calibration", "two_gaps")
     changed = run.has_quality or any(context[name] for name in (*parts, "training_loss"))
     present = {
@@ -72,7 +73,7 @@ def _sections(run: Inputs, context: dict[str, Any]) -> list[PageSection]:
         "reproduce": ("How to reproduce", True),
         "limits": ("What was not measured", True),
     }
-    return [PageSection(name, title, name) for name, (title, there) in present.items() if there]
+    return {anchor: title for anchor, (title, there) in present.items() if there}
 
 
 def _facts(run: Inputs) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from invdiff.app.report import montage, plots
@@ -45,15 +46,10 @@ def share_charts(run: Inputs) -> dict[str, BeforeAfter]:
     axis = f"share classified as {shown[0]}" if one_class else "share of the images"
     drawn = {}
     for scale in run.scales if shown else ():
-        rows = [
-            (
-                prompt if one_class else f"{prompt}: {name}",
-                run.share("base", scale, prompt, name),
-                run.share("guided", scale, prompt, name),
-            )
-            for prompt in run.share_prompts(scale)
-            for name in shown
-        ]
+        rows: list[DumbbellRow] = []
+        for prompt, name in product(run.share_prompts(scale), shown):
+            before, after = (run.share(arm, scale, prompt, name) for arm in ARMS)
+            rows.append((prompt if one_class else f"{prompt}: {name}", before, after))
         parity = (1 / len(run.classes), "parity")
         drawn[scale] = BeforeAfter(plots.dumbbell(rows, axis, (0.0, 1.0), parity, percent), rows)
     return drawn
@@ -69,10 +65,10 @@ def estimated_share_chart(run: Inputs) -> BeforeAfter | None:
     groups = max(len(one) if isinstance(one, list) else 2 for one in before.values())
     axis = "estimated share of " + ("each group" if groups > 2 else "the under-represented group")
     line = None  # of several groups with uneven shares wanted, each has its own
-    if not run.wanted:
+    if not (wanted := run.config.discover.target):
         line = (1 / groups, "parity")
     elif groups == 2:
-        line = (run.wanted[1], "wanted")
+        line = (wanted[1], "wanted")
     return BeforeAfter(plots.dumbbell(rows, axis, (0.0, 1.0), line, percent), rows)
 
 

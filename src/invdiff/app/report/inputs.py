@@ -260,11 +260,6 @@ class Inputs:
         extractor = self.metrics.protocol.get("extractor_sha256")
         return made | ({"feature extractor": extractor} if extractor else {})
 
-    @property
-    def wanted(self) -> tuple[float, ...]:
-        """The share wanted of each group, over-represented first; empty for even ones."""
-        return tuple(self.config.discover.target)
-
 
 def group_name(group: int, groups: int, label: str = "") -> str:
     """What group ``group`` of ``groups`` is called."""

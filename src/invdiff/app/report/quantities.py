@@ -39,11 +39,6 @@ class Quantity:
         """Whether both ends of the interval are known."""
         return self.low is not None and self.high is not None
 
-    @property
-    def is_around_zero(self) -> bool:
-        """Whether the interval holds 0, so that a difference is no change."""
-        return self.has_interval and (self.low or 0) <= 0 <= (self.high or 0)
-
 
 def finite(value: Any) -> float | None:
     """``value`` as a number, None when it is missing, NaN or infinite."""
@@ -94,13 +89,6 @@ def span(quantity: Quantity, digits: int = 2, as_percent: bool = False) -> str:
     if as_percent:
         return f"{100 * (quantity.low or 0):.{digits}f} to {percent(quantity.high, digits)}"
     return f"{decimal(quantity.low, digits)} to {decimal(quantity.high, digits)}"
-
-
-def significant_span(quantity: Quantity) -> str:
-    """The interval with four significant digits at each end; empty when there is none."""
-    if not quantity.has_interval:
-        return ""
-    return f"{significant(quantity.low)} to {significant(quantity.high)}"
 
 
 def with_interval(
@@ -160,7 +148,7 @@ def latex(text: str) -> str:
 FILTERS = {
     made.__name__: made
     for made in (
-        decimal, significant, significant_span, percent, whole_number, shortest, span,
+        decimal, significant, percent, whole_number, shortest, span,
         with_interval, p_value, plural, enumerated, quoted, single_line, markdown_cell, latex,
     )
 } | {"quantity": Quantity.of}  # fmt: skip
