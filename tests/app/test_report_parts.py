@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.app.report import builder, charts, quantities
+from invdiff.app.report import builder, quantities
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.quantities import Quantity
 from invdiff.app.report.rendering import render_lines
@@ -134,7 +134,7 @@ def test_more_than_two_classes_are_all_shown_with_their_parity(known: Inputs) ->
                 shares["other"] = dict(shares["male"])
     told = changed(known, metrics=three)
     assert told.shown_classes == ("female", "male", "other")
-    drawn = charts.share_charts(told)
+    drawn = builder.share_charts(told)
     assert list(drawn) == ["1.0", "2.5"]
     assert all(f"{HAT}: other" in svg_text(one.picture.uri) for one in drawn.values())
     assert f"{HAT} other" in page_of(told).tables["Share of the images in each class"]

@@ -6,8 +6,8 @@ from typing import Any
 from invdiff.app.comparison.figures import ComparisonFigures
 from invdiff.app.comparison.sheets import Sheet
 from invdiff.app.report import plots
-from invdiff.app.report.charts import PICTURED_PROMPTS, BeforeAfter
-from invdiff.app.report.montage import TILE, InlinePicture, grid
+from invdiff.app.report.montage import PICTURED_PROMPTS, TILE, InlinePicture, grid
+from invdiff.app.report.plots import BeforeAfter
 from invdiff.app.report.quantities import percent, whole_number
 from invdiff.app.report.rendering import render
 from invdiff.data.gallery import Gallery

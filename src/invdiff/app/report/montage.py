@@ -13,6 +13,7 @@ from invdiff.app.report.facts import ARMS
 from invdiff.app.report.inputs import Inputs
 from invdiff.data.samples import Samples
 
+PICTURED_PROMPTS = 8  # pictures of more prompts would make the file too large to send
 COLUMNS = 8
 MOST_CERTAIN = 16  # training images shown for a group
 SEEDS_SHOWN = 24  # generated images shown for a prompt, a scale and a model

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -31,6 +32,14 @@ CSS_PIXELS = 96  # an inch
 STRENGTH = "adapter strength (0 = the base model)"
 
 DumbbellRow = tuple[str, Quantity, Quantity]  # label, before, after
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """A drawing of quantities before and after, and the rows that it shows."""
+
+    picture: InlinePicture
+    rows: Sequence[DumbbellRow]
 
 
 @contextmanager
