@@ -121,15 +121,14 @@ def _generated_size(run: Inputs) -> int:
 def summary_chart(run: Inputs) -> BeforeAfter | None:
     """Bias before and after for each guidance scale; the estimated gap without a classifier."""
     axis = "Bias (0 = parity, 1 = one class only)"
-    rows = []
+    rows: list[DumbbellRow] = []
     if run.has_shares:
         for scale in run.scales:
-            label = f"guidance scale {shortest(scale)}"
-            rows.append((label, *run.both(scale, "bias")))
+            rows.append((f"guidance scale {shortest(scale)}", *run.both(scale, "bias")))
     elif found := run.calibrated:
         axis = "estimated gap between the inferred groups (0 = parity)"
-        label = f"guidance scale {found.guidance_scale:g}"
-        rows = [(label, *(Quantity.of(point, "gap") for point in (found.before, found.chosen)))]
+        before, after = (Quantity.of(point, "gap") for point in (found.before, found.chosen))
+        rows = [(f"guidance scale {found.guidance_scale:g}", before, after)]
     return BeforeAfter(plots.dumbbell(rows, axis, limits=(0.0, 1.0)), rows) if rows else None
 
 

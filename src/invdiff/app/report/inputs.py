@@ -84,8 +84,12 @@ class Inputs:
         groups = self.prompts[prompt].groups
         if len(groups) == 2:
             return Quantity.of(groups[1], "share")
-        ends = (groups[0].share, groups[0].high, groups[0].low) if groups else ()
-        return Quantity(*(None if end is None else 1 - end for end in ends))
+        if not groups:
+            return Quantity()
+        known = Quantity.of(groups[0], "share")
+        ends = (known.value, known.high, known.low)
+        value, low, high = (None if end is None else 1 - end for end in ends)
+        return Quantity(value, low, high)
 
     @property
     def best_reliability(self) -> float | None:

@@ -216,7 +216,7 @@ def plot_two_gaps(points: Sequence[tuple[float, Quantity, Quantity]]) -> InlineP
         return _inline(figure)
 
 
-def plot_training(curve: Mapping[str, Sequence[float]]) -> InlinePicture:
+def plot_training(curve: Mapping[str, Sequence[float | None]]) -> InlinePicture:
     """The loss over the training steps: a running mean, since single steps are mostly noise."""
     loss = np.asarray(curve["loss"], dtype=float)
     window = max(1, len(loss) // 20)

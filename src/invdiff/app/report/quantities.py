@@ -28,7 +28,7 @@ class Quantity:
     @classmethod
     def of(cls, entry: Mapping[str, Any] | Record | float | None, key: str = "value") -> "Quantity":
         """From ``{key: ..., "low": ..., "high": ...}`` as a run's files have it, or a number."""
-        known = dict(entry) if isinstance(entry, Mapping | Record) else {key: entry}
+        known: dict[str, Any] = dict(entry) if isinstance(entry, Mapping | Record) else {key: entry}
         value, low, high, reference = (
             finite(known.get(name)) for name in (key, "low", "high", "parity_value")
         )
