@@ -7,7 +7,8 @@ from typing import Any
 from invdiff.app.comparison.page import card_section, comparison_page, methods
 from invdiff.app.comparison.sheets import figures_csv, sheet_csv, sheets
 from invdiff.app.report.rendering import render
-from invdiff.engine.comparison.comparison import ComparisonRequest, compare
+from invdiff.engine.comparison.comparison import compare
+from invdiff.engine.comparison.request import ComparisonRequest
 from invdiff.engine.storage.files import write_text
 
 

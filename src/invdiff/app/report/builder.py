@@ -15,8 +15,7 @@ from invdiff.app.report.plots import BeforeAfter, DumbbellRow
 from invdiff.app.report.quantities import Quantity, percent, shortest, significant
 from invdiff.app.report.rendering import render, render_lines
 from invdiff.data.samples import Samples
-from invdiff.engine.encoding.data import open_data
-from invdiff.engine.encoding.session import Session
+from invdiff.engine.encoding.session import Session, open_data
 from invdiff.engine.storage.files import write_text
 from invdiff.errors import DataError
 
