@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.training.min_step import MinStep, step_owner
 from invdiff.engine.training.mixture import Mixture, is_flipped

@@ -21,7 +21,7 @@ from invdiff.engine.discovery.groups import load_models, wanted_mix
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers, worker_count
 from invdiff.engine.distributed.team import Team, assembled
-from invdiff.engine.encoding.latents import encode_pictures
+from invdiff.engine.encoding.encode import encode_pictures
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.records import Training
 from invdiff.engine.sampling.calibrate import calibrate

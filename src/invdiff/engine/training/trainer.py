@@ -10,8 +10,7 @@ import torch
 from torch.amp import GradScaler
 from tqdm import tqdm
 
-from invdiff.engine.distributed.stop import noted
-from invdiff.engine.distributed.team import Team
+from invdiff.engine.distributed.team import Team, noted
 from invdiff.engine.fitting.optimisers import Average, make
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings.config import Config
@@ -25,7 +24,7 @@ from invdiff.engine.training.state import Memory, TrainingState
 from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
-from invdiff.model.lora.fused import fused_branches
+from invdiff.model.lora.arithmetic import fused_branches
 
 MOST_NORM = 1.0
 WARMUP = 50

@@ -20,8 +20,13 @@ from invdiff.core.uncertainty.intervals import wilson
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.augmentation.augment import AugmentRequest, artist_of, augment, identity
-from invdiff.engine.augmentation.drawing import Quota, draw_all, kept_pictures, read_ratios
-from invdiff.engine.augmentation.quotas import top_up
+from invdiff.engine.augmentation.drawing import (
+    Quota,
+    draw_all,
+    kept_pictures,
+    read_ratios,
+    top_up,
+)
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.simple_loop import Recipe
