@@ -30,10 +30,10 @@ OWNER = "calibration"
 def calibrate(session: Session) -> Calibration:
     """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
 
-    The smallest strength that is enough: its estimated gap is within tolerance, and no fewer of its
-    pictures show their prompts than of the base model's (:func:`loses_prompts`). If there is none,
-    one more is tried where two neighbours err on either side (:func:`between`), and of those that
-    keep the prompts, the base model among them, the one with the smallest gap is taken.
+    The smallest strength that is enough: its estimated gap is within tolerance, and its pictures
+    still show their prompts. If there is none, one more is tried where two neighbours err on either
+    side (:func:`between`), and the one with the smallest gap is taken of those whose pictures do,
+    the base model among them.
     """
     section = session.config.calibrate
     prompts = session.results.discovery.found
@@ -62,24 +62,20 @@ def calibrate(session: Session) -> Calibration:
 def _is_enough(
     session: Session, prompts: list[str], strength: float, tried: dict[float, dict[str, Any]]
 ) -> bool:
-    """Whether a strength above 0 is within tolerance and keeps the prompts; noted in ``tried``."""
+    """Whether a strength above 0 is within tolerance and not vetoed; it is noted in ``tried``.
+
+    It is vetoed if fewer of its pictures show their prompts than of the base model's, by a test at
+    the level :data:`~invdiff.core.measurement.content.FALSE_VETO`.
+    """
     point = tried[strength] = estimate_gap(session, prompts, strength)
-    point |= loses_prompts(tried[0.0], point)
+    base, own = (
+        [(one["shown"], one["images"]) for one in tried[s]["own_prompt"].values()]
+        for s in (0.0, strength)
+    )
+    chance = content.prompts_lost(base, own)
+    point |= {"prompts_lost_p": chance, "vetoed": chance < content.FALSE_VETO}
     within = point["gap"] <= session.config.calibrate.tolerance
     return bool(strength and within and not point["vetoed"])
-
-
-def loses_prompts(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether a strength is ``vetoed``: fewer of its pictures show their prompts than of the base.
-
-    By a test at the level :data:`~invdiff.core.measurement.content.FALSE_VETO`.
-    """
-    counts = [
-        [(by[name]["shown"], by[name]["images"]) for name in sorted(by)]
-        for by in (base.get("own_prompt", {}), point.get("own_prompt", {}))
-    ]
-    chance = content.prompts_lost(*counts)
-    return {"prompts_lost_p": chance, "vetoed": chance < content.FALSE_VETO}
 
 
 def between(tried: Mapping[float, Mapping[str, Any]]) -> float | None:

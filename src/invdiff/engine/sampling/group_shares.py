@@ -78,10 +78,10 @@ def judge_generated(
     title: str,
     spread: Callable[..., Iterator[tuple[Any, Any]]] = HERE,
     texts: Mapping[str, str] = NO_TEXTS,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+) -> dict[str, tuple[np.ndarray, ...]]:
     """Log-likelihood ratios of groups to group 0, for fresh pictures of each prompt of ``models``.
 
-    And whether each picture shows its prompt and none of the other ``texts``. Drawn at guidance
+    And whether each picture shows its prompt, not another of ``texts``. Drawn at guidance
     ``scale`` with the ``captions`` of each prompt in turn; their seeds belong to ``owner``, so no
     picture is used twice. ``spread`` does the work, as
     :func:`~invdiff.engine.distributed.pool.run_shards` does.
@@ -90,15 +90,11 @@ def judge_generated(
     levels = tuple(config.study.feature_levels)
     features = Features(source, config.seed, levels, 1, config.discover.batch_size)
     shards = shards_of(config, list(models), captions, owner)
+    work = Generated(sampler, features, dict(texts))
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in models}
-    for (name, *_), (seen, shown) in spread(
-        Generated(sampler, features, dict(texts)), shards, title=title
-    ):
+    for (name, *_), (seen, shown) in spread(work, shards, title=title):
         found[name].append((models[name].log_ratio(seen), shown))
-    return {
-        name: (np.concatenate([one for one, _ in parts]), np.concatenate([two for _, two in parts]))
-        for name, parts in found.items()
-    }
+    return {name: tuple(map(np.concatenate, zip(*of, strict=True))) for name, of in found.items()}
 
 
 def log_ratios(*drawn: Any, **how: Any) -> dict[str, np.ndarray]:
