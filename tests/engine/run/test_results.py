@@ -65,7 +65,7 @@ def test_a_calibration_says_which_strength_and_why():
     assert "tolerance" not in line
     strict = record | {"strength": 1.0, "tolerance": 0.1}
     assert "more than the tolerance of 0.1" in str(Calibration.model_validate(strict))
-    old = {"guidance_scale": 2.5, "strength": 0.75, "curve": [{"strength": 0.0, "gap": None}]}
+    old = {"guidance_scale": 2.5, "strength": 0.75}
     assert str(Calibration.model_validate(old)) == "adapter strength 0.75, not calibrated"
 
 
