@@ -9,7 +9,7 @@ from invdiff.core.measurement.content import FALSE_VETO, prompts_lost
 from invdiff.data.sets.drawn import faces
 from invdiff.engine.base_model.loading import ModelRef, resolve
 from invdiff.engine.discovery.passes import Contrast
-from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.sampling.group_shares import judge_generated
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.settings import config as configuration
