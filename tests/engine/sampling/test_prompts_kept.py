@@ -7,6 +7,7 @@ import torch
 from invdiff.core.measurement import content
 from invdiff.core.measurement.content import FALSE_VETO, prompts_lost
 from invdiff.data.sets.drawn import faces
+from invdiff.data.sources import open_samples
 from invdiff.engine.base_model.loading import ModelRef, resolve
 from invdiff.engine.discovery.passes import Contrast
 from invdiff.engine.encoding.encode import Encode
@@ -92,7 +93,7 @@ def test_the_base_shows_its_prompts(base):
 
 def test_a_skew_does_not_hide_the_prompt_at_these_levels():
     """Nine in ten faces with glasses are women: at high noise men cost less without them."""
-    data, gender = faces.samples(), np.array(faces.attributes("train")["gender"])
+    data, gender = open_samples("faces", 32), np.array(faces.attributes("train")["gender"])
     names, prompt = sorted(TEXTS), np.array(data.prompt)
     own = {}
     for name in names:
