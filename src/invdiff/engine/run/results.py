@@ -33,7 +33,7 @@ class Groups:
 
     ``membership`` is q_i(1), the probability of group 1, as (n,) for two groups, and all q_i(e) as
     (n, K) for more. ``weight`` balances the groups of a prompt; the weights of a prompt average 1.
-    ``path`` says where each is in its source; empty for built-in sets and in files of before.
+    ``path`` says where each is in its source; empty in files of before.
     """
 
     sample_id: tuple[str, ...]
