@@ -4,8 +4,8 @@ The method needs a denoiser, a noise schedule, a prompt encoder and latents, and
 file a family under ``families`` gives them; the method never asks which family it has.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +74,23 @@ class Denoiser(Protocol):
 
     def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
         """Latents (n, channels, height, width) of those that the pipeline's own call gives."""
+
+
+@contextmanager
+def as_drawn(pipe: Any) -> Iterator[None]:
+    """Within it a pipeline of diffusers gives its pictures as they are drawn.
+
+    A safety checker blackens what it flags and a watermark writes into every picture: both would
+    be counted as what the model draws.
+    """
+    kept = {
+        part: vars(pipe)[part] for part in ("safety_checker", "watermark") if part in vars(pipe)
+    }
+    vars(pipe).update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        vars(pipe).update(kept)
 
 
 def denoiser_module(pipe: Any) -> nn.Module:

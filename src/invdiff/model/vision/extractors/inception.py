@@ -1,4 +1,4 @@
-"""Inception v3 as the Frechet inception distance has it, through torch-fidelity.
+"""Inception v3 as the Fréchet inception distance has it, through torch-fidelity.
 
 torch-fidelity would load a pickle from a shared cache or the network; it gets a private copy of
 bytes that were hashed here, and nothing else.
