@@ -16,7 +16,7 @@ from invdiff.engine.evaluation import evaluate as evaluation
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json, write_json, write_parquet
-from invdiff.engine.workflow import do_stage
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError, RunError
 
 HAT, PLAIN = "a person wearing a hat", "a person"
@@ -263,3 +263,23 @@ def test_missing_damaged_and_foreign_pictures(tmp_path):
     write_samples(run, per_prompt=4, size=48)
     with pytest.raises(ModelError, match="32 x 32"):
         do_stage(run, "evaluate")
+
+
+def test_data_in_other_files_than_the_samples_is_named(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number, picture in enumerate(faces.pictures("balanced")[:30]):
+        Image.fromarray(picture).resize((64, 64)).save(folder / f"{number}.jpg", quality=75)
+        (folder / f"{number}.txt").write_text(HAT)
+    (folder / "broken.jpg").write_bytes(b"half a picture")
+    (folder / "broken.txt").write_text(HAT)
+    session = session_of(small_run(tmp_path / "run", [f"data.path='{folder}'"]))
+    kind, size = evaluation.files_of(session, session.results.samples)
+    assert "format: data JPEG with quantiser" in kind
+    assert "samples PNG (80)" in kind
+    assert "size (brought to 32 x 32 here): data 64 x 64 (30); samples 32 x 32 (80)" in size
+
+
+def test_a_built_in_set_has_no_files_to_differ_in(tmp_path):
+    session = session_of(small_run(tmp_path / "run"))
+    assert list(evaluation.files_of(session, session.results.samples)) == []

@@ -5,15 +5,18 @@ cannot be measured is left out and said in ``not_measured``. Labels of the data,
 opened last and change nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core.measurement.explicit_prompts import named_prompts
+from invdiff.data.pictures import BadPicture, stored_as
 from invdiff.data.samples import Pictures, Samples
 from invdiff.data.sets.stored import open_set
+from invdiff.data.sources import open_listing
 from invdiff.engine.classifiers.choose import Chosen, choose
 from invdiff.engine.classifiers.classify import (
     ClassifiedPictures,
@@ -23,6 +26,7 @@ from invdiff.engine.classifiers.classify import (
     written_labels,
 )
 from invdiff.engine.classifiers.error_table import ABSTAINED, claims_of, warning
+from invdiff.engine.comparison.caveats import kinds_of_files
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
@@ -33,6 +37,7 @@ from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.evaluation.strength_curve import strength_curve
 from invdiff.engine.run.environment import environment
 from invdiff.engine.run.records import Metrics
+from invdiff.engine.sampling.sample import one_colour_told
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import plain
@@ -41,8 +46,10 @@ from invdiff.model.vision.classifiers import Classifier
 
 Columns = dict[str, NDArray[Any]]
 REFERENCE = 2000
+FILES = 200
+"""Files whose headers are looked at."""
 NO_CLASSIFIER = (
-    "Shares, Bias, fidelity, Frechet distance, precision and recall were not measured: no "
+    "Shares, Bias, fidelity, Fréchet distance, precision and recall were not measured: no "
     "attribute classifier was used."
 )
 
@@ -65,6 +72,8 @@ def evaluate(session: Session) -> dict[str, Any]:
         measured = with_labels(session, samples, column)
     else:
         measured = without_classifier(session, samples)
+    if told := one_colour_told(samples):
+        measured["warnings"] = [*measured.get("warnings", ()), told]
     agreement = compare_with_labels(session, data) if data and labelled else None
     session.results.write(Metrics(**plain(measured | {"groups_vs_labels": agreement})))
     return {}
@@ -119,7 +128,7 @@ def with_classifier(
             "attributes": {name: protocol.claims[name] for name in names},
         }
         | {key: facts[key] for key in ("texts", "labels", "backbone") if key in facts},
-        "warnings": [warned] if warned else [],
+        "warnings": ([warned] if warned else []) + list(files_of(session, samples)),
         **curve,
     } | measured_arms(seen, protocol, notes)
 
@@ -244,6 +253,18 @@ def real_pictures(
         name: features_of(classifier, take, count, f"real pictures, {name}")
         for name, (take, count) in sources.items()
     }
+
+
+def files_of(session: Session, samples: Columns) -> Iterator[str]:
+    """How the files of the data differ from the drawn ones, which are compared with them."""
+    listing = open_listing(session.config.data.path)
+    drawn = [stored_as((session.path / path).read_bytes()) for path in samples["path"][:FILES]]
+    known = []
+    for row in np.linspace(0, len(listing) - 1, min(len(listing), FILES), dtype=int).tolist():
+        with suppress(BadPicture, OSError):  # what cannot be read was left out, and told then
+            known.append(listing.stored_as(listing.content(row)))
+    if known and known[0].format != "array":
+        yield from kinds_of_files({"data": known, "samples": drawn}, drawn[0].size[0])
 
 
 def arms_of(samples: Columns) -> list[tuple[str, float, NDArray[np.int64]]]:

@@ -101,7 +101,7 @@ def _distances(
         "frechet": {
             name: distance
             for name, real in protocol.references.items()
-            if (distance := _attempt(notes, "Frechet distance", _frechet, features, real))
+            if (distance := _attempt(notes, "Fréchet distance", _frechet, features, real))
         },
     }
     name, real = next(iter(protocol.references.items()))
