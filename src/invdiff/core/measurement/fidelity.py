@@ -18,7 +18,7 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class Frechet:
-    """A Frechet distance, the images it was taken with and a remark (empty: none)."""
+    """A Fréchet distance, the images it was taken with and a remark (empty: none)."""
 
     value: float
     images: int

@@ -46,7 +46,7 @@ def frechet_parts(
     images: Float[np.ndarray, "image feature"],
     reference: Float[np.ndarray, "other feature"],
 ) -> InfluenceExpansion:
-    """The Frechet distance ``value`` between both sets, to first order in their images.
+    """The Fréchet distance ``value`` between both sets, to first order in their images.
 
     With means m, covariances C and the optimal transport map T = C_1^(-1/2) (C_1^(1/2) C_2
     C_1^(1/2))^(1/2) C_1^(-1/2), an image x moves it by 2 (m_1 - m_2).(x - m_1) + (x - m_1).(I -

@@ -181,6 +181,7 @@ class _Work:
             "figures": [figure.record(facts, hashes) for figure in self.figures],
             "warnings": [
                 *caveats.of_sets(self.galleries, self.sides),
+                *caveats.of_files(self.galleries, asked.side),
                 *caveats.of_extractors(self.looked, self.galleries, self.protocol),
                 *caveats.of_attributes(self.attributes),
             ],
@@ -197,7 +198,7 @@ def _open(asked: ComparisonRequest) -> dict[str, Gallery]:
     places = {"a": asked.first, "b": asked.second}
     if asked.reference is not None:
         places["reference"] = asked.reference
-    how = asked.side, asked.prompt_column
+    how = asked.side, asked.prompt_column, asked.quarantine, asked.max_bad_share
     found = {of: open_gallery(place, *how) for of, place in places.items()}
     sizes = {gallery.size: gallery.path for gallery in found.values()}
     if len(sizes) > 1 and not asked.side:
@@ -219,5 +220,7 @@ def _described(gallery: Gallery) -> dict[str, Any]:
         "prompts_from": gallery.by,
         "prompts": {prompt or ALL: counts[prompt] for prompt in sorted(counts)},
         "repeated": gallery.repeated,
+        "one_colour": list(gallery.one_colour),
+        "left_out": [list(one) for one in gallery.left_out],
         "sha256": gallery.sha256,
     }
