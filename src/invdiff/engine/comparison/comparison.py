@@ -17,7 +17,7 @@ from invdiff.engine.comparison.attributes import (
     crossed_attribute,
     prompt_fidelity,
 )
-from invdiff.engine.comparison.features import Looker, each, extractor_of, side_of
+from invdiff.engine.comparison.features import Look, each, extractor_of, features_of_all, side_of
 from invdiff.engine.comparison.figures import CONFIDENCE, Drawing, Figure, Sides, sides
 from invdiff.engine.comparison.known_weights import folder as weights_folder
 from invdiff.engine.comparison.labels import Attribute, attributes_of
@@ -87,8 +87,8 @@ class _Work:
     def look(self, cache: Path) -> None:
         """Distances, manifolds and diversity in the features of each extractor."""
         asked, protocol = self.asked, self.protocol
-        looker = Looker(cache, self.weights, protocol.preparation, asked.side, asked.processes)
         for name, families in asked.looking.items():
+            look = Look(name, self.weights, protocol.preparation)
             extractor = extractor_of(name, self.weights)
             self.looked[extractor.name] = {
                 "sha256": extractor.sha256,
@@ -97,11 +97,13 @@ class _Work:
                 "for": list(families),
                 "limits": extractor.limits,
             }
-            features = {of: looker.features(name, one) for of, one in self.galleries.items()}
+            how = asked.side, cache, asked.processes
+            features = {of: features_of_all(look, one, *how) for of, one in self.galleries.items()}
             for family in families:
-                how = extractor.name, family, self.sides, protocol, self.drawing
                 try:
-                    self.figures += pictures.from_features(features, *how)
+                    self.figures += pictures.from_features(
+                        features, extractor.name, family, self.sides, protocol, self.drawing
+                    )
                 except InvDiffError as problem:
                     what = f"{family} in {extractor.name} features"
                     self.missing.append(f"Not measured: {what} ({problem}).")
