@@ -1,4 +1,4 @@
-"""Pictures for measuring: plain folders, of which nothing is dropped, and pictures with labels."""
+"""Pictures for measuring, of which none is dropped unsaid, and pictures with labels."""
 
 import hashlib
 from collections.abc import Sequence

@@ -83,25 +83,21 @@ def _column(name: str, galleries: Mapping[str, Gallery]) -> Attribute:
 def _estimated(
     classifier: str, chosen: Chosen, galleries: Mapping[str, Gallery]
 ) -> list[Attribute]:
-    model = chosen.classifier
+    model, made = chosen.classifier, f"the classifier {classifier} (SHA-256 {chosen.sha256})"
 
-    def probabilities(pictures: Pictures) -> NDArray[np.float64]:
-        seen = model.classify(model.features(resized_for(pictures, model)))
-        return np.concatenate([seen[name] for name in model.classes], 1)
+    def features(pictures: Pictures) -> NDArray[np.float32]:
+        return model.features(resized_for(pictures, model))
 
-    seen = {of: each(galleries[of], probabilities, model.side) for of in ("a", "b")}
-    ends = np.cumsum([len(classes) for classes in model.classes.values()])
-    made_by = f"estimated by the classifier {classifier} (SHA-256 {chosen.sha256})"
+    seen = {of: model.classify(each(galleries[of], features, model.side)) for of in ("a", "b")}
     found = []
-    for (name, classes), end in zip(model.classes.items(), ends, strict=True):
-        own = slice(end - len(classes), end)
+    for name, classes in model.classes.items():
         known = model.facts.get("attributes", {}).get(name, {})
         found.append(
             Attribute(
                 name=name,
                 classes=classes,
-                labels={of: tuple(decide(seen[of][:, own], classes).tolist()) for of in seen},
-                made_by=made_by,
+                labels={of: tuple(decide(p[name], classes).tolist()) for of, p in seen.items()},
+                made_by=f"estimated by {made}",
                 claims={key: known[key] for key in CLAIMS if key in known},
                 is_estimated=True,
                 is_prompt=name == "prompt",
