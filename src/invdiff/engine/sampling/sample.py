@@ -7,7 +7,7 @@ there already is not drawn again.
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def sample(session: Session) -> dict[str, Any]:
     return {"pictures": len(rows), "prompt_suffix": read}
 
 
-def one_colour_told(samples: Mapping[str, Sequence[Any]]) -> str:
+def one_colour_told(samples: Mapping[str, Any]) -> str:
     """A sentence on pictures that show nothing; "" without any, and where nobody looked."""
     known = zip(samples["path"], samples.get("one_colour", ()), strict=False)
     plain = [path for path, shows_nothing in known if shows_nothing]
