@@ -7,7 +7,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from invdiff.engine.base_model.condition_store import InMemory
+from invdiff.engine.base_model.conditions import InMemory
 from invdiff.engine.base_model.offloading import Offloading
 from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 from invdiff.engine.sampling.sampler import Sampler
