@@ -12,13 +12,13 @@ from scipy import stats
 from invdiff.data.gallery import Gallery
 from invdiff.data.pictures import StoredAs
 from invdiff.data.sources import first_few
+from invdiff.engine.classifiers.error_table import warning
 from invdiff.engine.comparison.figures import CONFIDENCE, Sides
 from invdiff.engine.comparison.labels import Attribute
 from invdiff.engine.comparison.request import ComparisonProtocol
 
 FEW = 2000
 FEW_A_PROMPT = 100
-LEAST_ACCURACY = 0.9
 FIRST = 3
 FILES_DIFFER = (
     "The files of the sets differ in {}. Distances, precision and recall contain that, whatever "
@@ -146,19 +146,10 @@ def of_extractors(
 
 
 def of_attributes(attributes: Sequence[Attribute]) -> Iterator[str]:
-    """Classifiers that are often wrong."""
+    """Classifiers that are often wrong, or of which nobody knows it."""
     for one in attributes:
-        accuracy = one.claims.get("accuracy")
-        if accuracy is not None and accuracy < LEAST_ACCURACY:
-            yield (
-                f"The classifier of {one.name} was right on {accuracy:.1%} of its held-out "
-                f"pictures, less than {LEAST_ACCURACY:.0%}: read the error-corrected shares."
-            )
-        if one.is_estimated and "confusion" not in one.claims:
-            yield (
-                f"{one.name} is classifier-estimated, and how often the classifier is wrong was "
-                "not measured: shares and Bias are not corrected for it, and may be far off."
-            )
+        if one.classifier and (told := warning(one.classifier, one.name, one.claims)):
+            yield told
         if one.claims:
             yield (
                 f"{one.name} is classifier-estimated: what a picture looks like to the classifier, "

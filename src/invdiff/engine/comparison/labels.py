@@ -22,9 +22,9 @@ CLAIMS = ("accuracy", "held_out", "confusion")
 class Attribute:
     """An attribute of both sets: one label of each picture, and who made them.
 
-    ``claims`` has the classifier's ``accuracy``, ``held_out`` and ``confusion``; empty for labels
-    that came with the pictures, and where nobody measured it (``is_estimated``). ``is_prompt``:
-    its classes are prompts, nothing to balance.
+    ``claims`` has the ``accuracy``, ``held_out`` and ``confusion`` of the ``classifier`` if
+    somebody measured them; labels that came with the pictures have neither. ``is_prompt``: its
+    classes are prompts, nothing to balance.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Attribute:
     made_by: str
     claims: Mapping[str, Any]
     is_prompt: bool = False
-    is_estimated: bool = False
+    classifier: str = ""
 
     @property
     def confusion(self) -> NDArray[np.int64] | None:
@@ -99,8 +99,8 @@ def _estimated(
                 labels={of: tuple(decide(p[name], classes).tolist()) for of, p in seen.items()},
                 made_by=f"estimated by {made}",
                 claims={key: known[key] for key in CLAIMS if key in known},
-                is_estimated=True,
                 is_prompt=name == "prompt",
+                classifier=chosen.name,
             )
         )
     return found
