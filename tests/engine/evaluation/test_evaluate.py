@@ -265,12 +265,20 @@ def test_missing_damaged_and_foreign_pictures(tmp_path):
         do_stage(run, "evaluate")
 
 
-def test_data_in_other_files_than_the_samples_is_named(tmp_path):
-    folder = tmp_path / "data"
+def stored(folder, save):
+    """30 faces with a caption each, as ``save(number, picture, path without suffix)`` has them."""
     folder.mkdir()
     for number, picture in enumerate(faces.pictures("balanced")[:30]):
-        Image.fromarray(picture).resize((64, 64)).save(folder / f"{number}.jpg", quality=75)
-        (folder / f"{number}.txt").write_text(HAT)
+        save(number, Image.fromarray(picture), folder / f"{number:02d}")
+        (folder / f"{number:02d}.txt").write_text(HAT)
+    return folder
+
+
+def test_data_in_other_files_than_the_samples_is_named(tmp_path):
+    def save(_, picture, path):
+        picture.resize((64, 64)).save(path.with_suffix(".jpg"), quality=75)
+
+    folder = stored(tmp_path / "data", save)
     (folder / "broken.jpg").write_bytes(b"half a picture")
     (folder / "broken.txt").write_text(HAT)
     session = session_of(small_run(tmp_path / "run", [f"data.path='{folder}'"]))
@@ -278,6 +286,22 @@ def test_data_in_other_files_than_the_samples_is_named(tmp_path):
     assert "format: data JPEG with quantiser" in kind
     assert "samples PNG (80)" in kind
     assert "size (brought to 32 x 32 here): data 64 x 64 (30); samples 32 x 32 (80)" in size
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_groups_that_follow_the_files_are_named(tmp_path, follow):
+    def save(number, picture, path):
+        picture.save(path.with_suffix(".png" if number % 2 else ".webp"), lossless=True)
+
+    folder = stored(tmp_path / "data", save)
+    run = small_run(tmp_path / "run", [f"data.path='{folder}'"])
+    data = open_samples(folder, 32)
+    rows = np.arange(len(data))
+    write_groups(run, data, (rows % 2 if follow else rows % 4 < 2).astype(float))
+    told = [x for x in evaluation.files_of(session_of(run), session_of(run).results.samples)
+            if x.startswith("The inferred groups")]  # fmt: skip
+    assert len(told) == follow
+    assert not follow or "format: group 0 WEBP (15); group 1 PNG (15)" in told[0]
 
 
 def test_a_built_in_set_has_no_files_to_differ_in(tmp_path):

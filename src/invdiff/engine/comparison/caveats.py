@@ -20,7 +20,7 @@ from invdiff.engine.comparison.request import ComparisonProtocol
 FEW = 2000
 FEW_A_PROMPT = 100
 FIRST = 3
-FILES_DIFFER = (
+SETS_DIFFER = (
     "The files of the sets differ in {}. Distances, precision and recall contain that, whatever "
     "the pictures show: make the files alike to tell it apart."
 )
@@ -77,12 +77,15 @@ def of_files(galleries: Mapping[str, Gallery], side: int) -> Iterator[str]:
     if len({one.path.name for one in galleries.values()}) == len(names):
         names = [one.path.name for one in galleries.values()]
     sets = dict(zip(names, galleries.values(), strict=True))
-    yield from kinds_of_files({name: one.stored for name, one in sets.items()}, side)
-    yield from _finest_details({name: np.array(one.detail) for name, one in sets.items()})
+    found = [
+        *kinds_of_files({name: one.stored for name, one in sets.items()}, side),
+        *_finest_details({name: np.array(one.detail) for name, one in sets.items()}),
+    ]
+    yield from map(SETS_DIFFER.format, found)
 
 
 def kinds_of_files(stored: Mapping[str, Sequence[StoredAs]], side: int) -> Iterator[str]:
-    """A sentence for each way in which the files of sets differ, by what their headers tell."""
+    """Each way in which the files of sets differ by what their headers tell, with counts."""
     kinds: dict[str, Callable[[StoredAs], str]] = {
         "format": lambda one: one.format,
         "kind of pixels": lambda one: one.pixels,
@@ -99,7 +102,7 @@ def kinds_of_files(stored: Mapping[str, Sequence[StoredAs]], side: int) -> Itera
                 f"{name} {some_of([f'{value} ({n:,})' for value, n in one.most_common()])}"
                 for name, one in counts.items()
             )
-            yield FILES_DIFFER.format(f"{what}: {'; '.join(each)}")
+            yield f"{what}: {'; '.join(each)}"
 
 
 def _finest_details(details: Mapping[str, NDArray[np.float64]]) -> Iterator[str]:
@@ -108,7 +111,7 @@ def _finest_details(details: Mapping[str, NDArray[np.float64]]) -> Iterator[str]
         found = stats.mannwhitneyu(seen[one], seen[other])
         above = max(share := found.statistic / (len(seen[one]) * len(seen[other])), 1 - share)
         if above >= CONFIDENCE and found.pvalue < 1 - CONFIDENCE:
-            yield FILES_DIFFER.format(
+            yield (
                 f"finest detail, which alone tells the set in {above:.0%} of pairs of pictures: "
                 f"{one} {np.median(seen[one]):.2f}, {other} {np.median(seen[other]):.2f} "
                 "(0 is smooth, 1 noise). Resizing, smoothing and compression do that"

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core.measurement.explicit_prompts import named_prompts
-from invdiff.data.pictures import BadPicture, stored_as
-from invdiff.data.samples import Pictures, Samples
+from invdiff.data.pictures import BadPicture, StoredAs, stored_as
+from invdiff.data.samples import Pictures, Samples, sample_id
 from invdiff.data.sets.stored import open_set
-from invdiff.data.sources import open_listing
+from invdiff.data.sources import open_listing, read_captions
 from invdiff.engine.classifiers.choose import Chosen, choose
 from invdiff.engine.classifiers.classify import (
     ClassifiedPictures,
@@ -26,7 +26,7 @@ from invdiff.engine.classifiers.classify import (
     written_labels,
 )
 from invdiff.engine.classifiers.error_table import ABSTAINED, claims_of, warning
-from invdiff.engine.comparison.caveats import kinds_of_files
+from invdiff.engine.comparison.caveats import SETS_DIFFER, kinds_of_files
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
@@ -41,12 +41,13 @@ from invdiff.engine.sampling.sample import one_colour_told
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import plain
+from invdiff.errors import DataError
 from invdiff.model.vision.attribute_classifier import SIZE
 from invdiff.model.vision.classifiers import Classifier
 
 Columns = dict[str, NDArray[Any]]
 REFERENCE = 2000
-FILES = 200
+FILES = 1000
 """Files whose headers are looked at."""
 NO_CLASSIFIER = (
     "Shares, Bias, fidelity, Fréchet distance, precision and recall were not measured: no "
@@ -72,8 +73,8 @@ def evaluate(session: Session) -> dict[str, Any]:
         measured = with_labels(session, samples, column)
     else:
         measured = without_classifier(session, samples)
-    if told := one_colour_told(samples):
-        measured["warnings"] = [*measured.get("warnings", ()), told]
+    told = [*filter(None, [one_colour_told(samples)]), *files_of(session, samples)]
+    measured["warnings"] = [*measured.get("warnings", ()), *told]
     agreement = compare_with_labels(session, data) if data and labelled else None
     session.results.write(Metrics(**plain(measured | {"groups_vs_labels": agreement})))
     return {}
@@ -128,7 +129,7 @@ def with_classifier(
             "attributes": {name: protocol.claims[name] for name in names},
         }
         | {key: facts[key] for key in ("texts", "labels", "backbone") if key in facts},
-        "warnings": ([warned] if warned else []) + list(files_of(session, samples)),
+        "warnings": [warned] if warned else [],
         **curve,
     } | measured_arms(seen, protocol, notes)
 
@@ -256,15 +257,43 @@ def real_pictures(
 
 
 def files_of(session: Session, samples: Columns) -> Iterator[str]:
-    """How the files of the data differ from the drawn ones, which are compared with them."""
-    listing = open_listing(session.config.data.path)
-    drawn = [stored_as((session.path / path).read_bytes()) for path in samples["path"][:FILES]]
-    known = []
+    """What in the files of the data a figure, or the model, may take for what they show.
+
+    That is how they differ from the drawn ones, and within a prompt from group to group.
+    """
+    section, results = session.config.data, session.results
+    try:
+        listing = open_listing(section.path)
+        captions = read_captions(section.path, listing, section.prompt_column)
+    except DataError:  # it is gone, and figures without a classifier do without it
+        return
+    group_of = {}
+    if results.has("groups.parquet"):
+        entries = zip(results.groups.prompt, results.groups.group.tolist(), strict=True)
+        group_of = dict(zip(results.groups.sample_id, entries, strict=True))
+    known: list[StoredAs] = []
+    by_group: dict[str, dict[str, list[StoredAs]]] = {}
     for row in np.linspace(0, len(listing) - 1, min(len(listing), FILES), dtype=int).tolist():
         with suppress(BadPicture, OSError):  # what cannot be read was left out, and told then
-            known.append(listing.stored_as(listing.content(row)))
-    if known and known[0].format != "array":
-        yield from kinds_of_files({"data": known, "samples": drawn}, drawn[0].size[0])
+            content = listing.content(row)
+            name = sample_id(content, listing.caption(row, captions[row], content))
+            known.append(listing.stored_as(content))
+            if name in group_of:
+                prompt, group = group_of[name]
+                groups = by_group.setdefault(prompt, {})
+                groups.setdefault(f"group {group}", []).append(known[-1])
+    if not known or known[0].format == "array":
+        return
+    drawn = [stored_as((session.path / path).read_bytes()) for path in samples["path"][:FILES]]
+    side = drawn[0].size[0]
+    for differ in kinds_of_files({"data": known, "samples": drawn}, side):
+        yield SETS_DIFFER.format(differ)
+    for prompt, groups in by_group.items():
+        for differ in kinds_of_files(groups, side):
+            yield (
+                f"The inferred groups of {prompt!r} differ in {differ}. They may be groups of "
+                "files: store all alike and infer them again."
+            )
 
 
 def arms_of(samples: Columns) -> list[tuple[str, float, NDArray[np.int64]]]:
