@@ -12,6 +12,7 @@ from invdiff.data.sets.drawn import faces
 from invdiff.data.sets.stored import StoredSet
 from invdiff.data.sources import open_samples
 from invdiff.engine.distributed.randomness import halves
+from invdiff.engine.evaluation import confounders
 from invdiff.engine.evaluation import evaluate as evaluation
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config
@@ -282,7 +283,7 @@ def test_data_in_other_files_than_the_samples_is_named(tmp_path):
     (folder / "broken.jpg").write_bytes(b"half a picture")
     (folder / "broken.txt").write_text(HAT)
     session = session_of(small_run(tmp_path / "run", [f"data.path='{folder}'"]))
-    kind, size = evaluation.files_of(session, session.results.samples)
+    kind, size = confounders.files_of(session, session.results.samples)
     assert "format: data JPEG with quantiser" in kind
     assert "samples PNG (80)" in kind
     assert "size (brought to 32 x 32 here): data 64 x 64 (30); samples 32 x 32 (80)" in size
@@ -298,7 +299,7 @@ def test_groups_that_follow_the_files_are_named(tmp_path, follow):
     data = open_samples(folder, 32)
     rows = np.arange(len(data))
     write_groups(run, data, (rows % 2 if follow else rows % 4 < 2).astype(float))
-    told = [x for x in evaluation.files_of(session_of(run), session_of(run).results.samples)
+    told = [x for x in confounders.files_of(session_of(run), session_of(run).results.samples)
             if x.startswith("The inferred groups")]  # fmt: skip
     assert len(told) == follow
     assert not follow or "format: group 0 WEBP (15); group 1 PNG (15)" in told[0]
@@ -306,4 +307,4 @@ def test_groups_that_follow_the_files_are_named(tmp_path, follow):
 
 def test_a_built_in_set_has_no_files_to_differ_in(tmp_path):
     session = session_of(small_run(tmp_path / "run"))
-    assert list(evaluation.files_of(session, session.results.samples)) == []
+    assert list(confounders.files_of(session, session.results.samples)) == []

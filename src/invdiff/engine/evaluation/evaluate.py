@@ -5,18 +5,15 @@ cannot be measured is left out and said in ``not_measured``. Labels of the data,
 opened last and change nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core.measurement.explicit_prompts import named_prompts
-from invdiff.data.pictures import BadPicture, StoredAs, stored_as
-from invdiff.data.samples import Pictures, Samples, sample_id
+from invdiff.data.samples import Samples
 from invdiff.data.sets.stored import open_set
-from invdiff.data.sources import open_listing, read_captions
 from invdiff.engine.classifiers.choose import Chosen, choose
 from invdiff.engine.classifiers.classify import (
     ClassifiedPictures,
@@ -26,12 +23,12 @@ from invdiff.engine.classifiers.classify import (
     written_labels,
 )
 from invdiff.engine.classifiers.error_table import ABSTAINED, claims_of, warning
-from invdiff.engine.comparison.caveats import SETS_DIFFER, kinds_of_files
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
 from invdiff.engine.encoding.session import Session, open_data
 from invdiff.engine.evaluation import metrics
+from invdiff.engine.evaluation.confounders import files_of
 from invdiff.engine.evaluation.label_agreement import compare_with_labels, has_labels
 from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.evaluation.strength_curve import strength_curve
@@ -41,14 +38,11 @@ from invdiff.engine.sampling.sample import one_colour_told
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import plain
-from invdiff.errors import DataError
 from invdiff.model.vision.attribute_classifier import SIZE
 from invdiff.model.vision.classifiers import Classifier
 
 Columns = dict[str, NDArray[Any]]
 REFERENCE = 2000
-FILES = 1000
-"""Files whose headers are looked at."""
 NO_CLASSIFIER = (
     "Shares, Bias, fidelity, Fréchet distance, precision and recall were not measured: no "
     "attribute classifier was used."
@@ -149,8 +143,6 @@ def with_labels(session: Session, samples: Columns, column: str) -> dict[str, An
         prompts=prompts,
         claims={column: {"classes": classes}},
         references={},
-        resamples=metrics.RESAMPLES,
-        neighbours=metrics.NEIGHBOURS,
         seed=randomness.derive(session.config.seed, "evaluate"),
         abstains=ABSTAINED in labels,
         named=explicit,
@@ -211,8 +203,6 @@ def protocol_of(
         prompts=known or free,
         claims=claims,
         references=real_pictures(config, data, chosen.classifier),
-        resamples=metrics.RESAMPLES,
-        neighbours=metrics.NEIGHBOURS,
         seed=randomness.derive(config.seed, "evaluate"),
         abstains=config.evaluate.abstain_below > 0,
         named=explicit,
@@ -244,56 +234,17 @@ def real_pictures(
     references of different sizes don't compare.
     """
     some = randomness.epoch_order(len(data), config.seed, "evaluate reference")[:REFERENCE].tolist()
-    sources: dict[str, tuple[Callable[[slice], Pictures], int]] = {}
+    found = {}
     if config.data.path in EMBEDDED_SETS:
         pictures = open_set(config.data.path).pictures("balanced")
         unseen = halves(len(pictures), classifier.facts.get("split_seed", 0))[1][:REFERENCE]
-        sources["balanced"] = (lambda part: pictures[unseen[part]]), len(unseen)
-    sources["training"] = (lambda part: data.pictures(some[part])), len(some)
-    return {
-        name: features_of(classifier, take, count, f"real pictures, {name}")
-        for name, (take, count) in sources.items()
-    }
-
-
-def files_of(session: Session, samples: Columns) -> Iterator[str]:
-    """What in the files of the data a figure, or the model, may take for what they show.
-
-    That is how they differ from the drawn ones, and within a prompt from group to group.
-    """
-    section, results = session.config.data, session.results
-    try:
-        listing = open_listing(section.path)
-        captions = read_captions(section.path, listing, section.prompt_column)
-    except DataError:  # it is gone, and figures without a classifier do without it
-        return
-    group_of = {}
-    if results.has("groups.parquet"):
-        entries = zip(results.groups.prompt, results.groups.group.tolist(), strict=True)
-        group_of = dict(zip(results.groups.sample_id, entries, strict=True))
-    known: list[StoredAs] = []
-    by_group: dict[str, dict[str, list[StoredAs]]] = {}
-    for row in np.linspace(0, len(listing) - 1, min(len(listing), FILES), dtype=int).tolist():
-        with suppress(BadPicture, OSError):  # what cannot be read was left out, and told then
-            content = listing.content(row)
-            name = sample_id(content, listing.caption(row, captions[row], content))
-            known.append(listing.stored_as(content))
-            if name in group_of:
-                prompt, group = group_of[name]
-                groups = by_group.setdefault(prompt, {})
-                groups.setdefault(f"group {group}", []).append(known[-1])
-    if not known or known[0].format == "array":
-        return
-    drawn = [stored_as((session.path / path).read_bytes()) for path in samples["path"][:FILES]]
-    side = drawn[0].size[0]
-    for differ in kinds_of_files({"data": known, "samples": drawn}, side):
-        yield SETS_DIFFER.format(differ)
-    for prompt, groups in by_group.items():
-        for differ in kinds_of_files(groups, side):
-            yield (
-                f"The inferred groups of {prompt!r} differ in {differ}. They may be groups of "
-                "files: store all alike and infer them again."
-            )
+        found["balanced"] = features_of(
+            classifier, lambda part: pictures[unseen[part]], len(unseen), "real pictures, balanced"
+        )
+    found["training"] = features_of(
+        classifier, lambda part: data.pictures(some[part]), len(some), "real pictures, training"
+    )
+    return found
 
 
 def arms_of(samples: Columns) -> list[tuple[str, float, NDArray[np.int64]]]:
