@@ -285,7 +285,7 @@ def test_data_in_other_files_than_the_samples_is_named(tmp_path):
     session = session_of(small_run(tmp_path / "run", [f"data.path='{folder}'"]))
     kind, size = confounders.files_of(session, session.results.samples)
     assert "format: data JPEG with quantiser" in kind
-    assert "samples PNG (80)" in kind
+    assert "samples lossless (80)" in kind
     assert "size (brought to 32 x 32 here): data 64 x 64 (30); samples 32 x 32 (80)" in size
 
 
@@ -302,7 +302,7 @@ def test_groups_that_follow_the_files_are_named(tmp_path, follow):
     told = [x for x in confounders.files_of(session_of(run), session_of(run).results.samples)
             if x.startswith("The inferred groups")]  # fmt: skip
     assert len(told) == follow
-    assert not follow or "format: group 0 WEBP (15); group 1 PNG (15)" in told[0]
+    assert not follow or "format: group 0 WEBP (15); group 1 lossless (15)" in told[0]
 
 
 def test_a_built_in_set_has_no_files_to_differ_in(tmp_path):

@@ -20,9 +20,10 @@ from invdiff.engine.comparison.request import ComparisonProtocol
 FEW = 2000
 FEW_A_PROMPT = 100
 FIRST = 3
+LOSSLESS = ("array", "BMP", "PNG")
 SETS_DIFFER = (
-    "The files of the sets differ in {}. Distances, precision and recall contain that, whatever "
-    "the pictures show: make the files alike to tell it apart."
+    "The files of the sets differ in {}. That may be part of distances, precision and recall, "
+    "whatever the pictures show: make the files alike to tell it apart."
 )
 
 
@@ -87,7 +88,7 @@ def of_files(galleries: Mapping[str, Gallery], side: int) -> Iterator[str]:
 def kinds_of_files(stored: Mapping[str, Sequence[StoredAs]], side: int) -> Iterator[str]:
     """Each way in which the files of sets differ by what their headers tell, with counts."""
     kinds: dict[str, Callable[[StoredAs], str]] = {
-        "format": lambda one: one.format,
+        "format": lambda one: "lossless" if one.format in LOSSLESS else one.format,
         "kind of pixels": lambda one: one.pixels,
         "colour profile": lambda one: one.profile or "sRGB",
         f"size (brought to {side} x {side} here)": lambda one: f"{one.size[0]} x {one.size[1]}",
