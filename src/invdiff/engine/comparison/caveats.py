@@ -68,7 +68,7 @@ def of_sets(galleries: Mapping[str, Gallery], sides: Sides) -> Iterator[str]:
         )
 
 
-def of_files(galleries: Mapping[str, Gallery], side: int) -> Iterator[str]:
+def differing_files(galleries: Mapping[str, Gallery], side: int) -> Iterator[str]:
     """Ways other than what they show in which the pictures of the sets differ.
 
     Kinds of files are told where they are too uneven for chance, finest detail where it alone tells

@@ -183,7 +183,7 @@ class _Work:
             "figures": [figure.record(facts, hashes) for figure in self.figures],
             "warnings": [
                 *caveats.of_sets(self.galleries, self.sides),
-                *caveats.of_files(self.galleries, asked.side),
+                *caveats.differing_files(self.galleries, asked.side),
                 *caveats.of_extractors(self.looked, self.galleries, self.protocol),
                 *caveats.of_attributes(self.attributes),
             ],
