@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from invdiff.data.pictures import BadPicture, StoredAs, stored_as
+from invdiff.data.pictures import BadPicture, StoredAs
 from invdiff.data.samples import sample_id
 from invdiff.data.sources import open_listing, read_captions
+from invdiff.engine.classifiers.classify import read_picture
 from invdiff.engine.comparison.caveats import SETS_DIFFER, kinds_of_files
 from invdiff.engine.encoding.session import Session
 from invdiff.errors import DataError
@@ -34,17 +35,17 @@ def files_of(session: Session, samples: Mapping[str, Any]) -> Iterator[str]:
     for row in np.linspace(0, len(listing) - 1, min(len(listing), FILES), dtype=int).tolist():
         with suppress(BadPicture, OSError):  # what cannot be read was left out, and told then
             content = listing.content(row)
-            name = sample_id(content, listing.caption(row, captions[row], content))
             known.append(listing.stored_as(content))
+            if known[-1].format == "array":  # of a source without files
+                return
+            name = sample_id(content, listing.caption(row, captions[row], content))
             if name in group_of:
                 prompt, group = group_of[name]
                 groups = by_group.setdefault(prompt, {})
                 groups.setdefault(f"group {group}", []).append(known[-1])
-    if not known or known[0].format == "array":
-        return
-    drawn = [stored_as((session.path / path).read_bytes()) for path in samples["path"][:FILES]]
-    side = drawn[0].size[0]
-    for differ in kinds_of_files({"data": known, "samples": drawn}, side):
+    side, width, _ = read_picture(session.path / samples["path"][0]).shape
+    drawn = [StoredAs((width, side), "PNG")] * len(samples["path"])
+    for differ in kinds_of_files({"data": known, "samples": drawn} if known else {}, side):
         yield SETS_DIFFER.format(differ)
     for prompt, groups in by_group.items():
         for differ in kinds_of_files(groups, side):
