@@ -128,8 +128,8 @@ def open_gallery(
     if len(faults) > max_bad_share * len(listing) or not seen:
         raise DataError(
             f"{len(faults or left_out)} of {len(listing)} pictures in {path} cannot be used: "
-            f"{first_few(faults or left_out)}. Mend or remove them, or let --max-bad-share or --quarantine "
-            "leave them out, which is told"
+            f"{first_few(faults or left_out)}. Mend or remove them, or let --max-bad-share or "
+            "--quarantine leave them out, which is told"
         )
     if len(named) > 1 and not size:
         one, other = sorted(named, key=lambda shape: -len(named[shape]))[:2]
