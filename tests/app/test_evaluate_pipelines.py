@@ -81,7 +81,7 @@ def test_a_second_call_draws_nothing(measured, monkeypatch):
         lambda self, batch: asked.append(found := missing(self, batch)) or found,
     )
     assert main([*words, "--out", str(out)]) == 0
-    assert [len(shard.indices) for shards in asked for shard in shards] == [1]
+    assert [len(indices) for shards in asked for _, indices in shards] == [1]
     assert tiny_world.contents(out / "drawn", "*.png").keys() == before.keys()
 
 

@@ -234,3 +234,21 @@ def encoded(finished):
     return tiny_world.tensors(next((finished / "cache").rglob("latents-00000.safetensors")))[
         "latent"
     ]
+
+
+def test_pictures_of_one_colour_are_told_in_the_run_and_its_figures(
+    world, finished, tmp_path, caplog
+):
+    copy = tiny_world.copy_of(finished, tmp_path / "run", "sample")
+    run = world.open(copy)
+    parts = sampling_parts(session_of(run))
+    black = parts[0].path(0)
+    black.parent.mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(black)  # as a run that was interrupted has left it
+    do_stage(run, "sample")
+    shown = tiny_world.table(copy / "samples.parquet")
+    assert shown["path"][shown["one_colour"]].tolist() == [black.relative_to(copy).as_posix()]
+    assert f"1 of {len(shown['path'])} drawn pictures are of one colour" in caplog.text
+    do_stage(run, "evaluate")
+    (told,) = session_of(run).results.metrics.warnings
+    assert black.name in told

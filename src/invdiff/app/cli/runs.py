@@ -94,6 +94,9 @@ def augment(asked: Asked) -> None:
     run.require("train", by="augment")
     record = make(session_of(run), asked.out, asked.images_per_prompt, **options)
     print(_synthetic(record["prompts"]))
+    if plain := record.get("one_colour"):
+        told = f"note: {len(plain)} drawn pictures are of one colour throughout, such as {plain[0]}"
+        print(f"{told}: look at them before you train on them")
     print(f"set: {asked.out}")
 
 

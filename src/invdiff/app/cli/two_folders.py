@@ -23,7 +23,7 @@ def evaluate(asked: Asked) -> None:
     options = {name: getattr(asked, name) for name in _given(asked, TWO_FOLDERS).values()}
     again = shlex.join(["invdiff", *asked.typed])
     first, second = drawn(asked)
-    record = evaluate_folders(first, second, asked.out, **options, command=again)
+    record = evaluate_folders(first, second, asked.out, **options, processes=0, command=again)
     for sheet in sheets(record):
         print(sheet_text(sheet), end="\n\n")
     for text in record["warnings"] + record["not_measured"]:

@@ -134,6 +134,8 @@ TWO_FOLDERS: Options = {
     "--protocol NAME": "standard (default), or official: the authors' choices",
     "--target A=S,B=S": _text("mix that shares are to have, as male=0.5,female=0.5", type=_mix),
     "--prompt-column NAME": "column with the prompts",
+    "--quarantine FILE": "list by `invdiff data check` of pictures to leave out",
+    "--max-bad-share S": _number("leave out unusable pictures, up to this share of a set (0)"),
     "--size N": _whole("bring all pictures to N x N first", 8, dest="side"),
     "--resamples N": _whole("draws behind each interval (1000)", 100),
     "--seed-of-draws N": _whole("seed of the draws behind intervals (0)", dest="seed"),

@@ -7,7 +7,7 @@ there already is not drawn again.
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from invdiff.data.pictures import is_one_colour
 from invdiff.engine.base_model.offloading import tokenizers
+from invdiff.engine.classifiers.classify import read_picture
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.sampler import Sampler, seed_of
@@ -35,12 +37,29 @@ def sample(session: Session) -> dict[str, Any]:
     ):
         pass
     rows = [row for part in wanted for row in part.rows(session.path)]
-    session.results.write_samples({key: [row[key] for row in rows] for key in rows[0]})
+    for row in rows:
+        row["one_colour"] = is_one_colour(read_picture(session.path / str(row["path"])))
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    session.results.write_samples(columns)
+    if told := one_colour_told(columns):
+        logger.warning("%s", told)
     if not section.prompt_suffix:
         return {"pictures": len(rows)}
     captions = {caption for part in wanted for caption in part.captions}
     read = reading(session.denoiser, captions, section.prompt_suffix)
     return {"pictures": len(rows), "prompt_suffix": read}
+
+
+def one_colour_told(samples: Mapping[str, Any]) -> str:
+    """A sentence on pictures that show nothing; "" without any, and where nobody looked."""
+    known = zip(samples["path"], samples.get("one_colour", ()), strict=False)
+    plain = [path for path, shows_nothing in known if shows_nothing]
+    if not plain:
+        return ""
+    return (
+        f"{len(plain)} of {len(samples['path'])} drawn pictures are of one colour throughout, such "
+        f"as {plain[0]}: they were counted as any other, so look at them before you believe figures"
+    )
 
 
 @dataclass(frozen=True)

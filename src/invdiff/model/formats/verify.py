@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from invdiff.errors import ModelError
-from invdiff.model.denoiser import denoiser_module
+from invdiff.model.denoiser import as_drawn, denoiser_module
 from invdiff.model.formats import kohya
 from invdiff.model.lora import adapter, adapter_file
 from invdiff.model.lora.adapter_file import LoraFile
@@ -154,5 +154,6 @@ class Verifier:
     @torch.no_grad()
     def _draw(self, pipe: Any) -> np.ndarray:
         seeds = [torch.Generator().manual_seed(seed) for seed in range(len(self.prompts))]
-        pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
+        with as_drawn(pipe):
+            pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
         return np.asarray(pictures, dtype=np.float32)
