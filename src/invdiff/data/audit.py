@@ -19,7 +19,7 @@ from invdiff.data.readers.listing import Listing
 from invdiff.data.samples import Pictures, pick_caption, picture_id
 from invdiff.data.sources import open_listing, read_captions
 
-UNUSABLE = ("missing", "unreadable", "truncated", "oversized", "no caption")
+UNUSABLE = ("missing", "unreadable", "truncated", "oversized", "transparent", "no caption")
 LESSER = ("tiny", "duplicate", "near-duplicate")
 KINDS = UNUSABLE + LESSER
 
