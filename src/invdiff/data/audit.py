@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.listing import Listing
 from invdiff.data.samples import Pictures, pick_caption, picture_id
+from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions
 
 UNUSABLE = ("missing", "unreadable", "truncated", "oversized", "transparent", "no caption")
@@ -105,12 +106,13 @@ def audit(path: str | Path, prompt_column: str = "", least_side: int = 32) -> Au
     """Decode every picture of a source and look for everything that could be wrong with it.
 
     Args:
-        path: as for `open_samples`, but for the embedded set.
+        path: a built-in set, a folder, a file or a pattern, as a user names it.
         prompt_column: column with the captions; "" finds it.
         least_side: pictures whose shorter side has fewer pixels are tiny.
 
     Raises DataError for a source that cannot be opened.
     """
+    path = builtin.resolve(path)
     listing = open_listing(path)
     captions = read_captions(path, listing, prompt_column)
     looked, found = Likeness(), Audit(len(listing))

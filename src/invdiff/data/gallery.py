@@ -11,6 +11,7 @@ import numpy as np
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.listing import Listing
 from invdiff.data.samples import Pictures, clean_prompt
+from invdiff.data.sets import builtin
 from invdiff.data.sources import first_few, open_listing, read_captions
 from invdiff.errors import DataError
 
@@ -74,8 +75,9 @@ def open_gallery(path: str | Path, size: int = 0, prompt_column: str = "") -> Ga
         DataError: no pictures, pictures that cannot be used (none is left out silently), or
             pictures of several sizes.
     """
+    path = builtin.resolve(path)
     place = Path(path).expanduser()
-    listing = open_listing(path, bare=True)
+    listing = open_listing(path, bare=True, attributes=True)
     if listing.table.columns:
         captions, by = read_captions(path, listing, prompt_column), "captions"
     else:
@@ -132,7 +134,8 @@ def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
         DataError: no such source or column, too many unusable pictures, the same picture with two
             labels (one must be wrong), or fewer than two labels.
     """
-    listing = open_listing(path)
+    path = builtin.resolve(path)
+    listing = open_listing(path, attributes=True)
     values = [" ".join(value.split()) for value in listing.table.text(column)]
     label_of: dict[str, str] = {}
     pictures: list[Pictures] = []

@@ -50,11 +50,14 @@ def problems(asked: argparse.Namespace) -> list[str]:
 
 
 def is_pipeline(path: str) -> bool:
-    """Whether ``path`` is a pipeline in diffusers format, or a built-in name and no folder."""
-    from invdiff.engine.settings.common import EMBEDDED_SETS
+    """Whether ``path`` is a pipeline in diffusers format, or a built-in name.
 
-    place = Path(path).expanduser()
-    return (place / "model_index.json").is_file() or (path in EMBEDDED_SETS and not place.exists())
+    Raises DataError for a name that is a folder as well.
+    """
+    from invdiff.data.sets import builtin
+
+    name = builtin.resolve(path)
+    return name in builtin.SETS or (Path(name).expanduser() / "model_index.json").is_file()
 
 
 def drawn(asked: argparse.Namespace) -> list[str]:
@@ -63,6 +66,7 @@ def drawn(asked: argparse.Namespace) -> list[str]:
     Raises:
         DataError: the file of the prompts cannot be read or has none.
     """
+    from invdiff.data.sets import builtin
     from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 
     if not any(map(is_pipeline, asked.folders)):
@@ -82,7 +86,7 @@ def drawn(asked: argparse.Namespace) -> list[str]:
     folders = []
     for path, adapter, name in zip(asked.folders, adapters, ("first", "second"), strict=True):
         if is_pipeline(path):
-            pipeline = Pipeline(path, adapter, chosen["strength"])
+            pipeline = Pipeline(builtin.resolve(path), adapter, chosen["strength"])
             path = str(draw_folder(pipeline, wanted, asked.out / "drawn" / name))
         folders.append(path)
     return folders

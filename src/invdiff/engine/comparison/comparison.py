@@ -40,9 +40,9 @@ class ComparisonRequest:
     ``side`` 0 keeps the stored size.
     """
 
-    first: Path
-    second: Path
-    reference: Path | None = None
+    first: str | Path
+    second: str | Path
+    reference: str | Path | None = None
     extractors: tuple[str, ...] = ()
     classifier: str = ""
     attribute: str = ""
