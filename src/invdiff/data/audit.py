@@ -46,9 +46,10 @@ class AuditFinding:
 
 @dataclass
 class Audit:
-    """Everything that was found in a source, in its order."""
+    """Everything that was found in a source, in its order; `told` is about no single picture."""
 
     pictures: int
+    told: tuple[str, ...] = ()
     findings: list[AuditFinding] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
@@ -115,7 +116,7 @@ def audit(path: str | Path, prompt_column: str = "", least_side: int = 32) -> Au
     path = builtin.resolve(path)
     listing = open_listing(path)
     captions = read_captions(path, listing, prompt_column)
-    looked, found = Likeness(), Audit(len(listing))
+    looked, found = Likeness(), Audit(len(listing), tuple(listing.told))
     for row in listing.rows("checking pictures"):
         found.findings += _look(listing, row, captions[row], least_side, looked)
     return found

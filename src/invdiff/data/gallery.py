@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from invdiff.data.pictures import BadPicture
-from invdiff.data.readers.listing import Listing
+from invdiff.data.readers.listing import Listing, first_few
 from invdiff.data.samples import Pictures, clean_prompt
 from invdiff.data.sets import builtin
-from invdiff.data.sources import first_few, open_listing, read_captions
+from invdiff.data.sources import open_listing, read_captions
 from invdiff.errors import DataError
 
 MAX_BAD_SHARE = 0.05

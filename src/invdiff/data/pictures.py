@@ -12,7 +12,23 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from invdiff.data.samples import Pictures
 
 MAX_PIXELS = 64_000_000
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+)
+NOT_READ = (
+    ".arw",
+    ".cr2",
+    ".dng",
+    ".heic",
+    ".heif",
+    ".jp2",
+    ".jxl",
+    ".nef",
+    ".psd",
+    ".svg",
+    ".tga",
+)
+"""Pictures of kinds that no decoder here knows: they are told, not passed over."""
 # Named, because Pillow's other readers include one that starts an external program (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # MPO is read as JPEG
 

@@ -1,7 +1,6 @@
 """Open a source of captioned pictures, check every picture, keep the good ones."""
 
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
@@ -11,7 +10,7 @@ from invdiff.data.checking import Checked, check_listing, read_quarantine, to_sa
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import open_parquet_pictures
 from invdiff.data.readers.folders import METADATA, open_folder
-from invdiff.data.readers.listing import Listing
+from invdiff.data.readers.listing import Listing, first_few
 from invdiff.data.readers.packed import open_npz
 from invdiff.data.readers.tars import open_tars
 from invdiff.data.samples import Samples, clean_prompt, pick_caption, sample_id
@@ -136,11 +135,18 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
 
 
 def open_listing(path: str | Path, *, bare: bool = False, attributes: bool = False) -> Listing:
-    """List a source by what it is. Raises DataError for anything else.
+    """List a source by what it is, and tell what in it is left out. Raises DataError.
 
     ``bare`` takes folders of pictures without any captions, too. ``attributes`` opens how the
     pictures of a built-in set were drawn, whose file stays closed otherwise.
     """
+    listing = _listing(path, bare, attributes)
+    for line in listing.told:
+        warn_once(f"{path}: {line}")
+    return listing
+
+
+def _listing(path: str | Path, bare: bool, attributes: bool) -> Listing:
     if not str(path):
         raise DataError(f"data.path is empty; give {KINDS}")
     if str(path) in EMBEDDED:
@@ -211,10 +217,3 @@ def require_usable(path: str | Path, checked: Checked, total: int, max_bad_share
 def warn_once(text: str) -> None:
     """A warning line; every stage opens the data again, and one line is enough."""
     logger.warning("%s", text)
-
-
-def first_few(entries: Sequence[tuple[str, str]], count: int = 3) -> str:
-    """The first entries of a quarantine list on one line."""
-    shown = "; ".join(f"{name}: {reason}" for name, reason in entries[:count])
-    more = f"; and {len(entries) - count} more" if len(entries) > count else ""
-    return " ".join((shown + more).split())

@@ -99,6 +99,7 @@ def as_json(path: str, found: "Audit") -> dict[str, object]:
         "pictures": found.pictures,
         "usable": found.usable(),
         "counts": found.counts(),
+        "told": found.told,
         "findings": [vars(finding) for finding in found.findings],
     }
 

@@ -53,7 +53,8 @@ class Listing:
 
     `load(row)` returns the bytes that identify the picture and `decode(bytes, size)` its pixels
     (size, size, 3); both raise BadPicture. `size_of(bytes)` is the width and height it is stored
-    with. `faults` holds rows known to be unusable from the start.
+    with. `faults` holds rows known to be unusable from the start, `told` what else whoever opens
+    the source must know, such as files in it that are no rows.
     """
 
     names: Sequence[str]
@@ -62,6 +63,7 @@ class Listing:
     decode: Callable[[bytes, int], Pictures] = decode
     size_of: Callable[[bytes], tuple[int, int]] = size_of
     faults: Mapping[int, BadPicture] = field(default_factory=dict)
+    told: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -90,6 +92,30 @@ class Listing:
         if need and not caption:
             raise BadPicture("its prompt is empty", "no caption")
         return caption
+
+
+def several(text: str) -> str | list[str]:
+    """The text of a caption file; its lines, of which each is a caption, where it has several."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines if len(lines) > 1 else "".join(lines)
+
+
+def told_of(left: Sequence[tuple[str, str]], texts: Sequence[object] = ()) -> list[str]:
+    """What to tell of files that are no rows, and of the texts of caption files."""
+    lines = [f"{len(left)} files are left out: {first_few(left)}"] if left else []
+    if many := sum(isinstance(one, list) for one in texts):
+        lines.append(
+            f"{many} caption files have several lines: each line is a caption, and the bytes of "
+            "the picture choose one"
+        )
+    return lines
+
+
+def first_few(entries: Sequence[tuple[str, str]], count: int = 3) -> str:
+    """The first entries of a list of names with reasons on one line."""
+    shown = "; ".join(f"{name}: {reason}" for name, reason in entries[:count])
+    more = f"; and {len(entries) - count} more" if len(entries) > count else ""
+    return " ".join((shown + more).split())
 
 
 def hint(name: str, known: Iterable[str]) -> str:
