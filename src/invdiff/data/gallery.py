@@ -10,7 +10,7 @@ import numpy as np
 
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.listing import Listing, first_few
-from invdiff.data.samples import Pictures, clean_prompt
+from invdiff.data.samples import Pictures, clean_prompt, plural
 from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions
 from invdiff.errors import DataError
@@ -55,7 +55,7 @@ class Gallery:
 
     def column(self, name: str) -> tuple[str, ...]:
         """A column of labels. DataError when it is missing or a picture has none."""
-        values = tuple(self.listing.table.text(name))
+        values = tuple(self.listing.table.labels(name))
         empty = sum(not value for value in values)
         if empty:
             raise DataError(
@@ -136,7 +136,7 @@ def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
     """
     path = builtin.resolve(path)
     listing = open_listing(path, attributes=True)
-    values = [" ".join(value.split()) for value in listing.table.text(column)]
+    values = listing.table.labels(column)
     label_of: dict[str, str] = {}
     pictures: list[Pictures] = []
     faults: list[tuple[str, str]] = []
@@ -165,9 +165,10 @@ def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
             f"{first_few(faults)}. Mend or remove them"
         )
     if len(set(label_of.values())) < 2:
+        found = plural(len(set(label_of.values())), "label")
         raise DataError(
-            f"column {column!r} of {path} has {len(set(label_of.values()))} labels on usable "
-            "pictures, a classifier needs at least 2"
+            f"column {column!r} of {path} has {found} on usable pictures, a classifier needs at "
+            "least 2"
         )
     left_out = {"no label": values.count(""), "unusable": len(faults), "repeated": repeated}
     return Labelled(np.stack(pictures), tuple(label_of.values()), left_out)

@@ -1,24 +1,20 @@
 """Open a source of captioned pictures, check every picture, keep the good ones."""
 
-import logging
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 
 from invdiff.data.checking import Checked, check_listing, read_quarantine, to_samples
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import open_parquet_pictures
 from invdiff.data.readers.folders import METADATA, open_folder
-from invdiff.data.readers.listing import Listing, first_few
+from invdiff.data.readers.listing import Listing, first_few, warn_once
 from invdiff.data.readers.packed import open_npz
 from invdiff.data.readers.tars import open_tars
-from invdiff.data.samples import Samples, clean_prompt, pick_caption, sample_id
+from invdiff.data.samples import Samples, clean_prompt, pick_caption, plural, sample_id
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 EMBEDDED = tuple(builtin.SETS)
 PROMPT_COLUMNS = ("caption", "text", "prompt")
@@ -83,8 +79,8 @@ def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple
 
 def read_groups(path: str | Path, listing: Listing, column: str, checked: Checked) -> list[str]:
     """The value of a column for each good row. Raises DataError when one has none."""
-    values = listing.table.text(column)
-    groups = [clean_prompt(values[row]) for row in checked.rows]
+    values = listing.table.labels(column)
+    groups = [values[row] for row in checked.rows]
     empty = groups.count("")
     if empty:
         raise DataError(
@@ -106,7 +102,7 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
     if not column:
         raise DataError("no label column was named; set data.label_column to a column of the data")
     listing = open_listing(path, attributes=True)
-    values = listing.table.text(column)
+    values = listing.table.labels(column)
     labels: dict[str, str] = {}
     columns = []
     for name in listing.table.columns:
@@ -208,12 +204,6 @@ def require_usable(path: str | Path, checked: Checked, total: int, max_bad_share
         )
     if bad or repeated:
         warn_once(
-            f"{path}: left out {bad + repeated} of {total} pictures ({bad} unusable, "
-            f"{repeated} duplicates): {first_few(checked.faults + checked.duplicates)}"
+            f"{path}: left out {bad + repeated} of {plural(total, 'picture')} ({bad} unusable, "
+            f"{plural(repeated, 'duplicate')}): {first_few(checked.faults + checked.duplicates)}"
         )
-
-
-@cache
-def warn_once(text: str) -> None:
-    """A warning line; every stage opens the data again, and one line is enough."""
-    logger.warning("%s", text)

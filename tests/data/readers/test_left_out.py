@@ -45,7 +45,7 @@ def test_keys_with_dots_and_named_parts_are_taken(tmp_path: Path, caplog) -> Non
     }
     samples = open_samples(tar_of(tmp_path / "x.tar", members), 8)
     assert samples.prompt == (HAT, PLAIN, HAT, PLAIN)
-    assert "1 files are left out: x.tar/a.mask.png: a part of a" in caplog.text
+    assert "left out 1 file: x.tar/a.mask.png: a part of a" in caplog.text
 
 
 def test_a_caption_is_never_that_of_another_picture(tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ def test_two_parts_of_which_neither_is_the_picture(tmp_path: Path) -> None:
 def test_kinds_that_are_not_read_are_told_in_every_reader(tmp_path: Path, caplog) -> None:
     tar = tar_of(tmp_path / "x.tar", {"a.png": tiny.png(0), "a.txt": b"x", "b.heic": b"x"})
     open_samples(tar, 8)
-    assert "1 files are left out: x.tar/b.heic: this kind is not read" in caplog.text
+    assert "left out 1 file: x.tar/b.heic: this kind is not read" in caplog.text
     folder = tiny.folder_with_captions(tmp_path / "folder")
     (folder / "deep" / "z.HEIC").write_bytes(b"x")
     (folder / "more.tar").write_bytes(b"x")
     open_samples(folder, 8)
-    assert "2 files are left out: deep/z.HEIC: pictures of this kind are not read" in caplog.text
+    assert "left out 2 files: deep/z.HEIC: pictures of this kind are not read" in caplog.text
     assert "more.tar: give its own path" in caplog.text
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "a.heic").write_bytes(b"x")
@@ -92,14 +92,14 @@ def test_shards_beside_those_that_are_read_are_told(tmp_path: Path, caplog) -> N
     (tmp_path / "more").mkdir()
     tar_of(tmp_path / "more" / "b.tar", {"b.png": tiny.png(1), "b.txt": b"x"})
     assert len(open_samples(tmp_path, 8)) == 1
-    assert "1 files are left out: more/b.tar: give its own path" in caplog.text
+    assert "left out 1 file: more/b.tar: give its own path" in caplog.text
 
 
 def test_pictures_that_the_metadata_does_not_list(tmp_path: Path, caplog) -> None:
     tiny.folder_with_metadata(tmp_path)
     tiny.write_pictures(tmp_path, ["x.png", "deep/y.png"])
     assert len(open_samples(tmp_path, 8)) == 3
-    assert "2 files are left out: deep/y.png: metadata.csv does not list it; x.png" in caplog.text
+    assert "left out 2 files: deep/y.png: metadata.csv does not list it; x.png" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JFIF"])
@@ -119,7 +119,7 @@ def test_caption_files_of_other_trainers(tmp_path: Path, caplog) -> None:
     (tmp_path / "c.png.txt").write_text(HAT)
     (tmp_path / "notes.txt").write_text("x")
     assert open_samples(tmp_path, 8).prompt == (HAT, PLAIN, HAT)
-    assert "2 files are left out: b.caption: b.txt is the caption of b.png; notes.txt: no pict" in (
+    assert "left out 2 files: b.caption: b.txt is the caption of b.png; notes.txt: no pict" in (
         caplog.text
     )
 
@@ -135,7 +135,7 @@ def test_a_caption_file_of_several_lines_has_several_captions(tmp_path, kind, ca
         files = {file.name: file.read_bytes() for file in sorted(tmp_path.iterdir())}
         path = tar_of(tmp_path / "x.tar", files)
     assert open_samples(path, 8).prompts() == ("one", "two")
-    assert "19 caption files have several lines: each line is a caption" in caplog.text
+    assert "19 caption files with several lines: each line is a caption" in caplog.text
 
 
 def test_linked_folders_belong_to_it_and_circles_end(tmp_path: Path) -> None:
@@ -153,6 +153,4 @@ def test_a_name_that_is_no_text(tmp_path: Path, caplog) -> None:
     tiny.folder_with_captions(tmp_path)
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(tiny.png(5))
     assert len(open_samples(tmp_path, 8)) == 3
-    assert r"1 files are left out: caf\udce9.png: its name is not UTF-8 text; rename it" in (
-        caplog.text
-    )
+    assert r"left out 1 file: caf\udce9.png: its name is not UTF-8 text; rename it" in (caplog.text)

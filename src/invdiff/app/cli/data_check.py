@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 WORDS = "decode every picture and list what is wrong"
 MORE = (
-    "Near-duplicates are told and not left out, unless --near-duplicates says so. Exit code 1 if "
-    "there is anything to leave out."
+    "Near-duplicates and tiny pictures are told and not left out, unless --near-duplicates or "
+    "--min-side says so. Exit code 1 if there is anything to leave out."
 )
 SHOWN = 5
 NEAR = "near-duplicate"
+TINY = 32
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,15 +27,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a folder of pictures, a saved Hugging Face data set, or .tar, .parquet or .npz files",
+        help="a folder of pictures, a saved Hugging Face data set, .tar, .parquet or .npz files, "
+        "or a built-in set",
     )
     parser.add_argument("--prompt-column", metavar="NAME", default="", help="column with captions")
     parser.add_argument(
         "--min-side",
         type=int,
-        default=32,
         metavar="N",
-        help="a picture whose shorter side has fewer pixels is tiny (32)",
+        help="pictures whose shorter side has fewer pixels are to be left out; without it those "
+        "below 32 are told as tiny",
     )
     parser.add_argument(
         "--quarantine",
@@ -57,15 +59,16 @@ def check(asked: argparse.Namespace) -> None:
     if place is not None and place.suffix.lower() not in QUARANTINE_SUFFIXES:
         raise DataError(f"--quarantine {place} must end in {' or '.join(QUARANTINE_SUFFIXES)}")
     try:
-        found = audit(asked.path, asked.prompt_column, asked.min_side)
+        found = audit(asked.path, asked.prompt_column, asked.min_side or TINY)
     except KeyboardInterrupt:
         again = "interrupted; nothing was written, the same command begins again"
         raise Interrupted(again) from None
-    bad = [f for f in found.findings if f.kind != NEAR or asked.near_duplicates]
+    told = {NEAR: not asked.near_duplicates, "tiny": asked.min_side is None}
+    bad = [f for f in found.findings if not told.get(f.kind)]
     if place is not None:
         write_quarantine(place, bad)
-    told = json.dumps(as_json(asked.path, found), indent=1, ensure_ascii=False)
-    print(told if asked.json else as_text(asked.path, found), flush=True)
+    as_it_is = json.dumps(as_json(asked.path, found), indent=1, ensure_ascii=False)
+    print(as_it_is if asked.json else as_text(asked.path, found), flush=True)
     if bad:
         count = len({finding.name for finding in bad})
         what = f"{count} of {found.pictures} pictures should be left out or mended"
@@ -107,8 +110,9 @@ def as_json(path: str, found: "Audit") -> dict[str, object]:
 def as_text(path: str, found: "Audit") -> str:
     """A table of counts, then the first findings of each kind."""
     from invdiff.data.audit import UNUSABLE
+    from invdiff.data.samples import plural
 
-    lines = [f"{path}: {found.pictures} pictures, {found.usable()} can be used", ""]
+    lines = [f"{path}: {plural(found.pictures, 'picture')}, {found.usable()} can be used", ""]
     for kind, count in found.counts().items():
         what = "cannot be used" if kind in UNUSABLE else ""
         lines.append(f"  {kind:15}{count:>7}  {what}".rstrip())

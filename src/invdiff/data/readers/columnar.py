@@ -104,7 +104,7 @@ def list_rows(shards: Sequence[TableFile]) -> Listing:
     """One row for each row of all shards, in their order."""
     first = shards[0]
     for other in shards[1:]:
-        if other.schema.names != first.schema.names:
+        if set(other.schema.names) != set(first.schema.names):
             raise DataError(
                 f"{other.path} has other columns ({', '.join(other.schema.names)}) than "
                 f"{first.path.name} ({', '.join(first.schema.names)}); "
@@ -122,7 +122,8 @@ def table_of(shards: Sequence[TableFile], but: str = "") -> SourceTable:
         found: list[object] = []
         for shard in shards:
             try:
-                found += shard.column(column).to_pylist()
+                names = class_names(shard.schema, column)
+                found += [class_of(cell, names) for cell in shard.column(column).to_pylist()]
             except (OSError, pa.ArrowException) as error:
                 reason = one_line(error)
                 raise DataError(
@@ -137,7 +138,7 @@ def table_of(shards: Sequence[TableFile], but: str = "") -> SourceTable:
 
 def is_plain(kind: pa.DataType) -> bool:
     """Whether values of a type are text, numbers or lists of these."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if hasattr(kind, "value_type") and not pa.types.is_dictionary(kind):  # lists of every make
         kind = kind.value_type
     nested = pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind)
     return not nested and not is_bytes(kind)
@@ -145,7 +146,28 @@ def is_plain(kind: pa.DataType) -> bool:
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether values of a type are bytes of any length."""
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return (
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    )
+
+
+def class_names(schema: pa.Schema, column: str) -> Sequence[str]:
+    """The names of class numbers, as Hugging Face data sets keep them (``ClassLabel``)."""
+    try:
+        known = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = known["info"]["features"][column]
+        return tuple(map(str, feature.get("feature", feature)["names"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ()
+
+
+def class_of(cell: Any, names: Sequence[str]) -> Any:
+    """A class by its name, where it has one; -1 stands for none."""
+    if isinstance(cell, list):
+        return [class_of(one, names) for one in cell]
+    if not names or not isinstance(cell, int):
+        return cell
+    return None if cell == -1 else names[cell] if cell < len(names) else cell
 
 
 def picture_column(path: Path, schema: pa.Schema) -> str:

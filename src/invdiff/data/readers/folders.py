@@ -10,6 +10,7 @@ from invdiff.data.readers.columnar import is_saved, open_parquet_pictures, open_
 from invdiff.data.readers.listing import Listing, SourceTable, first_few, hint, several, told_of
 from invdiff.data.readers.tables import open_table
 from invdiff.data.readers.tars import open_tars
+from invdiff.data.samples import plural
 from invdiff.errors import DataError
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -215,7 +216,7 @@ def no_captions(folder: Path, pictures: list[str]) -> DataError:
             )
     beside = (folder / pictures[0]).with_suffix(".txt")
     return DataError(
-        f"{folder} has {len(pictures)} pictures and no captions; "
+        f"{folder} has {plural(len(pictures), 'picture')} and no captions; "
         f"add {example(pictures[0])}, or write each caption to a file such as {beside}"
     )
 
