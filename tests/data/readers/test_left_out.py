@@ -154,3 +154,10 @@ def test_a_name_that_is_no_text(tmp_path: Path, caplog) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(tiny.png(5))
     assert len(open_samples(tmp_path, 8)) == 3
     assert r"left out 1 file: caf\udce9.png: its name is not UTF-8 text; rename it" in (caplog.text)
+
+
+def test_two_pictures_share_a_caption_file(tmp_path: Path) -> None:
+    for at, name in enumerate(("a.png", "a.jpg")):
+        (tmp_path / name).write_bytes(tiny.png(at))
+    (tmp_path / "a.txt").write_text(HAT)
+    assert open_samples(tmp_path, 8).prompt == (HAT, HAT)

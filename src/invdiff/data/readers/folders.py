@@ -84,12 +84,15 @@ def caption_files(pictures: list[str], others: list[str], left: list[tuple[str, 
         for name in others:
             if name.lower().endswith(suffix):
                 texts.setdefault(name[: -len(suffix)], []).append(name)
-    found = []
+    found, used = [], set()
     for name in pictures:
-        first, *more = texts.pop(os.path.splitext(name)[0], []) + texts.pop(name, []) or [""]
+        stems = (os.path.splitext(name)[0], name)
+        first, *more = [one for stem in stems for one in texts.get(stem, ())] or [""]
         found.append(first)
+        used |= set(stems)
         left += [(other, f"{first} is the caption of {name}") for other in more]
-    left += [(name, "no picture beside it") for names in texts.values() for name in names]
+    left += [(one, "no picture beside it") for stem in set(texts) - used for one in texts[stem]]
+    left.sort()
     return found
 
 
