@@ -55,14 +55,7 @@ class Gallery:
 
     def column(self, name: str) -> tuple[str, ...]:
         """A column of labels. DataError when it is missing or a picture has none."""
-        values = tuple(self.listing.table.labels(name))
-        empty = sum(not value for value in values)
-        if empty:
-            raise DataError(
-                f"{empty} of {len(values)} pictures have no value in column {name!r} of "
-                f"{self.path}; fill them in"
-            )
-        return values
+        return self.listing.table.filled(name, self.listing.table.labels(name))
 
 
 def open_gallery(path: str | Path, size: int = 0, prompt_column: str = "") -> Gallery:

@@ -1,5 +1,6 @@
 """Open a source of captioned pictures, check every picture, keep the good ones."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,9 +54,10 @@ def open_samples(
     captions = read_captions(path, listing, prompt_column)
     checked = check_listing(listing, captions, image_size, left_out)
     require_usable(path, checked, len(listing), max_bad_share)
-    prompts = checked.captions
+    prompts: Sequence[str] = checked.captions
     if group_column:
-        prompts = read_groups(path, listing, group_column, checked)
+        values = listing.table.labels(group_column)
+        prompts = listing.table.filled(group_column, [values[row] for row in checked.rows])
     return to_samples(listing, prompts, checked, image_size)
 
 
@@ -75,19 +77,6 @@ def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple
             f"or name another column as data.prompt_column (columns: {', '.join(known)})"
         )
     return captions
-
-
-def read_groups(path: str | Path, listing: Listing, column: str, checked: Checked) -> list[str]:
-    """The value of a column for each good row. Raises DataError when one has none."""
-    values = listing.table.labels(column)
-    groups = [values[row] for row in checked.rows]
-    empty = groups.count("")
-    if empty:
-        raise DataError(
-            f"{empty} of {len(groups)} pictures have no value in data.group_column {column!r} of "
-            f"{path}; fill them in, or leave out those pictures"
-        )
-    return groups
 
 
 def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:
@@ -121,13 +110,7 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
             f"{unknown} of {len(samples)} samples have no row in {path}; "
             "the data changed, or the samples come from elsewhere: open them again"
         )
-    empty = sum(not labels[one] for one in samples.sample_id)
-    if empty:
-        raise DataError(
-            f"{empty} of {len(samples)} samples have no value in column {column!r} of {path}; "
-            "fill them in, or leave out those pictures"
-        )
-    return tuple(labels[one] for one in samples.sample_id)
+    return listing.table.filled(column, [labels[one] for one in samples.sample_id])
 
 
 def open_listing(path: str | Path, *, bare: bool = False, attributes: bool = False) -> Listing:

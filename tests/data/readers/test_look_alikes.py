@@ -68,7 +68,7 @@ def test_one_rule_on_every_path(tmp_path: Path, path: str, caplog) -> None:
 def test_nan_is_no_label(tmp_path: Path) -> None:
     place = folder_of(tmp_path / "samples", ["nan", *LABELS[1:]])
     assert open_labelled(place, "gender", 8).left_out["no label"] == 1
-    with pytest.raises(DataError, match="1 of 8 samples have no value in column 'gender'"):
+    with pytest.raises(DataError, match="1 of 8 pictures have no value in column 'gender'"):
         read(place)
     with pytest.raises(DataError, match="1 of 8 pictures have no value in column 'gender'"):
         open_gallery(place).column("gender")

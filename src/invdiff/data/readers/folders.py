@@ -65,7 +65,7 @@ def list_metadata(folder: Path, table: SourceTable) -> Listing:
             reason = f"row {row + 1} of {table.path.name} has no {NAME_COLUMN}"
             faults[row] = BadPicture(reason, "missing")
             names[row] = f"{table.path.name}, row {row + 1}"
-        elif not is_file(folder / name):
+        elif not os.path.isfile(folder / name):  # False as well for what no file can be called
             reason = f"the file is missing, but {table.path.name} lists it"
             faults[row] = BadPicture(reason, "missing")
     pictures, _, left = find_files(folder, linked=False)
@@ -163,14 +163,6 @@ def find_files(
                 shown = name.encode("utf-8", "backslashreplace").decode()
                 left.append((shown, "its name is not UTF-8 text; rename it"))
     return sorted(pictures), sorted(others), sorted(left)
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a file; False as well for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def open_shards(folder: Path, others: list[str], left: list[tuple[str, str]]) -> Listing:

@@ -46,6 +46,15 @@ class SourceTable:
         """A column of labels in one spelling each, "" where there is none."""
         return one_spelling(self.text(column), f"column {column!r} of {self.path}")
 
+    def filled(self, column: str, values: Sequence[str]) -> tuple[str, ...]:
+        """Values of a column as they are; DataError when some are lacking."""
+        if empty := list(values).count(""):
+            raise DataError(
+                f"{empty} of {len(values)} pictures have no value in column {column!r} of "
+                f"{self.path}; fill them in, or leave out those pictures"
+            )
+        return tuple(values)
+
     def _as_text(self, value: object, column: str) -> str:
         if value is None or value != value:  # only NaN differs from itself
             return ""
