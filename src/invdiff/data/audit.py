@@ -113,7 +113,7 @@ def audit(path: str | Path, prompt_column: str = "", least_side: int = 32) -> Au
 
     Raises DataError for a source that cannot be opened.
     """
-    path = builtin.resolve(path)
+    path = builtin.resolve_name(path)
     listing = open_listing(path)
     captions = read_captions(path, listing, prompt_column)
     looked, found = Likeness(), Audit(len(listing), tuple(listing.told))

@@ -68,7 +68,7 @@ def open_gallery(path: str | Path, size: int = 0, prompt_column: str = "") -> Ga
         DataError: no pictures, pictures that cannot be used (none is left out silently), or
             pictures of several sizes.
     """
-    path = builtin.resolve(path)
+    path = builtin.resolve_name(path)
     place = Path(path).expanduser()
     listing = open_listing(path, bare=True, attributes=True)
     if listing.table.columns:
@@ -127,7 +127,7 @@ def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
         DataError: no such source or column, too many unusable pictures, the same picture with two
             labels (one must be wrong), or fewer than two labels.
     """
-    path = builtin.resolve(path)
+    path = builtin.resolve_name(path)
     listing = open_listing(path, attributes=True)
     values = listing.table.labels(column)
     label_of: dict[str, str] = {}

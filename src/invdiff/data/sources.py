@@ -37,7 +37,7 @@ def open_samples(
 
     Args:
         path: a built-in set such as "faces", a folder, a file, or a pattern such as "shards/*.tar",
-            as `builtin.resolve` gives it.
+            as `builtin.resolve_name` gives it.
         image_size: side of the square pictures in pixels.
         prompt_column: column with the captions; "" finds caption, text or prompt, in this order.
         max_bad_share: more unusable pictures than this share (0..1) are an error.

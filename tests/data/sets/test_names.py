@@ -8,7 +8,7 @@ from invdiff.app.api import _given, _settings
 from invdiff.app.cli.two_pipelines import is_pipeline
 from invdiff.data.audit import audit
 from invdiff.data.gallery import open_gallery, open_labelled
-from invdiff.data.sets.builtin import resolve
+from invdiff.data.sets.builtin import resolve_name
 from invdiff.engine.settings import config as configuration
 from invdiff.errors import ConfigError, DataError
 from tests.data import tiny_sources as tiny
@@ -64,16 +64,16 @@ def test_a_pipeline_is_no_exception(here: Path) -> None:
 
 
 def test_a_path_object_is_a_place(here: Path) -> None:
-    assert resolve(Path("faces")) == "./faces"
+    assert resolve_name(Path("faces")) == "./faces"
     assert audit(Path("faces")).pictures == 3
 
 
 def test_without_a_folder_the_name_is_enough(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert resolve("faces") == resolve("builtin:faces") == "faces"
-    assert resolve("portraits") == "portraits"
+    assert resolve_name("faces") == resolve_name("builtin:faces") == "faces"
+    assert resolve_name("portraits") == "portraits"
     with pytest.raises(DataError, match=r"builtin:fases: there is no such set; there are: faces,"):
-        resolve("builtin:fases")
+        resolve_name("builtin:fases")
 
 
 def test_what_a_run_has_stored_does_not_change_its_meaning(here: Path) -> None:

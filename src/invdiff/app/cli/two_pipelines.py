@@ -56,7 +56,7 @@ def is_pipeline(path: str) -> bool:
     """
     from invdiff.data.sets import builtin
 
-    name = builtin.resolve(path)
+    name = builtin.resolve_name(path)
     return name in builtin.SETS or (Path(name).expanduser() / "model_index.json").is_file()
 
 
@@ -86,7 +86,7 @@ def drawn(asked: argparse.Namespace) -> list[str]:
     folders = []
     for path, adapter, name in zip(asked.folders, adapters, ("first", "second"), strict=True):
         if is_pipeline(path):
-            pipeline = Pipeline(builtin.resolve(path), adapter, chosen["strength"])
+            pipeline = Pipeline(builtin.resolve_name(path), adapter, chosen["strength"])
             path = str(draw_folder(pipeline, wanted, asked.out / "drawn" / name))
         folders.append(path)
     return folders

@@ -38,7 +38,7 @@ SETS: Mapping[str, BuiltIn] = {
 }
 
 
-def resolve(path: str | Path, what: str = "") -> str:
+def resolve_name(path: str | Path, what: str = "") -> str:
     """What a name that a user gave means: a set's bare name, or a place on the disk.
 
     Names are resolved once, where they come in; the settings of a run hold what they mean. A Path

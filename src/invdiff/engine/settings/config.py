@@ -157,14 +157,14 @@ def parse(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
 def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a user with the paths of data and model as what they mean.
 
-    Raises ConfigError for a name that means two things (see :func:`builtin.resolve`).
+    Raises ConfigError for a name that means two things (see :func:`builtin.resolve_name`).
     """
     copied = {key: dict(v) if isinstance(v, Mapping) else v for key, v in values.items()}
     for key in ("data", "model"):
         section = copied.get(key)
         if isinstance(section, dict) and isinstance(section.get("path"), str | Path):
             try:
-                section["path"] = builtin.resolve(section["path"], f"{key}.path")
+                section["path"] = builtin.resolve_name(section["path"], f"{key}.path")
             except DataError as problem:
                 raise ConfigError(str(problem)) from None
     return copied
@@ -267,7 +267,7 @@ def _override(values: dict[str, Any], text: str) -> str | None:
     holder[name] = _value(value, as_text=known[key].annotation is str)
     if name == "path":
         try:
-            holder[name] = builtin.resolve(holder[name], f"--{key}")
+            holder[name] = builtin.resolve_name(holder[name], f"--{key}")
         except DataError as problem:
             return str(problem)
     return None
