@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from invdiff.app.api import _given, _settings
-from invdiff.app.cli.two_pipelines import is_pipeline
+from invdiff.app.cli.two_folders import is_pipeline
 from invdiff.data.audit import audit
 from invdiff.data.gallery import open_gallery, open_labelled
 from invdiff.data.sets.builtin import resolve_name

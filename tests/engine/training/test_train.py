@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from invdiff.engine.base_model.loading import resolve_name
+from invdiff.engine.base_model.loading import resolve
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.engine.training.min_step import MinStep
 from invdiff.engine.training.train import fresh_adapter, load_mixture

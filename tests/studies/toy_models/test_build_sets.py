@@ -14,7 +14,7 @@ from invdiff.engine.base_model import architecture, loading
 from invdiff.engine.classifiers.choose import choose
 from invdiff.engine.distributed import randomness
 from invdiff.engine.evaluation import evaluate as evaluation
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration

@@ -22,8 +22,7 @@ from invdiff.engine.classifiers.classify import (
     features_of,
     written_labels,
 )
-from invdiff.engine.classifiers.error_table import ABSTAINED, warning
-from invdiff.engine.classifiers.measured_error import claims_of
+from invdiff.engine.classifiers.error_table import ABSTAINED, claims_of, warning
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves

@@ -15,7 +15,7 @@ from invdiff.data.sets.drawn import digits, more_faces, scenes
 from invdiff.data.sets.stored import SPLITS, DrawnSplit, Split, StoredSet, write_drawn_split
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.fitting import small_classifier
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import new_folder
 from invdiff.engine.storage.lock import locked
 from invdiff.errors import ConfigError
