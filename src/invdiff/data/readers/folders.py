@@ -149,10 +149,11 @@ def find_files(
         }
         subfolders[:] = sorted(name for name, real in down.items() if real not in above[parent])
         above |= {os.path.join(parent, one): {*above[parent], down[one]} for one in subfolders}
+        here = Path(parent).relative_to(folder)
         for file in files:
-            name = (Path(parent).relative_to(folder) / file).as_posix()
             if file.startswith("."):
                 continue
+            name = (here / file).as_posix()
             if not file.lower().endswith(SUFFIXES):
                 others.append(name)
                 if file.lower().endswith(NOT_READ):

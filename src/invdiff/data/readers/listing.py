@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -132,6 +132,7 @@ def one_spelling(values: Sequence[str], what: str, known: Sequence[str] = ()) ->
     return [spelling.get(look(one), "") for one in cleaned]
 
 
+@lru_cache(maxsize=4096)
 def look(label: str) -> str:
     """What a reader sees of a label, whatever its characters are."""
     seen = unicodedata.normalize("NFKC", label).casefold()
