@@ -108,7 +108,7 @@ def rgb(image: Image.Image) -> Image.Image:
     image = in_srgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        if not layer.getextrema()[3][1]:
+        if not np.asarray(layer)[..., 3].any():
             raise BadPicture("every pixel of it is transparent", "transparent")
         paper = Image.new("RGBA", layer.size, "white")
         paper.alpha_composite(layer)

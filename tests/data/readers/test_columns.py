@@ -20,6 +20,13 @@ def test_a_space_after_the_comma_keeps_no_quotes(tmp_path: Path) -> None:
     assert open_samples(tmp_path, 8).prompt == ("a man, smiling", "plain")
 
 
+def test_names_of_files_with_spaces_or_from_windows(tmp_path: Path) -> None:
+    tiny.write_pictures(tmp_path, ["a.png", "deep/b.png", " c.png"])
+    rows = 'file_name,caption\na.png ,x\ndeep\\b.png,y\n" c.png",z\n'
+    (tmp_path / "metadata.csv").write_text(rows)
+    assert open_samples(tmp_path, 8).prompt == ("x", "y", "z")
+
+
 @pytest.mark.parametrize("kind", ["parquet", "saved"])
 def test_class_numbers_have_their_names(tmp_path: Path, kind: str) -> None:
     features = {

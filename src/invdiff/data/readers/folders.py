@@ -61,13 +61,14 @@ def list_metadata(folder: Path, table: SourceTable) -> Listing:
         raise DataError(f"{table.path} has no rows; add one for each picture, as in {example()}")
     faults = {}
     for row, name in enumerate(names):
-        if not name:
-            reason = f"row {row + 1} of {table.path.name} has no {NAME_COLUMN}"
+        forms = (name, name.strip(), name.strip().replace("\\", "/"))  # spaces; made on Windows
+        # isfile is False as well for what no file can be called
+        names[row] = next((one for one in forms if one and os.path.isfile(folder / one)), "")
+        if not names[row]:
+            said = "the file is missing, but {0} lists it" if name else "row {1} of {0} has no {2}"
+            reason = said.format(table.path.name, row + 1, NAME_COLUMN)
             faults[row] = BadPicture(reason, "missing")
-            names[row] = f"{table.path.name}, row {row + 1}"
-        elif not os.path.isfile(folder / name):  # False as well for what no file can be called
-            reason = f"the file is missing, but {table.path.name} lists it"
-            faults[row] = BadPicture(reason, "missing")
+            names[row] = name or f"{table.path.name}, row {row + 1}"
     pictures, _, left = find_files(folder, linked=False)
     unlisted = sorted(set(pictures) - set(map(os.path.normpath, names)))
     left += [(name, f"{table.path.name} does not list it") for name in unlisted]
