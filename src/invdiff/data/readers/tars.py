@@ -19,6 +19,8 @@ from invdiff.errors import DataError
 
 CAPTION = "caption"
 TEXTS = (".txt", ".caption")
+Members = list[tuple[str, Any]]
+"""Names, with offset and number of bytes of a picture or the bytes of a text."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ def open_tars(paths: Sequence[Path]) -> Listing:
 
 def read_index(path: Path, left: list[tuple[str, str]]) -> list[TarSample]:
     """The samples of a .tar file in the order of their first members; others go to ``left``."""
-    members: list[tuple[str, tuple[int, int] | bytes]] = []
+    members: Members = []
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
@@ -85,9 +87,6 @@ def read_index(path: Path, left: list[tuple[str, str]]) -> list[TarSample]:
             "compression? (gunzip a .tar.gz)"
         ) from error
     return [sample_of(path, key, *found, left) for key, found in grouped(members).items()]
-
-
-Members = list[tuple[str, Any]]
 
 
 def grouped(members: Members) -> dict[str, tuple[Members, Members]]:
