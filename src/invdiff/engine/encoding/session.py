@@ -8,7 +8,7 @@ from typing import Any
 
 from invdiff.data.samples import Samples
 from invdiff.data.sources import open_samples
-from invdiff.engine.base_model.condition_store import InMemory
+from invdiff.engine.base_model.conditions import InMemory
 from invdiff.engine.base_model.loading import ModelRef, Source, device_of, resolve, weights_of
 from invdiff.engine.base_model.offloading import Group, Offloading
 from invdiff.engine.distributed.pool import worker_count
@@ -16,8 +16,7 @@ from invdiff.engine.run.results import Results
 from invdiff.engine.settings.common import DataSection
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import write_json
-from invdiff.engine.storage.hashed_tensors import About, Tensors
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.storage.hashed_tensors import About, Tensors, cached
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.families.registry import from_pipeline
 
