@@ -56,11 +56,11 @@ def run_passes(session: Session, samples: Samples) -> PassResults:
     scored = choose_scored(samples, section.images_per_prompt, config.data.min_images, config.seed)
     if len(scored) == 0:
         most = max(Counter(samples.prompt).values(), default=0)
-        by_meaning = config.data.prompt_groups in ("auto", "meaning")
+        by_caption = config.data.prompt_groups == "caption"
         raise DataError(
             f"no prompt has {config.data.min_images} images (data.min_images), the most frequent "
             f"one has {most}: groups are inferred among images of one prompt. Give more images"
-            + ("" if by_meaning else ', set data.prompt_groups = "meaning"')
+            + (', set data.prompt_groups = "meaning"' if by_caption else "")
             + ", or lower data.min_images"
         )
     latents = encode_pictures(session)
