@@ -168,6 +168,7 @@ def _given(
     if isinstance(config, str | Path):
         config = configuration.load(config)
     elif isinstance(config, Mapping):
+        config = configuration.resolved(config)
         if preset is not None:
             config = _over(configuration.preset(preset).model_dump(), config)
         return configuration.parse(config)
@@ -203,7 +204,8 @@ def _settings(path: Path, config: Config | None, data: str | Path | None) -> Con
         return config
     if config is None:
         config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
-    return configuration.parse(_over(config.model_dump(), {"data": {"path": str(data)}}))
+    named = configuration.resolved({"data": {"path": data}})
+    return configuration.parse(_over(config.model_dump(), named))
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:

@@ -11,9 +11,10 @@ import numpy as np
 
 from invdiff.data.checking import is_unchanged, read_quarantine
 from invdiff.data.pictures import BadPicture, StoredAs, finest_detail, is_one_colour
-from invdiff.data.readers.listing import Listing
-from invdiff.data.samples import Pictures, clean_prompt
-from invdiff.data.sources import first_few, open_listing, read_captions
+from invdiff.data.readers.listing import Listing, first_few
+from invdiff.data.samples import Pictures, clean_prompt, plural
+from invdiff.data.sets import builtin
+from invdiff.data.sources import open_listing, read_captions
 from invdiff.errors import DataError
 
 MAX_BAD_SHARE = 0.05
@@ -69,15 +70,8 @@ class Gallery:
 
     def column(self, name: str) -> tuple[str, ...]:
         """A column of labels. DataError when it is missing or a picture has none."""
-        known = self.listing.table.text(name)
-        values = tuple(known[row] for row in self.rows)
-        empty = sum(not value for value in values)
-        if empty:
-            raise DataError(
-                f"{empty} of {len(values)} pictures have no value in column {name!r} of "
-                f"{self.path}; fill them in"
-            )
-        return values
+        known = self.listing.table.labels(name)
+        return self.listing.table.filled(name, tuple(known[row] for row in self.rows))
 
 
 def open_gallery(
@@ -97,8 +91,9 @@ def open_gallery(
         DataError: no pictures, pictures that cannot be used (none is left out silently), or
             pictures of several sizes.
     """
+    path = builtin.resolve_name(path)
     place = Path(path).expanduser()
-    listing = open_listing(path, bare=True)
+    listing = open_listing(path, bare=True, attributes=True)
     if listing.table.columns:
         captions, by = read_captions(path, listing, prompt_column), "captions"
     else:
@@ -161,8 +156,9 @@ def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
         DataError: no such source or column, too many unusable pictures, the same picture with two
             labels (one must be wrong), or fewer than two labels.
     """
-    listing = open_listing(path)
-    values = [" ".join(value.split()) for value in listing.table.text(column)]
+    path = builtin.resolve_name(path)
+    listing = open_listing(path, attributes=True)
+    values = listing.table.labels(column)
     label_of: dict[str, str] = {}
     pictures: list[Pictures] = []
     faults: list[tuple[str, str]] = []
@@ -191,9 +187,10 @@ def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
             f"{first_few(faults)}. Mend or remove them"
         )
     if len(set(label_of.values())) < 2:
+        found = plural(len(set(label_of.values())), "label")
         raise DataError(
-            f"column {column!r} of {path} has {len(set(label_of.values()))} labels on usable "
-            "pictures, a classifier needs at least 2"
+            f"column {column!r} of {path} has {found} on usable pictures, a classifier needs at "
+            "least 2"
         )
     left_out = {"no label": values.count(""), "unusable": len(faults), "repeated": repeated}
     return Labelled(np.stack(pictures), tuple(label_of.values()), left_out)

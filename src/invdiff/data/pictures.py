@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,12 +12,28 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from invdiff.data.samples import Pictures
 
 MAX_PIXELS = 64_000_000
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+)
+NOT_READ = (
+    ".arw",
+    ".cr2",
+    ".dng",
+    ".heic",
+    ".heif",
+    ".jp2",
+    ".jxl",
+    ".nef",
+    ".psd",
+    ".svg",
+    ".tga",
+)
+"""Pictures of kinds that no decoder here knows: they are told, not passed over."""
 # Named, because Pillow's other readers include one that starts an external program (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # MPO is read as JPEG
 
 
-Fault = Literal["missing", "unreadable", "truncated", "oversized", "no caption"]
+Fault = Literal["missing", "unreadable", "truncated", "oversized", "transparent", "no caption"]
 
 
 class BadPicture(Exception):
@@ -101,19 +117,62 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Palette, grey, 16-bit grey, CMYK and transparent pictures (over white) to RGB."""
+    """Palette, grey, 16-bit grey, CMYK and transparent pictures (over white) to sRGB.
+
+    Raises BadPicture for pixels without a fixed range, and when nothing can be seen.
+    """
     if image.mode.startswith("I;16"):
         # Pillow would clip instead of scaling: 65535 / 257 = 255.
         grey = np.asarray(image).astype(np.uint32) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise BadPicture(f"pixels of type {image.mode} have no fixed range; save it with 8 bits")
+    image = in_srgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
+        if not np.asarray(layer)[..., 3].any():
+            raise BadPicture("every pixel of it is transparent", "transparent")
         paper = Image.new("RGBA", layer.size, "white")
         paper.alpha_composite(layer)
         return paper.convert("RGB")
     return image.convert("RGB")
+
+
+def in_srgb(image: Image.Image) -> Image.Image:
+    """The picture with its colour profile, if it has one, turned into numbers of sRGB."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    step = to_srgb(profile, image.mode)
+    return image if step is None else ImageCms.applyTransform(image, step) or image
+
+
+@lru_cache(maxsize=64)
+def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from a profile to sRGB; None for sRGB itself, and where a profile can't be used.
+
+    Such are damaged ones and those of another kind of pixels, which viewers leave alone as well.
+    """
+    try:
+        step = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGBA" if mode == "RGBA" else "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+    if mode in ("RGB", "RGBA"):
+        grid = np.stack(np.meshgrid(*[np.arange(0, 256, 51, dtype=np.uint8)] * 3), -1)
+        colours = Image.fromarray(grid.reshape(36, 6, 3)).convert(mode)
+        moved = np.asarray(ImageCms.applyTransform(colours, step)).astype(int)
+        if np.abs(moved - np.asarray(colours)).max() <= 2:  # rounding within the profile's tables
+            return None
+    return step
 
 
 def fit_square(image: Image.Image, size: int) -> Pictures:

@@ -217,7 +217,7 @@ def test_duplicates_are_kept_once_and_are_not_damage(
     # the same picture with another prompt is another sample
     assert len(samples) == 4
     assert samples.quarantined == (("a2.png", "duplicate of a.png"),)
-    assert "1 duplicates" in caplog.text
+    assert "1 duplicate)" in caplog.text
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])

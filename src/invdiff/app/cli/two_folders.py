@@ -6,7 +6,7 @@ from pathlib import Path
 from invdiff.app.cli.parser import Asked
 from invdiff.app.cli.runs import one_stage
 from invdiff.app.cli.verbs import TWO_FOLDERS, TWO_PIPELINES, Options
-from invdiff.engine.settings.common import EMBEDDED_SETS
+from invdiff.data.sets import builtin
 from invdiff.engine.settings.evaluation import has_text, wrong_classes
 from invdiff.errors import DataError
 
@@ -82,9 +82,9 @@ def _problems_of_pipelines(asked: Asked) -> list[str]:
 
 
 def is_pipeline(path: str) -> bool:
-    """Whether ``path`` is a pipeline in diffusers format, or a built-in name and no folder."""
-    place = Path(path).expanduser()
-    return (place / "model_index.json").is_file() or (path in EMBEDDED_SETS and not place.exists())
+    """Whether ``path`` is a pipeline in diffusers format or a built-in name; DataError for both."""
+    name = builtin.resolve_name(path)
+    return name in builtin.SETS or (Path(name).expanduser() / "model_index.json").is_file()
 
 
 def drawn(asked: Asked) -> list[str]:
@@ -110,7 +110,7 @@ def drawn(asked: Asked) -> list[str]:
         asked.folders, (None, asked.adapter), ("first", "second"), strict=True
     ):
         if is_pipeline(path):
-            pipeline = Pipeline(path, adapter, strength)
+            pipeline = Pipeline(builtin.resolve_name(path), adapter, strength)
             path = str(draw_folder(pipeline, wanted, asked.out / "drawn" / name))
         folders.append(path)
     return folders

@@ -155,11 +155,13 @@ CHECK = Verb(
     "data:check",
     {
         "path PATH": (
-            "a folder of pictures, a saved Hugging Face data set, or .tar, .parquet or .npz files"
+            "a folder of pictures, a saved Hugging Face data set, .tar, .parquet or .npz files, or "
+            "a built-in set"
         ),
         "--prompt-column NAME": _text("column with captions", default=""),
         "--min-side N": _whole(
-            "a picture whose shorter side has fewer pixels is tiny (32)", default=32
+            "pictures whose shorter side has fewer pixels are to be left out; without it those "
+            "below 32 are told as tiny"
         ),
         "--quarantine FILE": _path(
             "write the list of pictures to leave out, .csv or .parquet, for data.quarantine"
@@ -167,8 +169,8 @@ CHECK = Verb(
         "--near-duplicates": _flag("near-duplicates are to be left out, too"),
         **JSON,
     },
-    "Near-duplicates are told and not left out, unless --near-duplicates says so. Exit code 1 if "
-    "there is anything to leave out.",
+    "Near-duplicates and tiny pictures are told and not left out, unless --near-duplicates or "
+    "--min-side says so. Exit code 1 if there is anything to leave out.",
     no_settings=OF_PICTURES,
 )
 BUILD = Verb(

@@ -75,9 +75,9 @@ def evaluate_folders(
     """
     place = Path(out)
     asked = ComparisonRequest(
-        first=Path(first),
-        second=Path(second),
-        reference=None if reference is None else Path(reference),
+        first=first,
+        second=second,
+        reference=reference,
         extractors=tuple(extractors),
         classifier=classifier,
         attribute=attribute,

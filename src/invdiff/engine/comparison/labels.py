@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.data.gallery import Gallery
+from invdiff.data.readers.listing import one_spelling
 from invdiff.data.samples import Pictures
 from invdiff.engine.classifiers.choose import Chosen, classifier_named
 from invdiff.engine.classifiers.classify import resized_for
@@ -71,8 +72,10 @@ def attributes_of(
 
 
 def _column(name: str, galleries: Mapping[str, Gallery]) -> Attribute:
-    labels = {of: galleries[of].column(name) for of in ("a", "b")}
-    classes = tuple(sorted({*labels["a"], *labels["b"]}))
+    first, second = (galleries[of].column(name) for of in ("a", "b"))
+    both = tuple(one_spelling([*first, *second], f"column {name!r} of both folders"))
+    labels = {"a": both[: len(first)], "b": both[len(first) :]}
+    classes = tuple(sorted(set(both)))
     if len(classes) < 2:
         raise DataError(
             f"column {name!r} has one value only, {classes[0]!r}: there is nothing to balance"

@@ -88,9 +88,9 @@ class ComparisonRequest:
     and unusable ones up to ``max_bad_share`` of a set.
     """
 
-    first: Path
-    second: Path
-    reference: Path | None = None
+    first: str | Path
+    second: str | Path
+    reference: str | Path | None = None
     extractors: tuple[str, ...] = ()
     classifier: str = ""
     attribute: str = ""
