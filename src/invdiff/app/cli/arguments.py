@@ -126,7 +126,7 @@ def _stage(verbs: Any, name: str, words: str) -> None:
 
 
 def _export(verbs: Any) -> None:
-    more = "Without --format: diffusers, and kohya where the family has it."
+    more = "Without --format: diffusers, peft, and kohya where the family has it."
     parser = _verb(verbs, "export", "write the adapter in the formats of other tools", more)
     parser.add_argument(
         "source", type=Path, metavar="RUN_OR_ADAPTER", help="a run folder, or an adapter folder"
@@ -135,15 +135,18 @@ def _export(verbs: Any) -> None:
         "--format",
         action="append",
         dest="formats",
-        choices=("diffusers", "kohya", "merged"),
+        choices=("diffusers", "kohya", "peft", "merged"),
         default=[],
-        help="can be given more than once; kohya is what ComfyUI and A1111 read, merged a whole "
-        "pipeline",
+        help="can be given more than once; kohya is what ComfyUI and A1111 read, peft what "
+        "PeftModel.from_pretrained does, merged a whole pipeline",
     )
     _out(parser, words="new folder for the files")
     parser.add_argument("--model", metavar="MODEL", help="base model, where it is not known")
     parser.add_argument(
-        "--strength", type=_strength, metavar="S", help="instead of the calibrated strength"
+        "--strength",
+        type=_strength,
+        metavar="S",
+        help="instead of the calibrated strength; it is in the files, to be used at weight 1",
     )
     parser.add_argument(
         "--verify", action="store_true", help="load every file again and compare pictures"

@@ -9,7 +9,7 @@ from invdiff.errors import DataError
 DEFAULTS: dict[str, Any] = {
     "prompts": None,
     "adapter": None,
-    "strength": 1.0,
+    "strength": None,
     "images_per_prompt": 100,
     "scale": 7.5,
     "steps": 30,
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser, count: Any, number: Any) -> None:
     add = group.add_argument
     add("--prompts", type=Path, metavar="FILE", help="what to draw: a text file, a prompt a line")
     add("--adapter", type=Path, metavar="DIR", help="adapter of InvDiff on the second pipeline")
-    add("--strength", type=number, metavar="S", help="of the adapter (1)")
+    add("--strength", type=number, metavar="S", help="of the adapter (as calibrated)")
     add("--images-per-prompt", type=count, metavar="N", help="pictures of each prompt (100)")
     add("--scale", type=number, metavar="W", help="guidance scale (7.5)")
     add("--steps", type=count, metavar="N", help="denoising steps of one picture (30)")
@@ -64,6 +64,7 @@ def drawn(asked: argparse.Namespace) -> list[str]:
         DataError: the file of the prompts cannot be read or has none.
     """
     from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
+    from invdiff.model.lora.adapter_file import read_settings
 
     if not any(map(is_pipeline, asked.folders)):
         return list(asked.folders)
@@ -82,7 +83,11 @@ def drawn(asked: argparse.Namespace) -> list[str]:
     folders = []
     for path, adapter, name in zip(asked.folders, adapters, ("first", "second"), strict=True):
         if is_pipeline(path):
-            pipeline = Pipeline(path, adapter, chosen["strength"])
+            told = read_settings(adapter) if adapter else {}
+            strength = chosen["strength"]
+            if strength is None:
+                strength = told.get("recommended_strength", 1.0)
+            pipeline = Pipeline(path, adapter, strength)
             path = str(draw_folder(pipeline, wanted, asked.out / "drawn" / name))
         folders.append(path)
     return folders
