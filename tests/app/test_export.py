@@ -164,6 +164,19 @@ def test_a_card_without_a_classifier_tells_the_estimated_gap(run, tmp_path):
     assert "at adapter strength 1." in text
 
 
+def test_captions_of_single_pictures_stay_out_of_the_card(run, tmp_path):
+    """Groups by meaning are called by a caption, and the card of a repository is for everybody."""
+    shutil.copytree(run, tmp_path / "run")
+    found = read_json(tmp_path / "run" / "discovery.json")
+    groups = {"by": "meaning", "count": 4, "silhouettes": {}}
+    write_json(tmp_path / "run" / "discovery.json", found | {"prompt_groups": groups})
+    export(tmp_path / "run", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert not [name for name in found["prompts"] if name in text]
+    assert "| prompt group 2 | 2,000 |" in text
+    assert "| prompt group 1: male |" in text
+
+
 def test_a_merged_pipeline_on_the_hub_is_downloaded_first(bare, tmp_path):
     for repo, load in {
         "me/balanced": "`hf download me/balanced --local-dir balanced`, then "

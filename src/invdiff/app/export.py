@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.report import inputs as report
+from invdiff.app.report.quantities import quoted
 from invdiff.app.report.rendering import render, render_lines
 from invdiff.engine.export import formats as engine
 from invdiff.engine.export import hub
@@ -112,10 +113,18 @@ def _card(source: AdapterSource, base: Description, told: dict[str, Any]) -> str
     The first lines are what the model hub reads; ``template:sd-lora`` gives the page its gallery.
     """
     run = report.read(source.run) if source.run else None
+    names = {name: name for name in (run.prompts if run else ())}
+    limits = render_lines("run_limits.txt.j2", {"run": run}) if run else []
+    if run and (run.discovery.get("prompt_groups") or {}).get("by") == "meaning":
+        # Such a group is called by the caption of a picture, which is not for everybody.
+        names = {name: f"prompt group {k + 1}" for k, name in enumerate(names)}
+        for name, number in names.items():
+            limits = [line.replace(quoted(name), number) for line in limits]
     context = {
         "run": run,
+        "names": names,
         "confidence": run.confidence if run else None,
-        "limits": render_lines("run_limits.txt.j2", {"run": run}) if run else [],
+        "limits": limits,
         "base": engine.public_name(source.base),
         "pipeline": base.pipeline,
         "component": base.component,
