@@ -21,7 +21,7 @@ from invdiff.data.sets import builtin
 from invdiff.engine.base_model.loading import ModelRef, Source
 from invdiff.engine.classifiers.choose import choose
 from invdiff.engine.distributed.pool import one_thread
-from invdiff.engine.encoding.data import open_data
+from invdiff.engine.encoding.session import open_data
 from invdiff.engine.evaluation.evaluate import real_pictures
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings import config as configuration
@@ -80,8 +80,8 @@ def report(name: str, sets: dict[str, tuple[NDArray[np.float32], float]], real: 
     distance = fidelity.frechet(features, real).value
     kept = np.mean([share for _, share in sets.values()])
     return (
-        f"| {name} | {len(features)} | {kept:.4f} | {distance:.2f} | {found.precision:.3f} "
-        f"| {found.recall:.3f} | {found.coverage:.3f} |"
+        f"| {name} | {len(features)} | {kept:.4f} | {distance:.2f} | {found.precision.mean():.3f} "
+        f"| {found.recall.mean():.3f} | {found.coverage.mean():.3f} |"
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invdiff.app.cli import main, two_pipelines
-from invdiff.app.cli.two_pipelines import is_pipeline
+from invdiff.app.cli import main, two_folders
+from invdiff.app.cli.two_folders import is_pipeline
 from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 from invdiff.engine.sampling.sample import SamplingPart
 from invdiff.engine.sampling.sampler import seed_of
@@ -121,7 +121,10 @@ def test_what_is_a_pipeline(world, tmp_path, monkeypatch):
     [
         (["faces", "faces"], "--prompts FILE is needed"),
         (["a", "b", "--steps", "3"], "--steps: for pipelines, and neither of both is one"),
-        (["faces", "faces", "--prompts", "x", "--scale", "0.5"], "--scale 0.5 is too small"),
+        (
+            ["faces", "faces", "--prompts", "x", "--scale", "0.5"],
+            "--scale: must be a number of at least 1",
+        ),
         (["faces", "b", "--prompts", "x", "--adapter", "y"], "--adapter is for a pipeline, and b"),
         (
             ["faces", "faces", "--prompts", "x", "--strength", "2"],
@@ -159,11 +162,11 @@ def test_an_adapter_is_measured_at_the_strength_that_was_calibrated(
     monkeypatch.setattr("invdiff.engine.comparison.drawn.draw_folder", noted)
     adapter = copy_of(finished, tmp_path / "run") / "adapter"
     write_settings(adapter, recommended_strength=1.5)
-    words = argparse.Namespace(**dict.fromkeys(two_pipelines.DEFAULTS), out=tmp_path / "out")
-    words.folders, words.prompts = [str(world.model)] * 2, prompts
-    words.adapter = adapter
-    two_pipelines.drawn(words)
+    unsaid = ("images_per_prompt", "scale", "steps", "seed_of_pictures", "strength")
+    words = argparse.Namespace(**dict.fromkeys(unsaid), out=tmp_path / "out")
+    words.folders, words.prompts, words.adapter = [str(world.model)] * 2, prompts, adapter
+    two_folders.drawn(words)
     assert asked[adapter] == 1.5
     words.strength = 0.5
-    two_pipelines.drawn(words)
+    two_folders.drawn(words)
     assert asked[adapter] == 0.5

@@ -10,13 +10,12 @@ from scipy.special import expit, logit
 from invdiff.core.diffusion.schedule import add_noise
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.settings.training import TrainSection
+from invdiff.engine.settings.method import TrainSection
 from invdiff.engine.training import min_step
-from invdiff.engine.training.certificate import certify
-from invdiff.engine.training.min_step import MinStep
+from invdiff.engine.training.fixed_losses import certify
+from invdiff.engine.training.min_step import MinStep, step_owner, stratified_levels
 from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.noise_levels import step_owner, stratified_levels
-from invdiff.engine.training.regrets import Regrets
+from invdiff.engine.training.risks import Regrets
 from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.engine.training.trainer import WARMUP
 from invdiff.engine.workflow import session_of
@@ -55,7 +54,7 @@ def test_only_the_adapter_gets_gradients(objective):
     own = {id(tensor) for tensor in adapter.parameters(module)}
     with_gradient = {id(t) for t in module.parameters() if t.grad is not None}
     assert with_gradient == own
-    assert at_work.denoiser.held == ("denoiser",), "the encoders are not in memory"
+    assert list(at_work.denoiser.held) == ["denoiser"], "the encoders are not in memory"
 
 
 @pytest.mark.parametrize(("name", "space"), [("regret", "v"), ("reference", "epsilon")])

@@ -20,7 +20,6 @@ from invdiff.engine.base_model.loading import (
     device_of,
     hushed,
     load_pipeline,
-    without_bars,
 )
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
@@ -154,7 +153,7 @@ def write_formats(
     """
     for name in formats:
         if name == MERGED:
-            with hushed(), without_bars():
+            with hushed(bars=False):
                 place = None if own_pipeline else model_folder(str(source.base))
                 save_merged(pipeline, source.lora, facts.strength, folder / MERGED, place)
             give_default_mode(folder / MERGED)
@@ -209,7 +208,7 @@ def verify_files(
     """
     settings = {"num_inference_steps": VERIFY_STEPS} | dict(options or {})
     prompts = list(source.run.results.discovery.prompts) if source.run else [ANY_PROMPT]
-    with hushed(), without_bars():
+    with hushed(bars=False):
         asked = prompts[:VERIFY_PROMPTS], settings, facts.strength, facts.window
         verifier = Verifier(pipeline, source.folder, source.lora, *asked)
         checks = [
