@@ -222,6 +222,14 @@ def test_all_but_the_denoiser_of_a_merged_model_is_copied_as_it_is(
     DiffusionPipeline.from_pretrained(made)
 
 
+def test_a_pipeline_that_was_passed_keeps_its_vocabulary(bare, old_model, model, tmp_path):
+    pipe = tiny.pipeline()
+    pipe.tokenizer.name_or_path = str(old_model / "tokenizer")
+    export(bare, tmp_path / "out", ["merged"], pipeline=pipe)
+    told = (tmp_path / "out" / "merged" / "tokenizer" / "merges.txt").read_text()
+    assert told == "what transformers 4 opens"
+
+
 def test_peft_opens_the_folder(bare, tmp_path):
     pipe, ours = tiny.pipeline(), tiny.pipeline()
     invdiff.attach(ours, bare)

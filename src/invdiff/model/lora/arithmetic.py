@@ -60,12 +60,17 @@ def save_merged(
 
     All but the denoiser's weights are copied byte for byte from ``place``, the folder that ``pipe``
     was loaded from: libraries of today save tokenizers that those of yesterday can't open. What is
-    there in a variant alone (``model.fp16.safetensors``) gets the plain name.
+    there in a variant alone (``model.fp16.safetensors``) gets the plain name. Without a ``place``
+    all is saved as it is in memory, but for tokenizers that tell where they are from.
     """
     module = denoiser_module(pipe)
     with merged(module, lora, strength):
         if place is None:
             pipe.save_pretrained(folder, safe_serialization=True)
+            for name, part in pipe.components.items():
+                known = Path(str(getattr(part, "name_or_path", "")))
+                if hasattr(part, "get_vocab") and known.is_dir():
+                    shutil.copytree(known, folder / name, dirs_exist_ok=True)
             return
         getattr(pipe, lora.component).save_pretrained(folder / lora.component)
     index = json.loads((place / INDEX).read_text(encoding="utf-8"))
