@@ -115,7 +115,7 @@ def _card(source: AdapterSource, base: Description, told: dict[str, Any]) -> str
     run = report.read(source.run) if source.run else None
     names = {name: name for name in (run.prompts if run else ())}
     limits = render_lines("run_limits.txt.j2", {"run": run}) if run else []
-    if run and (run.discovery.get("prompt_groups") or {}).get("by") == "meaning":
+    if run and run.discovery.prompt_groups.get("by") == "meaning":
         # Such a group is called by the caption of a picture, which is not for everybody.
         names = {name: f"prompt group {k + 1}" for k, name in enumerate(names)}
         for name, number in names.items():
