@@ -12,12 +12,14 @@ from invdiff.model.lora import adapter_file
 from tests.model import tiny
 from tests.model.formats.test_kohya import draw
 
+STRENGTH = ["--strength", "1"]  # a few steps train nothing: calibration may choose 0, the base
+
 
 def test_a_finished_run_is_exported_and_draws_the_same(finished, tmp_path, capsys):
     out = tmp_path / "out"
     names = ("diffusers", "kohya", "peft", "merged")
     formats = [word for name in names for word in ("--format", name)]
-    assert main(["export", str(finished), "--out", str(out), "--verify", *formats]) == 0
+    assert main(["export", str(finished), "--out", str(out), "--verify", *formats, *STRENGTH]) == 0
     assert capsys.readouterr().out.count(": ok, ") == 4
     ours, stock = tiny.pipeline(), tiny.pipeline()
     ours.load_lora_weights(finished / "adapter")
