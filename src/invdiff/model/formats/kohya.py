@@ -25,14 +25,16 @@ SUPPORTED = UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
 COMFYUI_TRANSFORMERS = ("SD3Transformer2DModel", FLUX, "PixArtTransformer2DModel")
 SUFFIXES = (".lora_A.weight", ".lora_down.weight")
 
-# Names of SDXL's authors: of layers of residual blocks, of kinds of layers, outside the blocks.
+# Names of SDXL's authors: of layers of residual blocks, and of those outside the blocks.
 SAI_LAYERS = {
     "conv1": "in_layers.2",
     "conv2": "out_layers.3",
     "time_emb_proj": "emb_layers.1",
     "conv_shortcut": "skip_connection",
 }
-SAI_KINDS = {"resnets": 0, "attentions": 1, "downsamplers": 0, "upsamplers": 2}
+SAI_BLOCK = re.compile(
+    r"(down|mid|up)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
+)
 SAI_ENDS = {
     "conv_in": "input_blocks.0.0",
     "conv_out": "out.2",
@@ -100,25 +102,22 @@ def sai_name(layer: str, layers_per_block: int) -> str:
     A block below is that many layers and what makes it smaller, a block above one layer more, and
     its last one what makes it larger (third, after the attention, as in all blocks of SDXL's).
     """
-    block = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)", layer)
-    middle = re.fullmatch(r"mid_block\.(\w+)\.(\d+)\.(.+)", layer)
     if layer in SAI_ENDS:
         return SAI_ENDS[layer]
-    if block:
-        side, at, kind, inner, ending = block.groups()
-        first, place = int(at) * (layers_per_block + 1), SAI_KINDS[kind]
-        if kind == "downsamplers":
-            return f"input_blocks.{first + layers_per_block + 1}.0.op"
-        row = first + (layers_per_block if kind == "upsamplers" else int(inner))
-        stem = f"input_blocks.{row + 1}" if side == "down" else f"output_blocks.{row}"
-    elif middle:
-        kind, inner, ending = middle.groups()
-        stem, place = "middle_block", 1 if kind == "attentions" else 2 * int(inner)
-    else:
+    if not (found := SAI_BLOCK.fullmatch(layer)):
         raise ModelError(
             f"kohya has no name for the layer {layer}; export it with --format diffusers"
         )
-    return f"{stem}.{place}.{SAI_LAYERS.get(ending, ending)}"
+    side, at, kind, inner, ending = found.groups()
+    ending = SAI_LAYERS.get(ending, ending)
+    if side == "mid":
+        return f"middle_block.{1 if kind == 'attentions' else 2 * int(inner)}.{ending}"
+    first = int(at) * (layers_per_block + 1)
+    if kind == "downsamplers":
+        return f"input_blocks.{first + layers_per_block + 1}.0.op"
+    row = first + (layers_per_block if kind == "upsamplers" else int(inner))
+    stem = f"input_blocks.{row + 1}" if side == "down" else f"output_blocks.{row}"
+    return f"{stem}.{('resnets', 'attentions', 'upsamplers').index(kind)}.{ending}"
 
 
 def _flux(lora: LoraFile) -> dict[str, Tensor]:
