@@ -299,7 +299,13 @@ def calibrated(run, model, tmp_path):
     adapter_file.save(unet, tmp_path / "run" / "adapter", {"base_model": str(model)})
     told = {"recommended_strength": 1.5, "window": [0.0, 1.0]}
     adapter_file.write_settings(tmp_path / "run" / "adapter", **told)
+    calibration_says(tmp_path / "run", 1.5)
     return tmp_path / "run"
+
+
+def calibration_says(run, strength):
+    path = run / "adapter" / "calibration.json"
+    write_json(path, read_json(path) | {"strength": strength})
 
 
 def test_every_file_draws_at_weight_one_what_was_calibrated(calibrated, tmp_path):
@@ -352,10 +358,25 @@ def test_the_strength_is_told_and_another_one_can_be_asked_for(calibrated, tmp_p
     assert (told["recommended_strength"], told["weight_scale"]) == (0.75, 0.75)
 
 
+def test_a_run_that_sampled_at_another_strength_delivers_that_one(calibrated, tmp_path):
+    """What its report shows, whatever calibration said."""
+    settings = (calibrated / "config.toml").read_text()
+    assert settings.count('strength = "auto"') == 1
+    settings = settings.replace('strength = "auto"', "strength = 0.5")
+    (calibrated / "config.toml").write_text(settings)
+    export(calibrated, tmp_path / "out")
+    told = json.loads(header(tmp_path / "out" / kohya.FILE)["invdiff"])
+    assert (told["recommended_strength"], told["weight_scale"]) == (0.5, 0.5)
+    export(calibrated, tmp_path / "other", strength=2.0)
+    text = (tmp_path / "other" / "README.md").read_text()
+    assert "**Adapter strength 2 is in the files" in text
+    assert "The figures below were measured at adapter strength 0.5." in text
+
+
 def test_strength_zero_is_nothing_to_export(calibrated, tmp_path):
     with pytest.raises(RunError, match="adapter strength 0 is the base model"):
         export(calibrated, tmp_path / "out", strength=0.0)
-    adapter_file.write_settings(calibrated / "adapter", recommended_strength=0.0)
+    calibration_says(calibrated, 0.0)
     with pytest.raises(RunError, match="give --strength"):
         export(calibrated, tmp_path / "out")
     assert names(tmp_path) == {"run"}

@@ -53,7 +53,7 @@ def export(
         model: the base model, where the run or the adapter's header doesn't name it.
         pipeline: the base model, loaded; used instead of ``model`` and left as it was.
         strength: the adapter strength that is in the files, where other programs draw at weight 1;
-            by default the calibrated one.
+            by default the one of the run's pictures, which is the calibrated one.
         verify: load every file again and compare pictures.
         audit: address of the audit; by default the run's report.html, which is copied.
         repo: repository the card is written for, as OWNER/NAME.
@@ -125,6 +125,7 @@ def _card(source: AdapterSource, base: Description, told: dict[str, Any]) -> str
         "names": names,
         "confidence": run.confidence if run else None,
         "limits": limits,
+        "reported": source.reported,
         "base": engine.public_name(source.base),
         "pipeline": base.pipeline,
         "component": base.component,

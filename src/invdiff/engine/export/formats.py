@@ -23,6 +23,7 @@ from invdiff.engine.base_model.loading import (
 )
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.storage.files import give_default_mode, write_json, write_with
 from invdiff.engine.workflow import session_of
@@ -51,13 +52,17 @@ ANY_PROMPT = "a portrait of a person"
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """An adapter with what is known about it; ``run`` is None for a bare adapter folder."""
+    """An adapter with what is known about it; ``run`` is None for a bare adapter folder.
+
+    ``strength`` is the one to deliver, ``reported`` that of the run's pictures and figures.
+    """
 
     folder: Path
     run: Session | None
     lora: LoraFile
     base: str | None
     strength: float
+    reported: float
     window: tuple[float, float]
     scale: float | None
 
@@ -67,7 +72,8 @@ def locate_adapter(
 ) -> AdapterSource:
     """The adapter at ``path``, a run folder or an adapter folder, on the base ``model``.
 
-    ``strength`` is in place of the calibrated one.
+    ``strength`` is in place of the one that the run sampled with, which is the calibrated one
+    unless its settings name another.
 
     Raises:
         RunError: there is none, the run found nothing to train for, or the strength is 0.
@@ -87,13 +93,15 @@ def locate_adapter(
     start, stop = run.config.sample.window if run else told.get("window", (0.0, 1.0))
     scale = run.config.calibrate.guidance_scale if run else told.get("guidance_scale")
     base = model or (run.base_model if run else None) or told.get("base_model")
-    strength = float(told.get("recommended_strength", 1.0) if strength is None else strength)
+    reported = strength_of(run) if run else float(told.get("recommended_strength", 1.0))
+    strength = reported if strength is None else strength
     if strength == 0:
         raise RunError(
             f"adapter strength 0 is the base model, nothing of {path} would be in the files: give "
             "--strength, and see in the report what calibration found at others"
         )
-    return AdapterSource(folder, run, lora, base, strength, (float(start), float(stop)), scale)
+    window = (float(start), float(stop))
+    return AdapterSource(folder, run, lora, base, strength, reported, window, scale)
 
 
 def require_formats(formats: Sequence[str], base: Description) -> list[str]:
