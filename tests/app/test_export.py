@@ -19,7 +19,7 @@ from invdiff.app.cli import main
 from invdiff.app.export import export
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.errors import ConfigError, ModelError, RunError
+from invdiff.errors import ConfigError, InvDiffError, ModelError, RunError
 from invdiff.model.formats import kohya
 from invdiff.model.guidance.hook import guidance_of
 from invdiff.model.lora import adapter, adapter_file
@@ -260,6 +260,16 @@ def test_a_model_of_the_hub_needs_no_weights_to_be_exported_for(bare, model, tmp
     assert found["modelspec.architecture"] == "stable-diffusion-v1/lora"
     export(bare, tmp_path / "known", model="runwayml/stable-diffusion-v1-5")
     assert asked == ["me/own-model"]
+
+
+def test_a_built_in_model_that_is_not_built_is_not_asked_for(bare, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    monkeypatch.setattr("invdiff.data.sets.builtin.set_folder", lambda name: tmp_path / name)
+    with pytest.raises(InvDiffError, match="faces"):
+        export(bare, tmp_path / "out", model="faces")
 
 
 def test_a_model_that_nobody_knows_is_one_line(bare, tmp_path, monkeypatch):

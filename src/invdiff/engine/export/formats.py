@@ -14,6 +14,7 @@ import huggingface_hub
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 
+from invdiff.data.sets import builtin
 from invdiff.engine.base_model.architecture import describe, model_folder, published
 from invdiff.engine.base_model.loading import (
     ModelRef,
@@ -124,6 +125,8 @@ def base_of(source: AdapterSource, pipeline: Any | None) -> Description:
         raise RunError(
             f"{source.folder} does not say which model it was trained on: name it with --model"
         )
+    if source.base in EMBEDDED_SETS:
+        builtin.require_built(source.base)  # it is nothing of the hub's
     if known := describe(source.base) or published(source.base):
         return known
     try:  # names need the architecture alone, some kilobytes of the hub's gigabytes
