@@ -7,6 +7,7 @@ from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
+from invdiff.errors import RunError
 
 MOST_SETTINGS = 8
 
@@ -24,7 +25,10 @@ def facts(run: RunFolder) -> Facts:
     if left:
         found.append(("next", left[0]))
     found.append(("settings", _settings(run.config)))
-    return [*found, *_results(run)]
+    try:
+        return [*found, *_results(run)]
+    except RunError as error:
+        return [*found, ("problem", str(error))]
 
 
 def facts_text(run: RunFolder) -> str:
@@ -55,6 +59,8 @@ def _settings(config: Config) -> str:
 def _results(run: RunFolder) -> Iterator[tuple[str, str]]:
     from invdiff.app import results  # NumPy and torch, not before there is something to read
 
+    for stage in filter(run.done, STAGES):
+        run.require(stage, by="repr")
     if run.done("discover") and (run.path / "discovery.json").is_file():
         yield "groups", repr(results.RunGroups.read(run.path))
     if run.done("evaluate"):

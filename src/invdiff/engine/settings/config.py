@@ -23,6 +23,7 @@ from invdiff.engine.settings.evaluation import EvaluateSection, wrong_classes
 from invdiff.engine.settings.method import DiscoverSection, TrainSection
 from invdiff.engine.settings.names import describe_problem, formerly, nearest, translated
 from invdiff.engine.settings.study import SEVERAL, StudySection
+from invdiff.engine.storage.seals import Seals
 from invdiff.errors import ConfigError, InvDiffWarning
 
 PRESETS = Path(str(files("invdiff"))) / "presets"
@@ -136,7 +137,10 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
         ConfigError: as :func:`load`, and where the run has a setting that is no more.
+        RunError: the file is not what was written.
     """
+    if path.is_file():
+        Seals(path.parent).require_settings()
     values, renamed, problems = translated(_read(path))
     if renamed:
         told = f"{path} has earlier names of settings; read as: {', '.join(renamed)}"

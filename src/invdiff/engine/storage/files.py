@@ -28,12 +28,25 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
     beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(beside)
+        open_up(beside)
         with beside.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def open_up(path: Path) -> None:
+    """The mode of new files for ``path``, a file or folder; safetensors lets its owner alone read.
+
+    A file of a library that can be read by others is left as it is.
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file() and not file.is_symlink() and not file.stat().st_mode & 0o077:
+            file.chmod(0o666 & ~umask)
 
 
 @contextmanager
@@ -51,6 +64,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
+        open_up(beside)
         os.replace(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -6,6 +6,7 @@ differs reloads at another strength wherever the header is not read (kohya, Comf
 
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -64,8 +65,10 @@ def write_settings(folder: Path, **settings: Any) -> None:
 def _write(weights: Mapping[str, Tensor], header: Mapping[str, str], folder: Path) -> Path:
     """The file beside, then in its place."""
     with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder) as stage:
-        save_file(weights, Path(stage) / FILE, metadata=header)
-        os.replace(Path(stage) / FILE, path := folder / str(FILE))
+        save_file(weights, private := Path(stage) / "private", metadata=header)
+        # A new file may be read by whom its folder's owner lets read; one of safetensors by nobody.
+        shutil.copyfile(private, public := Path(stage) / str(FILE))
+        os.replace(public, path := folder / str(FILE))
     return path
 
 
