@@ -1,5 +1,7 @@
 """Damage every file of a finished run in turn, let everybody read it, and count who noticed.
 
+    python tests/stress.py --damage 20
+
 A reader that goes on must do so with the result of an undamaged run, or say what it met; else it
 was silent. One that stops must do so with one line; else it was a traceback.
 """
@@ -15,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from safetensors import safe_open
 
 from invdiff.app.api import Run
 from invdiff.app.cli import main
@@ -49,6 +53,10 @@ def files_of(folder: Path) -> Outcome:
         if name.startswith("stages/") or name == "training.json":
             record = read_json(path)
             found[name] = {key: value for key, value in record.items() if key not in TIMES}
+        elif path.suffix == ".safetensors":  # whose header has no order
+            with safe_open(path, "np") as file:
+                tensors = {key: file.get_tensor(key).tobytes() for key in file.keys()}  # noqa: SIM118
+                found[name] = (file.metadata(), tensors)
         else:
             found[name] = path.read_bytes()
     return found
@@ -115,6 +123,10 @@ READERS: dict[str, Reader] = {
 }
 
 
+SLOW = {"discover --redo", "train --redo", "sample --redo", "augment"}
+"""These do their work again where nothing stops them, and see fewer of the random flips."""
+
+
 def ways(content: bytes, chance: random.Random, flips: int) -> Iterator[tuple[str, bytes]]:
     """The content with one bit flipped at random places, cut in half, and emptied."""
     for _ in range(flips if content else 0):
@@ -137,6 +149,7 @@ class Sweep:
     flips: int = 20
     seed: int = 0
     counts: Counter = field(default_factory=Counter)
+    """How often a reader was silent, a traceback, told and unharmed."""
     wrong: list[str] = field(default_factory=list)
 
     def go(self, names: list[str] | None = None) -> None:
@@ -149,9 +162,13 @@ class Sweep:
         for file in files if names is None else names:
             for way, content in ways((self.run / file).read_bytes(), chance, self.flips):
                 for reader in self.readers:
+                    if reader in SLOW and way.startswith("bit") and self.counts[file, reader]:
+                        continue
                     how, outcome = self.read(reader, file, content)
                     if how == "went on":
                         how = "unharmed" if outcome == whole[reader] else "silent"
+                    if how == "unharmed":
+                        self.counts[file, reader] += 1
                     self.counts[how] += 1
                     if how in ("silent", "traceback"):
                         self.wrong.append(f"{how}: {file}, {way}, {reader}: {outcome!r:.300}")

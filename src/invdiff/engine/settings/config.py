@@ -118,16 +118,32 @@ def flatten(config: Config) -> dict[str, Any]:
     return {key: attrgetter(key)(config) for key, _ in _all_fields()}
 
 
-def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Defaults, then the TOML file at ``path``, then overrides such as ``train.steps=100``.
+def load(
+    path: Path | str | None = None, overrides: Sequence[str] = (), preset: str | None = None
+) -> Config:
+    """Defaults, the ``preset``, the TOML file at ``path``, overrides such as ``train.steps=100``.
 
-    Raises ConfigError with every problem of the file and of the overrides together.
+    What comes later counts. Raises ConfigError with every problem of all of them together.
     """
-    try:
-        values = _read(Path(path)) if path is not None else {}
-    except ConfigError as unreadable:
-        return _checked({}, overrides, unreadable.problems)
-    return _checked(values, overrides)
+    return combined(preset, path, {}, overrides)
+
+
+def combined(
+    preset: str | None,
+    settings: Mapping[str, Any] | Path | str | None,
+    more: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+) -> Config:
+    """As :func:`load`, of nested ``settings`` or a file, with ``more`` nested ones over them."""
+    values, problems = dict[str, Any](), list[str]()
+    for named, place in ((preset, preset_path), (settings, Path)):
+        try:
+            if named is not None:
+                nested = named if isinstance(named, Mapping) else _read(place(named))
+                values = over(values, nested)
+        except ConfigError as unreadable:
+            problems += unreadable.problems
+    return _checked(over(values, more), overrides, problems)
 
 
 def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -150,8 +166,17 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The configuration of nested ``values``; raises ConfigError with every problem."""
-    copied = {key: dict(v) if isinstance(v, Mapping) else v for key, v in values.items()}
-    return _checked(copied, overrides)
+    return combined(None, values, {}, overrides)
+
+
+def over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with those of ``more`` in their place, section by section."""
+    merged = dict(settings)
+    for key, value in more.items():
+        old = merged.get(key)
+        held = old if isinstance(old, Mapping) else {}
+        merged[key] = {**held, **value} if isinstance(value, Mapping) else value
+    return merged
 
 
 def preset_names() -> list[str]:
@@ -169,7 +194,7 @@ def preset_path(name: str) -> Path:
 
 def preset(name: str, overrides: Sequence[str] = ()) -> Config:
     """The preset ``name`` with overrides."""
-    return load(preset_path(name), overrides)
+    return load(None, overrides, name)
 
 
 def dump(config: Config, comments: bool = False) -> str:
