@@ -67,6 +67,11 @@ class PromptFindings(Record):
     captions: int = 1
     representatives: tuple[str, ...] = ()
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether there is a split that means something, about as even as it is wanted."""
+        return not self.found and len(self.groups) > 1 and self.monitored
+
 
 class RankedCandidate(Record):
     """A candidate with the value of the objective that it was ranked by."""
@@ -163,6 +168,16 @@ class Calibration(Record):
     images_per_prompt: int = 0
     strength: float
     curve: tuple[CalibrationPoint, ...] = ()
+
+    @property
+    def before(self) -> CalibrationPoint:
+        """The point of the base model."""
+        return min(self.curve, key=lambda point: abs(point.strength))
+
+    @property
+    def chosen(self) -> CalibrationPoint:
+        """The point of the chosen strength."""
+        return min(self.curve, key=lambda point: abs(point.strength - self.strength))
 
 
 class Metrics(Record):
