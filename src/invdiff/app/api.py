@@ -168,26 +168,26 @@ def _settings(
     data: str | Path | None,
 ) -> Config | None:
     """What ``config``, ``preset`` and ``data`` say together; None keeps an existing run's."""
-    own = {} if data is None else {"data": {"path": str(data)}}
+    overrides = [] if data is None else [f"data.path={data}"]
     if config is None and preset is None:
-        if not own:
+        if data is None:
             return None
-        config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
-    elif isinstance(config, Config) and preset is not None:
-        raise ArgumentError(
-            "preset",
-            "must be left out with a Config, which is whole by itself",
-            repr(preset),
-            "give nested settings or a file to change some of the preset's",
-        )
+        config = RunFolder.read(path).config if RunFolder.is_run(path) else None
     if isinstance(config, Config):
-        return configuration.parse(configuration.over(config.model_dump(), own))
+        if preset is not None:
+            raise ArgumentError(
+                "preset",
+                "must be left out with a Config, which is whole by itself",
+                repr(preset),
+                "give nested settings or a file to change some of the preset's",
+            )
+        config = config.model_dump()
     if not isinstance(config, str | Path | Mapping | None):
         raise InvDiffError(
             "config must be a Config, nested settings, a TOML file or None, not "
             f"{type(config).__name__}"
         )
-    return configuration.combined(preset, config, own)
+    return configuration.load(config, overrides, preset)
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:

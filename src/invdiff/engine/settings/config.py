@@ -119,31 +119,25 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def load(
-    path: Path | str | None = None, overrides: Sequence[str] = (), preset: str | None = None
+    settings: Mapping[str, Any] | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    preset: str | None = None,
 ) -> Config:
-    """Defaults, the ``preset``, the TOML file at ``path``, overrides such as ``train.steps=100``.
+    """Defaults, the ``preset``, nested settings or a TOML file, overrides as ``train.steps=100``.
 
     What comes later counts. Raises ConfigError with every problem of all of them together.
     """
-    return combined(preset, path, {}, overrides)
-
-
-def combined(
-    preset: str | None,
-    settings: Mapping[str, Any] | Path | str | None,
-    more: Mapping[str, Any],
-    overrides: Sequence[str] = (),
-) -> Config:
-    """As :func:`load`, of nested ``settings`` or a file, with ``more`` nested ones over them."""
     values, problems = dict[str, Any](), list[str]()
-    for named, place in ((preset, preset_path), (settings, Path)):
+    for given, place in ((preset, preset_path), (settings, Path)):
         try:
-            if named is not None:
-                nested = named if isinstance(named, Mapping) else _read(place(named))
-                values = over(values, nested)
+            more = given if isinstance(given, Mapping) else _read(place(given)) if given else {}
         except ConfigError as unreadable:
             problems += unreadable.problems
-    return _checked(over(values, more), overrides, problems)
+            continue
+        for key, value in more.items():
+            held = values.get(key) if isinstance(values.get(key), dict) else {}
+            values[key] = {**held, **value} if isinstance(value, Mapping) else value
+    return _checked(values, overrides, problems)
 
 
 def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -166,17 +160,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The configuration of nested ``values``; raises ConfigError with every problem."""
-    return combined(None, values, {}, overrides)
-
-
-def over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` with those of ``more`` in their place, section by section."""
-    merged = dict(settings)
-    for key, value in more.items():
-        old = merged.get(key)
-        held = old if isinstance(old, Mapping) else {}
-        merged[key] = {**held, **value} if isinstance(value, Mapping) else value
-    return merged
+    return load(values, overrides)
 
 
 def preset_names() -> list[str]:

@@ -81,7 +81,7 @@ class Seals:
         tops = [self.run / name for name in names if name not in UNSEALED]
         paths = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*"))]
         return {
-            path.relative_to(self.run).as_posix(): _hashed(path)
+            path.relative_to(self.run).as_posix(): str(_hashed(path))
             for path in sorted(paths)
             # hidden is what a killed process left, metadata.* what a user adds to pictures
             if path.is_file() and path.name[0] != "." and path.stem != "metadata"
@@ -92,37 +92,33 @@ class Seals:
         if (self.run / ENVIRONMENT).exists():
             self.read(ENVIRONMENT)
         for stage in stages:
-            name = f"stages/{stage}.json"
-            if not (self.run / name).is_file():
+            if not (self.run / f"stages/{stage}.json").is_file():
                 continue
             again = f"`invdiff {stage} --out {self.run} --redo` makes it again"
-            files = self.read(name, again).get("files")
+            files = self.read(f"stages/{stage}.json", again).get("files")
             if files is None:
                 _say_unsealed(self.run)
                 continue
             wanted = files if only is None else {only} & files.keys()
-            wrong = [file for file in wanted if not self._same(file, files[file])]
+            wrong = [file for file in wanted if _hashed(self.run / file) != files[file]]
+            spare = [file for file in wrong if file.split("/")[0] in SPARE]
+            wrong = [file for file in wrong if file not in spare or (self.run / file).exists()]
             if wrong:
                 more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-                spare = all(file.split("/")[0] in SPARE for file in wrong)
                 raise RunError(
                     f"damaged or missing in {self.run}: {', '.join(wrong[:3])}{more} (of {stage}): "
-                    + ("delete them, nothing is made from them" if spare else again)
+                    + ("delete them, nothing is made from them" if spare == wrong else again)
                 )
-
-    def _same(self, file: str, seal: str) -> bool:
-        path = self.run / file
-        if not path.is_file():
-            return file.split("/")[0] in SPARE
-        return _hashed(path) == seal
 
 
 def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
-def _hashed(path: Path) -> str:
-    """SHA-256 of a file, computed once a process unless the file changes."""
+def _hashed(path: Path) -> str | None:
+    """SHA-256 of a file, computed once a process unless the file changes; None without a file."""
+    if not path.is_file():
+        return None
     state = path.stat()
     return _hash_of(path, state.st_mtime_ns, state.st_size)
 
