@@ -93,6 +93,11 @@ def export(form: str) -> Reader:
     return read
 
 
+def adapter(run: Path, out: Path) -> Outcome:
+    command("export", run / "adapter", "--format", "diffusers", "--out", out)
+    return files_of(out)
+
+
 def augment(run: Path, out: Path) -> Outcome:
     command("augment", run, "--images-per-prompt", "2", "--out", out)
     return {name: c for name, c in files_of(out).items() if name != "augmentation.json"}
@@ -117,6 +122,7 @@ READERS: dict[str, Reader] = {
     "run": go_on,
     **{stage: one_stage(stage) for stage in STAGES},
     **{f"{stage} --redo": again(stage) for stage in STAGES},
+    "export of the adapter": adapter,
     **{f"export {form}": export(form) for form in ("diffusers", "kohya", "merged")},
     "augment": augment,
     "Run objects": objects,
