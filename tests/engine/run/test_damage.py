@@ -84,6 +84,8 @@ def test_a_run_without_hashes_is_read_with_a_line(finished, tmp_path, caplog):
     told = [line for line in caplog.messages if "before files had hashes" in line]
     assert len(told) == 1
     assert "sha256" not in (run / "config.toml").read_text(), "it stays a run of its version"
+    assert main(["report", "--redo", "--out", str(run)]) == 0
+    assert main(["run", "--out", str(run)]) == 0, "and can be gone on with"
 
 
 def test_results_are_checked_by_whoever_reads_them(finished, tmp_path):

@@ -62,9 +62,9 @@ class Seals:
         try:
             values = read_json(self.run / name)
             seal = values.pop(SEAL, None)
-            # A record of today without its seal has lost it, one without hashes is an earlier one.
-            early = seal is None and "files" not in values
-            if seal == _digest(values) or (early and (name != ENVIRONMENT or not self._any())):
+            # Without a seal it is of an earlier version, unless it or the run shows that it is not.
+            early = name != ENVIRONMENT and "files" not in values
+            if seal == _digest(values) or (seal is None and (early or not self._any())):
                 return dict(values)
         except (RunError, AttributeError):  # not JSON, or no JSON object
             if not (self.run / name).exists():
