@@ -42,6 +42,7 @@ def trained(world, tmp_path_factory):
         middle = float(np.median(artist((quota, tuple(range(8))))))
         models[prompt] = torch.cat([weight, torch.tensor([-middle, 1.0, 0.0, 0.0])]).double()
     save_file(models, path)
+    tiny_world.resealed(run.path)
     return run
 
 
