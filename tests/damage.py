@@ -16,6 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from safetensors import safe_open
@@ -158,26 +159,36 @@ class Sweep:
     """How often a reader was silent, a traceback, told and unharmed."""
     wrong: list[str] = field(default_factory=list)
 
-    def go(self, names: list[str] | None = None) -> None:
-        """Each file of the run, or those of ``names``."""
-        chance = random.Random(self.seed)
-        whole = {name: self.read(name, None, b"")[1] for name in self.readers}
-        files = sorted(
-            p.relative_to(self.run).as_posix() for p in self.run.rglob("*") if p.is_file()
-        )
-        for file in files if names is None else names:
-            for way, content in ways((self.run / file).read_bytes(), chance, self.flips):
-                for reader in self.readers:
-                    if reader in SLOW and way.startswith("bit") and self.counts[file, reader]:
-                        continue
-                    how, outcome = self.read(reader, file, content)
-                    if how == "went on":
-                        how = "unharmed" if outcome == whole[reader] else "silent"
-                    if how == "unharmed":
-                        self.counts[file, reader] += 1
-                    self.counts[how] += 1
-                    if how in ("silent", "traceback"):
-                        self.wrong.append(f"{how}: {file}, {way}, {reader}: {outcome!r:.300}")
+    @cached_property
+    def whole(self) -> dict[str, object]:
+        """What each reader makes of the run as it is."""
+        return {name: self.read(name, None, b"")[1] for name in self.readers}
+
+    @property
+    def files(self) -> list[str]:
+        """Every file of the run."""
+        every = sorted(path for path in self.run.rglob("*") if path.is_file())
+        return [path.relative_to(self.run).as_posix() for path in every]
+
+    def go(self, file: str) -> None:
+        """Damage one file in every way."""
+        chance = random.Random(f"{self.seed} {file}")
+        for way, content in ways((self.run / file).read_bytes(), chance, self.flips):
+            for reader in self.readers:
+                if reader in SLOW and way.startswith("bit") and self.counts[file, reader]:
+                    continue
+                how, outcome = self.read(reader, file, content)
+                if how == "went on":
+                    how = "unharmed" if outcome == self.whole[reader] else "silent"
+                self.counts[file, reader] += how == "unharmed"
+                self.counts[how] += 1
+                if how in ("silent", "traceback"):
+                    self.wrong.append(f"{how}: {file}, {way}, {reader}: {outcome!r:.300}")
+
+    def told(self) -> str:
+        """The counts so far."""
+        kinds = ("silent", "traceback", "told", "unharmed")
+        return ", ".join(f"{self.counts[kind]} {kind}" for kind in kinds)
 
     def read(self, reader: str, file: str | None, content: bytes) -> tuple[str, object]:
         """How ``reader`` takes a copy of the run whose ``file`` has another content."""
