@@ -18,7 +18,9 @@ from pydantic import ValidationError
 
 from invdiff.core.groups.memberships import Membership, hard, memberships
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
+from invdiff.engine.storage.seals import Seals
 from invdiff.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ class Results:
     @cached_property
     def groups(self) -> Groups:
         """What discovery says about each picture."""
-        return Groups.of_columns(read_parquet(self.path / "groups.parquet"))
+        return Groups.of_columns(self._columns("groups.parquet"))
 
     @cached_property
     def discovery(self) -> Discovery:
@@ -125,7 +127,7 @@ class Results:
     @cached_property
     def samples(self) -> Columns:
         """The drawn pictures, a row for each: arm, scale, prompt, seed, path, strength."""
-        table = read_parquet(self.path / "samples.parquet")
+        table = self._columns("samples.parquet")
         return {name: np.asarray(values) for name, values in table.items()}
 
     def write_groups(self, groups: Groups) -> None:
@@ -141,8 +143,13 @@ class Results:
         write_json(self.path / record.FILE, record.stored())
         self.__dict__.pop(type(record).__name__.lower(), None)
 
+    def _columns(self, name: str) -> dict[str, list[Any]]:
+        Seals(self.path).verify(STAGES, only=name)
+        return read_parquet(self.path / name)
+
     def _read(self, kind: type[Kind]) -> Kind:
         path, renamed = self.path / kind.FILE, set[tuple[str, str]]()
+        Seals(self.path).verify(STAGES, only=kind.FILE)
         try:
             found = kind.model_validate(read_json(path), context=renamed)
         except ValidationError as error:
