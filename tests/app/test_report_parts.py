@@ -84,14 +84,14 @@ def test_findings_carry_intervals_counts_and_the_value_at_parity(known: Inputs) 
     bias = told["Bias at guidance scale 2.5"]
     for fact in (
         "Reduced from 0.78 (95% interval 0.74 to 0.82) to 0.14 (95% interval 0.10 to 0.18)",
-        "the difference is 0.63 (0.58 to 0.68)",
-        "1,600 images",
+        "the difference is -0.63 (-0.68 to -0.58)",
+        "1,600 pictures",
         "would show 0.04",
     ):
         assert fact in bias
     assert not [lead for lead in told if lead.startswith("Estimated gap")]
     assert "In 3 of 4 prompts" in told["Found"]
-    assert "(10% of its images, 8 to 12%)" in told["Found"]
+    assert "(10% of its pictures, 8 to 12%)" in told["Found"]
     assert quantities.quoted(HEADBAND) in told["Found"].partition("Nothing to balance in")[2]
 
 
@@ -113,7 +113,7 @@ def test_a_group_that_is_absent_from_the_images_is_not_zero(known: Inputs) -> No
     empty = metrics(MALE)
     nothing = {"share": None, "count": 0, "low": None, "high": None}
     empty["arms"]["guided"]["1.0"]["shares"][HAT] = {"male": nothing, "female": nothing}
-    table = page_of(known, metrics=empty).tables["Share of the images classified as male"]
+    table = page_of(known, metrics=empty).tables["Share of the pictures classified as male"]
     assert table[HAT][:2] == ["96% 94 to 98%; 384 of 400", "not defined"]
 
 
@@ -137,7 +137,7 @@ def test_more_than_two_classes_are_all_shown_with_their_parity(known: Inputs) ->
     drawn = builder.share_charts(told)
     assert list(drawn) == ["1.0", "2.5"]
     assert all(f"{HAT}: other" in svg_text(one.picture.uri) for one in drawn.values())
-    assert f"{HAT} other" in page_of(told).tables["Share of the images in each class"]
+    assert f"{HAT} other" in page_of(told).tables["Share of the pictures in each class"]
 
 
 def test_the_certificate_names_risks_counts_and_the_worst_mixture(known: Inputs) -> None:

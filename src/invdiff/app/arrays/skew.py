@@ -10,6 +10,7 @@ from invdiff.app.arrays.inputs import Array, floats, require, require_between, s
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
 from invdiff.errors import ArgumentError
+from invdiff.terminal import plural
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -45,8 +46,8 @@ class Bias:
 
     def __repr__(self) -> str:
         return (
-            f"Bias {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.pictures} pictures "
-            f"under {len(self.prompts)} prompts\n"
+            f"Bias {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of "
+            f"{plural(self.pictures, 'picture')} under {plural(len(self.prompts), 'prompt')}\n"
             f"  bias-corrected {self.corrected:.3f}; a balanced sampler shows "
             f"{self.parity_value:.3f}, one class alone {self.largest:.3f}"
         )

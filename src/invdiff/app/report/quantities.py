@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from invdiff.engine.run.records import Record
+from invdiff.terminal import plural
 
 UNDEFINED = "not defined"
 
@@ -33,6 +34,12 @@ class Quantity:
             finite(known.get(name)) for name in (key, "low", "high", "parity_value")
         )
         return cls(value, low, high, known.get("count"), known.get("images"), reference)
+
+    def __neg__(self) -> "Quantity":
+        """A difference the other way round."""
+        ends = (self.value, self.high, self.low)
+        value, low, high = (None if end is None else -end for end in ends)
+        return Quantity(value, low, high)
 
     @property
     def has_interval(self) -> bool:
@@ -107,11 +114,6 @@ def p_value(value: float | None) -> str:
     if value is None:
         return ""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def plural(amount: int, noun: str) -> str:
-    """``1 prompt``, ``2 prompts``."""
-    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
 
 
 def enumerated(items: Sequence[str], most: int = 6) -> str:

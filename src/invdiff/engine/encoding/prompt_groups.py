@@ -18,6 +18,7 @@ from invdiff.engine.encoding.encode import text_embeddings
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import DataSection
 from invdiff.model.denoiser import Denoiser
+from invdiff.terminal import plural
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +70,12 @@ def group_prompts(session: Session) -> Grouped:
     grouped = replace(samples, prompt=tuple(group_of[text] for text in samples.caption))
     if section.prompt_groups == "auto":
         logger.warning(
-            "few captions have %d pictures or more (data.min_images): %d captions of %d pictures "
-            "were put into %d prompt groups by meaning (data.prompt_groups)",
-            *(section.min_images, len(captions), len(samples), len(lists)),
+            "few captions have %d pictures or more (data.min_images): %s of %s were put into %s "
+            "by meaning (data.prompt_groups)",
+            section.min_images,
+            plural(len(captions), "caption"),
+            plural(len(samples), "picture"),
+            plural(len(lists), "prompt group"),
         )
     return Grouped(grouped, way, {texts[0]: texts for texts in lists}, found.silhouettes)
 

@@ -21,6 +21,7 @@ from invdiff.core.groups.memberships import Membership, hard, memberships
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training, renamed
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
 from invdiff.errors import RunError
+from invdiff.terminal import plural
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class Groups:
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.2f}" for share in memberships(self.membership).mean(0))
-        prompts = len(set(self.prompt))
-        return f"Groups({len(self)} pictures, {prompts} prompts, overall shares {shares})"
+        sizes = f"{plural(len(self), 'picture')}, {plural(len(set(self.prompt)), 'prompt')}"
+        return f"Groups({sizes}, overall shares {shares})"
 
     @property
     def group(self) -> NDArray[np.int64]:
