@@ -65,11 +65,12 @@ class InvDiffWarning(UserWarning):
 
 
 class MissingExtra(InvDiffError):
-    """An optional library is not installed."""
+    """An optional library is not installed; ``instead`` is what can be done without it."""
 
-    def __init__(self, library: str, extra: str) -> None:
-        self.library, self.extra = library, extra
-        super().__init__(f"{library} is not installed: pip install 'invdiff[{extra}]'")
+    def __init__(self, library: str, extra: str, instead: str = "") -> None:
+        self.library, self.extra, self.instead = library, extra, instead
+        told = f"{library} is not installed: pip install 'invdiff[{extra}]'"
+        super().__init__(f"{told} ({instead})" if instead else told)
 
-    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
-        return type(self), (self.library, self.extra)
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str]]:
+        return type(self), (self.library, self.extra, self.instead)

@@ -101,7 +101,7 @@ def sheets(record: Mapping[str, Any]) -> list[Sheet]:
     names = {of: facts["name"] for of, facts in record["sets"].items()}
     if len(set(names.values())) < len(names):
         names = {of: f"{name} ({of.upper()})" for of, name in names.items()}
-    names["a - b"] = "difference"
+    names["b - a"] = "difference"
     made = [_distances(figures, names), _of_each(figures, names)]
     for attribute in figures.values("attribute", "share"):
         made += [_bias(figures, attribute, names), _shares(figures, attribute, names)]

@@ -38,7 +38,7 @@ class Quantity:
     def __neg__(self) -> "Quantity":
         """A difference the other way round."""
         ends = (self.value, self.high, self.low)
-        value, low, high = (None if end is None else -end for end in ends)
+        value, low, high = (None if end is None else 0 - end for end in ends)
         return Quantity(value, low, high)
 
     @property

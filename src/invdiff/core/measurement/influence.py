@@ -184,14 +184,14 @@ def _mean_distances(
 
 
 def difference(before: InfluenceExpansion, after: InfluenceExpansion) -> InfluenceExpansion:
-    """``before`` less ``after``, image by image: row k of both has the same prompt and seed."""
+    """``after`` less ``before``, image by image: row k of both has the same prompt and seed."""
     if len(before.parts) != len(after.parts):
         raise InvDiffError(
             f"{len(before.parts)} and {len(after.parts)} images make no pairs: give as many"
         )
     return InfluenceExpansion(
-        before.value - after.value,
-        before.parts - after.parts,
-        before.reference - after.reference,
+        after.value - before.value,
+        after.parts - before.parts,
+        after.reference - before.reference,
         float(np.hypot(before.rest, after.rest)),
     )
