@@ -11,6 +11,7 @@ from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
+from invdiff.terminal import plural
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
@@ -101,8 +102,8 @@ def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     parity = (after.get("bias") or before.get("bias") or {}).get("parity_value")
     level = "" if parity is None else f"; a balanced sampler shows Bias {parity:.2f} at this number"
     return (
-        f"classifier-estimated, {before.get('images', 0)} images before, {after.get('images', 0)} "
-        f"after, 95 % intervals{level}"
+        f"classifier-estimated, {plural(before.get('images', 0), 'picture')} before, "
+        f"{after.get('images', 0):,} after, 95 % intervals{level}"
     )
 
 
