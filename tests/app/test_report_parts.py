@@ -213,6 +213,30 @@ def test_a_calibration_without_a_curve_leaves_its_plot_out(known: Inputs) -> Non
     assert missing.startswith("Estimated gap over the adapter strength")
 
 
+def test_a_vetoed_strength_is_told_with_what_it_lost(known: Inputs) -> None:
+    def point(strength: float, gap: float, shown: int, **more: Any) -> dict[str, Any]:
+        told = {"strength": strength, "gap": gap, "low": gap - 0.05, "high": gap + 0.05}
+        return told | {"images": 64, "own_prompt": {HAT: {"shown": shown, "images": 64}}} | more
+
+    lost = point(1.0, 0.05, 30, vetoed=True, prompts_lost_p=0.0004)
+    curve = [point(0.0, 0.78, 60), point(0.75, 0.09, 58), lost]
+    strict = dict(known.calibration or {}) | {"strength": 0.75, "curve": curve}
+    page = page_of(known, calibration=strict)
+    table = page.tables["Estimated gap between the inferred groups at guidance scale 2.5"]
+    assert table["Adapter strength 0 the base model"] == ["0.78 0.73 to 0.83", "94%", "64"]
+    assert table["Adapter strength 0.75 chosen"] == ["0.09 0.04 to 0.14", "91%", "64"]
+    assert table["Adapter strength 1 vetoed, p < 0.001"] == ["0.05 0.00 to 0.10", "47%", "64"]
+    told = page.findings["Adapter strength"]
+    assert "0.75 was chosen: 91% of its pictures show their prompt, 94% of the base" in told
+    assert "1 (47%, p < 0.001)" in told
+    assert "etoed" not in page_of(known).findings["Adapter strength"]
+
+
+def test_one_of_a_thing_is_singular(known: Inputs) -> None:
+    few = dict(known.discovery) | {"images_scored": 1}
+    assert "looked at 1 picture." in page_of(known, discovery=few).text
+
+
 def test_shares_estimated_without_a_classifier_are_those_of_the_chosen_strength(
     known: Inputs,
 ) -> None:

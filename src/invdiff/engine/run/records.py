@@ -4,6 +4,7 @@ Numbers that are not finite are null in the files and None here.
 """
 
 from collections.abc import Iterator, Mapping
+from math import nan
 from typing import Any, ClassVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -175,7 +176,11 @@ class Training(Record):
 
 
 class CalibrationPoint(Record):
-    """One strength that was tried: the estimated gap from the wanted shares, with its interval."""
+    """One strength that was tried: the estimated gap from the wanted shares, with its interval.
+
+    ``own_prompt`` has for each prompt how many of its ``images`` show it; ``vetoed`` strengths
+    lose prompts, with the p-value ``prompts_lost_p`` of chance alone.
+    """
 
     strength: float
     gap: Number
@@ -184,6 +189,15 @@ class CalibrationPoint(Record):
     high: Number = None
     images: int = 0
     shares: ByPrompt = {}
+    own_prompt: dict[str, dict[str, int]] = {}
+    prompts_lost_p: Number = None
+    vetoed: bool = False
+
+    @property
+    def shown(self) -> float:
+        """The share of the pictures that show their own prompt; NaN where it is not known."""
+        images = sum(one["images"] for one in self.own_prompt.values())
+        return sum(one["shown"] for one in self.own_prompt.values()) / images if images else nan
 
 
 class Calibration(Record):
