@@ -42,7 +42,7 @@ from invdiff.model.vision.classifiers import Classifier
 Columns = dict[str, NDArray[Any]]
 REFERENCE = 2000
 NO_CLASSIFIER = (
-    "Shares, Bias, fidelity, Frechet distance, precision and recall were not measured: no "
+    "Shares, Bias, fidelity, Fréchet distance, precision and recall were not measured: no "
     "attribute classifier was used."
 )
 
