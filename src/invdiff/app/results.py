@@ -13,7 +13,7 @@ from invdiff.core.groups.memberships import memberships
 from invdiff.core.uncertainty.intervals import Interval
 from invdiff.engine.run.records import PromptFindings
 from invdiff.engine.run.results import Results
-from invdiff.terminal import plural
+from invdiff.errors import plural
 
 
 @dataclass(frozen=True, repr=False, eq=False)

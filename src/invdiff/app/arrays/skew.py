@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from invdiff.app.arrays.inputs import Array, floats, require, require_between, same_count, texts
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
-from invdiff.errors import ArgumentError
-from invdiff.terminal import plural
+from invdiff.errors import ArgumentError, plural
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -11,7 +11,7 @@ from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
-from invdiff.terminal import plural
+from invdiff.errors import plural
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:

@@ -13,7 +13,7 @@ from invdiff.app.report.rendering import render
 from invdiff.data.gallery import Gallery
 from invdiff.engine.comparison.attributes import ALL
 from invdiff.engine.comparison.comparison import ComparisonResult
-from invdiff.terminal import plural
+from invdiff.errors import plural
 
 PICTURES_SHOWN, SHARES_DRAWN = 16, 12
 SECTIONS = {

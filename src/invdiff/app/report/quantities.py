@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from invdiff.engine.run.records import Record
-from invdiff.terminal import plural
+from invdiff.errors import plural
 
 UNDEFINED = "not defined"
 

@@ -17,8 +17,8 @@ from invdiff.engine.base_model.offloading import tokenizers
 from invdiff.engine.encoding.encode import text_embeddings
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import DataSection
+from invdiff.errors import plural
 from invdiff.model.denoiser import Denoiser
-from invdiff.terminal import plural
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
-from invdiff.terminal import plural
+from invdiff.errors import plural
 
 TRAINED = 3
 

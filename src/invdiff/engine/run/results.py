@@ -19,8 +19,7 @@ from pydantic import ValidationError
 from invdiff.core.groups.memberships import Membership, hard, memberships
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
-from invdiff.errors import RunError
-from invdiff.terminal import plural
+from invdiff.errors import RunError, plural
 
 logger = logging.getLogger(__name__)
 
