@@ -30,11 +30,6 @@ def _escaped(one: str) -> str:
     return f"\\u{ord(one):04x}" if ord(one) < 0x10000 else f"\\U{ord(one):08x}"
 
 
-def plural(amount: int, noun: str) -> str:
-    """``1 prompt``, ``2,000 prompts``."""
-    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
-
-
 class InvDiffError(Exception):
     """Any mistake that whoever runs InvDiff can mend; the message says how."""
 
@@ -108,3 +103,8 @@ class MissingExtra(InvDiffError):
 
     def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str]]:
         return type(self), (self.library, self.extra, self.instead)
+
+
+def plural(amount: int, noun: str) -> str:
+    """``1 prompt``, ``2,000 prompts``."""
+    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
