@@ -103,8 +103,3 @@ class MissingExtra(InvDiffError):
 
     def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str]]:
         return type(self), (self.library, self.extra, self.instead)
-
-
-def plural(amount: int, noun: str) -> str:
-    """``1 prompt``, ``2,000 prompts``."""
-    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from invdiff.app.arrays.find_groups import Inferred, PromptVerdict
 from invdiff.core.groups.memberships import memberships
 from invdiff.core.uncertainty.intervals import Interval
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import PromptFindings
 from invdiff.engine.run.results import Results
-from invdiff.errors import plural
 
 
 @dataclass(frozen=True, repr=False, eq=False)

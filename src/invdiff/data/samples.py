@@ -68,6 +68,11 @@ def pick_caption(captions: Sequence[str], content: bytes) -> str:
     return known[int(picture_id(content), 16) % len(known)]
 
 
+def plural(amount: int, noun: str) -> str:
+    """``1 prompt``, ``2 prompts``."""
+    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
+
+
 def clean_prompt(text: str) -> str:
     """One line without surplus white space: captions that only differ there are the same prompt."""
     return " ".join(text.split())

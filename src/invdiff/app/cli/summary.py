@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.results import interval_of, shown
+from invdiff.data.samples import plural
 from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
-from invdiff.errors import plural
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:

@@ -11,9 +11,9 @@ from invdiff.app.report.plots import BeforeAfter
 from invdiff.app.report.quantities import percent
 from invdiff.app.report.rendering import render
 from invdiff.data.gallery import Gallery
+from invdiff.data.samples import plural
 from invdiff.engine.comparison.attributes import ALL
 from invdiff.engine.comparison.comparison import ComparisonResult
-from invdiff.errors import plural
 
 PICTURES_SHOWN, SHARES_DRAWN = 16, 12
 SECTIONS = {

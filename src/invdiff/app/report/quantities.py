@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import Record
-from invdiff.errors import plural
 
 UNDEFINED = "not defined"
 

@@ -4,11 +4,11 @@ One pass takes one image through the denoiser once. A pass that is trained count
 gradient costs about two more.
 """
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
-from invdiff.errors import plural
 
 TRAINED = 3
 
@@ -69,10 +69,10 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
     checks = asked.share_feedback
     walks += len(checks) * sum(_walks(1.0, scale, branches) for scale in scales)
-    told = f"{plural(len(checks), 'mid-training check')} and " if checks else ""
+    told = f"{_counted(checks, 'mid-training check')} and " if checks else ""
     detail = (
         f"{asked.steps} steps of {asked.batch_size} images, rank {asked.rank}; at most "
-        f"{images} images for each of {told}{plural(len(calibrate.strengths), 'strength')}"
+        f"{images} images for each of {told}{_counted(calibrate.strengths, 'strength')}"
     )
     return Work("train", training + images * walks * config.sample.steps, detail)
 
@@ -86,10 +86,14 @@ def _sample(config: Config, prompts: int, branches: int) -> Work:
         _walks(strength, w, branches) for strength in strengths for w in asked.guidance_scales
     )
     detail = (
-        f"{images} images x {plural(len(strengths), 'arm')} x "
-        f"{plural(len(asked.guidance_scales), 'guidance scale')} x {asked.steps} steps"
+        f"{images} images x {_counted(strengths, 'arm')} x "
+        f"{_counted(asked.guidance_scales, 'guidance scale')} x {asked.steps} steps"
     )
     return Work("sample", images * walks * asked.steps, detail)
+
+
+def _counted(items: Sized, noun: str) -> str:
+    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
 
 
 def _walks(strength: float, scale: float, branches: int) -> int:
