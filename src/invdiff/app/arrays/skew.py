@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from invdiff.app.arrays.inputs import Array, floats, require, require_between, same_count, texts
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
-from invdiff.errors import ArgumentError, plural
+from invdiff.data.samples import plural
+from invdiff.errors import ArgumentError
 
 
 @dataclass(frozen=True, repr=False, eq=False)

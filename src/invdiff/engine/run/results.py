@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from invdiff.core.groups.memberships import Membership, hard, memberships
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
-from invdiff.errors import RunError, plural
+from invdiff.errors import RunError
 
 logger = logging.getLogger(__name__)
 
