@@ -122,10 +122,10 @@ def test_what_users_write_is_text_not_markup(tmp_path: Path) -> None:
 
 
 def test_characters_that_cannot_be_seen_are_shown_as_escapes(tmp_path: Path) -> None:
-    sly = "a \x1b[2Jnurse \u202eeman\x00"
+    sly = "a \x1b[2Jnurse \u202eeman\x07"
     run = write_run(tmp_path, prompts=(sly, "b", "c", "d"))
     html = report_of(run)
-    assert "a \\u001b[2Jnurse \\u202eeman\\u0000" in Page(html).text
+    assert "a \\u001b[2Jnurse \\u202eeman\\u0007" in Page(html).text
     assert not [one for one in html if one != "\n" and category(one) in ("Cc", "Cf")]
 
 
