@@ -76,6 +76,10 @@ def test_lists_read_as_english() -> None:
     assert quantities.enumerated(list("abcdefgh"), most=2) == "a, b and 6 more"
 
 
+def test_latex_has_no_command_of_a_caption() -> None:
+    assert quantities.latex("50% \x1b_") == r"50\% \textbackslash{}u001b\_"
+
+
 # findings
 
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from invdiff.app.report.montage import InlinePicture
 from invdiff.app.report.quantities import Quantity, decimal, percent, single_line
 from invdiff.engine.run.records import Calibration
-from invdiff.terminal import printable
+from invdiff.errors import printable
 
 STYLE = Path(__file__).with_name("plots.mplstyle")
 # those of style.css

@@ -7,6 +7,7 @@ from typing import Any
 
 from invdiff.data.samples import plural
 from invdiff.engine.run.records import Record
+from invdiff.errors import printable
 
 UNDEFINED = "not defined"
 
@@ -144,7 +145,8 @@ def markdown_cell(text: str) -> str:
 def latex(text: str) -> str:
     """Text with the characters that mean something to LaTeX escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+    shown = printable(text)  # before its backslashes are escaped
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in shown)
 
 
 FILTERS = {

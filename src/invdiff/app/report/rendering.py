@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from invdiff.app.report.quantities import FILTERS
-from invdiff.terminal import printable
+from invdiff.errors import printable
 
 APP = Path(__file__).parent.parent
 
@@ -22,7 +22,7 @@ def templates() -> Environment:
         loader=FileSystemLoader([APP / "report" / "templates", APP / "comparison" / "templates"]),
         autoescape=select_autoescape(("html.j2", "css"), default=False),
         undefined=StrictUndefined,
-        finalize=lambda value: printable(value, keep="\n") if type(value) is str else value,
+        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
