@@ -145,10 +145,10 @@ def test_the_card_has_everything_a_stranger_needs(run, tmp_path):
     ):
         assert part in text, part
     row = next(line for line in text.splitlines() if "wearing a hat: male" in line)
-    cell = r"\d+% \(\d+ to \d+%\), \d+ of 400 images"
+    cell = r"\d+% \(\d+ to \d+%\), \d+ of 400 pictures"
     assert re.fullmatch(rf"\| .* \| {cell} \| {cell} \|", row)
     bias = next(line for line in text.splitlines() if line.startswith("| Bias"))
-    assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), 1,600 images", bias)
+    assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), 1,600 pictures", bias)
     assert "unbiased" not in text
 
 
@@ -161,7 +161,7 @@ def test_a_card_without_a_classifier_tells_the_estimated_gap(run, tmp_path):
     write_json(tmp_path / "run" / "metrics.json", metrics)
     export(tmp_path / "run", tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "0.78 (95% interval 0.72 to 0.84), 256 images before; 0.09 (95% interval" in text
+    assert "0.78 (95% interval 0.72 to 0.84), 256 pictures before; 0.09 (95% interval" in text
     assert "at adapter strength 1." in text
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.results import interval_of, shown
+from invdiff.data.samples import plural
 from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import prompts_of, work_plan
@@ -110,8 +111,8 @@ def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     parity = (after.get("bias") or before.get("bias") or {}).get("parity_value")
     level = "" if parity is None else f"; a balanced sampler shows Bias {parity:.2f} at this number"
     return (
-        f"classifier-estimated, {before.get('images', 0)} images before, {after.get('images', 0)} "
-        f"after, 95 % intervals{level}"
+        f"classifier-estimated, {plural(before.get('images', 0), 'picture')} before, "
+        f"{after.get('images', 0):,} after, 95 % intervals{level}"
     )
 
 
