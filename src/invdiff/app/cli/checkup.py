@@ -22,6 +22,8 @@ def checkup_text(found: Checkup) -> str:
         lines.append("cached: no model of the hub")
     if found.model:
         lines.append(f"model: {found.model['name']}, {found.model['folder'] or 'not here'}")
+    if found.data:
+        lines.append(f"data: {found.data}")
     if found.estimate:
         lines += [memory_line(found.estimate), model_line(found.estimate)]
     return "\n".join([*lines, *(f"to mend: {problem}" for problem in found.problems)])

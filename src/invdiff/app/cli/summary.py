@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
-from invdiff.engine.preflight.plan import prompts_of, work_plan
+from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
@@ -16,11 +16,10 @@ Row = tuple[str, str, str]
 def plan_text(out: Path, config: Config) -> str:
     """The stages with their work and whether they are done."""
     run = RunFolder.read(out) if RunFolder.is_run(out) else None
-    needed = estimate_memory(config)
-    works = work_plan(config, one_pass=bool(needed and needed.one_pass))
-    known = prompts_of(config) is not None
-    unit = "denoiser passes" if known else "denoiser passes a prompt"
-    lines = [f"plan for {out} (nothing is started)", ""]
+    data, needed = data_size(config.data), estimate_memory(config)
+    works = work_plan(config, data, one_pass=bool(needed and needed.one_pass))
+    unit = "denoiser passes"
+    lines = [f"plan for {out} (nothing is started)", f"data: {config.data.path}, {data}", ""]
     for work in works:
         amount = f"{work.passes:>12,} {unit}" if work.passes else ""
         state = "done before" if run and run.done(work.stage) else ""

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from invdiff.engine.base_model.offloading import tokenizers
 from invdiff.model.denoiser import Denoiser
+from invdiff.model.texts import longest
 
 
 def reading(denoiser: Denoiser, captions: Iterable[str], suffix: str) -> dict[str, Any]:
@@ -18,14 +18,9 @@ def reading(denoiser: Denoiser, captions: Iterable[str], suffix: str) -> dict[st
     """
     words = re.findall(r"\w+", suffix)
     found: dict[str, Any] = {"text": suffix, "words": len(words)}
-    readers = tokenizers(denoiser)
-    if not readers:
+    if not denoiser.readers:
         return found
-    longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)
-    pieces = longest(words, add_special_tokens=False).input_ids if words else []
-    prompts = longest(list(captions), truncation=False, verbose=False).input_ids
-    return found | {
-        "known": sum(len(one) == 1 for one in pieces),
-        "prompts": len(prompts),
-        "cut": sum(len(one) > longest.model_max_length for one in prompts),
-    }
+    reader, prompts = longest(denoiser.readers), list(captions)
+    pieces = reader.tokenizer(words, add_special_tokens=False).input_ids if words else []
+    known = sum(len(one) == 1 for one in pieces)
+    return found | {"known": known, "prompts": len(prompts), "cut": len(reader.cut(prompts))}

@@ -18,6 +18,7 @@ from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.prompt_suffix import reading
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with
+from invdiff.model.texts import warn_of_cut
 
 
 def sample(session: Session) -> dict[str, Any]:
@@ -25,6 +26,8 @@ def sample(session: Session) -> dict[str, Any]:
     section, wanted = session.config.sample, sampling_parts(session)
     shards = [shard for part in wanted for shard in part.missing(section.batch_size)]
     done = sum(part.batches(section.batch_size) for part in wanted) - len(shards)
+    captions = sorted({caption for part in wanted for caption in part.captions})
+    warn_of_cut(session.denoiser.readers, captions, "prompts")
     for _ in run_shards(
         draw_shard, shards, processes=session.processes, title="sampling", done=done
     ):
@@ -33,7 +36,6 @@ def sample(session: Session) -> dict[str, Any]:
     session.results.write_samples({key: [row[key] for row in rows] for key in rows[0]})
     if not section.prompt_suffix:
         return {"pictures": len(rows)}
-    captions = {caption for part in wanted for caption in part.captions}
     read = reading(session.denoiser, captions, section.prompt_suffix)
     return {"pictures": len(rows), "prompt_suffix": read}
 
