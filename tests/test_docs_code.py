@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from invdiff.app.cli.arguments import build
-from invdiff.app.cli.parser import parse
+from invdiff.app.cli.parser import build, parse
 from invdiff.engine.settings import config as configuration
 from tests.test_docs import PAGES, ROOT
 from tests.tiny_world import copy_of, finished, world

@@ -62,7 +62,7 @@ def test_configuration_and_run_folder_load_no_torch():
 
 
 def test_help_loads_nothing_heavy():
-    statement = "from invdiff.app.cli.arguments import build; build().format_help()"
+    statement = "from invdiff.app.cli.parser import build; build().format_help()"
     assert loaded_after(statement) == []
     assert loaded_after("import invdiff.app.cli") == []
 

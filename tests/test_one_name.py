@@ -10,9 +10,6 @@ SOURCE = Path(invdiff.__file__).parent
 
 # The same thing in several modules, called by its module: `digits.draw`, `celeba.read`.
 PROTOCOLS = {
-    "arguments": "app/cli: the options of a verb",
-    "problems": "app/cli: what is wrong with them",
-    "table": "app/cli: the table that a verb prints",
     "draw": "data/sets/drawn: make the set",
     "read": "readers of one kind of files each",
     "load": "a network or a file by its name",
@@ -25,7 +22,7 @@ PROTOCOLS = {
 # A verb of the command line and the function of the engine that it calls; a public function on
 # arrays and the one of core that it checks the arguments for.
 SAME_THING = {
-    "augment", "evaluate", "learn", "prepare", "balanced_weights", "bias", "certificate",
+    "augment", "evaluate", "prepare", "balanced_weights", "bias", "certificate",
 }  # fmt: skip
 
 

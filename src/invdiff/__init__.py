@@ -7,30 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invdiff.app.api import Run
-    from invdiff.app.arrays.balance import balanced_weights, certificate
-    from invdiff.app.arrays.find_groups import find_groups
-    from invdiff.app.arrays.skew import bias
-    from invdiff.app.comparison.evaluate_folders import evaluate_folders
-    from invdiff.app.export import export
-    from invdiff.engine.settings.config import Config
-    from invdiff.model.guidance.attach import attach, detach
+    from invdiff.app.api import Run as Run
+    from invdiff.app.arrays.balance import balanced_weights as balanced_weights
+    from invdiff.app.arrays.balance import certificate as certificate
+    from invdiff.app.arrays.find_groups import find_groups as find_groups
+    from invdiff.app.arrays.skew import bias as bias
+    from invdiff.app.comparison.evaluate_folders import evaluate_folders as evaluate_folders
+    from invdiff.app.export import export as export
+    from invdiff.engine.settings.config import Config as Config
+    from invdiff.model.guidance.attach import attach as attach
+    from invdiff.model.guidance.attach import detach as detach
 
 __version__ = "0.1.0"
-__all__ = [
-    "Config",
-    "Run",
-    "__version__",
-    "attach",
-    "balanced_weights",
-    "bias",
-    "certificate",
-    "detach",
-    "evaluate_folders",
-    "export",
-    "find_groups",
-]
-
 _HOMES = {
     "Config": "invdiff.engine.settings.config",
     "Run": "invdiff.app.api",
@@ -43,6 +31,7 @@ _HOMES = {
     "export": "invdiff.app.export",
     "find_groups": "invdiff.app.arrays.find_groups",
 }
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

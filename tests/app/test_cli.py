@@ -13,11 +13,10 @@ import pytest
 
 from invdiff.app import api
 from invdiff.app.cli import main
-from invdiff.app.cli.arguments import UsageError
 from invdiff.app.cli.parser import parse
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
-from invdiff.errors import InvDiffError, ModelError
+from invdiff.errors import ConfigError, InvDiffError, ModelError
 from tests import tiny_world
 
 QUICK = configuration.preset("faces-quick")
@@ -251,5 +250,5 @@ def test_data_is_shorthand_for_its_path(tmp_path):
 
 
 def test_unknown_verbs_raise_usage_errors():
-    with pytest.raises(UsageError, match="see `invdiff --help`"):
+    with pytest.raises(ConfigError, match="see `invdiff --help`"):
         parse(["nothing"])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from invdiff.app.cli import main
-from invdiff.app.cli.two_pipelines import is_pipeline
+from invdiff.app.cli.two_folders import is_pipeline
 from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 from invdiff.engine.sampling.sample import SamplingPart
 from invdiff.engine.sampling.sampler import seed_of
@@ -129,7 +129,10 @@ def test_what_is_a_pipeline(world, tmp_path, monkeypatch):
     [
         (["faces", "faces"], "--prompts FILE is needed"),
         (["a", "b", "--steps", "3"], "--steps: for pipelines, and neither of both is one"),
-        (["faces", "faces", "--prompts", "x", "--scale", "0.5"], "--scale 0.5 is too small"),
+        (
+            ["faces", "faces", "--prompts", "x", "--scale", "0.5"],
+            "--scale: must be a number of at least 1",
+        ),
         (["faces", "b", "--prompts", "x", "--adapter", "y"], "--adapter is for a pipeline, and b"),
         (
             ["faces", "faces", "--prompts", "x", "--strength", "2"],

@@ -1,11 +1,11 @@
 """The public face: one object for one run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invdiff.app import run_facts
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -26,6 +26,7 @@ RESULTS = {
     "evaluate": "metrics.json",
     "report": "report.html",
 }
+MOST_SETTINGS = 8  # that the repr of a run shows
 
 
 class Run:
@@ -79,10 +80,19 @@ class Run:
         self.folder = RunFolder.open(path, settings, redo=redo, pipeline=pipeline)
 
     def __repr__(self) -> str:
-        return run_facts.facts_text(self.folder)
+        lines = [
+            f"  {name + ':':10}{value}".replace("\n", "\n" + " " * 12)
+            for name, value in _facts(self)
+        ]
+        return "\n".join([f"Run({str(self.path)!r})", *lines])
 
     def _repr_html_(self) -> str:
-        return run_facts.facts_html(self.folder)
+        rows = "".join(
+            f'<tr><th style="text-align:left;vertical-align:top">{escape(name)}</th>'
+            f'<td style="text-align:left;white-space:pre-line">{escape(value)}</td></tr>'
+            for name, value in _facts(self)
+        )
+        return f"<table><caption>Run {escape(str(self.path))}</caption>{rows}</table>"
 
     @property
     def path(self) -> Path:
@@ -194,3 +204,22 @@ def _settings(path: Path, config: Config | None, data: str | Path | None) -> Con
     if config is None:
         config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
     return configuration.parse(_over(config.model_dump(), {"data": {"path": str(data)}}))
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    """Names with what there is to say at a glance; only what finished stages wrote is opened."""
+    done = [stage for stage in STAGES if run.done(stage)]
+    yield "done", ", ".join(done) or "nothing yet"
+    if len(done) < len(STAGES):
+        yield "next", STAGES[len(done)]
+    plain = configuration.flatten(Config())
+    changed = {k: v for k, v in configuration.flatten(run.config).items() if v != plain[k]}
+    told = [f"{key} = {value!r}" for key, value in changed.items()]
+    more = [f"and {len(told) - MOST_SETTINGS} more"] if len(told) > MOST_SETTINGS else []
+    yield "settings", "\n".join([*told[:MOST_SETTINGS], *more]) or "the defaults"
+    if "discover" in done and (run.path / "discovery.json").is_file():
+        yield "groups", repr(run.groups)
+    if "evaluate" in done:
+        yield "metrics", repr(run.metrics)
+    if "report" in done:
+        yield "report", str(run.path / "report.html")

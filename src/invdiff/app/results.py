@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.app.arrays.find_groups import PromptVerdict
+from invdiff.app.arrays.find_groups import Inferred, PromptVerdict
 from invdiff.core.groups.memberships import memberships
 from invdiff.core.uncertainty.intervals import Interval
 from invdiff.engine.run.records import PromptFindings
@@ -16,7 +16,7 @@ from invdiff.engine.run.results import Results
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class RunGroups:
+class RunGroups(Inferred):
     """The groups of a run, a row for each picture of its data.
 
     ``memberships`` are the q_i(e), the over-represented group of the picture's prompt first;
@@ -26,11 +26,8 @@ class RunGroups:
     """
 
     sample_ids: tuple[str, ...]
-    prompts: tuple[str, ...]
     captions: tuple[str, ...]
-    memberships: Float[np.ndarray, "picture group"]
     weights: Float[np.ndarray, " picture"]
-    verdicts: Mapping[str, PromptVerdict]
 
     @classmethod
     def read(cls, folder: Path) -> "RunGroups":
@@ -46,18 +43,12 @@ class RunGroups:
             verdicts={name: _verdict(entry) for name, entry in entries.items()},
         )
 
-    @property
-    def found(self) -> tuple[str, ...]:
-        """The prompts in which there is something to balance."""
-        return tuple(name for name, verdict in self.verdicts.items() if verdict.found)
-
     def __len__(self) -> int:
         return len(self.prompts)
 
     def __repr__(self) -> str:
-        head = f"groups of {len(self)} pictures, found in {len(self.found)} of "
-        lines = [f"  {name}: {verdict}" for name, verdict in self.verdicts.items()]
-        return "\n".join([f"{head}{len(self.verdicts)} prompts", *lines])
+        count = f"{len(self.found)} of {len(self.verdicts)} prompts"
+        return self.told(f"groups of {len(self)} pictures, found in {count}")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -81,22 +72,18 @@ class RunMetrics:
     def read(cls, folder: Path) -> "RunMetrics":
         """Those of the run in ``folder``; RunError if the file is missing or damaged."""
         record = Results(folder).metrics
-        base, guided = (_by_scale(record.arms.get(arm, {})) for arm in ("base", "guided"))
-        paired = _by_scale(record.paired)
-        scales = sorted(base | guided)
-
-        def figures(of: Mapping[float, Any], key: str) -> dict[float, Interval | None]:
-            return {scale: _interval(of.get(scale, {}).get(key)) for scale in scales}
-
+        paired = {
+            float(scale): entry.get("bias_reduction") for scale, entry in record.paired.items()
+        }
+        scales = sorted({float(scale) for entries in record.arms.values() for scale in entries})
+        images = {float(s): of.get("images", 0) for s, of in record.arms.get("guided", {}).items()}
+        after = {scale: record.figure("guided", scale, "bias") for scale in scales}
         return cls(
-            before=figures(base, "bias"),
-            after=figures(guided, "bias"),
-            reduction=figures(paired, "bias_reduction"),
-            images={scale: guided.get(scale, {}).get("images", 0) for scale in scales},
-            parity_value={
-                scale: (guided.get(scale, {}).get("bias") or {}).get("parity_value")
-                for scale in scales
-            },
+            before={scale: interval_of(record.figure("base", scale, "bias")) for scale in scales},
+            after={scale: interval_of(figure) for scale, figure in after.items()},
+            reduction={scale: interval_of(paired.get(scale)) for scale in scales},
+            images={scale: images.get(scale, 0) for scale in scales},
+            parity_value={scale: (of or {}).get("parity_value") for scale, of in after.items()},
             record=record.stored(),
         )
 
@@ -112,7 +99,7 @@ class RunMetrics:
         parity = self.parity_value[scale]
         level = "" if parity is None else f" (a balanced sampler shows {parity:.2f})"
         return (
-            f"guidance scale {scale:g}: Bias {_shown(first)} before, {_shown(second)} after, of "
+            f"guidance scale {scale:g}: Bias {shown(first)} before, {shown(second)} after, of "
             f"{self.images[scale]} pictures{level}"
         )
 
@@ -133,19 +120,21 @@ def _verdict(entry: PromptFindings) -> PromptVerdict:
     )
 
 
-def _by_scale(entries: Mapping[str, Any]) -> dict[float, Any]:
-    return {float(scale): entry for scale, entry in entries.items()}
-
-
-def _interval(entry: Mapping[str, Any] | None) -> Interval | None:
-    if not entry or entry.get("value") is None:
+def interval_of(figure: Mapping[str, Any] | None, key: str = "value") -> Interval | None:
+    """A figure of ``metrics.json`` with its interval; None where it was not measured."""
+    if not figure or figure.get(key) is None:
         return None
-    return Interval(*(_number(entry.get(key)) for key in ("value", "low", "high")))
+    return Interval(*(_number(figure.get(name)) for name in (key, "low", "high")))
 
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _shown(figure: Interval) -> str:
+def shown(figure: Interval | None) -> str:
+    """The value with its interval; a dash where there is none."""
+    if figure is None:
+        return "-"
+    if np.isnan(figure.low) or np.isnan(figure.high):
+        return f"{figure.value:.2f}"
     return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"

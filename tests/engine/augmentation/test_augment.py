@@ -168,7 +168,7 @@ def test_the_command_tells_what_there_is(trained, topped, capsys):
     assert "45" in told
     assert f"set: {out}" in told
     assert main(["augment", str(trained.path), "--out", str(out), "--scale", "0.5"]) == 2
-    assert "--scale 0.5 is too small" in capsys.readouterr().err
+    assert "--scale: must be a number of at least 1" in capsys.readouterr().err
 
 
 # Which pictures are kept

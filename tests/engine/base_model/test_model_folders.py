@@ -107,7 +107,7 @@ def another_scheduler(name):
     def change(folder):
         index = json.loads((folder / "model_index.json").read_text())
         rewrite(folder / "model_index.json", scheduler=[index["scheduler"][0], name])
-        settings = {"_class_name": name, "num_train_timesteps": 1000}
+        settings = {"_class_name": name, "num_train_timesteps": 1000, "steps_offset": 1}
         (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings))
 
     return change

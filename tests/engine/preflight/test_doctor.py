@@ -74,7 +74,7 @@ def test_every_problem_is_told_with_its_way_out(monkeypatch):
         "missing-thing cannot be imported: pip install missing-thing",
         "me/stable-diffusion-v1-9 is not on this computer: hf download me/stable-diffusion-v1-9",
         "nowhere does not exist; give a folder of pictures",
-        "GB are needed and cpu has 1 GB: set train.gradient_checkpointing, or",
+        "GB are needed and cpu has 1 GB: lower sample.batch_size, or take model",
     ):
         assert told in text
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from invdiff.engine.run.stages import STAGES
-from invdiff.engine.sampling.prompt_suffix import reading
+from invdiff.engine.sampling.sample import reading
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.workflow import do_stage
 from invdiff.model.texts import Reader

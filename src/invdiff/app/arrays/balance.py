@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.app.arrays.inputs import Array, floats, require_between, same_count, texts
+from invdiff.app.arrays.inputs import Array, floats, require, require_between, same_count, texts
 from invdiff.core.balancing import certificate as bounds
 from invdiff.core.balancing import reweighting
 from invdiff.core.groups.memberships import present
-from invdiff.errors import ArgumentError
 
 
 def balanced_weights(
@@ -55,15 +54,10 @@ def balanced_weights(
     q = q if q.ndim == 2 else np.stack([1 - q, q], 1)
     names = texts("prompts", prompts, "for each picture")
     same_count("memberships", len(q), "prompts", len(names), "give a row for each picture")
-    off = (q < 0) | (q > 1) | (abs(q.sum(1, keepdims=True) - 1) > 0.01)
-    if off.any():
-        row = int(off.any(1).argmax())
-        raise ArgumentError(
-            "memberships",
-            "must lie in 0..1 and add up to 1 in each row",
-            f"{q[row].tolist()} in row {row}",
-            "divide each row by its sum",
-        )
+    off = ((q < 0) | (q > 1) | (abs(q.sum(1, keepdims=True) - 1) > 0.01)).any(1)
+    rule, row = "must lie in 0..1 and add up to 1 in each row", int(off.argmax())
+    given = f"{q[row].tolist()} in row {row}"
+    require(not off.any(), "memberships", rule, given, "divide each row by its sum")
     require_between("certainty", certainty, 1 - 1e-12, np.inf, "1 takes memberships as they are")
     mix = _mix(target, q.shape[1])
     chosen = sorted(set(names.tolist())) if only is None else list(only)
@@ -76,26 +70,18 @@ def _mix(target: Sequence[float], groups: int) -> Float[np.ndarray, " group"]:
     if not len(target):
         return np.full(groups, 1 / groups)
     mix = floats("target", target, ("group",))
-    if len(mix) != groups or (mix < 0).any() or not np.isclose(mix.sum(), 1):
-        raise ArgumentError(
-            "target",
-            f"must be {groups} shares, 0 or more, that add up to 1",
-            list(target),
-            "() is even",
-        )
+    fits = len(mix) == groups and (mix >= 0).all() and np.isclose(mix.sum(), 1)
+    rule = f"must be {groups} shares, 0 or more, that add up to 1"
+    require(fits, "target", rule, list(target), "() is even")
     return mix
 
 
 def _both_there(name: str, q: Float[np.ndarray, "picture group"]) -> None:
-    if len(q) == 0:
-        raise ArgumentError("only", "must be among the prompts", repr(name), "leave it out")
-    if (there := present(q)).sum() < 2:
-        raise ArgumentError(
-            "memberships",
-            f"must have two groups in every prompt to be balanced ({name!r})",
-            f"group {int(there.argmax())} alone",
-            "leave the prompt out (only=...): no weight makes a group that is not there",
-        )
+    require(len(q) > 0, "only", "must be among the prompts", repr(name), "leave it out")
+    there = present(q)
+    rule = f"must have two groups in every prompt to be balanced ({name!r})"
+    advice = "leave the prompt out (only=...): no weight makes a group that is not there"
+    require(there.sum() > 1, "memberships", rule, f"group {int(there.argmax())} alone", advice)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -160,15 +146,12 @@ def certificate(
         array([0., 0., 1.])
     """
     values = floats("risks", risks, ("group",))
-    if len(values) < 2:
-        raise ArgumentError(
-            "risks", "must be those of two groups or more", len(values), "add the other groups'"
-        )
+    rule, advice = "must be those of two groups or more", "add the other groups'"
+    require(len(values) > 1, "risks", rule, len(values), advice)
     looser = None
     if variance_weight is not None:
-        require_between(
-            "variance_weight", variance_weight, 0, np.inf, "None leaves the looser bound out"
-        )
+        advice = "None leaves the looser bound out"
+        require_between("variance_weight", variance_weight, 0, np.inf, advice)
         looser = bounds.bound(values, float(variance_weight))
     return Certificate(
         risks=values,

@@ -1,13 +1,21 @@
 """The max step on arrays: groups from what pictures cost the model and look like to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from invdiff.app.arrays.inputs import Array, floats, require_between, rows, same_count, texts
+from invdiff.app.arrays.inputs import (
+    Array,
+    floats,
+    require,
+    require_between,
+    rows,
+    same_count,
+    texts,
+)
 from invdiff.core.discovery.estimators.auto import auto_estimator
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.prompt_contrasts import Contrasts
@@ -57,7 +65,25 @@ class PromptVerdict:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FoundGroups:
+class Inferred:
+    """Groups with the verdicts on them: what :class:`FoundGroups` and a run's groups share."""
+
+    prompts: tuple[str, ...]
+    memberships: Float[np.ndarray, "picture group"]
+    verdicts: Mapping[str, PromptVerdict]
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The prompts in which there is something to balance."""
+        return tuple(name for name, verdict in self.verdicts.items() if verdict.found)
+
+    def told(self, head: str) -> str:
+        """The ``head`` and a line for each prompt."""
+        return "\n".join([head, *(f"  {name}: {one}" for name, one in self.verdicts.items())])
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FoundGroups(Inferred):
     """The groups that :func:`find_groups` inferred.
 
     ``memberships`` are the q_i(e) of all pictures: the chance that picture i is in group e, each
@@ -66,16 +92,8 @@ class FoundGroups:
     names the prompts in which they do, and ``read_from`` what they were read from.
     """
 
-    prompts: tuple[str, ...]
-    memberships: Float[np.ndarray, "picture group"]
-    verdicts: Mapping[str, PromptVerdict]
     read_from: str
-    _grouping: Grouping = field(repr=False)
-
-    @property
-    def found(self) -> tuple[str, ...]:
-        """The prompts in which there is something to balance."""
-        return tuple(name for name, verdict in self.verdicts.items() if verdict.found)
+    _grouping: Grouping
 
     def predict(
         self, features: Float[Array, "picture feature"], prompts: Sequence[str]
@@ -106,16 +124,14 @@ class FoundGroups:
             ArgumentError: as :meth:`predict`.
         """
         values, names = self._new(features, prompts)
-        models = {str(name): self._grouping.models[str(name)] for name in np.unique(names)}
-        return {
-            name: np.asarray(model.shares(model.log_ratio(values[names == name])))
-            for name, model in models.items()
-        }
+        found = {}
+        for name in map(str, np.unique(names)):
+            model = self._grouping.models[name]
+            found[name] = model.shares(model.log_ratio(values[names == name]))
+        return found
 
     def __repr__(self) -> str:
-        head = f"Groups of {len(self.prompts)} pictures, read from {self.read_from}"
-        lines = [f"  {name}: {verdict}" for name, verdict in self.verdicts.items()]
-        return "\n".join([head, *lines])
+        return self.told(f"Groups of {len(self.prompts)} pictures, read from {self.read_from}")
 
     def _new(
         self, features: Array, prompts: Sequence[str]
@@ -128,14 +144,9 @@ class FoundGroups:
             raise ArgumentError(
                 "prompts", f"must be among {known}", repr(unknown[0]), "leave its pictures out"
             )
-        width = len(self._grouping.models[str(names[0])].weight)
-        if values.shape[1] != width:
-            raise ArgumentError(
-                "features",
-                f"must have {width} columns, as those that the groups were found in",
-                f"{values.shape[1]}",
-                "read them from the same model",
-            )
+        width, found = len(self._grouping.models[str(names[0])].weight), values.shape[1]
+        rule = f"must have {width} columns, as those that the groups were found in"
+        require(found == width, "features", rule, found, "read them from the same model")
         return values, names
 
 
@@ -226,17 +237,11 @@ def find_groups(
     of = rows("measured", measured, len(names))
     own = _losses("own_loss", own_loss, LOSS_AXES, len(of), levels)
     null = _losses("null_loss", null_loss, LOSS_AXES, len(of), levels)
-    if own.shape != null.shape:
-        raise ArgumentError(
-            "null_loss", f"must have own_loss's shape {own.shape}", null.shape, "measure both alike"
-        )
-    if np.ptp(own - null) == 0:
-        raise ArgumentError(
-            "null_loss",
-            "must differ from own_loss",
-            "the same for every picture",
-            "measure it under the empty prompt",
-        )
+    rule, alike = f"must have own_loss's shape {own.shape}", own.shape == null.shape
+    require(alike, "null_loss", rule, null.shape, "measure both alike")
+    unlike, given = np.ptp(own - null) > 0, "the same for every picture"
+    advice = "measure it under the empty prompt"
+    require(unlike, "null_loss", "must differ from own_loss", given, advice)
     searched = _searched(names[of], min_images)
     scores, scored = Scores(own[searched], null[searched]), of[searched]
     contrasts = None
@@ -255,24 +260,13 @@ def find_groups(
         seed=randomness.derive(seed, "grouping", 0),
         wanted=target_share,
     )
-    return _told(grouping, names)
-
-
-def _told(grouping: Grouping, names: np.ndarray) -> FoundGroups:
     verdicts = {}
     for name, known in grouping.verdicts.items():
         count = int((names == name).sum())
         low, high = wilson(np.array(round(known.share * count)), np.array(count))
-        verdicts[name] = PromptVerdict(
-            found=known.found,
-            share=known.share,
-            low=float(low),
-            high=float(high),
-            pictures=count,
-            explained=float(known.explained),
-            p_value=float(known.p_value),
-            note=known.note,
-        )
+        share = (known.share, float(low), float(high), count)
+        tested = (known.explained, known.p_value)
+        verdicts[name] = PromptVerdict(known.found, *share, *tested, known.note)
     q = memberships(grouping.against)
     return FoundGroups(tuple(names.tolist()), q, verdicts, READ_FROM[grouping.score], grouping)
 
@@ -285,30 +279,23 @@ def _losses(
     same_count(name, len(found), "measured or prompts", count, "say which pictures were measured")
     if not len(levels):
         return found
-    if found.shape[-2] != len(levels) or not all(0 < level <= 1 for level in levels):
-        raise ArgumentError(
-            "levels",
-            f"must be {found.shape[-2]} numbers in (0, 1], one for each level of {name}",
-            list(levels),
-            "give the noise levels that the pictures were measured at",
-        )
+    fits = found.shape[-2] == len(levels) and all(0 < level <= 1 for level in levels)
+    rule = f"must be {found.shape[-2]} numbers in (0, 1], one for each level of {name}"
+    advice = "give the noise levels that the pictures were measured at"
+    require(fits, "levels", rule, list(levels), advice)
     deciding: np.ndarray = found[..., high_levels(levels), :]
     return deciding
 
 
 def _searched(names: np.ndarray, least: int) -> np.ndarray:
     """Which of the measured pictures are of prompts that have enough of them."""
-    require_between(
-        "min_images", least, 9, np.inf, "fewer than 10 pictures say nothing of their groups"
-    )
+    advice = "fewer than 10 pictures say nothing of their groups"
+    require_between("min_images", least, 9, np.inf, advice)
     known, counts = np.unique(names, return_counts=True)
-    if counts.max() < least:
-        raise ArgumentError(
-            "prompts",
-            f"must have one with min_images = {least} measured pictures",
-            f"at most {counts.max()} pictures of {str(known[counts.argmax()])!r}",
-            "measure more pictures, or lower min_images (10 is the least)",
-        )
+    rule = f"must have one with min_images = {least} measured pictures"
+    most = f"at most {counts.max()} pictures of {str(known[counts.argmax()])!r}"
+    advice = "measure more pictures, or lower min_images (10 is the least)"
+    require(counts.max() >= least, "prompts", rule, most, advice)
     return np.isin(names, known[counts >= least])
 
 
@@ -324,23 +311,15 @@ def _contrasts(
     axes = ("picture", "prompt", "level", "draw")
     found = _losses("prompt_losses", losses, axes, len(among), levels)
     conditions = texts("prompt_names", wanted or sorted(set(names.tolist())), "for each prompt")
-    if len(set(conditions.tolist())) != found.shape[1] or found.shape[1] != len(conditions):
-        raise ArgumentError(
-            "prompt_names",
-            f"must be {found.shape[1]} unlike texts, as prompt_losses has prompts",
-            conditions.tolist(),
-            "name the prompts of that axis in their order",
-        )
-    if len(conditions) < 2:
-        raise ArgumentError(
-            "prompt_losses", "must be about 2 prompts or more", "1", "leave it out for one prompt"
-        )
+    texts_given, count = conditions.tolist(), found.shape[1]
+    fits = len(set(texts_given)) == len(texts_given) == count
+    rule = f"must be {count} unlike texts, as prompt_losses has prompts"
+    advice = "name the prompts of that axis in their order"
+    require(fits, "prompt_names", rule, texts_given, advice)
+    rule, advice = "must be about 2 prompts or more", "leave it out for one prompt"
+    require(count >= 2, "prompt_losses", rule, "1", advice)
     inside = np.isin(among, scored)
-    if not inside.any():
-        raise ArgumentError(
-            "compared",
-            "must name pictures of prompts that are searched",
-            "none",
-            "compare some of those with min_images measured pictures",
-        )
-    return Contrasts(found[inside].mean(3), tuple(conditions.tolist()), among[inside])
+    rule = "must name pictures of prompts that are searched"
+    advice = "compare some of those with min_images measured pictures"
+    require(inside.any(), "compared", rule, "none", advice)
+    return Contrasts(found[inside].mean(3), tuple(texts_given), among[inside])

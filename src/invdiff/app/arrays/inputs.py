@@ -20,20 +20,14 @@ def floats(name: str, values: Array | Sequence[Any], axes: Sequence[str]) -> np.
         raise ArgumentError(
             name, "must hold numbers in rows of one length", _told(values), "give an array"
         ) from None
-    if found.ndim != len(axes) or found.size == 0:
-        raise ArgumentError(
-            name,
-            f"must have the axes [{', '.join(axes)}], none of them empty",
-            f"the shape {found.shape}",
-            "give one that has (array[:, None] adds an axis, array.mean(...) takes one away)",
-        )
-    if broken := int((~np.isfinite(found)).sum()):
-        raise ArgumentError(
-            name,
-            "must be finite",
-            f"{broken} of {found.size} values that are NaN or infinite",
-            "leave these pictures out, or measure them again",
-        )
+    rule, given = f"must have the axes [{', '.join(axes)}], none of them empty", f"{found.shape}"
+    advice = "give one that has (array[:, None] adds an axis, array.mean(...) takes one away)"
+    fits = found.ndim == len(axes) and found.size > 0
+    require(fits, name, rule, f"the shape {given}", advice)
+    broken = int((~np.isfinite(found)).sum())
+    given = f"{broken} of {found.size} values that are NaN or infinite"
+    advice = "leave these pictures out, or measure them again"
+    require(broken == 0, name, "must be finite", given, advice)
     return found
 
 
@@ -47,10 +41,15 @@ def texts(name: str, values: Sequence[str] | np.ndarray, about: str = "") -> np.
     return np.array(listed)
 
 
+def require(met: bool | np.bool_, name: str, rule: str, given: object, advice: str) -> None:
+    """ArgumentError unless the rule is ``met``."""
+    if not met:
+        raise ArgumentError(name, rule, given, advice)
+
+
 def same_count(name: str, found: int, other: str, wanted: int, advice: str) -> None:
     """ArgumentError unless ``name`` is about as many things as ``other``."""
-    if found != wanted:
-        raise ArgumentError(name, f"must have {wanted} rows, as {other} has", f"{found}", advice)
+    require(found == wanted, name, f"must have {wanted} rows, as {other} has", found, advice)
 
 
 def rows(name: str, values: Array | Sequence[int] | None, count: int) -> np.ndarray:
@@ -59,20 +58,18 @@ def rows(name: str, values: Array | Sequence[int] | None, count: int) -> np.ndar
         return np.arange(count)
     found = floats(name, values, ("row",))
     whole = found.astype(int)
-    if (whole != found).any() or (np.diff(whole) <= 0).any() or whole[0] < 0 or whole[-1] >= count:
-        raise ArgumentError(
-            name,
-            f"must be ascending whole numbers from 0 to {count - 1}, each once",
-            _told(found.tolist()),
-            "give the numbers of the pictures that were measured, in the order of their losses",
-        )
+    ascending = (whole == found).all() and (np.diff(whole) > 0).all()
+    rule = f"must be ascending whole numbers from 0 to {count - 1}, each once"
+    advice = "give the numbers of the pictures that were measured, in the order of their losses"
+    inside = ascending and whole[0] >= 0 and whole[-1] < count
+    require(inside, name, rule, _told(found.tolist()), advice)
     return whole
 
 
 def require_between(name: str, value: float, low: float, high: float, advice: str) -> None:
     """ArgumentError unless ``value`` lies inside (low, high)."""
-    if not low < value < high:
-        raise ArgumentError(name, f"must lie between {low:g} and {high:g}", f"{value:g}", advice)
+    rule = f"must lie between {low:g} and {high:g}"
+    require(low < value < high, name, rule, f"{value:g}", advice)
 
 
 def _on_cpu(values: Array | Sequence[Any]) -> Any:

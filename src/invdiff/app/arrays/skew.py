@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from invdiff.app.arrays.inputs import Array, floats, require_between, same_count, texts
+from invdiff.app.arrays.inputs import Array, floats, require, require_between, same_count, texts
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
 from invdiff.errors import ArgumentError
@@ -92,22 +92,15 @@ def bias(
         Bias 0.450 [0.297, 0.550] of 200 pictures under 2 prompts
           bias-corrected 0.437; a balanced sampler shows 0.080, one class alone 1.000
     """
-    if (labels is None) == (counts is None):
-        raise ArgumentError(
-            "labels", "must be given if counts is not", "both or neither", "give one of them"
-        )
+    rule, given = "must be given if counts is not", "both or neither"
+    require((labels is None) != (counts is None), "labels", rule, given, "give one of them")
     table, rows, columns = (
         _counted(labels, prompts, classes)
         if labels is not None
         else _checked(counts, prompts, classes)
     )
-    if len(columns) < 2:
-        raise ArgumentError(
-            "classes",
-            "must be two or more",
-            list(columns),
-            "name those that no picture shows as well: one class alone is no balance",
-        )
+    advice = "name those that no picture shows as well: one class alone is no balance"
+    require(len(columns) > 1, "classes", "must be two or more", list(columns), advice)
     require_between("confidence", confidence, 0, 1, "0.95 is usual")
     require_between("resamples", resamples, 99, np.inf, "2000 is what a report takes")
     found = intervals.bias_interval(table, resamples, seed, confidence)
@@ -143,21 +136,14 @@ def _counted(labels: Sequence[str], prompts: Sequence[str], classes: Sequence[st
 def _checked(counts: Array | None, prompts: Sequence[str], classes: Sequence[str]) -> Counted:
     assert counts is not None, "asked for with counts alone"
     found = floats("counts", counts, ("prompt", "class"))
-    if (found < 0).any() or (found != np.rint(found)).any() or found.sum() == 0:
-        raise ArgumentError(
-            "counts",
-            "must be whole numbers of pictures, 0 or more and not all 0",
-            f"{found.min():g} to {found.max():g}",
-            "give counts rather than shares: what shares are worth depends on how many they are of",
-        )
+    whole = (found >= 0).all() and (found == np.rint(found)).all() and found.sum() > 0
+    rule = "must be whole numbers of pictures, 0 or more and not all 0"
+    given = f"{found.min():g} to {found.max():g}"
+    advice = "give counts rather than shares: what shares are worth depends on how many they are of"
+    require(whole, "counts", rule, given, advice)
     rows = tuple(prompts) or tuple(f"prompt {row + 1}" for row in range(found.shape[0]))
     columns = tuple(classes) or tuple(f"class {one + 1}" for one in range(found.shape[1]))
     same_count("prompts", len(rows), "counts", found.shape[0], "name each row, or none")
-    if len(columns) != found.shape[1]:
-        raise ArgumentError(
-            "classes",
-            f"must be {found.shape[1]}, as counts has columns",
-            len(columns),
-            "name each column, or none",
-        )
+    rule, fits = f"must be {found.shape[1]}, as counts has columns", len(columns) == found.shape[1]
+    require(fits, "classes", rule, len(columns), "name each column, or none")
     return found.astype(np.int64), rows, columns

@@ -8,10 +8,10 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
-from invdiff.app.cli.arguments import UsageError
 from invdiff.app.cli.parser import parse
 from invdiff.errors import ConfigError, Interrupted, InvDiffError, InvDiffWarning
 
@@ -40,26 +40,22 @@ def _run(argv: Sequence[str] | None) -> int:
     warnings.showwarning = partial(_warn, shown)
     try:
         asked = parse(sys.argv[1:] if argv is None else argv)
-        from invdiff.app.cli import verbs
-
-        verbs.dispatch(asked)
+        if (
+            "--config FILE" not in asked.entry.takes
+        ):  # else those of the settings are told with them
+            asked.stop_at()
+        module, _, function = asked.entry.does.partition(":")
+        getattr(import_module(f"{__name__}.{module}"), function)(asked)
         sys.stdout.flush()
-    except (KeyboardInterrupt, Interrupted) as error:
-        _debug()
-        return _say(INTERRUPTED, str(error) or str(Interrupted()))
-    except (UsageError, ConfigError) as error:
-        _debug()
-        return _say(USAGE, *error.problems)
-    except InvDiffError as error:
-        _debug()
-        return _say(FAILED, str(error))
     except BrokenPipeError:  # the reader of our output has left, as in `invdiff config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if not (told := _about_the_disk(error)):
+    except (Exception, KeyboardInterrupt) as error:
+        code, problems = _outcome(error)
+        if not problems or os.environ.get("INVDIFF_DEBUG") == "1":
             raise
-        _debug()
-        return _say(FAILED, told)
+        for problem in problems:
+            print(f"invdiff: error: {' '.join(problem.split())}", file=sys.stderr)
+        return code
     finally:
         signal.signal(signal.SIGTERM, before)
         warnings.showwarning = shown
@@ -79,19 +75,19 @@ def _warn(others: Callable[..., None], message: Warning | str, *where: Any, **mo
     print(f"invdiff: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _say(code: int, *problems: str) -> int:
-    for problem in problems:
-        print(f"invdiff: error: {' '.join(problem.split())}", file=sys.stderr)
-    return code
+def _outcome(error: BaseException) -> tuple[int, tuple[str, ...]]:
+    """The exit code, and what to say; nothing of what is a fault of ours."""
+    match error:
+        case KeyboardInterrupt() | Interrupted():
+            return INTERRUPTED, (str(error) or str(Interrupted()),)
+        case ConfigError():
+            return USAGE, error.problems
+        case InvDiffError():
+            return FAILED, (str(error),)
+    return FAILED, _about_the_disk(error)
 
 
-def _debug() -> None:
-    """Let the exception at hand through, with its traceback, if INVDIFF_DEBUG=1 asks for it."""
-    if os.environ.get("INVDIFF_DEBUG") == "1":
-        raise
-
-
-def _about_the_disk(error: Exception) -> str | None:
+def _about_the_disk(error: BaseException) -> tuple[str, ...]:
     """What the disk has against it, if that is what is wrong.
 
     safetensors has an exception of its own that tells the system's number in its text.
@@ -101,7 +97,7 @@ def _about_the_disk(error: Exception) -> str | None:
         number = int(quoted[1])
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         place = f" (writing {where})" if where else ""
-        return f"the disk is full{place}: make room and run the same command again to go on"
+        return (f"the disk is full{place}: make room and run the same command again to go on",)
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where or 'a file'}: {os.strerror(number)}; take a place that you may write to"
-    return None
+        return (f"{where or 'a file'}: {os.strerror(number)}; take a place that you may write to",)
+    return ()

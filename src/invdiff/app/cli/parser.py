@@ -3,32 +3,101 @@
 import argparse
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, NoReturn
 
-from invdiff.app.cli.arguments import build
+from invdiff.app.cli.verbs import SOURCE, VERBS, Verb
+from invdiff.errors import ConfigError
 
-WITHOUT_SETTINGS = {
-    "augment": "the run has its own",
-    "data": "it looks at pictures, not at a run",
-    "export": "the run has its own",
-    "weights": "it looks at files, not at a run",
-}
 _SETTING = re.compile(
     r"--(?P<key>seed|processes|[A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(?P<value>.*))?", re.S
 )
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """What was asked for, with ``overrides`` as ``["train.steps=100", ...]``.
+class Asked(argparse.Namespace):
+    """The words of a command, read: attributes of its options and these.
 
-    Raises UsageError with every unknown option and setting without a value.
+    ``entry`` is the verb in the table, ``overrides`` the settings as ``["train.steps=100", ...]``,
+    ``problems`` what is wrong with the words so far, ``typed`` the words themselves.
+    """
+
+    verb: str
+    entry: Verb
+    overrides: list[str]
+    problems: list[str]
+    typed: Sequence[str]
+
+    def stop_at(self, *more: str) -> None:
+        """ConfigError with all problems, and ``more``, if there are any."""
+        if found := [*self.problems, *more]:
+            raise ConfigError(dict.fromkeys(found))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says one line instead of the whole usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see `{self.prog} --help`)")
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = _Parser(
+        prog="invdiff",
+        description="Balance what a text-to-image diffusion model makes of a prompt, "
+        "without group labels.",
+        epilog="Start with `invdiff demo --quick`. Exit codes: 0 done, 1 failed, 2 usage or "
+        "configuration, 75 interrupted (run the same command again to go on).",
+    )
+    parser.add_argument("--version", action="version", version=f"invdiff {version('invdiff')}")
+    _verbs(parser, VERBS, "verb")
+    return parser
+
+
+def _verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], dest: str) -> None:
+    below = parser.add_subparsers(
+        dest=dest, metavar=dest.upper(), required=True, parser_class=_Parser
+    )
+    for name, verb in verbs.items():
+        text = f"{verb.words[0].upper()}{verb.words[1:]}."
+        inner: argparse.ArgumentParser = below.add_parser(
+            name, help=verb.words, description=text, epilog=verb.more or None
+        )
+        inner.set_defaults(parser=inner, entry=verb)  # the innermost verb's is what was asked for
+        source = (
+            inner.add_mutually_exclusive_group() if SOURCE.keys() <= verb.takes.keys() else inner
+        )
+        for key, entry in verb.takes.items():
+            _add(source if key in SOURCE else inner, key, entry)
+        for title, options in verb.groups.items():
+            group = inner.add_argument_group(title)
+            for key, entry in options.items():
+                _add(group, key, entry)
+        if verb.actions:
+            _verbs(inner, verb.actions, "action")
+
+
+def _add(to: Any, key: str, entry: str | Mapping[str, Any]) -> None:
+    name, _, value = key.partition(" ")
+    more = {"help": entry} if isinstance(entry, str) else entry
+    to.add_argument(name, **{"metavar": value} if value else {}, **more)
+
+
+def parse(argv: Sequence[str]) -> Asked:
+    """What was asked for; ConfigError for words that argparse can't make anything of.
+
+    Unknown options and settings without a value are among its ``problems``.
     """
     overrides, problems, rest = _take_settings(argv)
-    asked, extra = build().parse_known_args(rest)
+    asked, extra = build().parse_known_args(rest, Asked())
     problems += _unknown(extra, asked.parser)
-    if overrides and asked.verb in WITHOUT_SETTINGS:
-        problems.append(f"{asked.verb} takes no settings: {WITHOUT_SETTINGS[asked.verb]}")
-    asked.overrides, asked.problems = overrides, problems
+    if overrides and asked.entry.no_settings:
+        problems.append(f"{asked.verb} takes no settings: {asked.entry.no_settings}")
+    asked.overrides, asked.problems, asked.typed = overrides, problems, argv
     return asked
 
 

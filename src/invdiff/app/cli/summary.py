@@ -1,16 +1,24 @@
 """The tables that the command line prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from invdiff.app.results import interval_of, shown
+from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
 
-Row = tuple[str, str, str]
+
+def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table of text: the first column to the left, the others to the right if ``numbers``."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    other = str.rjust if numbers else str.ljust
+    lines = ([row[0].ljust(widths[0]), *map(other, row[1:], widths[1:])] for row in rows)
+    return "\n".join("  ".join(cells).rstrip() for cells in lines)
 
 
 def plan_text(out: Path, config: Config) -> str:
@@ -18,17 +26,16 @@ def plan_text(out: Path, config: Config) -> str:
     run = RunFolder.read(out) if RunFolder.is_run(out) else None
     data, needed = data_size(config.data), estimate_memory(config)
     works = work_plan(config, data, one_pass=bool(needed and needed.one_pass))
-    unit = "denoiser passes"
     lines = [f"plan for {out} (nothing is started)", f"data: {config.data.path}, {data}", ""]
     for work in works:
-        amount = f"{work.passes:>12,} {unit}" if work.passes else ""
+        amount = f"{work.passes:,}" if work.passes else "no"
         state = "done before" if run and run.done(work.stage) else ""
-        lines.append(
-            f"{work.stage:9} {amount or 'no denoiser passes':>{13 + len(unit)}}  {state}".rstrip()
-        )
+        lines.append(f"{work.stage:9} {amount:>12} denoiser passes  {state}".rstrip())
         lines.append(f"{'':9} {work.detail}")
     total = sum(work.passes for work in works if not (run and run.done(work.stage)))
-    return "\n".join([*lines, "", f"to do: {total:,} {unit}", "", *needs(config, needed, total)])
+    return "\n".join(
+        [*lines, "", f"to do: {total:,} denoiser passes", "", *needs(config, needed, total)]
+    )
 
 
 def needs(config: Config, needed: MemoryEstimate | None, passes: int) -> list[str]:
@@ -76,28 +83,16 @@ def summary(path: Path) -> str:
 
 def _block(scale: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """One scale; an arm that was not drawn is empty and shows as dashes."""
-    rows: list[Row] = [(f"guidance scale {scale}", "before", "after")]
+    rows: list[tuple[str, ...]] = [(f"guidance scale {scale}", "before", "after")]
     old, new = before.get("shares") or {}, after.get("shares") or {}
     for prompt, classes in (old or new).items():
         name = max(classes, key=lambda c: classes[c]["share"] or 0.0)
-        shares = [_interval(arm.get(prompt, {}).get(name), "share") for arm in (old, new)]
-        rows.append((f"{prompt}: {name}", shares[0], shares[1]))
+        shares = (interval_of(arm.get(prompt, {}).get(name), "share") for arm in (old, new))
+        rows.append((f"{prompt}: {name}", *map(shown, shares)))
     if len(rows) == 1:
         return ""
-    rows.append(
-        ("Bias", _interval(before.get("bias"), "value"), _interval(after.get("bias"), "value"))
-    )
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join(f"{row[i]:{widths[i]}}" for i in range(3)).rstrip() for row in rows]
-    return "\n".join(["", *lines, _footnote(before, after)])
-
-
-def _interval(figure: Mapping[str, Any] | None, key: str) -> str:
-    if not figure or figure.get(key) is None:
-        return "-"
-    if figure.get("low") is None or figure.get("high") is None:
-        return f"{figure[key]:.2f}"
-    return f"{figure[key]:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+    rows.append(("Bias", *(shown(interval_of(arm.get("bias"))) for arm in (before, after))))
+    return f"\n{aligned(rows, numbers=False)}\n{_footnote(before, after)}"
 
 
 def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -107,3 +102,28 @@ def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         f"classifier-estimated, {before.get('images', 0)} images before, {after.get('images', 0)} "
         f"after, 95 % intervals{level}"
     )
+
+
+def checkup_text(found: Checkup) -> str:
+    """The findings as lines, problems last."""
+    versions = found.environment["versions"]
+    libraries = ", ".join(f"{name} {known or 'missing'}" for name, known in versions.items())
+    lines = [
+        f"python: {found.environment['python']} on {found.environment['platform']}",
+        f"libraries: {libraries}",
+        *(f"extra {name}: {'there' if there else f'missing, pip install invdiff[{name}]'}"
+          for name, there in found.extras.items()),
+        *(f"device: {one.name}, {one.kind}, {size(one.memory) if one.memory else 'memory not told'}"
+          for one in found.devices),
+        f"free disk here: {size(found.free_disk)}",
+        *(f"cached: {one['name']}, {size(one['bytes'])}" for one in found.cached),
+    ]  # fmt: skip
+    if not found.cached:
+        lines.append("cached: no model of the hub")
+    if found.model:
+        lines.append(f"model: {found.model['name']}, {found.model['folder'] or 'not here'}")
+    if found.data:
+        lines.append(f"data: {found.data}")
+    if found.estimate:
+        lines += [memory_line(found.estimate), model_line(found.estimate)]
+    return "\n".join([*lines, *(f"to mend: {problem}" for problem in found.problems)])

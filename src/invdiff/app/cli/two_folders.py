@@ -1,174 +1,129 @@
-"""`invdiff evaluate A B`: two plain folders of pictures, measured without training anything."""
+"""`invdiff evaluate A B`: two folders of pictures, or of two pipelines that draw them first."""
 
-import argparse
 import shlex
 from pathlib import Path
-from typing import Any
 
-from invdiff.app.cli import two_pipelines
-
-MORE = (
-    "With two folders: measures the second beside the first (or both beside --reference) and "
-    "writes metrics.json, report.html, CSV and LaTeX tables into --out. Nothing is trained or "
-    "downloaded. With pipelines instead of folders, draws pictures with them first, from the same "
-    "seeds. Without folders: the stage of the run in --out. "
-)
-TITLE = "two folders of pictures"
-DEFAULTS: dict[str, Any] = {
-    "reference": None,
-    "extractor": [],
-    "classifier": "",
-    "attribute": "",
-    "classes": [],
-    "labels": "",
-    "clip": "",
-    "protocol": "standard",
-    "target": "",
-    "prompt_column": "",
-    "size": 0,
-    "seed_of_draws": 0,
-    "resamples": 1000,
-}
+from invdiff.app.cli.parser import Asked
+from invdiff.app.cli.runs import one_stage
+from invdiff.app.cli.verbs import TWO_FOLDERS, TWO_PIPELINES, Options
+from invdiff.engine.settings.common import EMBEDDED_SETS
+from invdiff.engine.settings.evaluation import has_text, wrong_classes
+from invdiff.errors import DataError
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """The folders and their options."""
-    parser.add_argument(
-        "folders",
-        nargs="*",
-        metavar="FOLDER",
-        help="two folders: flat, with a sub-folder for each prompt, or with captions; or two "
-        "pipelines in diffusers format",
-    )
-    group = parser.add_argument_group(TITLE)
-    add = group.add_argument
-    add("--reference", metavar="FOLDER", help="pictures to compare both with")
-    add(
-        "--extractor",
-        action="append",
-        metavar="NAME",
-        help="efficientnet-lite0 (default), faces, inception, vgg16, pixels, or the folder or "
-        "hub id of a vision model; can be given more than once",
-    )
-    add(
-        "--classifier",
-        metavar="NAME",
-        help='"faces", a file of a classifier, clip:MODEL, siglip:MODEL or model:MODEL, for shares',
-    )
-    add("--attribute", metavar="NAME", help="what that classifier estimates")
-    add(
-        "--classes",
-        action="append",
-        metavar="LINE",
-        help='its classes, as "female = a photo of a woman"; given once for each',
-    )
-    add("--labels", metavar="A,B", help="columns with attributes, instead of a classifier")
-    add("--clip", metavar="MODEL", help="folder or hub id of a model with both towers, for CLIP-T")
-    add("--protocol", metavar="NAME", help="standard (default), or official: the authors' choices")
-    add("--target", metavar="A=S,B=S", help="mix that shares are to have, as male=0.5,female=0.5")
-    add("--prompt-column", metavar="NAME", help="column with the prompts")
-    add("--size", type=int, metavar="N", help="bring all pictures to N x N first")
-    add("--resamples", type=int, metavar="N", help="draws behind each interval (1000)")
-    add("--seed-of-draws", type=int, metavar="N", help="seed of the draws behind intervals (0)")
-    group.set_defaults(**dict.fromkeys(DEFAULTS))
-
-
-def problems(asked: argparse.Namespace) -> list[str]:
-    """What is wrong with the words: options without folders, settings with them."""
-    options = (*DEFAULTS, *two_pipelines.DEFAULTS)
-    given = [name for name in options if getattr(asked, name) is not None]
-    found = []
+def evaluate(asked: Asked) -> None:
+    """Measure two folders, or do the stage of a run if none are named."""
+    asked.stop_at(*_problems(asked))
     if not asked.folders:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        return (
-            [f"{names}: for two folders, as in `invdiff evaluate A B --out DIR`"] if given else []
-        )
+        one_stage(asked)
+        return
+    from invdiff.app.comparison.evaluate_folders import evaluate_folders
+    from invdiff.app.comparison.sheets import sheets
+    from invdiff.app.comparison.writing import sheet_text
+
+    options = {name: getattr(asked, name) for name in _given(asked, TWO_FOLDERS).values()}
+    again = shlex.join(["invdiff", *asked.typed])
+    first, second = drawn(asked)
+    record = evaluate_folders(first, second, asked.out, **options, command=again)
+    for sheet in sheets(record):
+        print(sheet_text(sheet), end="\n\n")
+    for text in record["warnings"] + record["not_measured"]:
+        print(f"note: {text}")
+    print(f"report: {asked.out / 'report.html'}")
+
+
+def _problems(asked: Asked) -> list[str]:
+    """What is wrong with the words: options without folders, settings with them."""
+    if not asked.folders:
+        names = ", ".join(_given(asked, TWO_FOLDERS, TWO_PIPELINES))
+        told = f"{names}: for two folders, as in `invdiff evaluate A B --out DIR`"
+        return [told] if names else []
     if len(asked.folders) != 2:
-        found.append(f"evaluate takes two folders, not {len(asked.folders)}")
+        found = [f"evaluate takes two folders, not {len(asked.folders)}"]
     else:
-        found += two_pipelines.problems(asked)
+        found = _problems_of_pipelines(asked)
     if asked.config or asked.preset or asked.overrides or asked.redo:
         found.append(
             "settings, --config, --preset and --redo are for a run: two folders have options of "
             "their own"
         )
-    if asked.size is not None and asked.size < 8:
-        found.append(f"--size {asked.size} is too small: give at least 8")
-    if asked.resamples is not None and asked.resamples < 100:
-        found.append(f"--resamples {asked.resamples} is too few: give at least 100")
-    if problem := _wrong_classes(asked.classifier or "", asked.classes or []):
+    classes = asked.classes or []
+    if not has_text(classes):
+        found.append('--classes: must be lines like "female = a photo of a woman"')
+    elif problem := wrong_classes(asked.classifier or "", classes):
         found.append(f"--classes: {problem}")
-    if asked.target:
-        _, bad = _mix(asked.target)
-        found += bad
     return found
 
 
-def _wrong_classes(classifier: str, classes: list[str]) -> str | None:
-    from invdiff.engine.settings.evaluation import has_text, wrong_classes
+def _given(asked: Asked, *tables: Options) -> dict[str, str]:
+    """The options of the tables that were given, each with the attribute that has its value."""
+    found = {}
+    for key, entry in (item for table in tables for item in table.items()):
+        name = key.split()[0]
+        found[name] = name.lstrip("-").replace("-", "_")
+        if not isinstance(entry, str) and "dest" in entry:
+            found[name] = entry["dest"]
+    return {name: of for name, of in found.items() if getattr(asked, of) is not None}
 
-    if not has_text(classes):
-        return 'must be lines like "female = a photo of a woman"'
-    return wrong_classes(classifier, classes)
+
+def _problems_of_pipelines(asked: Asked) -> list[str]:
+    """Pipelines without prompts, options without pipelines."""
+    drawing = [is_pipeline(path) for path in asked.folders]
+    if not any(drawing):
+        names = ", ".join(_given(asked, TWO_PIPELINES))
+        return [f"{names}: for pipelines, and neither of both is one"] if names else []
+    found = []
+    if asked.prompts is None:
+        found.append("--prompts FILE is needed to draw with a pipeline: text, a prompt a line")
+    if asked.adapter is not None and not drawing[-1]:
+        found.append(f"--adapter is for a pipeline, and {asked.folders[-1]} is none")
+    if asked.strength is not None and asked.adapter is None:
+        found.append("--strength is that of --adapter, which is not given")
+    return found
 
 
-def evaluate(asked: argparse.Namespace) -> None:
-    """Measure, and print the tables, what to know and where the report is."""
-    from invdiff.app.comparison.evaluate_folders import evaluate_folders
-    from invdiff.app.comparison.sheets import sheets
-    from invdiff.app.comparison.writing import sheet_text
+def is_pipeline(path: str) -> bool:
+    """Whether ``path`` is a pipeline in diffusers format, or a built-in name and no folder."""
+    place = Path(path).expanduser()
+    return (place / "model_index.json").is_file() or (path in EMBEDDED_SETS and not place.exists())
 
-    options = {
-        name: default if getattr(asked, name) is None else getattr(asked, name)
-        for name, default in DEFAULTS.items()
-    }
-    first, second = two_pipelines.drawn(asked)
-    record = evaluate_folders(
-        first,
-        second,
-        asked.out,
-        reference=options["reference"],
-        extractors=options["extractor"],
-        classifier=options["classifier"],
-        attribute=options["attribute"],
-        classes=options["classes"],
-        labels=[name.strip() for name in options["labels"].split(",") if name.strip()],
-        clip=options["clip"],
-        protocol=options["protocol"],
-        target=_mix(options["target"])[0],
-        prompt_column=options["prompt_column"],
-        side=options["size"],
-        seed=options["seed_of_draws"],
-        resamples=options["resamples"],
-        command=_again(asked),
+
+def drawn(asked: Asked) -> list[str]:
+    """The two folders, drawn into ``--out`` where a pipeline was given.
+
+    Raises:
+        DataError: the file of the prompts cannot be read or has none.
+    """
+    if not any(map(is_pipeline, asked.folders)):
+        return list(asked.folders)
+    from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
+
+    wanted = Wanted(
+        read_prompts(asked.prompts),
+        images=asked.images_per_prompt or 100,
+        scale=asked.scale or 7.5,
+        steps=asked.steps or 30,
+        seed=asked.seed_of_pictures or 0,
     )
-    for sheet in sheets(record):
-        print(sheet_text(sheet), end="\n\n")
-    for text in record["warnings"] + record["not_measured"]:
-        print(f"note: {text}")
-    print(f"report: {Path(asked.out) / 'report.html'}")
+    strength = 1.0 if asked.strength is None else asked.strength
+    folders = []
+    for path, adapter, name in zip(
+        asked.folders, (None, asked.adapter), ("first", "second"), strict=True
+    ):
+        if is_pipeline(path):
+            pipeline = Pipeline(path, adapter, strength)
+            path = str(draw_folder(pipeline, wanted, asked.out / "drawn" / name))
+        folders.append(path)
+    return folders
 
 
-def _mix(text: str) -> tuple[dict[str, float], list[str]]:
-    """Shares by class, and what is wrong with them."""
-    mix: dict[str, float] = {}
-    for part in filter(None, text.split(",")):
-        name, _, share = part.rpartition("=")
-        try:
-            mix[name.strip()] = float(share)
-        except ValueError:
-            return {}, [f"--target {text}: {part!r} is not CLASS=SHARE, as in male=0.5"]
-    if mix and (min(mix.values()) < 0 or abs(sum(mix.values()) - 1) > 1e-6):
-        return {}, [f"--target {text}: shares must be at least 0 and add up to 1"]
-    return mix, []
-
-
-def _again(asked: argparse.Namespace) -> str:
-    """The command, for the report."""
-    words = ["invdiff", "evaluate", *asked.folders]
-    for name in (*two_pipelines.DEFAULTS, *DEFAULTS):
-        value = getattr(asked, name)
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        for one in values:
-            words += [f"--{name.replace('_', '-')}", str(one)]
-    return shlex.join([*words, "--out", str(asked.out)])
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The lines of a text file that are not empty, each once; DataError without any."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a text file of prompts: {error}") from None
+    found = tuple(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
+    if not found:
+        raise DataError(f"{path} has no prompts: give one a line")
+    return found

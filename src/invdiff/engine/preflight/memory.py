@@ -29,7 +29,7 @@ from invdiff.errors import refused
 from invdiff.model.lora import adapter
 from invdiff.model.sizing import shapes
 from invdiff.model.sizing.description import Description
-from invdiff.model.sizing.tracing import MARGIN, trace
+from invdiff.model.sizing.tracing import MARGIN, checkpointed, trace
 
 TRAINING_BYTES, RESTING_BYTES = 16, 4
 
@@ -112,7 +112,7 @@ def _training(denoiser: Any, config: Config, call: Callable[[], Any]) -> tuple[i
     adapter.add_lora(denoiser, config.train.rank, seed=0)
     lora = sum(tensor.numel() for tensor in adapter.parameters(denoiser))
     if config.train.gradient_checkpointing:
-        denoiser.enable_gradient_checkpointing()
+        denoiser.enable_gradient_checkpointing(checkpointed)
     return lora, trace(denoiser, call, backward=True).peak - RESTING_BYTES * lora
 
 

@@ -32,7 +32,7 @@ class VisionModel:
         """Load ``name`` with the class ``loader`` of transformers; ModelError if that fails."""
         import transformers
 
-        self.name = short_name(name)
+        self.name = shown_name(name)
         self.model = load_complete(name, getattr(transformers, loader))
         self.processor = load_locally(name, transformers.AutoImageProcessor, backend="pil")
         self.side = input_side(self.model, self.processor)
@@ -66,7 +66,7 @@ class VisionModel:
         return found.hexdigest()
 
 
-def short_name(name: str) -> str:
+def shown_name(name: str) -> str:
     """A hub id as it is, a folder without the way to it."""
     return Path(name).name if Path(name).is_dir() else name
 
@@ -119,7 +119,7 @@ class TextTower:
                 f"{name} ({type(model).__name__}) reads no text: give a CLIP or SigLIP model, "
                 "which has both towers; a classifier is asked for as model:NAME"
             )
-        self.name, self.model = short_name(name), model
+        self.name, self.model = shown_name(name), model
         self.reader = reader_of(load_locally(name, AutoTokenizer), model.config.text_config)
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from invdiff.model.vision.transformers_models import (
     image_vectors,
     input_side,
     load_complete,
-    short_name,
+    shown_name,
 )
 
 
@@ -32,7 +32,7 @@ def _extractor(name: str, model: Any, folder: Path) -> Extractor:
     side, statistics = _input_of(model, folder)
     network = partial(image_vectors, model)
     return Extractor(
-        name=short_name(name),
+        name=shown_name(name),
         sha256=_hash(folder),
         dims=network(torch.zeros(1, 3, side, side)).shape[1],
         side=side,
