@@ -73,7 +73,7 @@ def of_description(base: Description, config: Config) -> MemoryEstimate:
 def _of_description(base: Description, config: Config) -> MemoryEstimate:
     dtype, own_size = getattr(torch, config.model.dtype), base.image_size
     with hushed():
-        built = {name: shapes.build(part) for name, part in base.parts.items()}
+        built: dict[str, Any] = {name: shapes.build(part) for name, part in base.parts.items()}
         modules = {name: module.to(dtype) for name, module in built.items() if module is not None}
     sizes = {name: module.num_parameters() for name, module in modules.items()}
     denoiser = modules[base.component]

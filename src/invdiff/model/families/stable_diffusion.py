@@ -18,7 +18,7 @@ class StableDiffusionDenoiser(PipelineDenoiser):
     """
 
     component = "unet"
-    encoded = ("hidden", "")
+    encoded: ClassVar[tuple[str, ...]] = ("hidden", "")
     encoding: ClassVar[Mapping[str, Any]] = {
         "num_images_per_prompt": 1,
         "do_classifier_free_guidance": False,
