@@ -60,7 +60,7 @@ class Denoiser(Protocol):
 
     schedule: Schedule
     image_size: int
-    readers: Sequence[Reader]
+    readers: tuple[Reader, ...]
 
     @property
     def pipeline(self) -> Any:

@@ -61,16 +61,14 @@ def estimate_memory(config: Config) -> MemoryEstimate | None:
         ModelError: the model's files are damaged, or its family is not known.
     """
     base = describe(config.model.path) or published(config.model.path)
-    return None if base is None else of_description(base, config)
+    if base is None:
+        return None
+    with refused(f"the description of {base.source} cannot be used", "give a whole copy"):
+        return of_description(base, config)
 
 
 def of_description(base: Description, config: Config) -> MemoryEstimate:
     """What ``config`` needs on the model ``base``."""
-    with refused(f"the description of {base.source} cannot be used", "give a whole copy"):
-        return _of_description(base, config)
-
-
-def _of_description(base: Description, config: Config) -> MemoryEstimate:
     dtype, own_size = getattr(torch, config.model.dtype), base.image_size
     with hushed():
         built: dict[str, Any] = {name: shapes.build(part) for name, part in base.parts.items()}
