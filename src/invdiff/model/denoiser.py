@@ -55,12 +55,12 @@ class Denoiser(Protocol):
 
     ``pipeline`` is the stock diffusers pipeline, ``module`` its network (adapters attach there), a
     torch module that knows its ``device`` and ``dtype``, as those of diffusers do. Pictures are
-    ``image_size`` pixels a side; ``readers`` are the tokenizers with their limits.
+    ``image_size`` pixels a side; ``reader`` tells what is cut off of texts.
     """
 
     schedule: Schedule
     image_size: int
-    readers: tuple[Reader, ...]
+    reader: Reader | None
 
     @property
     def pipeline(self) -> Any:

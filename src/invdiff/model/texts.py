@@ -1,4 +1,4 @@
-"""How much of a text a model reads: its tokenizers, where they stop, and who is told."""
+"""How much of a text a model reads: its tokenizer, where that stops, and who is told."""
 
 import inspect
 import logging
@@ -10,11 +10,6 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 UNSAID = 10**20  # tokenizers of transformers say 1e30 where nothing says where they stop
-ENCODERS = {
-    "tokenizer": "text_encoder",
-    "tokenizer_2": "text_encoder_2",
-    "tokenizer_3": "text_encoder_3",
-}
 
 
 @dataclass(frozen=True)
@@ -43,33 +38,30 @@ def reader_of(tokenizer: Any, config: Any, most: int = UNSAID) -> Reader:
     return Reader(tokenizer, limit)
 
 
-def readers_of(pipeline: Any) -> tuple[Reader, ...]:
-    """The reader of each text encoder of a pipeline of diffusers, as its own call uses them."""
+def longest_reader(pipeline: Any) -> Reader | None:
+    """The reader with the longest input in a pipeline of diffusers, as its own call uses it.
+
+    A text that it reads whole is read by the model. None for a pipeline without text encoders.
+    """
     found = []
-    for name, encoder in ENCODERS.items():
-        tokenizer, network = getattr(pipeline, name, None), getattr(pipeline, encoder, None)
+    for which in ("", "_2", "_3"):
+        tokenizer = getattr(pipeline, f"tokenizer{which}", None)
+        network = getattr(pipeline, f"text_encoder{which}", None)
         if tokenizer is not None and network is not None:
             asked = inspect.signature(pipeline.encode_prompt).parameters.get("max_sequence_length")
             found.append(reader_of(tokenizer, network.config, asked.default if asked else UNSAID))
     if getattr(pipeline, "tokenizer_max_length", 0) > UNSAID:  # noted when the pipeline was made
         pipeline.tokenizer_max_length = pipeline.tokenizer.model_max_length
-    return tuple(found)
+    return max(found, key=lambda reader: reader.limit, default=None)
 
 
-def longest(readers: Sequence[Reader]) -> Reader:
-    """The one with the longest input: a text that it reads whole is read whole by the model."""
-    return max(readers, key=lambda reader: reader.limit)
-
-
-def warn_of_cut(readers: Sequence[Reader], texts: Sequence[str], what: str) -> int:
-    """Say how many texts the model reads only in part; returns their number."""
-    if not readers:
+def warn_of_cut(reader: Reader | None, texts: Sequence[str], what: str) -> int:
+    """Say how many texts are read only in part; returns their number."""
+    if reader is None or not (cut := reader.cut(texts)):
         return 0
-    reader = longest(readers)
-    if cut := reader.cut(texts):
-        logger.warning(
-            "%d of %d %s are longer than the %d tokens that the text encoder reads; it leaves out "
-            "their ends, first that of %r",
-            *(len(cut), len(texts), what, reader.limit, shorten(cut[0], 60, placeholder="...")),
-        )
+    logger.warning(
+        "%d of %d %s are longer than the %d tokens that the text encoder reads; it leaves out "
+        "their ends, first that of %r",
+        *(len(cut), len(texts), what, reader.limit, shorten(cut[0], 60, placeholder="...")),
+    )
     return len(cut)

@@ -65,7 +65,7 @@ class Tokenizer:
 
 
 def test_words_in_pieces_and_cut_prompts_are_counted():
-    model = SimpleNamespace(readers=[Reader(Tokenizer(), 9)])
+    model = SimpleNamespace(reader=Reader(Tokenizer(), 9))
     captions = ["a hat any colour", "a hat hat hat any colour"]
     assert reading(model, captions, ", any colour") == {
         "text": ", any colour",
@@ -77,7 +77,7 @@ def test_words_in_pieces_and_cut_prompts_are_counted():
 
 
 def test_a_model_without_a_tokenizer_is_only_quoted():
-    assert reading(SimpleNamespace(readers=[]), ["x, y"], ", y") == {"text": ", y", "words": 1}
+    assert reading(SimpleNamespace(reader=None), ["x, y"], ", y") == {"text": ", y", "words": 1}
 
 
 def test_the_embedded_model_spells_its_suffix_and_cuts_nothing():

@@ -40,7 +40,7 @@ class Offloading:
         self.settings = load(None)  # for what needs no network
         self.schedule: Schedule = self.settings.schedule
         self.image_size: int = self.settings.image_size
-        self.readers = self.settings.readers
+        self.reader = self.settings.reader
 
     @classmethod
     def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":

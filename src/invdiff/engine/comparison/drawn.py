@@ -61,7 +61,7 @@ def draw_folder(pipeline: Pipeline, wanted: Wanted, folder: Path, processes: int
         )
     denoiser = resolve(source)
     require_steps(denoiser, wanted.steps)
-    warn_of_cut(denoiser.readers, wanted.prompts, f"prompts of {pipeline.path}")
+    warn_of_cut(denoiser.reader, wanted.prompts, f"prompts of {pipeline.path}")
     write_json(known, asked)
     strength = pipeline.strength if pipeline.adapter else 0.0
     sampler = Sampler(source, pipeline.adapter, strength, FULL, wanted.scale, wanted.steps)

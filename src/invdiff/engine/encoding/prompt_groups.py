@@ -51,7 +51,7 @@ class Grouped:
 def group_prompts(session: Session) -> Grouped:
     """Put the session's samples into prompt groups as its settings say."""
     section, samples = session.config.data, session.samples
-    warn_of_cut(session.denoiser.readers, sorted(set(samples.caption)), "captions")
+    warn_of_cut(session.denoiser.reader, sorted(set(samples.caption)), "captions")
     way = way_of(section, samples.caption)
     if way == "caption":
         return Grouped(samples, way, {text: (text,) for text in samples.prompts()}, {})

@@ -19,7 +19,7 @@ from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with
 from invdiff.model.denoiser import Denoiser
-from invdiff.model.texts import longest, warn_of_cut
+from invdiff.model.texts import warn_of_cut
 
 
 def sample(session: Session) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def sample(session: Session) -> dict[str, Any]:
     shards = [shard for part in wanted for shard in part.missing(section.batch_size)]
     done = sum(part.batches(section.batch_size) for part in wanted) - len(shards)
     captions = sorted({caption for part in wanted for caption in part.captions})
-    warn_of_cut(session.denoiser.readers, captions, "prompts")
+    warn_of_cut(session.denoiser.reader, captions, "prompts")
     for _ in run_shards(
         draw_shard, shards, processes=session.processes, title="sampling", done=done
     ):
@@ -151,9 +151,9 @@ def reading(denoiser: Denoiser, captions: Iterable[str], suffix: str) -> dict[st
     """
     words = re.findall(r"\w+", suffix)
     found: dict[str, Any] = {"text": suffix, "words": len(words)}
-    if not denoiser.readers:
+    reader, prompts = denoiser.reader, list(captions)
+    if reader is None:
         return found
-    reader, prompts = longest(denoiser.readers), list(captions)
     pieces = reader.tokenizer(words, add_special_tokens=False).input_ids if words else []
     known = sum(len(one) == 1 for one in pieces)
     return found | {"known": known, "prompts": len(prompts), "cut": len(reader.cut(prompts))}

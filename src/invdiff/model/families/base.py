@@ -14,7 +14,7 @@ from invdiff.core.diffusion.schedule import Prediction, Schedule, flow_schedule
 from invdiff.errors import ModelError, refused
 from invdiff.model.denoiser import Condition
 from invdiff.model.sizing.description import square
-from invdiff.model.texts import readers_of
+from invdiff.model.texts import longest_reader
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 WHOLE = "give a whole copy of the model"
@@ -40,7 +40,7 @@ class PipelineDenoiser(ABC):
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
-        self.readers = readers_of(pipeline)
+        self.reader = longest_reader(pipeline)
         self.module: Any = getattr(pipeline, self.component)
         self.schedule = self._schedule()
         cells = getattr(pipeline, "default_sample_size", None) or self.module.config.sample_size

@@ -128,7 +128,7 @@ class TextTower:
 
         SigLIP was trained on texts that are all padded to the full length.
         """
-        warn_of_cut([self.reader], texts, f"texts for {self.name}")
+        warn_of_cut(self.reader, texts, f"texts for {self.name}")
         siglip = self.model.config.model_type.startswith("siglip")
         parts = []
         for at in range(0, len(texts), BATCH):
