@@ -10,8 +10,7 @@ import torch
 from torch.amp import GradScaler
 from tqdm import tqdm
 
-from invdiff.engine.distributed.stop import noted
-from invdiff.engine.distributed.team import Team
+from invdiff.engine.distributed.team import Team, noted
 from invdiff.engine.fitting.optimisers import Average, make
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings.config import Config
