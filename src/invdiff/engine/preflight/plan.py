@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invdiff.data.checks.checking import Checked
+from invdiff.data.checking import Checked
 from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions, read_groups
 from invdiff.engine.encoding.prompt_groups import way_of
