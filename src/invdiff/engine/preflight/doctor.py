@@ -134,12 +134,14 @@ def _examine_run(found: Checkup, config: Config) -> None:
 def _savings(config: Config, estimate: MemoryEstimate) -> list[str]:
     """What would need less memory and is not set yet, for the stage that needs most."""
     stage = max(estimate.memory, key=lambda name: estimate.memory[name])
-    train, ways = config.train, []
-    if stage == "train" and not train.gradient_checkpointing:
-        ways.append("set train.gradient_checkpointing")
-    if stage == "train" and train.gradient_accumulation_steps < train.batch_size:
-        ways.append("raise train.gradient_accumulation_steps")
-    if getattr(config, stage).batch_size > 1:
+    batch, ways = getattr(config, stage).batch_size, []
+    if stage == "train":
+        batch //= config.train.gradient_accumulation_steps
+        if not config.train.gradient_checkpointing:
+            ways.append("set train.gradient_checkpointing")
+        if batch > 1:
+            ways.append("raise train.gradient_accumulation_steps")
+    if batch > 1:
         ways.append(f"lower {stage}.batch_size")
     if config.model.dtype == "float32":
         ways.append("take model.dtype bfloat16")
