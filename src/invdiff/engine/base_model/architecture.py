@@ -47,7 +47,7 @@ def way_to(model: str) -> str:
         return f"did you mean {near[0]!r}?"
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         return "give --model.path a diffusers folder"
-    return f"hf download {model}"
+    return f"hf download {model}, or give --model.path a diffusers folder"
 
 
 def describe(model: str) -> Description | None:
