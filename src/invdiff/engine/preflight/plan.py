@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from invdiff.core.measurement.content import LEVELS, MOST_TEXTS
-from invdiff.data.checking import Checked
 from invdiff.data.sets import builtin
-from invdiff.data.sources import open_listing, read_captions, read_groups
+from invdiff.data.sources import open_listing, read_captions
 from invdiff.engine.encoding.prompt_groups import way_of
 from invdiff.engine.settings.common import EMBEDDED_SETS, DataSection
 from invdiff.engine.settings.config import Config
@@ -58,7 +57,8 @@ def data_size(section: DataSection) -> DataSize:
         most = max(1, len(rows) // section.min_images)
         return DataSize(tuple(map(len, np.array_split(rows, most))), exact=False)
     if way == "column":
-        captions = read_groups(section.path, listing, section.group_column, Checked(rows))
+        groups = listing.table.labels(section.group_column)
+        captions = list(listing.table.filled(section.group_column, [groups[row] for row in rows]))
     return DataSize(tuple(Counter(captions).values()))
 
 
