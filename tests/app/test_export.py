@@ -19,6 +19,7 @@ from invdiff.app.cli import main
 from invdiff.app.export import export
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import read_json, write_json
+from invdiff.engine.storage.seals import Seals
 from invdiff.errors import ConfigError, InvDiffError, ModelError, RunError
 from invdiff.model.formats import kohya
 from invdiff.model.guidance.hook import guidance_of
@@ -374,7 +375,7 @@ def test_a_run_that_sampled_at_another_strength_delivers_that_one(calibrated, tm
     settings = (calibrated / "config.toml").read_text()
     assert settings.count('strength = "auto"') == 1
     settings = settings.replace('strength = "auto"', "strength = 0.5")
-    (calibrated / "config.toml").write_text(settings)
+    Seals(calibrated).write_settings(settings.rpartition("# ")[0])
     export(calibrated, tmp_path / "out")
     told = json.loads(header(tmp_path / "out" / kohya.FILE)["invdiff"])
     assert (told["recommended_strength"], told["weight_scale"]) == (0.5, 0.5)
