@@ -141,7 +141,7 @@ def _look(
         if fault.kind == "missing":
             return found
     else:
-        width, height = listing.size_of(content)
+        width, height = listing.stored_as(content).size
         if min(width, height) < least_side:
             note("tiny", f"{width} x {height} pixels: the shorter side has less than {least_side}")
         if repeated := _repeated(name, identity, pick_caption(captions, content), picture, looked):

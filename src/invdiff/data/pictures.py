@@ -3,7 +3,7 @@
 import io
 import warnings
 from functools import cache, lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +72,34 @@ def decode(content: bytes, size: int) -> Pictures:
         raise BadPicture(f"cannot be decoded: {reason}", kind) from error
 
 
-def size_of(content: bytes) -> tuple[int, int]:
-    """Width and height as the header of a picture file that :func:`decode` accepts tells them."""
+class StoredAs(NamedTuple):
+    """How a picture is stored: width and height, format, kind of pixels, profile ("": sRGB)."""
+
+    size: tuple[int, int]
+    format: str = "array"
+    pixels: str = "RGB"
+    profile: str = ""
+
+
+def stored_as(content: bytes) -> StoredAs:
+    """What the header of a picture file that :func:`decode` accepts tells of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(content), formats=formats()) as image:
-            return image.size
+            name, profile = image.format or "", image.info.get("icc_profile")
+            if steps := getattr(image, "quantization", None):  # of JPEG: the larger, the coarser
+                name += f" with quantiser {np.mean(steps[0]):.1f}"
+            return StoredAs(image.size, name, image.mode, profile_name(profile or b""))
+
+
+def profile_name(profile: bytes) -> str:
+    """What a colour profile calls itself; "" for sRGB, which is what no profile means as well."""
+    try:
+        known = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
+        told = " ".join(ImageCms.getProfileDescription(known).split()) if known else ""
+    except (ImageCms.PyCMSError, OSError):
+        return "damaged"
+    return "" if "srgb" in told.lower() else told
 
 
 @cache
@@ -154,11 +176,14 @@ def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def fit_square(image: Image.Image, size: int) -> Pictures:
-    """Crop the central square and resize it: area means when shrinking, Lanczos when enlarging."""
+    """Crop the central square and resize it: area means when shrinking, Lanczos when enlarging.
+
+    ``size`` 0 keeps its pixels.
+    """
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
-    if side != size:
+    if size not in (0, side):
         kernel = Image.Resampling.BOX if side > size else Image.Resampling.LANCZOS
         square = square.resize((size, size), kernel)
     return np.array(square)
@@ -169,6 +194,26 @@ def fit_array(pixels: NDArray[np.uint8], size: int) -> Pictures:
     if pixels.shape == (size, size, 3):
         return pixels
     return fit_square(Image.fromarray(pixels), size)
+
+
+def is_one_colour(pixels: NDArray[np.uint8]) -> bool:
+    """Whether all pixels (height, width, 3) are alike: black, or another colour."""
+    return bool((pixels == pixels[0, 0]).all())
+
+
+def finest_detail(pixels: NDArray[np.uint8]) -> float:
+    """Energy of second differences between neighbours over that at twice the distance.
+
+    Near 1 for noise, near 0 where a picture was enlarged or smoothed; NaN without any detail.
+    """
+    grey, energy = pixels.mean(-1), []
+    if min(grey.shape) < 5:
+        return np.nan
+    for far in (1, 2):
+        down = grey[: -2 * far] + grey[2 * far :] - 2 * grey[far:-far]
+        right = grey[:, : -2 * far] + grey[:, 2 * far :] - 2 * grey[:, far:-far]
+        energy.append(np.square(down).mean() + np.square(right).mean())
+    return float(energy[0] / energy[1]) if energy[1] else np.nan
 
 
 def one_line(error: Exception) -> str:

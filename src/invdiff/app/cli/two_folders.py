@@ -23,7 +23,7 @@ def evaluate(asked: Asked) -> None:
     options = {name: getattr(asked, name) for name in _given(asked, TWO_FOLDERS).values()}
     again = shlex.join(["invdiff", *asked.typed])
     first, second = drawn(asked)
-    record = evaluate_folders(first, second, asked.out, **options, command=again)
+    record = evaluate_folders(first, second, asked.out, **options, processes=0, command=again)
     for sheet in sheets(record):
         print(sheet_text(sheet), end="\n\n")
     for text in record["warnings"] + record["not_measured"]:
@@ -96,6 +96,7 @@ def drawn(asked: Asked) -> list[str]:
     if not any(map(is_pipeline, asked.folders)):
         return list(asked.folders)
     from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
+    from invdiff.model.lora.adapter_file import read_settings
 
     wanted = Wanted(
         read_prompts(asked.prompts),
@@ -104,7 +105,10 @@ def drawn(asked: Asked) -> list[str]:
         steps=asked.steps or 30,
         seed=asked.seed_of_pictures or 0,
     )
-    strength = 1.0 if asked.strength is None else asked.strength
+    strength = asked.strength
+    if strength is None and asked.adapter is not None:
+        strength = read_settings(asked.adapter).get("recommended_strength")
+    strength = 1.0 if strength is None else strength
     folders = []
     for path, adapter, name in zip(
         asked.folders, (None, asked.adapter), ("first", "second"), strict=True

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from invdiff.data.pictures import BadPicture, decode, one_line, size_of
+from invdiff.data.pictures import BadPicture, StoredAs, decode, one_line, stored_as
 from invdiff.data.samples import Pictures, pick_caption, plural
 from invdiff.errors import DataError
 
@@ -72,16 +72,16 @@ class Listing:
     """Rows of a source: where each picture is, its columns, and how to get at it.
 
     `load(row)` returns the bytes that identify the picture and `decode(bytes, size)` its pixels
-    (size, size, 3); both raise BadPicture. `size_of(bytes)` is the width and height it is stored
-    with. `faults` holds rows known to be unusable from the start, `told` what else whoever opens
-    the source must know, such as files in it that are no rows.
+    (size, size, 3); both raise BadPicture. `stored_as(bytes)` is what its header tells. `faults`
+    holds rows known to be unusable from the start, `told` what else whoever opens the source must
+    know, such as files in it that are no rows.
     """
 
     names: Sequence[str]
     table: SourceTable
     load: Callable[[int], bytes]
     decode: Callable[[bytes, int], Pictures] = decode
-    size_of: Callable[[bytes], tuple[int, int]] = size_of
+    stored_as: Callable[[bytes], StoredAs] = stored_as
     faults: Mapping[int, BadPicture] = field(default_factory=dict)
     told: Sequence[str] = ()
 
