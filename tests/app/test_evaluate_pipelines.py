@@ -14,7 +14,7 @@ from invdiff.app.cli.two_folders import is_pipeline
 from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 from invdiff.engine.sampling.sample import SamplingPart
 from invdiff.engine.sampling.sampler import seed_of
-from invdiff.errors import ModelError, RunError
+from invdiff.errors import DataError, ModelError, RunError
 from invdiff.model.lora.adapter_file import write_settings
 from tests import tiny_world
 from tests.tiny_world import copy_of, finished, world
@@ -123,7 +123,9 @@ def test_what_is_a_pipeline(world, tmp_path, monkeypatch):
     assert not is_pipeline(str(world.data))
     (tmp_path / "faces").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert not is_pipeline("faces"), "a folder of pictures with that name"
+    assert not is_pipeline("./faces"), "a folder of pictures with that name"
+    with pytest.raises(DataError, match="a built-in set and a folder here"):
+        is_pipeline("faces")
 
 
 @pytest.mark.parametrize(
