@@ -44,7 +44,8 @@ def run(tmp_path_factory, model):
     """A run with every stage done on paper, and a real adapter."""
     run = write_run(tmp_path_factory.mktemp("run"))
     text = (run.path / "config.toml").read_text()
-    (run.path / "config.toml").write_text(text.replace('path = "faces"', f'path = "{model}"', 1))
+    lines = text.replace('path = "faces"', f'path = "{model}"', 1).rpartition("# ")[0]
+    run.seals.write_settings(lines)
     unet = tiny.pipeline().unet
     adapter.add_lora(unet, 4, seed=0)
     tiny.move(unet)
@@ -144,10 +145,10 @@ def test_the_card_has_everything_a_stranger_needs(run, tmp_path):
     ):
         assert part in text, part
     row = next(line for line in text.splitlines() if "wearing a hat: male" in line)
-    cell = r"\d+% \(\d+ to \d+%\), \d+ of 400 images"
+    cell = r"\d+% \(\d+ to \d+%\), \d+ of 400 pictures"
     assert re.fullmatch(rf"\| .* \| {cell} \| {cell} \|", row)
     bias = next(line for line in text.splitlines() if line.startswith("| Bias"))
-    assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), 1,600 images", bias)
+    assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), 1,600 pictures", bias)
     assert "unbiased" not in text
 
 
@@ -160,7 +161,7 @@ def test_a_card_without_a_classifier_tells_the_estimated_gap(run, tmp_path):
     write_json(tmp_path / "run" / "metrics.json", metrics)
     export(tmp_path / "run", tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "0.78 (95% interval 0.72 to 0.84), 256 images before; 0.09 (95% interval" in text
+    assert "0.78 (95% interval 0.72 to 0.84), 256 pictures before; 0.09 (95% interval" in text
     assert "at adapter strength 1." in text
 
 

@@ -45,6 +45,7 @@ def trained(world, tmp_path_factory):
         middle = float(np.median(artist((quota, tuple(range(8))))))
         models[prompt] = torch.cat([weight, torch.tensor([-middle, 1.0, 0.0, 0.0])]).double()
     save_file(models, path)
+    tiny_world.resealed(run.path)
     return run
 
 
@@ -160,6 +161,7 @@ def test_other_files_are_left_alone(trained, tmp_path):
 def test_a_run_without_guidance_has_nothing_to_draw_with(world, finished, tmp_path):
     copy = tiny_world.copy_of(finished, tmp_path / "run")
     write_json(copy / "training.json", read_json(copy / "training.json") | {"skipped": True})
+    tiny_world.resealed(copy)
     with pytest.raises(RunError, match="trained nothing"):
         augment(session_of(world.open(copy)), tmp_path / "set")
 

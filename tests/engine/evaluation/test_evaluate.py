@@ -19,6 +19,7 @@ from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json, write_json, write_parquet
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError, RunError
+from tests.tiny_world import resealed
 
 HAT, PLAIN = "a person wearing a hat", "a person"
 UNSEEN = halves(4000, 0)[1]
@@ -161,6 +162,7 @@ def test_a_finished_stage_is_left_alone(tmp_path):
     run = small_run(tmp_path / "run", [f"data.path={own_data(tmp_path)}"])
     do_stage(run, "evaluate")
     (run.path / "metrics.json").write_text("{}")
+    resealed(run.path)
     do_stage(run, "evaluate")
     assert read_json(run.path / "metrics.json") == {}
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,21 +135,19 @@ def config(asked: Asked) -> None:
 
 
 def _resolve(asked: Asked, out: Path | None = None) -> Config:
-    """File or preset with overrides; without either those of the run ``out``, or the defaults."""
+    """Preset, file and overrides; without the first two those of the run ``out``, or defaults."""
     problems: list[str] = []
-    source: Path | None = asked.config
-    read: Callable[..., Config] = configuration.load
+    read: Callable[..., Config] = partial(configuration.load, asked.config, preset=asked.preset)
+    if asked.config is None and asked.preset is None:
+        if out is not None and RunFolder.is_run(out):
+            read = partial(configuration.load_run, out / "config.toml")
+        elif asked.verb in ("run", STAGES[0]):
+            problems.append(
+                f"{out} is a new run: name its settings with --preset (sd15, sdxl and flux are for "
+                "models of that size) or --config"
+            )
     try:
-        if asked.preset is not None:
-            source = configuration.preset_path(asked.preset)
-        elif source is None and out is not None and RunFolder.is_run(out):
-            source, read = out / "config.toml", configuration.load_run
-        elif source is None and asked.verb in ("run", STAGES[0]):
-            raise ConfigError(f"{out} is a new run: name its settings with --config or --preset")
-    except ConfigError as error:
-        problems += error.problems
-    try:
-        found = read(source, asked.overrides)
+        found = read(overrides=asked.overrides)
     except ConfigError as error:
         problems += error.problems
     asked.stop_at(*problems)

@@ -91,7 +91,7 @@ PRESETS = (
 OF_THE_RUN, OF_PICTURES = "the run has its own", "it looks at pictures, not at a run"
 
 SOURCE: Options = {
-    "--config FILE": _path("TOML file with settings"),
+    "--config FILE": _path("TOML file with settings; with --preset what it says counts"),
     "--preset NAME": f"settings by name: {PRESETS}",
 }
 RUN_FOLDER: Options = {

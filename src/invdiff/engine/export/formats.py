@@ -27,6 +27,7 @@ from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.storage.files import give_default_mode, write_json, write_with
+from invdiff.engine.storage.seals import Seals
 from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError, RunError
 from invdiff.model.formats import kohya, modelspec
@@ -89,6 +90,8 @@ def locate_adapter(
             raise RunError(f"{path} found nothing to balance: its adapter does nothing to export")
     elif not (path / adapter_file.FILE).is_file():
         raise RunError(f"{path} is neither a run folder nor a folder with {adapter_file.FILE}")
+    elif path.name == "adapter":  # of a run, which has hashes
+        Seals(path.parent).verify(["train"], only=f"adapter/{adapter_file.FILE}")
     lora = adapter_file.read(folder)
     told = lora.settings
     start, stop = run.config.sample.window if run else told.get("window", (0.0, 1.0))

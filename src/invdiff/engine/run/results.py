@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from invdiff.core.groups.memberships import Membership, hard, memberships
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
+from invdiff.engine.storage.seals import Seals
 from invdiff.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -48,8 +51,8 @@ class Groups:
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.2f}" for share in memberships(self.membership).mean(0))
-        prompts = len(set(self.prompt))
-        return f"Groups({len(self)} pictures, {prompts} prompts, overall shares {shares})"
+        sizes = f"{plural(len(self), 'picture')}, {plural(len(set(self.prompt)), 'prompt')}"
+        return f"Groups({sizes}, overall shares {shares})"
 
     @property
     def group(self) -> NDArray[np.int64]:
@@ -100,7 +103,7 @@ class Results:
     @cached_property
     def groups(self) -> Groups:
         """What discovery says about each picture."""
-        return Groups.of_columns(read_parquet(self.path / "groups.parquet"))
+        return Groups.of_columns(self._columns("groups.parquet"))
 
     @cached_property
     def discovery(self) -> Discovery:
@@ -125,7 +128,7 @@ class Results:
     @cached_property
     def samples(self) -> Columns:
         """The drawn pictures, a row for each: arm, scale, prompt, seed, path, strength."""
-        table = read_parquet(self.path / "samples.parquet")
+        table = self._columns("samples.parquet")
         return {name: np.asarray(values) for name, values in table.items()}
 
     def write_groups(self, groups: Groups) -> None:
@@ -141,8 +144,13 @@ class Results:
         write_json(self.path / record.FILE, record.stored())
         self.__dict__.pop(type(record).__name__.lower(), None)
 
+    def _columns(self, name: str) -> dict[str, list[Any]]:
+        Seals(self.path).verify(STAGES, only=name)
+        return read_parquet(self.path / name)
+
     def _read(self, kind: type[Kind]) -> Kind:
         path, renamed = self.path / kind.FILE, set[tuple[str, str]]()
+        Seals(self.path).verify(STAGES, only=kind.FILE)
         try:
             found = kind.model_validate(read_json(path), context=renamed)
         except ValidationError as error:
