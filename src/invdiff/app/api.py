@@ -168,12 +168,16 @@ def _settings(
     data: str | Path | None,
 ) -> Config | None:
     """What ``config``, ``preset`` and ``data`` say together; None keeps an existing run's."""
+    if isinstance(data, Path):  # a folder, whatever its name; a name is resolved with the settings
+        data = str(configuration.resolved({"data": {"path": data}})["data"]["path"])
     overrides = [] if data is None else [f"data.path={data}"]
     if config is None and preset is None:
         if data is None:
             return None
         config = RunFolder.read(path).config if RunFolder.is_run(path) else None
-    if isinstance(config, Config):
+    if isinstance(config, Mapping):
+        config = configuration.resolved(config)
+    elif isinstance(config, Config):
         if preset is not None:
             raise ArgumentError(
                 "preset",

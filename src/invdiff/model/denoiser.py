@@ -4,8 +4,8 @@ The method needs a denoiser, a noise schedule, a prompt encoder and latents, and
 classes in ``families`` give them; the method never asks which family it has.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -99,6 +99,23 @@ class Denoiser(Protocol):
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Latents (n, channels, height, width) of those that the pipeline's own call gives."""
+
+
+@contextmanager
+def as_drawn(pipe: Any) -> Iterator[None]:
+    """Within it a pipeline of diffusers gives its pictures as they are drawn.
+
+    A safety checker blackens what it flags and a watermark writes into every picture: both would
+    be counted as what the model draws.
+    """
+    kept = {
+        part: vars(pipe)[part] for part in ("safety_checker", "watermark") if part in vars(pipe)
+    }
+    vars(pipe).update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        vars(pipe).update(kept)
 
 
 def denoiser_module(pipe: Any) -> nn.Module:

@@ -1,10 +1,12 @@
 """Prompt groups through the stages: compared within the group, trained under the own caption."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from invdiff.engine.discovery import scoring
 from invdiff.engine.discovery.passes import Score
 from invdiff.engine.encoding import encode, prompt_groups
 from invdiff.engine.encoding.prompt_groups import group_prompts, warn_of_long, way_of
@@ -13,7 +15,7 @@ from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.train import load_mixture
 from invdiff.engine.workflow import do_stage, session_of
-from invdiff.errors import ConfigError
+from invdiff.errors import ConfigError, DataError
 from tests import tiny_world
 from tests.model import tiny
 from tests.tiny_world import COAT, HAT, denoiser, table
@@ -191,3 +193,24 @@ def test_captions_that_are_too_long_are_told_once_and_shortly(caplog):
     assert warn_of_long(Denoiser, ["a hat", "b" * 15, "c" * 40]) == 2
     (record,) = caplog.records
     assert "2 of 3 captions are longer than the 16 tokens" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("way", "advised"), [("meaning", False), ("auto", False), ("caption", True)]
+)
+def test_nothing_is_advised_that_is_set_already(way, advised):
+    config = configuration.load(None, [f"data.prompt_groups={way}"])
+    samples = prompt_groups.Samples(("a", "b"), ("x", "y"), lambda _: None)
+    with pytest.raises(DataError, match="the most frequent one has 1") as caught:
+        scoring.run_passes(SimpleNamespace(config=config), samples)
+    assert ('set data.prompt_groups = "meaning"' in str(caught.value)) == advised
+
+
+def test_one_of_a_thing_is_told_as_one(tmp_path, monkeypatch, caplog):
+    samples = prompt_groups.Samples(("a",), ("x",), lambda _: None)
+    config = configuration.load(None, ["data.prompt_groups=auto"])
+    monkeypatch.setattr(prompt_groups, "text_embeddings", lambda *_: np.ones((1, 2)))
+    monkeypatch.setattr(prompt_groups, "warn_of_long", lambda *_: 0)
+    group_prompts(SimpleNamespace(config=config, samples=samples, denoiser=None))
+    told = "1 caption of 1 picture were put into 1 prompt group by meaning"
+    assert told in caplog.text

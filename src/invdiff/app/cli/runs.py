@@ -8,7 +8,7 @@ from typing import Any
 
 from invdiff.app.api import Run
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import aligned, checkup_text, plan_text, summary
+from invdiff.app.cli.summary import aligned, checkup_text, plan_text, strength_line, summary
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -41,6 +41,7 @@ def all_stages(asked: Asked) -> None:
         before = " (done before)" if run.done(stage) else ""
         print(f"[{number}/{len(STAGES)}] {stage}{before}", flush=True)
         report = run.do(stage)
+    print(strength_line(run.path))
     print(summary(run.path))
     print(f"report: {report}")
 
@@ -58,6 +59,8 @@ def one_stage(asked: Asked) -> None:
     result = run.do(stage)
     again = "done before, nothing to do (--redo does it again)"
     print(f"{stage}: {again if before else 'done'}")
+    if stage == "train":
+        print(strength_line(run.path))
     print(result)
 
 
@@ -92,6 +95,9 @@ def augment(asked: Asked) -> None:
     run.require("train", by="augment")
     record = make(session_of(run), asked.out, asked.images_per_prompt, **options)
     print(_synthetic(record["prompts"]))
+    if plain := record.get("one_colour"):
+        told = f"note: {len(plain)} drawn pictures are of one colour throughout, such as {plain[0]}"
+        print(f"{told}: look at them before you train on them")
     print(f"set: {asked.out}")
 
 

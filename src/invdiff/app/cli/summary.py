@@ -9,6 +9,7 @@ from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.records import Calibration
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
 
@@ -81,6 +82,14 @@ def summary(path: Path) -> str:
     base, guided = arms.get("base", {}), arms.get("guided", {})
     blocks = [_block(scale, base.get(scale, {}), guided.get(scale, {})) for scale in base | guided]
     return "\n\n".join(block for block in blocks if block) or "no attribute classifier: no shares"
+
+
+def strength_line(path: Path) -> str:
+    """The strength that calibration has chosen, and why, or that nothing was trained."""
+    results = Results(path)
+    if not results.has(Calibration.FILE) or results.training.skipped:
+        return "nothing was trained: no adapter strength"
+    return str(results.calibration)
 
 
 def _block(scale: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import Record
 
 UNDEFINED = "not defined"
@@ -107,11 +108,6 @@ def p_value(value: float | None) -> str:
     if value is None:
         return ""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def plural(amount: int, noun: str) -> str:
-    """``1 prompt``, ``2 prompts``."""
-    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
 
 
 def enumerated(items: Sequence[str], most: int = 6) -> str:

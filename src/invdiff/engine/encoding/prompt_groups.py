@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from invdiff.core.discovery.prompt_clusters import nearest_centre, prompt_groups
-from invdiff.data.samples import Samples
+from invdiff.data.samples import Samples, plural
 from invdiff.engine.base_model.offloading import tokenizers
 from invdiff.engine.encoding.encode import text_embeddings
 from invdiff.engine.encoding.session import Session
@@ -69,9 +69,12 @@ def group_prompts(session: Session) -> Grouped:
     grouped = replace(samples, prompt=tuple(group_of[text] for text in samples.caption))
     if section.prompt_groups == "auto":
         logger.warning(
-            "few captions have %d pictures or more (data.min_images): %d captions of %d pictures "
-            "were put into %d prompt groups by meaning (data.prompt_groups)",
-            *(section.min_images, len(captions), len(samples), len(lists)),
+            "few captions have %s or more (data.min_images): %s of %s were put into %s by meaning "
+            "(data.prompt_groups)",
+            plural(section.min_images, "picture"),
+            plural(len(captions), "caption"),
+            plural(len(samples), "picture"),
+            plural(len(lists), "prompt group"),
         )
     return Grouped(grouped, way, {texts[0]: texts for texts in lists}, found.silhouettes)
 

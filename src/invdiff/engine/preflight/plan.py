@@ -7,6 +7,7 @@ gradient costs about two more.
 from collections.abc import Sized
 from dataclasses import dataclass
 
+from invdiff.core.measurement.content import LEVELS, MOST_TEXTS
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
 
@@ -66,6 +67,7 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     walks = sum(
         _walks(strength, calibrate.guidance_scale, branches) for strength in calibrate.strengths
     )
+    compared = len(calibrate.strengths) * len(LEVELS) * (1 + min(prompts, 1 + MOST_TEXTS))
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
     checks = asked.share_feedback
     walks += len(checks) * sum(_walks(1.0, scale, branches) for scale in scales)
@@ -74,7 +76,7 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
         f"{asked.steps} steps of {asked.batch_size} images, rank {asked.rank}; at most "
         f"{images} images for each of {told}{_counted(calibrate.strengths, 'strength')}"
     )
-    return Work("train", training + images * walks * config.sample.steps, detail)
+    return Work("train", training + images * (walks * config.sample.steps + compared), detail)
 
 
 def _sample(config: Config, prompts: int, branches: int) -> Work:

@@ -35,6 +35,7 @@ class Groups:
 
     ``membership`` is q_i(1), the probability of group 1, as (n,) for two groups, and all q_i(e) as
     (n, K) for more. ``weight`` balances the groups of a prompt; the weights of a prompt average 1.
+    ``path`` says where each is in its source; empty in files of before.
     """
 
     sample_id: tuple[str, ...]
@@ -42,6 +43,7 @@ class Groups:
     caption: tuple[str, ...]
     membership: Membership
     weight: NDArray[np.float64]
+    path: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -66,6 +68,7 @@ class Groups:
             "group": self.group.astype(np.int32),
             **{f"q_{group}": q[:, group] for group in range(q.shape[1])},
             "weight": self.weight,
+            **({"path": list(self.path)} if self.path else {}),
         }
 
     @classmethod
@@ -79,6 +82,7 @@ class Groups:
             tuple(table.get("caption", table["prompt"])),
             q[0] if len(q) == 1 else np.stack(q, 1),
             np.array(table["weight"], float),
+            tuple(table.get("path", ())),
         )
 
 

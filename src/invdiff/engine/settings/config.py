@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from invdiff.data.sets import builtin
 from invdiff.engine.settings.common import (
     EMBEDDED_SETS,
     CalibrateSection,
@@ -24,7 +25,7 @@ from invdiff.engine.settings.method import DiscoverSection, TrainSection
 from invdiff.engine.settings.names import describe_problem, formerly, nearest, translated
 from invdiff.engine.settings.study import SEVERAL, StudySection
 from invdiff.engine.storage.seals import Seals
-from invdiff.errors import ConfigError, InvDiffWarning
+from invdiff.errors import ConfigError, DataError, InvDiffWarning
 
 PRESETS = Path(str(files("invdiff"))) / "presets"
 HIDDEN = "study."
@@ -131,8 +132,10 @@ def load(
     for given, place in ((preset, preset_path), (settings, Path)):
         try:
             more = given if isinstance(given, Mapping) else _read(place(given)) if given else {}
-        except ConfigError as unreadable:
-            problems += unreadable.problems
+            if given is settings and not isinstance(given, Mapping):
+                more = resolved(more)
+        except ConfigError as unusable:
+            problems += unusable.problems
             continue
         for key, value in more.items():
             held = values.get(key) if isinstance(values.get(key), dict) else {}
@@ -161,6 +164,22 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
 def parse(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The configuration of nested ``values``; raises ConfigError with every problem."""
     return load(values, overrides)
+
+
+def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a user with the paths of data and model as what they mean.
+
+    Raises ConfigError for a name that means two things (see :func:`builtin.resolve_name`).
+    """
+    copied = {key: dict(v) if isinstance(v, Mapping) else v for key, v in values.items()}
+    for key in ("data", "model"):
+        section = copied.get(key)
+        if isinstance(section, dict) and isinstance(section.get("path"), str | Path):
+            try:
+                section["path"] = builtin.resolve_name(section["path"], f"{key}.path")
+            except DataError as problem:
+                raise ConfigError(str(problem)) from None
+    return copied
 
 
 def preset_names() -> list[str]:
@@ -258,6 +277,11 @@ def _override(values: dict[str, Any], text: str) -> str | None:
         if not isinstance(holder, dict):
             return None  # the file's own mistake, reported with the file
     holder[name] = _value(value, as_text=known[key].annotation is str)
+    if name == "path":
+        try:
+            holder[name] = builtin.resolve_name(holder[name], f"--{key}")
+        except DataError as problem:
+            return str(problem)
     return None
 
 

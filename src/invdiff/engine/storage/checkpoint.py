@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from invdiff.engine.storage.files import open_up
+from invdiff.engine.storage.files import give_default_mode
 from invdiff.errors import InvDiffWarning
 
 MANIFEST = "manifest.json"
@@ -55,10 +55,11 @@ def save_checkpoint(
     try:
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         save_file(contiguous, stage / "tensors.safetensors")
+        give_default_mode(stage)
         (stage / "facts.json").write_text(json.dumps({"step": step, **facts}))
         files = {path.name: _digest(path) for path in stage.iterdir()}
         (stage / MANIFEST).write_text(json.dumps(files))
-        open_up(stage)
+        give_default_mode(stage)
         for path in [*stage.iterdir(), stage]:
             _flush(path)
         shutil.rmtree(final, ignore_errors=True)

@@ -30,7 +30,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
     beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(beside)
-        open_up(beside)
+        give_default_mode(beside)
         with beside.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(beside, path)
@@ -39,15 +39,16 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def open_up(path: Path) -> None:
-    """The mode of new files for ``path``, a file or folder; safetensors lets its owner alone read.
+def give_default_mode(path: Path) -> None:
+    """Give a file, or all files of a folder, the mode that the umask gives to any new file.
 
-    A file of a library that can be read by others is left as it is.
+    safetensors keeps what it writes to its owner (0600), which nobody meant who shares a folder.
+    No file is made to find it out: a killed process would leave it.
     """
     umask = os.umask(0o077)
     os.umask(umask)
-    for file in [path] if path.is_file() else path.rglob("*"):
-        if file.is_file() and not file.is_symlink() and not file.stat().st_mode & 0o077:
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink():
             file.chmod(0o666 & ~umask)
 
 
@@ -66,7 +67,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        open_up(beside)
+        give_default_mode(beside)
         os.replace(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
