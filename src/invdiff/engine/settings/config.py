@@ -138,8 +138,9 @@ def load(
             problems += unusable.problems
             continue
         for key, value in more.items():
-            held = values.get(key) if isinstance(values.get(key), dict) else {}
-            values[key] = {**held, **value} if isinstance(value, Mapping) else value
+            held = values.get(key)
+            under = held if isinstance(held, dict) else {}
+            values[key] = {**under, **value} if isinstance(value, Mapping) else value
     return _checked(values, overrides, problems)
 
 
