@@ -129,11 +129,9 @@ def load(
     What comes later counts. Raises ConfigError with every problem of all of them together.
     """
     values, problems = dict[str, Any](), list[str]()
-    for given, place in ((preset, preset_path), (settings, Path)):
+    for read in (lambda: _of_preset(preset), lambda: _nested(settings)):
         try:
-            more = given if isinstance(given, Mapping) else _read(place(given)) if given else {}
-            if given is settings and not isinstance(given, Mapping):
-                more = resolved(more)
+            more = read()
         except ConfigError as unusable:
             problems += unusable.problems
             continue
@@ -142,6 +140,16 @@ def load(
             under = held if isinstance(held, dict) else {}
             values[key] = {**under, **value} if isinstance(value, Mapping) else value
     return _checked(values, overrides, problems)
+
+
+def _of_preset(name: str | None) -> Mapping[str, Any]:
+    return {} if name is None else _read(preset_path(name))
+
+
+def _nested(settings: Mapping[str, Any] | Path | str | None) -> Mapping[str, Any]:
+    if isinstance(settings, Path | str):
+        return resolved(_read(Path(settings)))
+    return settings or {}
 
 
 def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
