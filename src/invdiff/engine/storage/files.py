@@ -43,15 +43,14 @@ def give_default_mode(path: Path) -> None:
     """Give a file, or the files of a folder, the mode that the umask gives to any new file.
 
     safetensors keeps what it writes to its owner (0600), which nobody meant who shares a folder.
-    Links, and files that others may read already, are left as they are.
+    Links, and files that others may read already, are left as they are. No file is made to find the
+    mode out: a killed process would leave it.
     """
-    probe = path.with_name(f".mode-{os.getpid()}")
-    probe.touch()
-    mode = probe.stat().st_mode & 0o777
-    probe.unlink()
+    umask = os.umask(0o077)
+    os.umask(umask)
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file() and not file.is_symlink() and not file.stat().st_mode & 0o077:
-            file.chmod(mode)
+            file.chmod(0o666 & ~umask)
 
 
 @contextmanager
