@@ -101,7 +101,7 @@ class AttributeFigures:
             "parity_value": parity.parity_value(counts.sum(1), classes),
             "prompts": int((counts.sum(1) > 0).sum()),
         } | self._error_corrected(counts)
-        about = {"of": of, "images": images, "where": where}
+        about: dict[str, Any] = {"of": of, "images": images, "where": where}
         yield Figure("bias", **asdict(found), prompts=ends, more=more, **about)
         yield self._worst(of, counts, prompts)
         if target is not None and len(target) == classes:
@@ -138,8 +138,8 @@ class AttributeFigures:
             partners = sides.partners(attribute.labels["b"])
             rows = zip(sides.prompts["a"], attribute.labels["a"], partners, strict=True)
             pairs = [row for row in rows if row[0] in prompts]
-            columns = [[row[at] for row in pairs] for at in range(3)]
-            joint = parity.joint_table(*columns, prompts, attribute.classes)
+            of, one, other = ([row[at] for row in pairs] for at in range(3))
+            joint = parity.joint_table(of, one, other, prompts, attribute.classes)
             found = -intervals.bias_reduction(joint, *self.drawing)
             images, note = len(pairs), PAIRED
         else:
