@@ -236,7 +236,9 @@ def plot_training(curve: Mapping[str, Sequence[float | None]]) -> InlinePicture:
     window = max(1, len(loss) // 20)
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
     with _drawing(2.1) as (figure, axes):
-        axes.plot(curve["step"][window - 1 :], smooth, color=GUIDED, linewidth=1.4)
+        axes.plot(
+            np.asarray(curve["step"], float)[window - 1 :], smooth, color=GUIDED, linewidth=1.4
+        )
         axes.set_xlabel("training step")
         axes.grid(axis="y")
         _name(axes, "loss")

@@ -75,9 +75,9 @@ def _of_each(
         about |= {"of": of, "images": len(prompts), "note": note}
         yield with_intervals(parts, prompts, prompts, drawing, least, **about)
     if "a" in found:
-        less, strata, prompts = sides.difference(found["a"][0], found["b"][0])
+        less, strata, each = sides.difference(found["a"][0], found["b"][0])
         about |= {"of": "b - a", "images": len(less.parts), "note": PAIRED if sides.paired else ""}
-        yield with_intervals(less, strata, prompts, drawing, **about)
+        yield with_intervals(less, strata, each, drawing, **about)
 
 
 def _parts(
