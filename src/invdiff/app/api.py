@@ -6,13 +6,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invdiff.data.sets import builtin
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import StudySection
 from invdiff.engine.workflow import HOMES, do_stage
-from invdiff.errors import ArgumentError, InvDiffError, ModelError
+from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError
 
 if TYPE_CHECKING:
     from invdiff.app.results import RunGroups, RunMetrics
@@ -38,14 +39,14 @@ class Run:
             defaults.
         pipeline: a loaded diffusers pipeline to use instead of ``config.model.path``.
         data: shorthand for ``config.data.path``.
-        preset: name of settings that come with the package, such as "sd15"; nested settings in
-            ``config`` are put over them.
+        preset: name of settings that come with the package, such as "sd15"; nested settings or
+            the file in ``config`` are put over them.
         redo: forget stages that changed settings touch, instead of refusing the change.
 
     Raises:
         ConfigError: settings are wrong; all of them are listed.
         RunError: the folder is not this run's.
-        ArgumentError: a preset together with a Config or a file, which are whole by themselves.
+        ArgumentError: a preset together with a Config, which is whole by itself.
 
     Examples:
         >>> import invdiff
@@ -76,7 +77,7 @@ class Run:
                 f"{type(pipeline).__name__} has neither a unet nor a transformer: give a loaded "
                 "text-to-image pipeline of diffusers"
             )
-        settings = _settings(Path(path), _given(config, preset), data)
+        settings = _settings(Path(path), config, preset, data)
         self.folder = RunFolder.open(path, settings, redo=redo, pipeline=pipeline)
 
     def __repr__(self) -> str:
@@ -161,49 +162,34 @@ class Run:
         return [self.do(stage) for stage in STAGES][-1]
 
 
-def _given(
-    config: Config | Mapping[str, Any] | str | Path | None, preset: str | None
+def _settings(
+    path: Path,
+    config: Config | Mapping[str, Any] | str | Path | None,
+    preset: str | None,
+    data: str | Path | None,
 ) -> Config | None:
-    """The settings that ``config`` and ``preset`` make together."""
-    if isinstance(config, str | Path):
-        config = configuration.load(config)
-    elif isinstance(config, Mapping):
+    """What ``config``, ``preset`` and ``data`` say together; None keeps an existing run's."""
+    place = builtin.resolve_name(data) if isinstance(data, Path) else data
+    overrides = [] if place is None else [f"data.path={place}"]
+    if config is None and preset is None:
+        if data is None:
+            return None
+        config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
+    if isinstance(config, Config):
         if preset is not None:
-            config = _over(configuration.preset(preset).model_dump(), config)
-        return configuration.parse(config)
-    if config is not None and not isinstance(config, Config):
+            raise ArgumentError(
+                "preset",
+                "must be left out with a Config, which is whole by itself",
+                repr(preset),
+                "give nested settings or a file to change some of the preset's",
+            )
+        return configuration.with_overrides(config, overrides)
+    if not isinstance(config, str | Path | Mapping | None):
         raise InvDiffError(
             "config must be a Config, nested settings, a TOML file or None, not "
             f"{type(config).__name__}"
         )
-    if config is not None and preset is not None:
-        raise ArgumentError(
-            "preset",
-            "must be left out with a Config or a file",
-            repr(preset),
-            "give nested settings to change some of the preset's",
-        )
-    return config if preset is None else configuration.preset(preset)
-
-
-def _over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` with those of ``more`` in their place, section by section."""
-    merged = dict(settings)
-    for key, value in more.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = {**old, **value}
-        merged[key] = value
-    return merged
-
-
-def _settings(path: Path, config: Config | None, data: str | Path | None) -> Config | None:
-    """``config`` with the path of the ``data``; None keeps an existing run's."""
-    if data is None:
-        return config
-    if config is None:
-        config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
-    return configuration.parse(_over(config.model_dump(), {"data": {"path": str(data)}}))
+    return configuration.load(config, overrides, preset)
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -217,6 +203,12 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     told = [f"{key} = {value!r}" for key, value in changed.items()]
     more = [f"and {len(told) - MOST_SETTINGS} more"] if len(told) > MOST_SETTINGS else []
     yield "settings", "\n".join([*told[:MOST_SETTINGS], *more]) or "the defaults"
+    try:
+        for stage in done[-1:]:
+            run.folder.require(stage, by="repr")
+    except RunError as error:
+        yield "problem", str(error)
+        return
     if "discover" in done and (run.path / "discovery.json").is_file():
         yield "groups", repr(run.groups)
     if "evaluate" in done:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from invdiff.app.cli.verbs import SOURCE, VERBS, Verb
+from invdiff.app.cli.verbs import VERBS, Verb
 from invdiff.errors import ConfigError
 
 _SETTING = re.compile(
@@ -68,11 +68,8 @@ def _verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], dest: str
             name, help=verb.words, description=text, epilog=verb.more or None
         )
         inner.set_defaults(parser=inner, entry=verb)  # the innermost verb's is what was asked for
-        source = (
-            inner.add_mutually_exclusive_group() if SOURCE.keys() <= verb.takes.keys() else inner
-        )
         for key, entry in verb.takes.items():
-            _add(source if key in SOURCE else inner, key, entry)
+            _add(inner, key, entry)
         for title, options in verb.groups.items():
             group = inner.add_argument_group(title)
             for key, entry in options.items():

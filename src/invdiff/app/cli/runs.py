@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from invdiff.app.api import Run
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import aligned, checkup_text, plan_text, summary
+from invdiff.app.cli.summary import aligned, checkup_text, plan_text, strength_line, summary
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -40,6 +41,7 @@ def all_stages(asked: Asked) -> None:
         before = " (done before)" if run.done(stage) else ""
         print(f"[{number}/{len(STAGES)}] {stage}{before}", flush=True)
         report = run.do(stage)
+    print(strength_line(run.path))
     print(summary(run.path))
     print(f"report: {report}")
 
@@ -57,6 +59,8 @@ def one_stage(asked: Asked) -> None:
     result = run.do(stage)
     again = "done before, nothing to do (--redo does it again)"
     print(f"{stage}: {again if before else 'done'}")
+    if stage == "train":
+        print(strength_line(run.path))
     print(result)
 
 
@@ -91,6 +95,9 @@ def augment(asked: Asked) -> None:
     run.require("train", by="augment")
     record = make(session_of(run), asked.out, asked.images_per_prompt, **options)
     print(_synthetic(record["prompts"]))
+    if plain := record.get("one_colour"):
+        told = f"note: {len(plain)} drawn pictures are of one colour throughout, such as {plain[0]}"
+        print(f"{told}: look at them before you train on them")
     print(f"set: {asked.out}")
 
 
@@ -128,21 +135,19 @@ def config(asked: Asked) -> None:
 
 
 def _resolve(asked: Asked, out: Path | None = None) -> Config:
-    """File or preset with overrides; without either those of the run ``out``, or the defaults."""
+    """Preset, file and overrides; without the first two those of the run ``out``, or defaults."""
     problems: list[str] = []
-    source: Path | None = asked.config
-    read: Callable[..., Config] = configuration.load
+    read: Callable[..., Config] = partial(configuration.load, asked.config, preset=asked.preset)
+    if asked.config is None and asked.preset is None:
+        if out is not None and RunFolder.is_run(out):
+            read = partial(configuration.load_run, out / "config.toml")
+        elif asked.verb in ("run", STAGES[0]):
+            problems.append(
+                f"{out} is a new run: name its settings with --preset (sd15, sdxl and flux are for "
+                "models of that size) or --config"
+            )
     try:
-        if asked.preset is not None:
-            source = configuration.preset_path(asked.preset)
-        elif source is None and out is not None and RunFolder.is_run(out):
-            source, read = out / "config.toml", configuration.load_run
-        elif source is None and asked.verb in ("run", STAGES[0]):
-            raise ConfigError(f"{out} is a new run: name its settings with --config or --preset")
-    except ConfigError as error:
-        problems += error.problems
-    try:
-        found = read(source, asked.overrides)
+        found = read(overrides=asked.overrides)
     except ConfigError as error:
         problems += error.problems
     asked.stop_at(*problems)

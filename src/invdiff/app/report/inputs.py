@@ -12,6 +12,7 @@ from invdiff.app.report.quantities import Quantity
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, PromptFindings, Training
 from invdiff.engine.run.results import Results
 from invdiff.engine.run.stages import STAGES
+from invdiff.engine.settings.config import dump
 from invdiff.engine.storage.files import read_json
 
 HASHED = (
@@ -297,7 +298,5 @@ def read(run: Any) -> Inputs:
         quarantined=optional("quarantine.json", ()),
         environment=optional("environment.json", {}),
         stages={file.stem: read_json(file) for file in sorted(path.glob("stages/*.json"))},
-        config_text=(path / "config.toml").read_text(encoding="utf-8")
-        if results.has("config.toml")
-        else "",
+        config_text=dump(run.config),
     )

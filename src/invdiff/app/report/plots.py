@@ -237,7 +237,10 @@ def plot_training(curve: Mapping[str, Sequence[float | None]]) -> InlinePicture:
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
     with _drawing(2.1) as (figure, axes):
         axes.plot(
-            np.asarray(curve["step"], float)[window - 1 :], smooth, color=GUIDED, linewidth=1.4
+            np.asarray(curve["step"][window - 1 :], dtype=float),
+            smooth,
+            color=GUIDED,
+            linewidth=1.4,
         )
         axes.set_xlabel("training step")
         axes.grid(axis="y")

@@ -83,12 +83,13 @@ class ComparisonRequest:
     with the first. ``extractors`` () takes what the protocol asks for. ``labels`` are columns of
     both, ``classifier`` "" for none; ``attribute`` and ``classes`` name what it estimates where it
     does not itself. ``target`` is the mix that shares should have, by class.
-    ``side`` 0 keeps the stored size.
+    ``side`` 0 keeps the stored size. Pictures of the list ``quarantine`` are left out of all sets,
+    and unusable ones up to ``max_bad_share`` of a set.
     """
 
-    first: Path
-    second: Path
-    reference: Path | None = None
+    first: str | Path
+    second: str | Path
+    reference: str | Path | None = None
     extractors: tuple[str, ...] = ()
     classifier: str = ""
     attribute: str = ""
@@ -98,10 +99,12 @@ class ComparisonRequest:
     protocol: str = "standard"
     target: Mapping[str, float] = field(default_factory=dict)
     prompt_column: str = ""
+    quarantine: str | Path = ""
+    max_bad_share: float = 0.0
     side: int = 0
     seed: int = 0
     resamples: int = 1000
-    processes: int = 0
+    processes: int = 1
 
     @property
     def chosen(self) -> ComparisonProtocol:

@@ -14,6 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partialmethod
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TypeVar
 
@@ -113,9 +115,11 @@ def _results(
         yield from ((shard, work(shard)) for shard in shards)
         return
     pool = _pool(max(1, processes), quiet)
+    workers: list[BaseProcess] = []
     try:
         with held_back(signal.SIGINT):
             futures = {pool.submit(work, shard): shard for shard in shards}
+        workers += (pool._processes or {}).values()
         for future in as_completed(futures):
             yield futures[future], future.result()
         if _kept is None:
@@ -124,13 +128,24 @@ def _results(
         _forget(pool)
         pool.shutdown(wait=False, cancel_futures=True)
         raise RunError(
-            "a worker process was killed, perhaps because memory ran out: run the same command "
-            "again to go on, with fewer processes or smaller batches"
+            f"a worker process ended before its work was done ({how_ended(workers)}): run the same "
+            "command again to go on; if it ends so again, with fewer processes or smaller batches"
         ) from None
     except BaseException:
         _forget(pool)
         _dismiss(pool)
         raise
+
+
+def how_ended(processes: Sequence[BaseProcess]) -> str:
+    """What ended the first of ``processes`` that did not end well: its signal or its exit code."""
+    wait([process.sentinel for process in processes], timeout=5)
+    codes = [process.exitcode for process in processes if process.exitcode]
+    # Those that are left when one has ended are sent a SIGTERM.
+    code = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else 0)
+    if code < 0:
+        return f"by the signal {signal.Signals(-code).name}"
+    return f"exit code {code}; what it said is above" if code else "how is not known"
 
 
 @contextmanager

@@ -193,6 +193,26 @@ class Calibration(Record):
         """The point of the chosen strength."""
         return min(self.curve, key=lambda point: abs(point.strength - self.strength))
 
+    @property
+    def vetoed(self) -> list[float]:
+        """The strengths that lose prompts."""
+        return [point.strength for point in self.curve if point.vetoed]
+
+    def __str__(self) -> str:
+        if not self.curve:
+            return f"adapter strength {self.strength:g}, not calibrated"
+        chosen, base = self.chosen, self.before
+        gap, before = (nan if point.gap is None else point.gap for point in (chosen, base))
+        said = [f"adapter strength {self.strength:g}: estimated gap {gap:.2f}, {before:.2f} before"]
+        if gap > self.tolerance:
+            said.append(f"more than the tolerance of {self.tolerance:g}")
+        if base.own_prompt:
+            shown, at_base = 100 * chosen.shown, 100 * base.shown
+            said.append(f"{shown:.0f} % of its pictures show their prompt, {at_base:.0f} % before")
+        if lost := ", ".join(f"{strength:g}" for strength in self.vetoed):
+            said.append(f"not {lost}, where fewer do than chance explains")
+        return "; ".join(said)
+
 
 class Metrics(Record):
     """``metrics.json``: ``arms`` by arm ("base", "guided") and guidance scale ("2.5").
