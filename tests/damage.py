@@ -88,14 +88,14 @@ def one_stage(stage: str) -> Reader:
 
 def export(form: str) -> Reader:
     def read(run: Path, out: Path) -> Outcome:
-        command("export", run, "--format", form, "--out", out)
+        command("export", run, "--format", form, "--strength", "1", "--out", out)
         return files_of(out)
 
     return read
 
 
 def adapter(run: Path, out: Path) -> Outcome:
-    command("export", run / "adapter", "--format", "diffusers", "--out", out)
+    command("export", run / "adapter", "--format", "diffusers", "--strength", "1", "--out", out)
     return files_of(out)
 
 
@@ -162,7 +162,9 @@ class Sweep:
     @cached_property
     def whole(self) -> dict[str, object]:
         """What each reader makes of the run as it is."""
-        return {name: self.read(name, None, b"")[1] for name in self.readers}
+        found = {name: self.read(name, None, b"") for name in self.readers}
+        assert all(how == "went on" for how, _ in found.values()), found
+        return {name: outcome for name, (_, outcome) in found.items()}
 
     @property
     def files(self) -> list[str]:
