@@ -25,6 +25,7 @@ from invdiff.core.uncertainty.intervals import wilson
 from invdiff.engine.distributed import randomness
 from invdiff.engine.settings.deciding_levels import high_levels
 from invdiff.errors import ArgumentError
+from invdiff.terminal import printable
 
 READ_FROM = {
     "contrast": "what each picture costs under every prompt",
@@ -79,7 +80,8 @@ class Inferred:
 
     def told(self, head: str) -> str:
         """The ``head`` and a line for each prompt."""
-        return "\n".join([head, *(f"  {name}: {one}" for name, one in self.verdicts.items())])
+        lines = [f"  {printable(name)}: {verdict}" for name, verdict in self.verdicts.items()]
+        return "\n".join([head, *lines])
 
 
 @dataclass(frozen=True, repr=False, eq=False)

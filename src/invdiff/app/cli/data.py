@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import aligned
 from invdiff.engine.storage.files import read_json, write_parquet, write_text
 from invdiff.errors import ConfigError, DataError, Interrupted
+from invdiff.terminal import aligned, printable
 
 if TYPE_CHECKING:
     from invdiff.data.audit import Audit, AuditFinding
@@ -44,7 +44,7 @@ def check(asked: Asked) -> None:
             "counts": found.counts(),
             "findings": [vars(finding) for finding in found.findings],
         }
-        print(json.dumps(told, indent=1, ensure_ascii=False), flush=True)
+        print(json.dumps(told, indent=1), flush=True)
     else:
         print(_audit_text(asked.path, found), flush=True)
     if bad:
@@ -78,7 +78,7 @@ def _audit_text(path: str, found: "Audit") -> str:
     for kind, count in found.counts().items():
         if count:
             shown = [f for f in found.findings if f.kind == kind][:SHOWN]
-            lines += ["", f"{kind}:", *(f"  {f.name}: {f.reason}" for f in shown)]
+            lines += ["", f"{kind}:", *(printable(f"  {f.name}: {f.reason}") for f in shown)]
             lines += [f"  and {count - SHOWN} more"] if count > SHOWN else []
     return "\n".join(lines)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from invdiff.app.api import Run
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import aligned, checkup_text, plan_text, summary
+from invdiff.app.cli.summary import checkup_text, plan_text, summary
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.errors import ConfigError, RunError
+from invdiff.terminal import aligned
 
 SMOKE = "smoke run: it shows that everything works, its figures show nothing"
 

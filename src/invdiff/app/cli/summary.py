@@ -1,6 +1,6 @@
 """The tables that the command line prints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,7 @@ from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
-
-
-def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """A table of text: the first column to the left, the others to the right if ``numbers``."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    other = str.rjust if numbers else str.ljust
-    lines = ([row[0].ljust(widths[0]), *map(other, row[1:], widths[1:])] for row in rows)
-    return "\n".join("  ".join(cells).rstrip() for cells in lines)
+from invdiff.terminal import aligned
 
 
 def plan_text(out: Path, config: Config) -> str:

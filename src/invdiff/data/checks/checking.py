@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from invdiff.data.checks.quarantine import LeftOut
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.listing import Listing
 from invdiff.data.samples import Pictures, Samples, pick_caption, sample_id
 from invdiff.errors import DataError
+from invdiff.terminal import Bar
 
 IN_MEMORY_BYTES = 512 * 1024**2
 
@@ -117,6 +117,6 @@ def read_again(listing: Listing, row: int, size: int) -> Pictures:
         ) from fault
 
 
-def progress(listing: Listing, what: str) -> "tqdm[int]":
+def progress(listing: Listing, what: str) -> Bar:
     """The rows of a listing, with a bar when someone watches."""
-    return tqdm(range(len(listing)), desc=what, unit=" pictures", disable=None, leave=False)
+    return Bar(range(len(listing)), desc=what, unit=" pictures", disable=None, leave=False)

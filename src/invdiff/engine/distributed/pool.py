@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from invdiff.errors import RunError
+from invdiff.terminal import Bar
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -98,7 +99,7 @@ def run_shards(
     own, ``quiet`` does it in workers that show none.
     """
     total = done + len(shards)
-    with tqdm(desc=title, total=total, initial=done, unit=unit) as bar:
+    with Bar(desc=title, total=total, initial=done, unit=unit) as bar:
         for pair in _results(work, shards, min(processes, len(shards)), quiet):
             yield pair
             bar.update()

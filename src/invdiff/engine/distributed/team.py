@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from invdiff.engine.distributed import pool
 from invdiff.engine.distributed.pool import held_back, one_thread, run_shards, silence, start_worker
 from invdiff.engine.distributed.stop import Stop
 from invdiff.errors import Interrupted, InvDiffError, RunError
+from invdiff.terminal import Bar
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
@@ -95,7 +95,7 @@ class Team:
                 yield pair
                 self.stop_if_asked()
             return
-        for start in tqdm(range(0, len(shards), self.size), title, disable=not self.leads):
+        for start in Bar(range(0, len(shards), self.size), title, disable=not self.leads):
             turn = list(shards[start : start + self.size])
             own = work(turn[self.rank]) if self.rank < len(turn) else None
             results: list[Any] = [None] * self.size

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import torch
 from torch.amp import GradScaler
-from tqdm import tqdm
 
 from invdiff.engine.distributed.stop import noted
 from invdiff.engine.distributed.team import Team
@@ -28,6 +27,7 @@ from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
 from invdiff.model.lora.fused import fused_branches
+from invdiff.terminal import Bar
 
 MOST_NORM = 1.0
 WARMUP = 50
@@ -143,7 +143,7 @@ class Trainer:
 
     def _bar(self, start: int) -> Iterable[int]:
         steps = range(start, self.steps)
-        return tqdm(steps, "training", initial=start, total=self.steps, unit="step")
+        return Bar(steps, "training", initial=start, total=self.steps, unit="step")
 
     def _pause(self, step: int, reporter: "Reporter | None") -> None:
         """What comes before ``step`` now and then, with the weights that are kept in the end.

@@ -1,0 +1,59 @@
+"""What reaches a terminal shows as itself."""
+
+import io
+import time
+
+import pytest
+
+from invdiff.app.cli import main
+from invdiff.terminal import Bar, PlainStream, printable
+from tests import tiny_world
+
+EVIL = "red\x1b[31m \u202eevil\u2066 \x9b2J \udcff\x07"
+SHOWN = r"red\u001b[31m \u202eevil\u2066 \u009b2J \udcff\u0007"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (EVIL, SHOWN),
+        ("a\nb\r\u2028c", r"a\u000ab\u000d\u2028c"),
+        ("a photo of a café, 写真\u3000集, 👩\u200d🔬, a\u200cb", None),
+        ("\U000e0041", r"\U000e0041"),
+    ],
+)
+def test_what_does_not_show_as_itself_is_an_escape(text, shown):
+    assert printable(text) == (text if shown is None else shown)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_stream_takes_any_text(encoding):
+    raw = io.BytesIO()
+    stream = PlainStream(io.TextIOWrapper(raw, encoding))
+    print(f"é {EVIL}", file=stream, flush=True)
+    stream.write("\x1b[A")  # of a bar below another
+    stream.flush()
+    told = raw.getvalue().decode(encoding)
+    assert told.endswith(f" {SHOWN}\n\x1b[A")
+    assert told.startswith("é" if encoding == "utf-8" else r"\xe9")
+
+
+def test_a_bar_knows_no_negative_hours(monkeypatch):
+    out = io.StringIO()
+    clock = iter(range(10**6, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    for _ in Bar(range(3), f"counting {EVIL}", file=out, mininterval=0):
+        pass
+    assert "-" not in out.getvalue().replace("\r", "")
+    assert SHOWN in out.getvalue()
+
+
+def test_names_of_files_reach_the_terminal_as_escapes(tmp_path, capsys):
+    folder = tiny_world.pictures(tmp_path / "pictures", count=2)
+    (folder / "a-hat-\x1b[31m\u202e.png").write_bytes(b"<html>")
+    assert main(["data", "check", str(folder), "--min-side", "8"]) == 1
+    out = capsys.readouterr().out
+    assert r"a-hat-\u001b[31m\u202e.png: not a picture" in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
