@@ -1,4 +1,4 @@
-"""What reaches a terminal: text that shows as itself, and tables, and bars that no clock turns back."""
+"""What reaches a terminal: text that shows as itself, tables, bars that no clock turns back."""
 
 import re
 import time
