@@ -12,7 +12,7 @@ from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import StudySection
 from invdiff.engine.workflow import HOMES, do_stage
-from invdiff.errors import ArgumentError, InvDiffError, ModelError
+from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError
 
 if TYPE_CHECKING:
     from invdiff.app.results import RunGroups, RunMetrics
@@ -76,7 +76,7 @@ class Run:
                 f"{type(pipeline).__name__} has neither a unet nor a transformer: give a loaded "
                 "text-to-image pipeline of diffusers"
             )
-        settings = _settings(Path(path), _given(config, preset), data)
+        settings = _settings(Path(path), config, preset, data)
         self.folder = RunFolder.open(path, settings, redo=redo, pipeline=pipeline)
 
     def __repr__(self) -> str:
@@ -161,49 +161,41 @@ class Run:
         return [self.do(stage) for stage in STAGES][-1]
 
 
-def _given(
-    config: Config | Mapping[str, Any] | str | Path | None, preset: str | None
+def _settings(
+    path: Path,
+    config: Config | Mapping[str, Any] | str | Path | None,
+    preset: str | None,
+    data: str | Path | None,
 ) -> Config | None:
-    """The settings that ``config`` and ``preset`` make together."""
-    if isinstance(config, str | Path):
-        config = configuration.load(config)
-    elif isinstance(config, Mapping):
-        if preset is not None:
-            config = _over(configuration.preset(preset).model_dump(), config)
-        return configuration.parse(config)
-    if config is not None and not isinstance(config, Config):
+    """The settings that all of these make together; None keeps those of an existing run."""
+    more = [] if data is None else [f"data.path={data}"]  # before anything is checked
+    if isinstance(config, Mapping):
+        base = {} if preset is None else configuration.preset(preset).model_dump()
+        return configuration.parse(_over(base, config), more)
+    if config is not None and not isinstance(config, Config | str | Path):
         raise InvDiffError(
             "config must be a Config, nested settings, a TOML file or None, not "
             f"{type(config).__name__}"
         )
-    if config is not None and preset is not None:
-        raise ArgumentError(
-            "preset",
-            "must be left out with a Config or a file",
-            repr(preset),
-            "give nested settings to change some of the preset's",
-        )
-    return config if preset is None else configuration.preset(preset)
+    if preset is not None:
+        if config is None:
+            return configuration.preset(preset, more)
+        rule, advice = "must be left out with a Config or a file", "give nested settings to change"
+        raise ArgumentError("preset", rule, repr(preset), f"{advice} some of the preset's")
+    if isinstance(config, str | Path):
+        return configuration.load(config, more)
+    if more and config is None and RunFolder.is_run(path):
+        config = RunFolder.read(path).config
+    return configuration.parse((config or Config()).model_dump(), more) if more else config
 
 
 def _over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """``settings`` with those of ``more`` in their place, section by section."""
     merged = dict(settings)
     for key, value in more.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = {**old, **value}
-        merged[key] = value
+        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        merged[key] = {**merged[key], **value} if both else value
     return merged
-
-
-def _settings(path: Path, config: Config | None, data: str | Path | None) -> Config | None:
-    """``config`` with the path of the ``data``; None keeps an existing run's."""
-    if data is None:
-        return config
-    if config is None:
-        config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
-    return configuration.parse(_over(config.model_dump(), {"data": {"path": str(data)}}))
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -217,9 +209,12 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     told = [f"{key} = {value!r}" for key, value in changed.items()]
     more = [f"and {len(told) - MOST_SETTINGS} more"] if len(told) > MOST_SETTINGS else []
     yield "settings", "\n".join([*told[:MOST_SETTINGS], *more]) or "the defaults"
-    if "discover" in done and (run.path / "discovery.json").is_file():
-        yield "groups", repr(run.groups)
-    if "evaluate" in done:
-        yield "metrics", repr(run.metrics)
+    try:
+        if "discover" in done and (run.path / "discovery.json").is_file():
+            yield "groups", repr(run.groups)
+        if "evaluate" in done:
+            yield "metrics", repr(run.metrics)
+    except RunError as error:
+        yield "problem", str(error)
     if "report" in done:
         yield "report", str(run.path / "report.html")
