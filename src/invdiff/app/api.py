@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invdiff.engine.distributed import only_once
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -70,6 +71,7 @@ class Run:
         redo: bool = False,
         preset: str | None = None,
     ) -> None:
+        only_once()
         denoisers = ("unet", "transformer")
         if pipeline is not None and not any(hasattr(pipeline, name) for name in denoisers):
             raise ModelError(

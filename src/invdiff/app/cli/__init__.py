@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from invdiff.app.cli.parser import parse
 from invdiff.app.cli.verbs import SOURCE
+from invdiff.engine import distributed
 from invdiff.errors import ConfigError, Interrupted, InvDiffError, InvDiffWarning
 from invdiff.terminal import PlainStream
 
@@ -40,7 +41,7 @@ def _run(argv: Sequence[str] | None) -> int:
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     shown = warnings.showwarning
     warnings.showwarning = partial(_warn, shown)
-    output, errors = sys.stdout, sys.stderr
+    output, errors, distributed.by_command = sys.stdout, sys.stderr, True
     sys.stdout, sys.stderr = (cast(TextIO, PlainStream(stream)) for stream in (output, errors))
     try:
         asked = parse(sys.argv[1:] if argv is None else argv)
@@ -55,12 +56,15 @@ def _run(argv: Sequence[str] | None) -> int:
         code, problems = _outcome(error)
         if not problems or os.environ.get("INVDIFF_DEBUG") == "1":
             raise
+        if code == INTERRUPTED and argv is None:  # a second Ctrl-C would only make noise
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         for problem in problems:
             print(f"invdiff: error: {' '.join(problem.split())}", file=sys.stderr)
         return code
     finally:
         signal.signal(signal.SIGTERM, before)
         warnings.showwarning, sys.stdout, sys.stderr = shown, output, errors
+        distributed.by_command = False
     return OK
 
 

@@ -8,6 +8,7 @@ from invdiff.app.comparison import writing
 from invdiff.app.comparison.page import card_section, comparison_page, methods, sheet_latex
 from invdiff.app.comparison.sheets import sheets
 from invdiff.engine.comparison.comparison import ComparisonRequest, compare
+from invdiff.engine.distributed import only_once
 from invdiff.engine.storage.files import write_text
 
 
@@ -56,7 +57,8 @@ def evaluate_folders(
         side: bring all pictures to this many pixels first; 0 keeps their size.
         seed: owner of every random draw.
         resamples: draws behind each interval.
-        processes: worker processes; 0 is automatic.
+        processes: worker processes, each of which runs your script again up to its
+            ``if __name__ == "__main__":``; 0 is none.
         command: how to do it again, for the report; "" tells it in Python.
 
     Returns:
@@ -67,6 +69,7 @@ def evaluate_folders(
         ModelError, MissingExtra: an extractor or classifier that is not there.
         RunError: ``out`` is a run.
     """
+    only_once()
     place = Path(out)
     asked = ComparisonRequest(
         first=Path(first),

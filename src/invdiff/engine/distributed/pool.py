@@ -8,18 +8,20 @@ libraries and loads the model for seconds, so within :func:`kept_workers` it sta
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partialmethod
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
+from invdiff.engine import distributed
 from invdiff.errors import RunError
 from invdiff.terminal import Bar
 
@@ -33,10 +35,32 @@ _kept: dict[tuple[int, bool], ProcessPoolExecutor] | None = None
 
 
 def worker_count(requested: int, device: str) -> int:
-    """How many processes to use: the number asked for, or 2 on a CPU with 2 cores or more."""
-    if requested:
-        return requested
+    """How many processes to use: as many as are asked for, else one from Python."""
+    return requested or (automatic(device) if distributed.by_command else 1)
+
+
+def automatic(device: str) -> int:
+    """2 on a CPU with 2 cores or more, else 1."""
     return min(2, os.cpu_count() or 1) if device == "cpu" else 1
+
+
+def how_ended(processes: Collection[BaseProcess]) -> str:
+    """How the first of some processes ended that did so before its time, as far as can be seen."""
+    for one in processes:
+        one.join(10)
+    codes = [one.exitcode for one in processes if one.exitcode not in (None, 0, -signal.SIGTERM)]
+    code = min(codes, default=None)
+    if code == distributed.UNGUARDED:
+        return (
+            "a worker process runs your script again from its first line: put what the script does "
+            'under `if __name__ == "__main__":`, or ask for one process (processes=1)'
+        )
+    told = "a worker process ended before its work was done"
+    if code is not None and code < 0:
+        told = f"a worker process was ended by signal {-code} ({signal.Signals(-code).name})"
+    elif code is not None:
+        told = f"a worker process ended with exit code {code}; what it said is above"
+    return f"{told}: run the same command again to go on; fewer processes need less memory"
 
 
 def one_thread() -> None:
@@ -98,6 +122,7 @@ def run_shards(
     With one process the work is done here and in order. For work that has progress bars of its
     own, ``quiet`` does it in workers that show none.
     """
+    distributed.only_once()
     total = done + len(shards)
     with Bar(desc=title, total=total, initial=done, unit=unit) as bar:
         for pair in _results(work, shards, min(processes, len(shards)), quiet):
@@ -112,9 +137,11 @@ def _results(
         yield from ((shard, work(shard)) for shard in shards)
         return
     pool = _pool(max(1, processes), quiet)
+    workers: list[BaseProcess] = []
     try:
         with held_back(signal.SIGINT):
             futures = {pool.submit(work, shard): shard for shard in shards}
+        workers += (pool._processes or {}).values()
         for future in as_completed(futures):
             yield futures[future], future.result()
         if _kept is None:
@@ -122,10 +149,7 @@ def _results(
     except BrokenProcessPool:
         _forget(pool)
         pool.shutdown(wait=False, cancel_futures=True)
-        raise RunError(
-            "a worker process was killed, perhaps because memory ran out: run the same command "
-            "again to go on, with fewer processes or smaller batches"
-        ) from None
+        raise RunError(how_ended(workers)) from None
     except BaseException:
         _forget(pool)
         _dismiss(pool)

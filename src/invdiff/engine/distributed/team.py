@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from invdiff.engine import distributed
 from invdiff.engine.distributed import pool
 from invdiff.engine.distributed.pool import held_back, one_thread, run_shards, silence, start_worker
 from invdiff.engine.distributed.stop import Stop
@@ -141,8 +142,8 @@ def _heard() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RunError(
-            "one of the processes that train together has ended, perhaps because memory ran out: "
-            "run the same command again to go on, with fewer of them (train.processes)"
+            "one of the processes that train together has ended: run the same command again to go "
+            "on; fewer of them (train.processes) need less memory"
         ) from error
 
 
@@ -159,6 +160,7 @@ def assembled(size: int) -> Iterator[Team]:
 
 
 def _spawned(size: int, meeting: str) -> Iterator[Team]:
+    distributed.only_once()
     context: Any = multiprocessing.get_context(pool.START)
     members, doors = [], []
     try:
@@ -178,6 +180,10 @@ def _spawned(size: int, meeting: str) -> Iterator[Team]:
         team.dismiss()
         for member in members:
             member.join()
+    except RunError as error:
+        if isinstance(error.__cause__, RuntimeError):  # a member is gone
+            raise RunError(pool.how_ended(members)) from error
+        raise
     finally:
         for member in members:
             member.kill()  # only what did not end by itself: it writes nothing

@@ -35,8 +35,9 @@ class Config(Section):
 
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random draw of the run.")
     processes: int = Field(
-        0, ge=0, le=256, description="Worker processes; 0 is 2 on a CPU of several cores, else 1."
-    )
+        0, ge=0, le=256,
+        description="Worker processes; 0 is 2 on a CPU of several cores, else 1, and 1 from Python.",
+    )  # fmt: skip
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     discover: DiscoverSection = DiscoverSection()
