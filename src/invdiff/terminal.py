@@ -61,7 +61,9 @@ class PlainStream:
 class Bar(tqdm):
     """The progress bar of everything here: its times are of a clock that only goes forward."""
 
+    hidden = False
     _time = property(lambda self: time.monotonic, lambda self, clock: None)
 
     def __init__(self, iterable: Any = None, desc: str | None = None, **more: Any) -> None:
+        more |= {"disable": True} if Bar.hidden else {}
         super().__init__(iterable, desc and printable(desc), **more)

@@ -34,6 +34,8 @@ STAGES_SOURCE = """
             time.sleep(60)
         if number := int(os.environ.get("STUB_ERRNO", 0)):
             raise OSError(number, os.strerror(number), "cache/latents.safetensors")
+        if os.environ.get("STUB_RAISE"):
+            json.loads("{")
         if run.config.model.path == "nowhere":
             raise ModelError("nowhere is no model:\\n  give a folder")
         return {}
@@ -123,6 +125,10 @@ def test_a_run_goes_through_once(quick_stages, capsys):
     assert sum("(done before)" in line for line in lines_of(capsys)[0]) == 5
     assert main([*words, "--redo"]) == 0
     assert calls(quick_stages) == ["discover"] * 2
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["run"], told["bias"]) == (str(quick_stages), {})
 
 
 def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):
@@ -143,7 +149,7 @@ def test_single_stages_use_the_settings_of_the_run(quick_stages, capsys):
     assert "not a run folder: begin with `invdiff discover" in lines_of(capsys)[1][0]
     assert main(["discover", *out, "--preset", "faces-quick"]) == 0
     assert main(["sample", *out]) == 1
-    assert "sample needs train: run `invdiff train --out" in lines_of(capsys)[1][0]
+    assert f"sample needs train: run `invdiff train {quick_stages}`" in lines_of(capsys)[1][0]
     assert main(["train", *out, "--train.rank=4"]) == 0
     saved = configuration.load(quick_stages / "config.toml")
     assert (saved.train.rank, saved.train.steps) == (4, QUICK.train.steps)
@@ -178,6 +184,50 @@ def test_a_forbidden_place_is_said_plainly(quick_stages, capsys, monkeypatch):
     assert main(["demo", "--out", str(quick_stages / "config.toml" / "run")]) == 1
     (told,) = lines_of(capsys)[1]
     assert "cannot be made (Not a directory): give --out another place" in told
+
+
+def test_verbs_that_read_a_run_take_it_first(quick_stages, capsys):
+    run = str(quick_stages)
+    assert main(["discover", "--out", run, "--preset", "faces-quick"]) == 0
+    assert main(["train", run]) == 0
+    assert main(["sample", "--out", run]) == 0
+    assert lines_of(capsys)[1] == [f"--out names the run here, as `invdiff sample {run}` does"]
+    assert main(["evaluate", run, "-q"]) == 0
+    assert lines_of(capsys) == ([f"{run}/metrics.json"], [])
+    assert main(["report", run, "-v"]) == 0
+    assert re.search("report took [0-9]+ seconds", "\n".join(lines_of(capsys)[0]))
+    for words, told in (
+        (["report"], "report needs a run folder, as in `invdiff report runs/mine`"),
+        (["report", run, "--out", run], "name the run once"),
+        (["evaluate", run, "other"], "--out DIR is needed"),
+    ):
+        assert main(words) == 2
+        assert told in lines_of(capsys)[1][0]
+
+
+def test_a_mistake_leaves_no_new_folder_behind(tmp_path, capsys):
+    words = ["--preset", "faces", "--data.path", str(tmp_path / "nowhere"), "--processes", "1"]
+    words += ["--evaluate.classifier", "none"]
+    for verb in ("run", "discover"):
+        assert main([verb, *words, "--out", str(tmp_path / "out")]) == 1
+        assert "nowhere does not exist" in lines_of(capsys)[1][0]
+        assert os.listdir(tmp_path) == []
+
+
+def test_what_a_library_raises_is_one_line(quick_stages, capsys, monkeypatch):
+    monkeypatch.setenv("STUB_RAISE", "1")
+    assert main(["demo", "--out", str(quick_stages)]) == 1
+    (told,) = lines_of(capsys)[1]
+    assert re.search("error: json says JSONDecodeError: .*; with INVDIFF_DEBUG=1", told)
+
+
+def test_a_shell_gets_its_completion(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--completion", "bash"])
+    assert ended.value.code in (0, None)
+    script = capsys.readouterr().out
+    assert "'discover' 'train' 'sample' 'evaluate' 'report'" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,6 +5,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 from invdiff.app.cli.verbs import SOURCE, VERBS, Verb
@@ -34,6 +35,20 @@ class Asked(argparse.Namespace):
             raise ConfigError(dict.fromkeys(found))
 
 
+PATHS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # how shells complete them
+
+
+class _Completion(argparse.Action):
+    """Prints the script that lets a shell complete the command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *asked: Any) -> NoReturn:
+        import shtab
+
+        _, shell, _ = asked
+        print(shtab.complete(parser, shell))
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     """Says one line instead of the whole usage."""
 
@@ -54,6 +69,12 @@ def build() -> argparse.ArgumentParser:
         "configuration, 75 interrupted (run the same command again to go on).",
     )
     parser.add_argument("--version", action="version", version=f"invdiff {version('invdiff')}")
+    parser.add_argument(
+        "--completion",
+        choices=tuple(PATHS),
+        action=_Completion,
+        help="print what lets a shell complete the command: docs/guides/troubleshooting.md",
+    )
     _verbs(parser, VERBS, "verb")
     return parser
 
@@ -82,9 +103,12 @@ def _verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], dest: str
 
 
 def _add(to: Any, key: str, entry: str | Mapping[str, Any]) -> None:
-    name, _, value = key.partition(" ")
     more = {"help": entry} if isinstance(entry, str) else entry
-    to.add_argument(name, **{"metavar": value} if value else {}, **more)
+    *names, last = key.split()
+    value = {} if not names or last.startswith("-") else {"metavar": last}
+    action = to.add_argument(*names, *[] if value else [last], **value, **more)
+    if more.get("type") is Path:
+        action.complete = PATHS
 
 
 def parse(argv: Sequence[str]) -> Asked:

@@ -113,7 +113,8 @@ class RunFolder:
         missing = next(name for name in STAGES if not self._mark(name).is_file())
         asker = by or (self._open_stage.name if self._open_stage else None)
         problem = f"{asker} needs {missing}" if asker else f"{missing} has not been done"
-        raise RunError(f"{problem}: run `invdiff {missing} --out {self.path}` first")
+        words = f"{missing} --out" if missing == STAGES[0] else missing
+        raise RunError(f"{problem}: run `invdiff {words} {self.path}` first")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

@@ -36,7 +36,7 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random draw of the run.")
     processes: int = Field(
         0, ge=0, le=256,
-        description="Worker processes; 0 is 2 on a CPU of several cores, else 1, and 1 from Python.",
+        description="Worker processes; 0 is 2 for the command on a CPU of several cores, else 1.",
     )  # fmt: skip
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
