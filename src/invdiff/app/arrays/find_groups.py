@@ -1,5 +1,7 @@
 """The max step on arrays: groups from what pictures cost the model and look like to it."""
 
+from __future__ import annotations  # in `help()` a signature as it is written here
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

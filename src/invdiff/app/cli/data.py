@@ -27,7 +27,7 @@ def check(asked: Asked) -> None:
 
     place: Path | None = asked.quarantine
     if place is not None and place.suffix.lower() not in SUFFIXES:
-        raise DataError(f"--quarantine {place} must end in {' or '.join(SUFFIXES)}")
+        raise ConfigError(f"--quarantine {place} must end in {' or '.join(SUFFIXES)}")
     try:
         found = audit(asked.path, asked.prompt_column, asked.min_side)
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ from invdiff.engine.comparison.record import CONFIDENCE, Drawing, Figure
 from invdiff.engine.run.environment import environment
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import write_json
-from invdiff.errors import DataError, InvDiffError, RunError
+from invdiff.errors import ConfigError, DataError, InvDiffError, RunError
 from invdiff.model.vision.extractors import DEFAULT, lite
 from invdiff.model.vision.extractors.towers import load_clip
 
@@ -60,10 +60,10 @@ class ComparisonRequest:
 
     @property
     def chosen(self) -> ComparisonProtocol:
-        """The protocol. InvDiffError for an unknown name."""
+        """The protocol. ConfigError for an unknown name."""
         if self.protocol not in PROTOCOLS:
             known = " or ".join(PROTOCOLS)
-            raise InvDiffError(f"there is no protocol {self.protocol!r}: take {known}")
+            raise ConfigError(f"there is no protocol {self.protocol!r}: take {known}")
         return PROTOCOLS[self.protocol]
 
 
