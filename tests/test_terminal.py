@@ -1,6 +1,8 @@
 """What reaches a terminal shows as itself."""
 
 import io
+import os
+import re
 import time
 
 import pytest
@@ -57,3 +59,14 @@ def test_names_of_files_reach_the_terminal_as_escapes(tmp_path, capsys):
     assert r"a-hat-\u001b[31m\u202e.png: not a picture" in out
     assert "\x1b" not in out
     assert "\u202e" not in out
+
+
+def test_a_name_that_is_no_text_is_one_line(tmp_path, capsys):
+    folder = tiny_world.pictures(tmp_path / "pictures", count=2)
+    with open(os.fsencode(folder) + b"/a-hat-\xff.png", "wb") as file:
+        file.write(b"<html>")
+    words = ["data", "check", str(folder), "--min-side", "8", "--quarantine"]
+    assert main([*words, str(tmp_path / "bad.csv")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"a-hat-\\udcff.png.* holds what is not UTF-8: rename the file", line)
+    assert not (tmp_path / "bad.csv").exists()

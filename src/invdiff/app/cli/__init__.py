@@ -90,11 +90,10 @@ def _outcome(error: BaseException) -> tuple[int, tuple[str, ...]]:
             return USAGE, error.problems
         case InvDiffError():
             return FAILED, (str(error),)
-        case UnicodeError():
-            text = repr(getattr(error, "object", b""))[:80]
-            return FAILED, (
-                f"{text} is not text ({error}): rename the file, or mend what is in it",
-            )
+        case UnicodeEncodeError() | UnicodeDecodeError():
+            part = error.object[max(0, error.start - 40) : error.end + 20]
+            told = f"{part!r} holds what is not UTF-8: rename the file, or write its text as UTF-8"
+            return FAILED, (told,)
     return FAILED, _about_the_disk(error) or _of_a_library(error)
 
 
