@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from invdiff.data.sets.drawn import faces
+from invdiff.data.sources import open_samples
 from invdiff.engine.base_model.architecture import published
 from invdiff.engine.base_model.loading import ModelRef, hushed, load_pipeline
 from invdiff.model.condition import Condition
@@ -45,7 +45,7 @@ def embedded_model() -> World:
     with hushed():
         pipeline = load_pipeline(FACES)
     denoiser = from_pipeline(pipeline)
-    samples = faces.samples(denoiser.image_size)
+    samples = open_samples("faces", denoiser.image_size)
     prompts = list(samples.prompt[:count])
     tokens = pipeline.tokenizer(
         prompts,

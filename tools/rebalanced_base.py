@@ -21,7 +21,7 @@ from invdiff.data.sets import builtin
 from invdiff.engine.base_model.loading import ModelRef, Source
 from invdiff.engine.classifiers.choose import choose
 from invdiff.engine.distributed.pool import one_thread
-from invdiff.engine.encoding.data import open_data
+from invdiff.engine.encoding.session import open_data
 from invdiff.engine.evaluation.evaluate import real_pictures
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings import config as configuration

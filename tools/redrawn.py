@@ -31,7 +31,7 @@ from invdiff.engine.discovery.groups import Model, load_models
 from invdiff.engine.discovery.passes import Features
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.distributed.randomness import halves
-from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sampler import seed_of
 from invdiff.engine.storage.files import write_with

@@ -7,7 +7,7 @@ import pytest
 from invdiff.app.cli import main
 from invdiff.data.sets import builtin
 from invdiff.data.sets.drawn import digits
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.studies.toy_models import sets
 
 TINY = Recipe(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from invdiff.core.measurement import parity
-from invdiff.core.uncertainty import classifier_error, hypotheses, test_inversion
+from invdiff.core.uncertainty import classifier_error, hypotheses
 
 SHARES = {
     "even": [0.5] * 4,
@@ -54,7 +54,7 @@ def joined(first, second, association=0.5):
 def accepted(cells, images, runs, truth, test: Callable) -> float:
     """Share of the runs in which ``test(counts, seed)`` accepts the truth."""
     totals = np.full(len(cells), images)
-    tables = test_inversion.redraw(cells, totals, runs, seed=5)
+    tables = hypotheses.redraw(cells, totals, runs, seed=5)
     seeds = np.random.default_rng(6).integers(2**31, size=runs).tolist()
     return np.mean([test(t, s).accepts(truth) for t, s in zip(tables, seeds, strict=True)])
 
@@ -107,7 +107,7 @@ def corrected_coverage(share, images, runs, right=0.85, held_out=200, resamples=
     random, rates = np.random.default_rng(3), np.array([[right, 1 - right], [1 - right, right]])
     truth, totals = two(share), np.full(len(share), images)
     bias_of, within, errors = float(parity.bias(truth)), [], []
-    for counts in test_inversion.redraw(truth @ rates, totals, runs, seed=5):
+    for counts in hypotheses.redraw(truth @ rates, totals, runs, seed=5):
         confusion = random.multinomial(held_out, rates)
         seed = int(random.integers(2**31))
         low, high = classifier_error.share_intervals(counts, confusion, resamples, seed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invdiff.data.labelled import open_labelled
+from invdiff.data.gallery import open_labelled
 from invdiff.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""What scenes is made of, invented: a folder laid out like /usr/share, and photographs."""
+"""What scenes is made of, invented: a folder laid out like /usr/share, and scenes."""
 
 import gzip
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invdiff.data.sets.drawn import photographs, scenes
+from invdiff.data.sets.drawn import scenes
 
 
 def idx(path: Path, values: np.ndarray) -> None:
@@ -24,10 +24,10 @@ def make(root: Path, garments: int, monkeypatch) -> Path:
     idx(root / "datasets/fashion-mnist/train-images-idx3-ubyte.gz", images)
     idx(root / "datasets/fashion-mnist/train-labels-idx1-ubyte.gz", labels)
     places = {name: root / name for name in ("mate", "sklearn", "skimage")}
-    monkeypatch.setattr(photographs, "folders", lambda _: places)
+    monkeypatch.setattr(scenes, "folders", lambda _: places)
     noise = np.random.default_rng(0)
     for kind, tint in (("plants", (60, 200, 60)), ("places", (120, 120, 190))):
-        for one in photographs.FAMILIES[kind]:
+        for one in scenes.FAMILIES[kind]:
             places[one.source].mkdir(exist_ok=True)
             pixels = np.clip(noise.normal(tint, 15, (40, 50, 3)), 0, 255).astype(np.uint8)
             grey = one.source == "skimage" and one.name.endswith(".png")

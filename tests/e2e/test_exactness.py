@@ -9,9 +9,8 @@ from PIL import Image
 import invdiff
 from invdiff import Run
 from invdiff.data.samples import Samples
-from invdiff.data.sets.drawn import faces
+from invdiff.data.sources import open_samples
 from invdiff.engine.base_model import architecture, loading
-from invdiff.engine.encoding import data
 from invdiff.engine.settings.config import parse
 from invdiff.engine.storage.files import read_json
 from invdiff.model.lora import adapter
@@ -47,7 +46,7 @@ def run(tmp_path_factory):
         "study": {"feature_levels": [0.15]},
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "open_data", lambda _, size: few_faces(size))
+        patch.setattr("invdiff.engine.encoding.session.open_data", lambda _, size: few_faces(size))
         made = Run(tmp_path_factory.mktemp("faces") / "run", parse(settings))
         for stage in (made.discover, made.train, made.sample):
             stage()
@@ -55,7 +54,7 @@ def run(tmp_path_factory):
 
 
 def few_faces(size, count=40):
-    everything = faces.samples(size)
+    everything = open_samples("faces", size)
     prompt = np.array(everything.prompt)
     rows = np.concatenate([np.flatnonzero(prompt == n)[:count] for n in everything.prompts()])
     return Samples(

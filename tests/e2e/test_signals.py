@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from invdiff.app.cli import main
-from invdiff.data.sets.drawn import faces
+from invdiff.data.sources import open_samples
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.run.folder import RunFolder
 from invdiff.errors import RunError
@@ -65,7 +65,7 @@ def wait_for(condition, what, process):
 @pytest.fixture
 def few_faces(tmp_path):
     """Faces in several shards, as a file of the user's."""
-    samples = faces.samples(32)
+    samples = open_samples("faces", 32)
     prompt = np.array(samples.prompt)
     names = samples.prompts()[:2]
     rows = np.sort(np.concatenate([np.flatnonzero(prompt == name)[:300] for name in names]))

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from invdiff.engine.encoding import data
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.workflow import do_stage, session_of
@@ -37,7 +36,9 @@ def test_a_stage_needs_the_one_before(tmp_path):
 def test_a_session_opens_the_pictures_once(tmp_path, monkeypatch):
     opened = []
     samples = SimpleNamespace(quarantined=(("a.png", "cut off"),))
-    monkeypatch.setattr(data, "open_data", lambda *_: opened.append(1) or samples)
+    monkeypatch.setattr(
+        "invdiff.engine.encoding.session.open_data", lambda *_: opened.append(1) or samples
+    )
     run = RunFolder.open(tmp_path / "run")
     run.config = run.config.model_copy(
         update={"data": run.config.data.model_copy(update={"image_size": 32})}

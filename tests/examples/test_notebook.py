@@ -1,13 +1,17 @@
-"""The notebook in examples/ runs from its first cell to its last and is kept without outputs."""
+"""The embedded faces end to end, as a script and as a notebook, which is kept without outputs.
 
-from pathlib import Path
+Both name one run: what the script has done the notebook finds done.
+"""
+
+import re
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[2]
-NOTEBOOK = ROOT / "examples" / "embedded_faces.ipynb"
+from tests.examples.test_examples import EXAMPLES, ROOT, run
+
+NOTEBOOK = EXAMPLES / "embedded_faces.ipynb"
 
 # tornado and pyzmq, of versions that the kernel's client has not caught up with
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -20,7 +24,12 @@ def test_the_notebook_is_kept_without_outputs():
             assert cell.execution_count is None
 
 
-def test_the_notebook_runs(tmp_path, monkeypatch):
+def test_the_script_and_then_the_notebook_run(tmp_path, monkeypatch):
+    told = run("01_embedded_faces.py", tmp_path)
+    assert "groups of 8000 pictures" in told
+    assert re.search(r"guidance scale 2\.5: Bias [01]\.\d\d \[.*before, .* of 16 pictures", told)
+    assert (tmp_path / "runs/faces/report.html").is_file()
+    stages = {path: path.read_bytes() for path in (tmp_path / "runs/faces/stages").iterdir()}
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.delenv("MPLBACKEND")  # the kernel shows figures in the notebook
     book = nbformat.read(NOTEBOOK, as_version=4)
@@ -39,4 +48,5 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     assert any("guidance scale 2.5: Bias" in text for text in texts)
     assert any("<table>" in data.get("text/html", "") for data in outputs)
     assert sum("image/png" in data for data in outputs) == 1
-    assert (tmp_path / "runs/faces/report.html").is_file()
+    assert len(stages) == 5
+    assert all(path.read_bytes() == before for path, before in stages.items())

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.report import inputs as report
-from invdiff.app.report import model_card
+from invdiff.app.report.rendering import render, render_lines
 from invdiff.engine.export import formats as engine
 from invdiff.engine.export import hub
 from invdiff.engine.export.formats import AdapterSource
 from invdiff.engine.storage.files import new_folder, read_json, write_json, write_text
+from invdiff.model.formats import kohya
 from invdiff.model.formats.modelspec import Facts
 from invdiff.model.formats.verify import Check
+from invdiff.model.lora import adapter_file
+from invdiff.model.sizing.description import Description
 
 AUDIT = "report.html"
 
@@ -72,9 +75,8 @@ def export(
             write_json(folder / "verification.json", [check.record() for check in checks])
         if found.run and (found.run.path / AUDIT).is_file():
             shutil.copyfile(found.run.path / AUDIT, folder / AUDIT)
-        known = report.read(found.run) if found.run else None
-        text = model_card.card(found, known, base, facts, written, checks, repo)
-        write_text(folder / "README.md", text)
+        told = {"facts": facts, "written": written, "checks": checks, "repo": repo}
+        write_text(folder / "README.md", _card(found, base, told))
     return Exported(Path(out), tuple(written), tuple(checks))
 
 
@@ -100,3 +102,23 @@ def _audit(source: AdapterSource, repo: str | None) -> str:
     if source.run is None or not (source.run.path / AUDIT).is_file():
         return "none was exported with it"
     return hub.address(repo, AUDIT) if repo else f"{AUDIT} beside this file"
+
+
+def _card(source: AdapterSource, base: Description, told: dict[str, Any]) -> str:
+    """README.md: what the adapter is, what was found and measured, how to load it.
+
+    The first lines are what the model hub reads; ``template:sd-lora`` gives the page its gallery.
+    """
+    run = report.read(source.run) if source.run else None
+    context = {
+        "run": run,
+        "confidence": run.confidence if run else None,
+        "limits": render_lines("run_limits.txt.j2", {"run": run}) if run else [],
+        "base": engine.public_name(source.base),
+        "pipeline": base.pipeline,
+        "component": base.component,
+        "diffusers_file": adapter_file.FILE,
+        "kohya_file": kohya.FILE,
+        "merged_folder": engine.MERGED,
+    }
+    return render("model_card.md.j2", context | told)

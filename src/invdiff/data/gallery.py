@@ -1,7 +1,6 @@
-"""Plain folders of pictures as they lie there, for measuring: nothing is dropped."""
+"""Pictures for measuring: plain folders, of which nothing is dropped, and pictures with labels."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +8,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from invdiff.data.checks.checking import content_of, progress
 from invdiff.data.pictures import BadPicture
-from invdiff.data.readers.folders import METADATA, find_pictures, is_file
-from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import SourceTable
-from invdiff.data.samples import Pictures, clean_prompt, pick_caption
+from invdiff.data.readers.listing import Listing
+from invdiff.data.samples import Pictures, clean_prompt
 from invdiff.data.sources import first_few, open_listing, read_captions
 from invdiff.errors import DataError
+
+MAX_BAD_SHARE = 0.05
+"""Of pictures with labels; a measurement of pictures without them leaves none out."""
 
 
 @dataclass(frozen=True)
@@ -76,74 +75,96 @@ def open_gallery(path: str | Path, size: int = 0, prompt_column: str = "") -> Ga
             pictures of several sizes.
     """
     place = Path(path).expanduser()
-    if place.is_dir() and (found := _bare(place)):
-        listing, prompts, by = found
+    listing = open_listing(path, bare=True)
+    if listing.table.columns:
+        captions, by = read_captions(path, listing, prompt_column), "captions"
     else:
-        listing = open_listing(path)
-        captions = read_captions(path, listing, prompt_column)
-        prompts, by = None, "captions"
-    digests, sizes, chosen = [], Counter[tuple[int, int]](), []
-    first: dict[tuple[int, int], str] = {}
+        parents = [PurePosixPath(name).parent.as_posix() for name in listing.names]
+        by = "none" if set(parents) == {"."} else "sub-folders"
+        told = ["" if one == "." else clean_prompt(one.replace("_", " ")) for one in parents]
+        captions = [(one,) for one in told]
+    digests, chosen = [], []
+    named: dict[tuple[int, int], list[str]] = {}
     faults: list[tuple[str, str]] = []
-    for row in progress(listing, f"reading {place.name}"):
+    for row in listing.rows(f"reading {place.name}"):
         try:
-            content = content_of(listing, row)
+            content = listing.content(row)
             listing.decode(content, 1)  # complete, or a reason; only then is the header trusted
             shape = listing.size_of(content)
-            told = prompts[row] if prompts else _caption(listing, row, captions[row], content)
-            chosen.append(told)
+            chosen.append(listing.caption(row, captions[row], content, need=False))
         except BadPicture as fault:
             faults.append((listing.names[row], str(fault)))
             continue
         digests.append(hashlib.sha256(content).hexdigest())
-        sizes[shape] += 1
-        first.setdefault(shape, listing.names[row])
-    _judge(path, len(listing), faults, first, sizes, size)
-    names = tuple(listing.names)
-    return Gallery(place, listing, names, tuple(chosen), tuple(digests), next(iter(first)), by)
-
-
-def _bare(folder: Path) -> tuple[Listing, list[str], str] | None:
-    """A folder of pictures without captions: prompts are the sub-folders' names, or unknown."""
-    if any(is_file(folder / name) for name in METADATA):
-        return None
-    pictures = find_pictures(folder)
-    if not pictures or any((folder / name).with_suffix(".txt").is_file() for name in pictures):
-        return None
-    parents = [PurePosixPath(name).parent.as_posix() for name in pictures]
-    by = "none" if set(parents) == {"."} else "sub-folders"
-    prompts = ["" if one == "." else clean_prompt(one.replace("_", " ")) for one in parents]
-    listing = Listing(
-        names=pictures,
-        table=SourceTable(folder, (), lambda _: []),
-        content=lambda row: read_content((folder / pictures[row]).read_bytes),
-    )
-    return listing, prompts, by
-
-
-def _caption(listing: Listing, row: int, captions: Sequence[str], content: bytes) -> str:
-    if row in listing.faults:
-        raise listing.faults[row]
-    return pick_caption(captions, content)
-
-
-def _judge(
-    path: str | Path,
-    total: int,
-    faults: Sequence[tuple[str, str]],
-    first: dict[tuple[int, int], str],
-    sizes: Counter[tuple[int, int]],
-    size: int,
-) -> None:
+        named.setdefault(shape, []).append(listing.names[row])
     if faults:
         raise DataError(
-            f"{len(faults)} of {total} pictures in {path} cannot be used: {first_few(faults)}. "
-            "Mend or remove them: none is left out of a measurement silently"
+            f"{len(faults)} of {len(listing)} pictures in {path} cannot be used: "
+            f"{first_few(faults)}. Mend or remove them: none is left out of a measurement silently"
         )
-    if len(sizes) > 1 and not size:
-        (one, often), (other, _) = sizes.most_common(2)
+    if len(named) > 1 and not size:
+        one, other = sorted(named, key=lambda shape: -len(named[shape]))[:2]
         raise DataError(
-            f"the pictures in {path} have {len(sizes)} sizes ({often} are {one[0]} x {one[1]}, "
-            f"but {first[other]} is {other[0]} x {other[1]}): make them alike, or give --size to "
-            "resize"
+            f"the pictures in {path} have {len(named)} sizes ({len(named[one])} are {one[0]} x "
+            f"{one[1]}, but {named[other][0]} is {other[0]} x {other[1]}): make them alike, or "
+            "give --size to resize"
         )
+    names = tuple(listing.names)
+    return Gallery(place, listing, names, tuple(chosen), tuple(digests), next(iter(named)), by)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Distinct pictures (count, side, side, 3), RGB 0..255, with their labels.
+
+    ``left_out`` counts pictures without a label, unusable ones and repetitions.
+    """
+
+    pictures: Pictures
+    labels: tuple[str, ...]
+    left_out: dict[str, int]
+
+
+def open_labelled(path: str | Path, column: str, side: int) -> Labelled:
+    """Open a source and decode each picture that has a label; a repeated picture counts once.
+
+    Raises:
+        DataError: no such source or column, too many unusable pictures, the same picture with two
+            labels (one must be wrong), or fewer than two labels.
+    """
+    listing = open_listing(path)
+    values = [" ".join(value.split()) for value in listing.table.text(column)]
+    label_of: dict[str, str] = {}
+    pictures: list[Pictures] = []
+    faults: list[tuple[str, str]] = []
+    repeated = 0
+    for row in listing.rows(f"reading {Path(path).name}"):
+        if not values[row]:
+            continue
+        try:
+            content = listing.content(row)
+            picture = listing.decode(content, side)
+        except BadPicture as fault:
+            faults.append((listing.names[row], str(fault)))
+            continue
+        digest = hashlib.sha256(content).hexdigest()
+        if label_of.setdefault(digest, values[row]) != values[row]:
+            raise DataError(
+                f"{listing.names[row]} is in {path} twice, as {label_of[digest]!r} and as "
+                f"{values[row]!r} in column {column!r}: mend or remove one"
+            )
+        repeated += len(label_of) == len(pictures)
+        if len(label_of) > len(pictures):
+            pictures.append(picture)
+    if len(faults) > MAX_BAD_SHARE * len(listing):
+        raise DataError(
+            f"{len(faults)} of {len(listing)} pictures in {path} cannot be used: "
+            f"{first_few(faults)}. Mend or remove them"
+        )
+    if len(set(label_of.values())) < 2:
+        raise DataError(
+            f"column {column!r} of {path} has {len(set(label_of.values()))} labels on usable "
+            "pictures, a classifier needs at least 2"
+        )
+    left_out = {"no label": values.count(""), "unusable": len(faults), "repeated": repeated}
+    return Labelled(np.stack(pictures), tuple(label_of.values()), left_out)

@@ -63,7 +63,9 @@ def pick_caption(captions: Sequence[str], content: bytes) -> str:
     id, wherever it is stored and whatever the seed is.
     """
     known = [text for text in captions if text]
-    return known[int(picture_id(content), 16) % len(known)] if known else ""
+    if len(known) < 2:
+        return known[0] if known else ""
+    return known[int(picture_id(content), 16) % len(known)]
 
 
 def clean_prompt(text: str) -> str:

@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from invdiff.data.checks.checking import Checked, check_listing, progress, to_samples
-from invdiff.data.checks.quarantine import read_quarantine
+from invdiff.data.checking import Checked, check_listing, read_quarantine, to_samples
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import open_parquet_pictures
 from invdiff.data.readers.folders import METADATA, open_folder
 from invdiff.data.readers.listing import Listing
 from invdiff.data.readers.packed import open_npz
-from invdiff.data.readers.tables import SourceTable, hint
 from invdiff.data.readers.tars import open_tars
 from invdiff.data.samples import Samples, clean_prompt, pick_caption, sample_id
 from invdiff.data.sets import builtin
@@ -53,8 +52,6 @@ def open_samples(
     """
     if image_size < 1:
         raise DataError(f"the image size must be at least 1 pixel, got {image_size}")
-    if str(path) in EMBEDDED:
-        return open_embedded(str(path), image_size, prompt_column, group_column, str(quarantine))
     left_out = read_quarantine(quarantine) if str(quarantine) else {}
     listing = open_listing(path)
     captions = read_captions(path, listing, prompt_column)
@@ -66,25 +63,20 @@ def open_samples(
     return to_samples(listing, prompts, checked, image_size)
 
 
-def open_embedded(name: str, size: int, prompts: str, groups: str, quarantine: str) -> Samples:
-    """A built-in set; DataError for settings that only other sources have."""
-    if prompts not in ("", "prompt"):
-        raise DataError(f"{name} has no prompt column {prompts!r}; leave it empty")
-    if groups or quarantine:
-        setting = "data.group_column" if groups else "data.quarantine"
-        raise DataError(f"{setting} is for data of your own; leave it empty for {name}")
-    return open_set(name).samples(size)
-
-
 def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple[str, ...]]:
     """The captions of each row, cleaned; a row may have several. Raises DataError."""
-    column = find_prompt_column(listing.table, column)
+    known = listing.table.columns
+    column = column or next((name for name in PROMPT_COLUMNS if name in known), "")
+    if not column:
+        raise DataError(
+            f"{listing.table.path} has none of the columns {', '.join(PROMPT_COLUMNS)}; name the "
+            f"one with the prompts as data.prompt_column (columns: {', '.join(known) or 'none'})"
+        )
     captions = [tuple(map(clean_prompt, texts)) for texts in listing.table.texts(column)]
     if not any(map(any, captions)):
-        columns = ", ".join(listing.table.columns)
         raise DataError(
             f"every {column} in {path} is empty; fill them in, "
-            f"or name another column as data.prompt_column (columns: {columns})"
+            f"or name another column as data.prompt_column (columns: {', '.join(known)})"
         )
     return captions
 
@@ -105,20 +97,32 @@ def read_groups(path: str | Path, listing: Listing, column: str, checked: Checke
 def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:
     """The values of an attribute column, one for each sample: the only way to attributes.
 
-    A row belongs to the sample whose id its picture and one of its columns give, so neither the
-    order of the rows nor file names matter. A built-in set has a column of its own by default.
-    Raises DataError when a sample has no row or no value.
+    A row belongs to the sample whose id its picture and one of its columns give (the prompt may be
+    in any), so neither the order of the rows nor file names matter. A built-in set has a column of
+    its own by default. Raises DataError when a sample has no row or no value.
     """
     if str(path) in EMBEDDED:
-        labels = embedded_labels(str(path), column)
-    elif not column:
+        column = column or builtin.SETS[str(path)].attribute
+    if not column:
         raise DataError("no label column was named; set data.label_column to a column of the data")
-    else:
-        labels = listed_labels(open_listing(path), column)
-    unknown = [one for one in samples.sample_id if one not in labels]
+    listing = open_listing(path, attributes=True)
+    values = listing.table.text(column)
+    labels: dict[str, str] = {}
+    columns = []
+    for name in listing.table.columns:
+        with suppress(DataError):  # not a column of text, so not the prompts
+            columns.append([list(map(clean_prompt, row)) for row in listing.table.texts(name)])
+    for row in listing.rows("matching labels"):
+        with suppress(BadPicture):
+            content = listing.content(row)
+            for captions in columns:
+                # the first of two equal rows counts, as it does for samples
+                identity = sample_id(content, pick_caption(captions[row], content))
+                labels.setdefault(identity, values[row])
+    unknown = sum(one not in labels for one in samples.sample_id)
     if unknown:
         raise DataError(
-            f"{len(unknown)} of {len(samples)} samples have no row in {path}; "
+            f"{unknown} of {len(samples)} samples have no row in {path}; "
             "the data changed, or the samples come from elsewhere: open them again"
         )
     empty = sum(not labels[one] for one in samples.sample_id)
@@ -130,48 +134,20 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
     return tuple(labels[one] for one in samples.sample_id)
 
 
-def embedded_labels(name: str, column: str) -> dict[str, str]:
-    """An attribute of a built-in set by sample id."""
-    stored = open_set(name)
-    attributes = stored.attributes("train")
-    column = column or builtin.SETS[name].attribute
-    if column not in attributes:
-        raise DataError(f'"{name}" has no attribute {column!r}{hint(column, attributes)}')
-    return dict(zip(stored.samples().sample_id, attributes[column], strict=True))
+def open_listing(path: str | Path, *, bare: bool = False, attributes: bool = False) -> Listing:
+    """List a source by what it is. Raises DataError for anything else.
 
-
-def listed_labels(listing: Listing, column: str) -> dict[str, str]:
-    """A column by sample id. The prompt may be in any column, so each of them is tried."""
-    labels = listing.table.text(column)
-    columns = []
-    for name in listing.table.columns:
-        try:
-            texts = listing.table.texts(name)
-        except DataError:
-            continue  # not a column of text, so not the prompts
-        columns.append([tuple(map(clean_prompt, row)) for row in texts])
-    found: dict[str, str] = {}
-    for row in progress(listing, "matching labels"):
-        if row in listing.faults:
-            continue
-        try:
-            content = listing.content(row)
-        except BadPicture:
-            continue
-        for captions in columns:
-            # the first of two equal rows counts, as it does for samples
-            found.setdefault(sample_id(content, pick_caption(captions[row], content)), labels[row])
-    return found
-
-
-def open_listing(path: str | Path) -> Listing:
-    """List a source by what it is. Raises DataError for anything else."""
+    ``bare`` takes folders of pictures without any captions, too. ``attributes`` opens how the
+    pictures of a built-in set were drawn, whose file stays closed otherwise.
+    """
     if not str(path):
         raise DataError(f"data.path is empty; give {KINDS}")
+    if str(path) in EMBEDDED:
+        return open_set(str(path)).listing(attributes)
     place = Path(path).expanduser()
     try:
         if place.is_dir():
-            return open_folder(place)
+            return open_folder(place, bare)
         exists, is_file = place.exists(), place.is_file()
         files = [place] if is_file else sorted(place.parent.glob(place.name or "*"))
     except (OSError, ValueError) as error:
@@ -207,19 +183,6 @@ def missing_path(place: Path) -> DataError:
         return DataError(f"{place} does not exist; give {KINDS}")
     guess = f'the built-in set "{near[0]}"' if near[0] in EMBEDDED else str(parent / near[0])
     return DataError(f"{place} does not exist; did you mean {guess}?")
-
-
-def find_prompt_column(table: SourceTable, wanted: str) -> str:
-    """The column that holds the prompts; `SourceTable.text` checks a name that was given."""
-    if wanted:
-        return wanted
-    for name in PROMPT_COLUMNS:
-        if name in table.columns:
-            return name
-    raise DataError(
-        f"{table.path} has none of the columns {', '.join(PROMPT_COLUMNS)}; name the one with "
-        f"the prompts as data.prompt_column (columns: {', '.join(table.columns) or 'none'})"
-    )
 
 
 def require_usable(path: str | Path, checked: Checked, total: int, max_bad_share: float) -> None:

@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.data.sets.official import celeba, fairface, waterbirds
-from invdiff.data.sets.official.archive import TRAIN, Archive, ArchivePicture, Published
-from invdiff.data.sets.official.ratio import by_ratio, parse_ratio
+from invdiff.data.sets.official.archive import (
+    TRAIN,
+    Archive,
+    ArchivePicture,
+    Published,
+    by_ratio,
+    parse_ratio,
+)
 from invdiff.engine.storage.files import new_folder, write_json, write_parquet
 from invdiff.errors import ConfigError, DataError
 

@@ -6,7 +6,8 @@ import pytest
 from invdiff.core.measurement import fidelity, influence, kernel_distance
 from invdiff.core.measurement.diversity import diversity
 from invdiff.core.measurement.influence import InfluenceExpansion
-from invdiff.core.uncertainty import bootstrap
+from invdiff.core.uncertainty import intervals
+from invdiff.core.uncertainty.intervals import bootstrap_interval
 from invdiff.errors import InvDiffError
 
 
@@ -53,9 +54,7 @@ def test_parts_sum_to_0():
 def test_the_interval_is_as_wide_as_repeated_samples_say(name):
     found = [FIGURES[name](*sets(seed)) for seed in range(40)]
     spread = np.std([one.value for one in found])
-    ends = [
-        bootstrap.bootstrap_interval(one, ["p"] * 300, 400, seed) for seed, one in enumerate(found)
-    ]
+    ends = [bootstrap_interval(one, ["p"] * 300, 400, seed) for seed, one in enumerate(found)]
     width = np.mean([one.high - one.low for one in ends]) / (2 * 1.96)
     assert width == pytest.approx(spread, rel=0.3)
 
@@ -65,7 +64,7 @@ def test_the_interval_of_equal_sets_holds_0_although_its_first_order_vanishes():
     held = 0
     for seed in range(60):
         found = kernel_distance.kid_parts(*random.normal(size=(2, 60, 8)))
-        ends = bootstrap.bootstrap_interval(found, ["p"] * 60, 400, seed)
+        ends = bootstrap_interval(found, ["p"] * 60, 400, seed)
         held += ends.low <= 0 <= ends.high
     assert held >= 54
 
@@ -73,7 +72,7 @@ def test_the_interval_of_equal_sets_holds_0_although_its_first_order_vanishes():
 def test_a_pair_cancels_what_it_shares():
     values = np.random.default_rng(3).normal(size=200)
     before, after = influence.mean_of(values), influence.mean_of(values - 1)
-    found = bootstrap.bootstrap_interval(influence.difference(before, after), ["p"] * 200)
+    found = bootstrap_interval(influence.difference(before, after), ["p"] * 200)
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
     with pytest.raises(InvDiffError, match="make no pairs"):
         influence.difference(before, influence.mean_of(values[1:]))
@@ -83,11 +82,11 @@ def test_images_are_drawn_within_prompts_and_prompts_as_a_whole():
     """A mean that differs between prompts only is certain for these prompts, not for others."""
     prompts = [prompt for prompt in "abcd" for _ in range(50)]
     found = influence.mean_of(np.repeat([0.0, 1.0, 2.0, 3.0], 50))
-    near = bootstrap.bootstrap_interval(found, prompts)
-    far = bootstrap.bootstrap_interval(found, prompts, over="prompts")
+    near = bootstrap_interval(found, prompts)
+    far = bootstrap_interval(found, prompts, over="prompts")
     assert near.high - near.low == pytest.approx(0, abs=1e-12)
     assert far.high - far.low > 1
-    alone = bootstrap.bootstrap_interval(found, ["p"] * 200, over="prompts")
+    alone = bootstrap_interval(found, ["p"] * 200, over="prompts")
     assert np.isnan([alone.low, alone.high]).all()
 
 
@@ -96,16 +95,14 @@ def test_variety_differs_between_prompts_too():
     spread = np.repeat([0.1, 0.3, 1.0], 40)[:, None]
     points = 3 + spread * random.normal(size=(120, 5))
     prompts = [prompt for prompt in "abc" for _ in range(40)]
-    far = bootstrap.bootstrap_interval(diversity(points, prompts), prompts, over="prompts")
+    far = bootstrap_interval(diversity(points, prompts), prompts, over="prompts")
     assert far.high - far.low > 0.1
 
 
 def test_draws_belong_to_the_seed_and_not_to_the_chunk(monkeypatch):
     found = InfluenceExpansion(0.0, np.random.default_rng(5).normal(size=30), np.zeros(0))
-    one = bootstrap.bootstrap_interval(found, ["p"] * 30, 100, seed=7)
-    monkeypatch.setattr(bootstrap, "CHUNK", 90)
-    again = bootstrap.bootstrap_interval(found, ["p"] * 30, 100, seed=7)
+    one = bootstrap_interval(found, ["p"] * 30, 100, seed=7)
+    monkeypatch.setattr(intervals, "CHUNK", 90)
+    again = bootstrap_interval(found, ["p"] * 30, 100, seed=7)
     assert (again.low, again.high) == pytest.approx((one.low, one.high))
-    assert bootstrap.bootstrap_interval(found, ["p"] * 30, 100, seed=8).low != pytest.approx(
-        one.low
-    )
+    assert bootstrap_interval(found, ["p"] * 30, 100, seed=8).low != pytest.approx(one.low)

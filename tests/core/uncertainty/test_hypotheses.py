@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from invdiff.core.measurement.parity import imbalance
-from invdiff.core.uncertainty.hypotheses import scatter, shrinkage
+from invdiff.core.uncertainty.hypotheses import redraw, scatter, shrinkage
 from invdiff.core.uncertainty.sampler_paths import paths_of
-from invdiff.core.uncertainty.test_inversion import redraw
 
 
 def paths(*shares, images=100):

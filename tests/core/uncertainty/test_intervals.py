@@ -8,7 +8,7 @@ from scipy import stats
 
 from invdiff.core.measurement import parity
 from invdiff.core.measurement.parity import imbalance
-from invdiff.core.uncertainty import intervals, sampler_paths, test_inversion
+from invdiff.core.uncertainty import hypotheses, intervals, sampler_paths
 
 EVEN = imbalance(2)
 
@@ -27,7 +27,7 @@ def test_wilson_agrees_with_scipy(count, more):
 def test_the_correction_takes_error_off_on_average(males):
     chances = np.array([[1 - p, p] for p in males])
     truth = float(parity.bias(chances))
-    tables = test_inversion.redraw(chances, np.full(4, 100), 300, seed=1)
+    tables = hypotheses.redraw(chances, np.full(4, 100), 300, seed=1)
     plain = parity.bias(tables).mean() - truth
     corrected = np.mean([intervals.corrected(counts, EVEN) for counts in tables]) - truth
     assert plain > 0.001
@@ -51,7 +51,7 @@ def test_the_interval_of_a_class_never_seen_has_a_width():
 
 def test_the_interval_reaches_parity_when_a_balanced_sampler_could_have_shown_it():
     totals = np.full(4, 100)
-    balanced = test_inversion.redraw(np.full((4, 2), 0.5), totals, 400, seed=9)
+    balanced = hypotheses.redraw(np.full((4, 2), 0.5), totals, 400, seed=9)
     threshold = np.quantile(parity.bias(balanced), [0.85, 0.999])
     for counts in balanced[parity.bias(balanced) < threshold[0]][:5]:
         assert intervals.bias_interval(counts, 400).low == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.data.checks.quarantine import COLUMNS
+from invdiff.data.checking import QUARANTINE_COLUMNS
 from invdiff.data.samples import pick_caption, picture_id
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError
@@ -77,7 +77,7 @@ def test_a_picture_without_a_group_is_a_fault(tmp_path: Path) -> None:
 
 
 def quarantine(path: Path, *rows: tuple[str, str, str, str]) -> Path:
-    tiny.write_rows(path, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+    tiny.write_rows(path, [dict(zip(QUARANTINE_COLUMNS, row, strict=True)) for row in rows])
     return path
 
 
@@ -134,10 +134,3 @@ def test_a_list_without_the_columns(tmp_path: Path) -> None:
     tiny.write_rows(tmp_path / "bad.csv", [{"file": "b.png"}])
     with pytest.raises(DataError, match=r"bad.csv has no column 'name'"):
         open_samples(source, 8, quarantine=tmp_path / "bad.csv")
-
-
-def test_the_embedded_set_has_neither_groups_nor_quarantine() -> None:
-    with pytest.raises(DataError, match=r"data.group_column is for data of your own; leave it"):
-        open_samples("faces", 32, group_column="gender")
-    with pytest.raises(DataError, match=r"data.quarantine is for data of your own; leave it"):
-        open_samples("faces", 32, quarantine="bad.csv")

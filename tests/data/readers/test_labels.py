@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from invdiff.data.readers.tables import SourceTable
+from invdiff.data.readers.listing import SourceTable
 from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError
@@ -98,7 +98,7 @@ def test_unknown_columns(tmp_path: Path, column: str, message: str) -> None:
 
 
 def test_unknown_embedded_attribute() -> None:
-    with pytest.raises(DataError, match="has no attribute 'hairs'; did you mean 'hair'"):
+    with pytest.raises(DataError, match="faces has no column 'hairs'; did you mean 'hair'"):
         read_labels("faces", "hairs", open_samples("faces", 32))
 
 

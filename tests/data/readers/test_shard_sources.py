@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from invdiff.data.readers.columnar import RowReader, parquet_shard
+from invdiff.data.readers.columnar import RowReader, open_parquet
 from invdiff.data.samples import sample_id
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError
@@ -94,7 +94,7 @@ def test_shards_with_other_columns_are_refused(tmp_path: Path) -> None:
 def test_a_row_is_found_in_its_shard_and_row_group(tmp_path: Path) -> None:
     tiny.parquet(tmp_path / "a.parquet", group=2)
     tiny.parquet(tmp_path / "b.parquet", group=1)
-    shards = [parquet_shard(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    shards = [open_parquet(tmp_path / name) for name in ("a.parquet", "b.parquet")]
     reader = RowReader(shards, "image")
     assert [reader.content(row) for row in (5, 0, 3, 2, 4, 1)] == [
         tiny.png(number) for number in (2, 0, 0, 2, 1, 1)

@@ -62,7 +62,7 @@ def test_a_single_file_of_a_folder(tmp_path: Path, name: str) -> None:
 
 
 def test_prompt_column_of_the_embedded_set() -> None:
-    assert "has no prompt column 'caption'; leave it empty" in fault(
+    assert "faces has no column 'caption'; It has: prompt" in fault(
         "faces", prompt_column="caption"
     )
 

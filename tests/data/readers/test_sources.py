@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.data.checks import checking
+from invdiff.data import checking
 from invdiff.data.samples import Samples, clean_prompt, sample_id
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError

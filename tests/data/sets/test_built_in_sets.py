@@ -9,7 +9,7 @@ import pytest
 
 from invdiff.core.measurement.explicit_prompts import named_class
 from invdiff.data.sets import builtin
-from invdiff.data.sets.drawn import digits, more_faces, named_faces, photographs, scenes
+from invdiff.data.sets.drawn import digits, more_faces, scenes
 from invdiff.data.sets.stored import DrawnSplit, StoredSet, open_set, write_drawn_split
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError, MissingExtra
@@ -113,9 +113,9 @@ def test_labels_are_no_images(share: Path) -> None:
 
 
 def test_photographs_of_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photographs, "find_spec", lambda name: None)
+    monkeypatch.setattr(scenes, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'invdiff\[sets\]'"):
-        photographs.folders(Path("/usr/share"))
+        scenes.folders(Path("/usr/share"))
 
 
 def test_digits_tie_the_colour_to_the_digit() -> None:
@@ -155,7 +155,7 @@ def test_faces_in_other_mixes(mix: more_faces.Mix, attribute: str, counts: list[
 
 
 def test_a_part_of_the_faces_has_a_caption_that_names_the_gender() -> None:
-    drawn = named_faces.draw()
+    drawn = more_faces.draw_named()
     train, plain = drawn["train"], open_set("faces")
     assert np.array_equal(train.pictures, plain.pictures("train"))
     found = shares(train, "gender")
@@ -172,9 +172,9 @@ def test_a_part_of_the_faces_has_a_caption_that_names_the_gender() -> None:
 
 def test_which_faces_have_it_is_drawn_by_the_seed() -> None:
     prompts, genders = ["a person"] * 100, ["male"] * 50 + ["female"] * 50
-    first = named_faces.explicit(prompts, genders, share=0.3, seed=1)
-    assert first == named_faces.explicit(prompts, genders, share=0.3, seed=1)
-    assert first != named_faces.explicit(prompts, genders, share=0.3, seed=2)
+    first = more_faces.explicit(prompts, genders, share=0.3, seed=1)
+    assert first == more_faces.explicit(prompts, genders, share=0.3, seed=1)
+    assert first != more_faces.explicit(prompts, genders, share=0.3, seed=2)
     assert (first.count("a man"), first.count("a woman")) == (15, 15)
 
 
@@ -205,7 +205,7 @@ def test_the_table_says_what_is_drawn() -> None:
         "scenes": (len(scenes.GARMENTS), len(scenes.GARMENTS) * scenes.COUNTS["train"]),
         "digits": (len(digits.WORDS), len(digits.WORDS) * digits.COUNTS["train"]),
     }
-    known = {name: builtin.SETS[name] for name in builtin.to_build()}
+    known = {name: one for name, one in builtin.SETS.items() if not one.embedded}
     named = known.pop("faces-named")  # its prompts have unlike numbers of pictures
     assert (named.prompts, named.pictures) == (12, round(8000 / 12))
     assert sizes == {name: (one.prompts, one.prompts * one.pictures) for name, one in known.items()}

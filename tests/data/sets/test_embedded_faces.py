@@ -99,7 +99,7 @@ def test_samples_are_the_training_split_in_its_order() -> None:
 
 
 def test_another_size_changes_the_pictures_and_not_the_ids() -> None:
-    small, stored = faces.samples(16), faces.samples()
+    small, stored = open_samples("faces", 16), open_samples("faces", 32)
     assert small.sample_id == stored.sample_id
     assert small.pictures([5]).shape == (1, 16, 16, 3)
     # halving with area means is the mean of 2 x 2 pixels, rounded in each direction

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.data.sets.official.archive import ArchivePicture
-from invdiff.data.sets.official.ratio import by_ratio, parse_ratio
+from invdiff.data.sets.official.archive import ArchivePicture, by_ratio, parse_ratio
 from invdiff.errors import ConfigError, DataError
 
 GROUPS = ("a", "b", "c")

@@ -7,8 +7,8 @@ import pytest
 
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import classifier_error
-from invdiff.data.labelled import open_labelled
-from invdiff.data.sets.drawn import faces
+from invdiff.data.gallery import open_labelled
+from invdiff.data.sources import open_samples
 from invdiff.engine.classifiers import error_table
 from invdiff.engine.classifiers import learn as learning
 from invdiff.engine.classifiers.choose import choose, from_file
@@ -147,7 +147,7 @@ def test_a_poor_or_unmeasured_classifier_is_warned_about():
 
 
 def metrics_of(run):
-    data = faces.samples()
+    data = open_samples("faces", 32)
     write_groups(run, data, np.zeros(len(data)))
     do_stage(run, "evaluate")
     return read_json(run.path / "metrics.json")

@@ -10,13 +10,13 @@ import torch
 
 from invdiff.data.samples import Samples
 from invdiff.data.sets.drawn import faces
+from invdiff.data.sources import open_samples
 from invdiff.engine.base_model import cache_keys
 from invdiff.engine.base_model.loading import require_finite
 from invdiff.engine.discovery import discover as discover_stage
 from invdiff.engine.discovery import scoring
 from invdiff.engine.discovery.passes import Features, Score
-from invdiff.engine.encoding import data
-from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json, read_parquet
@@ -46,7 +46,7 @@ def shards_of_30(monkeypatch):
 
 def few_faces(size, count=45):
     """The first pictures of each prompt of the embedded set."""
-    everything = faces.samples(size)
+    everything = open_samples("faces", size)
     prompt = np.array(everything.prompt)
     rows = np.concatenate([np.flatnonzero(prompt == n)[:count] for n in everything.prompts()])
     return Samples(
@@ -62,7 +62,9 @@ def test_the_default_estimator_never_opens_the_attributes(tmp_path, monkeypatch)
 
     monkeypatch.setattr(faces, "attributes", refused)
     monkeypatch.setattr(discover_stage, "read_labels", refused)
-    monkeypatch.setattr(data, "open_data", lambda _, size: few_faces(size))
+    monkeypatch.setattr(
+        "invdiff.engine.encoding.session.open_data", lambda _, size: few_faces(size)
+    )
     settings = {
         "processes": 1,
         "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9]},

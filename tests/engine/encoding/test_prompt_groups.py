@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from invdiff.engine.discovery.passes import Score
-from invdiff.engine.encoding import captions, prompt_groups
+from invdiff.engine.encoding import encode, prompt_groups
 from invdiff.engine.encoding.prompt_groups import group_prompts, warn_of_long, way_of
 from invdiff.engine.sampling.sample import sampling_parts
 from invdiff.engine.settings import config as configuration
@@ -141,7 +141,7 @@ def test_meanings_are_the_text_encoders_and_are_kept(own, tmp_path):
     run = own.open(tmp_path / "run")
     samples = session_of(run).samples
     texts = sorted(set(samples.caption))
-    found = captions.text_embeddings(session_of(run), texts)
+    found = encode.text_embeddings(session_of(run), texts)
     assert np.array_equal(found, denoiser(own).text_embedding(texts).numpy())
     assert [path.name for path in run.path.rglob("meanings-*")] == ["meanings-00000.safetensors"]
 

@@ -78,7 +78,7 @@ def _small_references():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     run = small_run(tmp_path_factory.mktemp("evaluate") / "run")
-    data = faces.samples()
+    data = open_samples("faces", 32)
     genders = np.asarray(faces.attributes("train")["gender"])
     hat = np.asarray(data.prompt) == HAT
     write_groups(run, data, np.where(hat, genders == "female", 0.3).astype(float))
@@ -201,7 +201,7 @@ def test_prompts_that_the_data_has_not_are_left_out_of_bias(tmp_path):
     other = "a person without a hat"
     male = {("base", 1.0): {PLAIN: 0.5, other: 1.0}}
     run = small_run(tmp_path / "run", male=male, per_prompt=8)
-    write_groups(run, faces.samples(), np.zeros(8000))
+    write_groups(run, open_samples("faces", 32), np.zeros(8000))
     do_stage(run, "evaluate")
     found = read_json(run.path / "metrics.json")
     arm = found["arms"]["base"]["1.0"]
@@ -220,7 +220,7 @@ def test_prompts_that_name_a_class_are_held_to_it_and_left_out_of_bias(tmp_path)
         ("guided", 1.0): {PLAIN: 0.5, explicit: 0.25},
     }
     run = small_run(tmp_path / "run", male=male)
-    samples = faces.samples()
+    samples = open_samples("faces", 32)
     write_groups(run, samples, np.full(len(samples), 0.3))
     do_stage(run, "evaluate")
     found = read_json(run.path / "metrics.json")
@@ -249,7 +249,7 @@ def test_where_every_prompt_names_a_class_bias_says_so():
 
 def test_missing_damaged_and_foreign_pictures(tmp_path):
     run = small_run(tmp_path / "run", per_prompt=4)
-    write_groups(run, faces.samples(), np.zeros(8000))
+    write_groups(run, open_samples("faces", 32), np.zeros(8000))
     victim = next((run.path / "samples").rglob("*.png"))
     content = victim.read_bytes()
     victim.write_bytes(content[:60])

@@ -1,11 +1,9 @@
 """Publishing: the plan touches no network, the upload is of exactly what was planned."""
 
-import sys
-
 import pytest
 
 from invdiff.engine.export import hub
-from invdiff.errors import ConfigError, MissingExtra, RunError
+from invdiff.errors import ConfigError, RunError
 
 
 @pytest.fixture
@@ -71,12 +69,6 @@ def test_a_failed_upload_names_the_way_out(folder, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "HfApi", fail)
     with pytest.raises(RunError, match=r"at me/x \(no route\): `hf auth login`.*`hf upload me/x "):
         hub.push(hub.upload_plan(folder, "me/x"))
-
-
-def test_without_the_library_the_extra_is_named(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"invdiff\[hub\]"):
-        hub.upload_plan(folder, "me/x")
 
 
 def test_the_extra_is_in_the_package(pytestconfig):

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from invdiff.engine.run.stages import STAGES
-from invdiff.engine.sampling.prompt_suffix import reading
+from invdiff.engine.sampling.sample import reading
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.workflow import do_stage
 from tests import tiny_world
@@ -64,7 +64,7 @@ class Tokenizer:
 
 
 def test_words_in_pieces_and_cut_prompts_are_counted(monkeypatch):
-    monkeypatch.setattr("invdiff.engine.sampling.prompt_suffix.tokenizers", lambda _: [Tokenizer()])
+    monkeypatch.setattr("invdiff.engine.sampling.sample.tokenizers", lambda _: [Tokenizer()])
     captions = ["a hat any colour", "a hat hat hat any colour"]
     assert reading(None, captions, ", any colour") == {
         "text": ", any colour",
@@ -76,7 +76,7 @@ def test_words_in_pieces_and_cut_prompts_are_counted(monkeypatch):
 
 
 def test_a_model_without_a_tokenizer_is_only_quoted(monkeypatch):
-    monkeypatch.setattr("invdiff.engine.sampling.prompt_suffix.tokenizers", lambda _: [])
+    monkeypatch.setattr("invdiff.engine.sampling.sample.tokenizers", lambda _: [])
     assert reading(None, ["x, y"], ", y") == {"text": ", y", "words": 1}
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.training.min_step import MinStep
+from invdiff.engine.training.min_step import MinStep, step_owner
 from invdiff.engine.training.mixture import Mixture, is_flipped
-from invdiff.engine.training.noise_levels import step_owner
 from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.engine.training.train import _shared, load_mixture
 from invdiff.engine.workflow import do_stage, session_of

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from invdiff.core.balancing.stable_target import stable_target
 from invdiff.core.diffusion.schedule import Schedule
-from invdiff.engine.training import mixture, noise_levels
+from invdiff.engine.training import min_step, mixture
 from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.regrets import Regrets
+from invdiff.engine.training.risks import Regrets
 from invdiff.studies.comparison import objectives
 
 SCHEDULE = Schedule(torch.linspace(0.999, 0.001, 100), "v")
@@ -188,7 +188,7 @@ def test_all_images_are_references_where_they_are_not_too_many():
 
 @given(st.integers(1, 64), st.floats(1, 4), st.integers(0, 1000))
 def test_every_slice_of_the_levels_is_drawn_once(count, focus, seed):
-    levels = noise_levels.stratified_levels(count, focus, torch.Generator().manual_seed(seed))
+    levels = min_step.stratified_levels(count, focus, torch.Generator().manual_seed(seed))
     slices = (levels.double() ** focus * count).clamp(0, count - 1e-3)
     near = torch.sort(slices).values - torch.arange(count)
     assert (near > -0.01).all()
@@ -199,16 +199,16 @@ def test_every_slice_of_the_levels_is_drawn_once(count, focus, seed):
 @pytest.mark.parametrize("focus", [1.0, 2.0, 3.0])
 def test_more_focus_prefers_high_noise(focus):
     """Density proportional to level^(focus - 1): the mean level is focus / (focus + 1)."""
-    levels = noise_levels.stratified_levels(2000, focus, torch.Generator().manual_seed(0))
+    levels = min_step.stratified_levels(2000, focus, torch.Generator().manual_seed(0))
     assert levels.mean().item() == pytest.approx(focus / (focus + 1), abs=1e-3)
 
 
 def test_the_order_of_the_levels_is_shuffled():
-    levels = noise_levels.stratified_levels(64, 1.0, torch.Generator().manual_seed(0))
+    levels = min_step.stratified_levels(64, 1.0, torch.Generator().manual_seed(0))
     correlation = np.corrcoef(levels.numpy(), np.arange(64))[0, 1]
     assert abs(correlation) < 0.4
 
 
 def test_a_step_owns_its_draws():
-    draws = [torch.rand(1, generator=noise_levels.step_owner(0, step)).item() for step in (0, 1, 0)]
+    draws = [torch.rand(1, generator=min_step.step_owner(0, step)).item() for step in (0, 1, 0)]
     assert draws[0] == draws[2] != draws[1]

@@ -7,8 +7,8 @@ import torch
 
 from invdiff.engine.base_model.loading import ModelRef, _load, load_pipeline
 from invdiff.engine.distributed.team import Team
-from invdiff.engine.fitting.weight_average import Average
-from invdiff.engine.training.noise_levels import step_owner, stratified_levels
+from invdiff.engine.fitting.optimisers import Average
+from invdiff.engine.training.min_step import step_owner, stratified_levels
 from invdiff.engine.training.train import team_size
 from invdiff.engine.training.trainer import Trainer, prepared
 from invdiff.engine.workflow import do_stage

@@ -12,11 +12,10 @@ from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.training import TrainSection
 from invdiff.engine.training import min_step
-from invdiff.engine.training.certificate import certify
-from invdiff.engine.training.min_step import MinStep
+from invdiff.engine.training.fixed_losses import certify
+from invdiff.engine.training.min_step import MinStep, step_owner, stratified_levels
 from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.noise_levels import step_owner, stratified_levels
-from invdiff.engine.training.regrets import Regrets
+from invdiff.engine.training.risks import Regrets
 from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.engine.training.trainer import WARMUP
 from invdiff.engine.workflow import session_of

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import denoiser_module
-from invdiff.model.formats import comfyui, kohya
+from invdiff.model.formats import kohya
 from invdiff.model.guidance.attach import attached
 from invdiff.model.lora import adapter, adapter_file
-from invdiff.model.lora.lora_file import LoraFile, read
+from invdiff.model.lora.adapter_file import LoraFile, read
 from tests.model import tiny
 from tests.model.lora.test_lora_file import write
 from tests.model.tiny_pipelines import DENOISERS, flux, sdxl
@@ -154,17 +154,17 @@ def test_comfyui_finds_every_layer_of_a_kohya_file(family):
     module = DENOISERS[family]()
     kind, lora = type(module).__name__, random_lora(module, 4)
     weights = kohya.convert(lora, kind)
-    assert comfyui.unread(lora.layers, weights, kind) == []
+    assert kohya.unread_by_comfyui(lora.layers, weights, kind) == []
     lost = next(key for key in weights if key.endswith("lora_down.weight"))
     del weights[lost]
-    assert comfyui.unread(lora.layers, weights, kind)
+    assert kohya.unread_by_comfyui(lora.layers, weights, kind)
 
 
 def test_comfyui_loses_the_attention_of_a_unet_in_diffusers_format():
     """Trap: "lora key not loaded" is a warning there, so the verification counts the layers."""
     module = tiny.unet()
     lora = random_lora(module, 4)
-    lost = comfyui.unread(lora.layers, lora.prefixed(), "UNet2DConditionModel")
+    lost = kohya.unread_by_comfyui(lora.layers, lora.prefixed(), "UNet2DConditionModel")
     assert lost == [name for name in lora.layers if ".to_" in name]
 
 
@@ -172,13 +172,13 @@ def test_comfyui_loses_the_attention_of_a_unet_in_diffusers_format():
 def test_comfyui_finds_every_layer_of_a_transformer_in_diffusers_format(family):
     module = DENOISERS[family]()
     lora = random_lora(module, 4)
-    assert comfyui.unread(lora.layers, lora.prefixed(), type(module).__name__) == []
+    assert kohya.unread_by_comfyui(lora.layers, lora.prefixed(), type(module).__name__) == []
 
 
 @pytest.mark.parametrize("family", ["sd3", "sana", "pixart"])
 def test_families_without_a_kohya_loader_are_refused(family):
     module = DENOISERS[family]()
-    assert not kohya.supports(type(module).__name__)
+    assert type(module).__name__ not in kohya.SUPPORTED
     with pytest.raises(ModelError, match="--format diffusers"):
         kohya.convert(random_lora(module, 4), type(module).__name__)
 

@@ -8,8 +8,8 @@ from invdiff.errors import ModelError
 from invdiff.model.formats import kohya
 from invdiff.model.formats.verify import Verifier
 from invdiff.model.lora import adapter, adapter_file
-from invdiff.model.lora.lora_file import read
-from invdiff.model.lora.merge import save_merged
+from invdiff.model.lora.adapter_file import read
+from invdiff.model.lora.arithmetic import save_merged
 from tests.model import tiny
 from tests.model.formats.test_kohya import SMALL, trained
 from tests.model.tiny_pipelines import flux

@@ -5,7 +5,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from invdiff.model.lora import adapter
-from invdiff.model.lora.fused import fused_branches
+from invdiff.model.lora.arithmetic import fused_branches
 from tests.model import tiny
 
 

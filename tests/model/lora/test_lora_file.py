@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from invdiff.errors import ModelError
 from invdiff.model.lora import adapter, adapter_file
-from invdiff.model.lora.lora_file import read
+from invdiff.model.lora.adapter_file import read
 from tests.model import tiny
 
 LAYERS = ["down_blocks.1.attentions.0.proj_in", "mid_block.resnets.0.conv1"]

@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 from invdiff.errors import ModelError
 from invdiff.model.guidance.attach import attached
 from invdiff.model.lora import adapter, adapter_file
-from invdiff.model.lora.merge import merged, save_merged
+from invdiff.model.lora.arithmetic import merged, save_merged
 from tests.model import tiny
 from tests.model.formats.test_kohya import draw, random_lora, trained
 from tests.model.tiny_pipelines import DENOISERS

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from invdiff.core.uncertainty.intervals import wilson
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import ConfigError
 from invdiff.studies.benchmarking.downstream import results

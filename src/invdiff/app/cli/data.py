@@ -23,11 +23,11 @@ NEAR = "near-duplicate"
 def check(asked: Asked) -> None:
     """Check a source and say what was found. DataError if there is anything to leave out."""
     from invdiff.data.audit import audit
-    from invdiff.data.checks.quarantine import SUFFIXES
+    from invdiff.data.checking import QUARANTINE_SUFFIXES
 
     place: Path | None = asked.quarantine
-    if place is not None and place.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--quarantine {place} must end in {' or '.join(SUFFIXES)}")
+    if place is not None and place.suffix.lower() not in QUARANTINE_SUFFIXES:
+        raise ConfigError(f"--quarantine {place} must end in {' or '.join(QUARANTINE_SUFFIXES)}")
     try:
         found = audit(asked.path, asked.prompt_column, asked.min_side)
     except KeyboardInterrupt:
@@ -56,14 +56,16 @@ def check(asked: Asked) -> None:
 
 def _write_quarantine(path: Path, findings: Sequence["AuditFinding"]) -> None:
     """Write the list that `data.quarantine` takes, as CSV or parquet."""
-    from invdiff.data.checks.quarantine import COLUMNS
+    from invdiff.data.checking import QUARANTINE_COLUMNS
 
-    rows = [[getattr(finding, name) for name in COLUMNS] for finding in findings]
+    rows = [[getattr(finding, name) for name in QUARANTINE_COLUMNS] for finding in findings]
     if path.suffix.lower() == ".parquet":
-        write_parquet(path, {name: [row[at] for row in rows] for at, name in enumerate(COLUMNS)})
+        write_parquet(
+            path, {name: [row[at] for row in rows] for at, name in enumerate(QUARANTINE_COLUMNS)}
+        )
         return
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    csv.writer(text, lineterminator="\n").writerows([QUARANTINE_COLUMNS, *rows])
     write_text(path, text.getvalue())
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from invdiff.app.comparison import writing
 from invdiff.app.comparison.page import card_section, comparison_page, methods, sheet_latex
 from invdiff.app.comparison.sheets import sheets
-from invdiff.engine.comparison.comparison import ComparisonRequest, compare
+from invdiff.engine.comparison.comparison import compare
+from invdiff.engine.comparison.request import ComparisonRequest
 from invdiff.engine.distributed import only_once
 from invdiff.engine.storage.files import write_text
 

@@ -9,8 +9,7 @@ from invdiff.app.report import charts, inputs, plots
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.rendering import PageSection, render, render_lines
 from invdiff.data.samples import Samples
-from invdiff.engine.encoding.data import open_data
-from invdiff.engine.encoding.session import Session
+from invdiff.engine.encoding.session import Session, open_data
 from invdiff.engine.storage.files import write_text
 from invdiff.errors import DataError
 

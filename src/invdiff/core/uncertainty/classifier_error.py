@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from invdiff.core.measurement.parity import bias, imbalance, shares
+from invdiff.core.uncertainty.hypotheses import Draws, Inversion, redraw
 from invdiff.core.uncertainty.intervals import NOTHING, Interval, seen
 from invdiff.core.uncertainty.sampler_paths import paths_through, spread
-from invdiff.core.uncertainty.test_inversion import Draws, Inversion, redraw
 from invdiff.errors import InvDiffError
 
 # An inverse of a worse conditioned confusion matrix multiplies the sampling error beyond use.
@@ -20,6 +20,8 @@ WORST_CONDITION = 20.0
 # A redrawn class that was never recognised has no inverse.
 SLIVER = 1e-6
 
+Estimates = Int[np.ndarray, "prompt estimate"]
+Confusion = Int[np.ndarray, "klass estimate"]
 Ends = Float[np.ndarray, "prompt klass"]
 
 
@@ -52,8 +54,8 @@ def rates_of(confusion: Num[np.ndarray, "klass estimate"]) -> Float[np.ndarray, 
 
 
 def share_intervals(
-    counts: Int[np.ndarray, "prompt estimate"],
-    confusion: Int[np.ndarray, "klass estimate"],
+    counts: Estimates,
+    confusion: Confusion,
     resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -78,8 +80,8 @@ def share_intervals(
 
 
 def corrected_bias_interval(
-    counts: Int[np.ndarray, "prompt estimate"],
-    confusion: Int[np.ndarray, "klass estimate"],
+    counts: Estimates,
+    confusion: Confusion,
     resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -99,10 +101,7 @@ def corrected_bias_interval(
 
 
 def bias_hypothesis(
-    counts: Int[np.ndarray, "prompt estimate"],
-    confusion: Int[np.ndarray, "klass estimate"],
-    resamples: int,
-    seed: int,
+    counts: Estimates, confusion: Confusion, resamples: int, seed: int
 ) -> Inversion:
     """Is the Bias of the true shares a given value? Of prompts that all have images.
 

@@ -1,20 +1,37 @@
-"""What is tested for each interval: Bias of one set, and the change of Bias between two.
+"""What is tested for each interval, Bias of one set or its change between two, and its inversion.
 
 Every test looks at the mean corrected value of the prompts (:meth:`sampler_paths.Paths.corrected`)
 and simulates samplers on the paths through the observed shares. A change is measured
 in its own standard errors (the bootstrap-t, Hall 1988, Annals of Statistics 16, 927): how far
 corrected values scatter depends on how large they are, which is not what is tested.
+
+An interval is the values that a test does not reject. At each value tried, samplers that have it
+are simulated and it is asked how often they look as extreme as what was observed (parametric
+bootstrap with the nuisance shares fitted, as in Chuang and Lai 2000, Statistica Sinica 10). Which
+outcomes are extreme near the smallest value is ordered as by Feldman and Cousins (1998, Physical
+Review D 57, 3873), so that no interval is empty. Counts are whole numbers; an outcome exactly as
+extreme as the observed one counts half (the mid-p value), without which the intervals would be too
+wide.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
 from invdiff.core.measurement.parity import Measure, imbalance, shares
 from invdiff.core.uncertainty.sampler_paths import Mixes, Paths, fitted, paths_of, spread
-from invdiff.core.uncertainty.test_inversion import Draws, Inversion, redraw
 
+# A simulated tail is known no better than this makes sense: halvings of the searched range.
+HALVINGS = 14
+TIE = 1e-9
+
+Draws = Float[np.ndarray, " draw"]
+Counts = Int[np.ndarray, "prompt klass"]
+PairCounts = Int[np.ndarray, "prompt before after"]
 Tables = tuple[Num[np.ndarray, "..."], Num[np.ndarray, "..."]]
 Scatter = Callable[[Float[np.ndarray, "draw prompt"]], Draws]
 # Shares of the largest value at which the scatter is simulated, and with how many tables. A rough
@@ -23,9 +40,89 @@ SCATTER_AT = np.linspace(0, 1, 13)
 SCATTER_TABLES = 100
 
 
-def mean_measure(
-    counts: Int[np.ndarray, "prompt klass"], measure: Measure, resamples: int, seed: int
-) -> Inversion:
+@dataclass(frozen=True)
+class Inversion:
+    """A test of each value in ``least``..``most``.
+
+    ``simulate`` gives what samplers of a value show; ``observed`` is what was shown. With
+    ``bounded`` nothing is below ``least``: an outcome that is smaller than ``least`` itself
+    explains is then no evidence against small values.
+    """
+
+    observed: float
+    simulate: Callable[[float], Draws]
+    least: float
+    most: float
+    bounded: bool
+
+    def accepts(self, value: float, confidence: float = 0.95) -> bool:
+        """Whether a test at level 1 - ``confidence`` does not reject ``value``."""
+        drawn = self.simulate(value)
+        if self.bounded:
+            return _worse(drawn, self.observed, self._floor) > 1 - confidence
+        return _smaller(drawn, self.observed) > 1 - confidence
+
+    def ends(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Ends of the values that are accepted; ``observed`` is between them."""
+        return self._end(self.least, confidence), self._end(self.most, confidence)
+
+    @cached_property
+    def _floor(self) -> Draws:
+        return self.simulate(self.least)
+
+    def _end(self, outside: float, confidence: float) -> float:
+        if self.accepts(outside, confidence):
+            return outside
+        inside = min(max(self.observed, self.least), self.most)
+        for _ in range(HALVINGS):
+            middle = (inside + outside) / 2
+            if self.accepts(middle, confidence):
+                inside = middle
+            else:
+                outside = middle
+        return (inside + outside) / 2
+
+
+def redraw(
+    chances: Float[np.ndarray, "prompt cell"],
+    totals: Int[np.ndarray, " prompt"],
+    resamples: int,
+    seed: int,
+) -> Int[np.ndarray, "draw prompt cell"]:
+    """Tables of counts in which ``totals`` images of each prompt follow ``chances``."""
+    # Rounding may leave a sum of 1 + 1e-16, which the generator refuses.
+    chances = chances.clip(0) / chances.clip(0).sum(-1, keepdims=True)
+    return np.random.default_rng(seed).multinomial(totals, chances, (resamples, len(totals)))
+
+
+def _smaller(drawn: Draws, observed: float) -> float:
+    """The smaller tail, doubled."""
+    below = float((drawn < observed - TIE).mean())
+    tie = float((np.abs(drawn - observed) <= TIE).mean())
+    return 2 * min(below + tie / 2, 1 - below - tie / 2)
+
+
+def _worse(drawn: Draws, observed: float, floor: Draws) -> float:
+    """Chance of an outcome that fits the value worse, compared with how it fits the floor.
+
+    Fit is the normal log likelihood; for outcomes that the floor explains it is counted from
+    there.
+    """
+    spread = max(drawn.std(), TIE)
+    place, here = (drawn - drawn.mean()) / spread, (observed - drawn.mean()) / spread
+    order = _below(drawn, floor) - place**2
+    own = float(_below(observed, floor)) - here**2
+    tied = np.abs(order - own) <= TIE
+    return float(((order < own) & ~tied).mean() + tied.mean() / 2)
+
+
+def _below(
+    values: Float[np.ndarray, " draw"] | float, floor: Float[np.ndarray, " other"]
+) -> Float[np.ndarray, "..."] | np.floating[Any]:
+    return np.minimum((values - floor.mean()) / max(floor.std(), TIE), 0) ** 2
+
+
+def mean_measure(counts: Counts, measure: Measure, resamples: int, seed: int) -> Inversion:
     """Is the mean measure of these prompts, all with images, a given value?"""
     paths = paths_of(counts, measure)
     upward = np.ones(len(counts))
@@ -39,9 +136,7 @@ def mean_measure(
     return Inversion(observed, simulate, 0.0, float(paths.largest.mean()), bounded=True)
 
 
-def paired_change(
-    joint: Int[np.ndarray, "prompt before after"], resamples: int, seed: int
-) -> Inversion:
+def paired_change(joint: PairCounts, resamples: int, seed: int) -> Inversion:
     """Is Bias before less Bias after a given value, if pairs keep their odds ratios?"""
     flat, totals = joint.reshape(len(joint), -1), joint.sum((1, 2))
     # Half an image, spread over the cells: a pair that was not seen is possible.
@@ -55,12 +150,7 @@ def paired_change(
     return _change(joint.sum(2), joint.sum(1), tables, resamples, seed)
 
 
-def change(
-    before: Int[np.ndarray, "prompt klass"],
-    after: Int[np.ndarray, "prompt klass"],
-    resamples: int,
-    seed: int,
-) -> Inversion:
+def change(before: Counts, after: Counts, resamples: int, seed: int) -> Inversion:
     """:func:`paired_change` of two sets that were drawn independently."""
 
     def tables(one: Mixes, other: Mixes) -> Tables:
@@ -73,8 +163,8 @@ def change(
 
 
 def _change(
-    before: Int[np.ndarray, "prompt klass"],
-    after: Int[np.ndarray, "prompt klass"],
+    before: Counts,
+    after: Counts,
     tables: Callable[[Mixes, Mixes], Tables],
     resamples: int,
     seed: int,

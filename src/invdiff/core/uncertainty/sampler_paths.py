@@ -21,6 +21,9 @@ PLACES = np.concatenate([TO_OBSERVED, TO_CORNER])
 RAMP = 1e-12
 
 Mixes = Float[np.ndarray, "prompt klass"]
+Values = Float[np.ndarray, " prompt"]
+Totals = Int[np.ndarray, " prompt"]
+Pairs = Float[np.ndarray, "prompt before after"]
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,19 @@ class Paths:
     non-decreasing; ``observed`` is the plug-in.
     """
 
-    share: Float[np.ndarray, "prompt klass"]
-    totals: Int[np.ndarray, " prompt"]
+    share: Mixes
+    totals: Totals
     measure: Measure
     values: Float[np.ndarray, "prompt place"]
     expected: Float[np.ndarray, "prompt place"]
-    observed: Float[np.ndarray, " prompt"]
+    observed: Values
 
     @property
-    def largest(self) -> Float[np.ndarray, " prompt"]:
+    def largest(self) -> Values:
         """The largest value of the measure on each path."""
         return self.values[:, -1]
 
-    def at(self, value: Float[np.ndarray, " prompt"]) -> Float[np.ndarray, "prompt klass"]:
+    def at(self, value: Values) -> Mixes:
         """The shares of samplers with these values of the measure."""
         rows = zip(value, self.values, strict=True)
         place = np.array([np.interp(v, known, PLACES) for v, known in rows])
@@ -67,9 +70,7 @@ def paths_of(counts: Int[np.ndarray, "prompt klass"], measure: Measure) -> Paths
     return paths_through(shares(counts), counts.sum(-1), measure)
 
 
-def paths_through(
-    share: Float[np.ndarray, "prompt klass"], totals: Int[np.ndarray, " prompt"], measure: Measure
-) -> Paths:
+def paths_through(share: Mixes, totals: Totals, measure: Measure) -> Paths:
     """The paths through ``share``, which were seen in so many images."""
     prompts, places = len(share), len(PLACES)
     mixes = np.stack([_walk(share, measure.centre, np.full(prompts, t)) for t in PLACES], axis=1)
@@ -107,9 +108,7 @@ def spread(
     return most * np.tanh(np.maximum(begin + sign * high / totals, 0))
 
 
-def fitted(
-    start: Float[np.ndarray, "prompt before after"], before: Mixes, after: Mixes
-) -> Float[np.ndarray, "prompt before after"]:
+def fitted(start: Pairs, before: Mixes, after: Mixes) -> Pairs:
     """The tables with these margins and the odds ratios of ``start`` (iterative scaling)."""
     cells = start
     for _ in range(30):
@@ -118,11 +117,7 @@ def fitted(
     return cells / cells.sum((1, 2), keepdims=True)
 
 
-def _walk(
-    share: Float[np.ndarray, "prompt klass"],
-    centre: Float[np.ndarray, " klass"],
-    place: Float[np.ndarray, " prompt"],
-) -> Float[np.ndarray, "prompt klass"]:
+def _walk(share: Mixes, centre: Float[np.ndarray, " klass"], place: Values) -> Mixes:
     """Shares at ``place``: 0 is the centre, 1 the observed shares, 2 one class only."""
     corner = np.eye(len(centre))[(share - centre).argmax(-1)]
     first, second = place.clip(0, 1)[:, None], (place - 1).clip(0, 1)[:, None]
@@ -130,7 +125,5 @@ def _walk(
     return reached + second * (corner - reached)
 
 
-def _ratio(
-    wanted: Float[np.ndarray, "prompt klass"], present: Float[np.ndarray, "prompt klass"]
-) -> Float[np.ndarray, "prompt klass"]:
+def _ratio(wanted: Mixes, present: Mixes) -> Mixes:
     return np.divide(wanted, present, out=np.zeros_like(wanted), where=present > 0)

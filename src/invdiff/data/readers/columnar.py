@@ -5,26 +5,26 @@ files, or structures with `bytes` or `path`. No row is unpacked before it is ask
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from invdiff.data.pictures import BadPicture, one_line
-from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import SourceTable, hint, open_parquet, text_columns
+from invdiff.data.readers.listing import Listing, SourceTable, hint
 from invdiff.errors import DataError
 
 PICTURES = "image"
 STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableFile:
     """One file: how many rows its chunks have, and how to read a column of all or one of them."""
 
@@ -37,7 +37,7 @@ class TableFile:
 
 def open_parquet_pictures(paths: Sequence[Path]) -> Listing:
     """The rows of parquet files, one after the other. Raises DataError."""
-    return list_rows([parquet_shard(path) for path in paths])
+    return list_rows([open_parquet(path) for path in paths])
 
 
 def open_saved(folder: Path) -> Listing:
@@ -72,14 +72,18 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def parquet_shard(path: Path) -> TableFile:
+def open_parquet(path: Path) -> TableFile:
     """A parquet file; a chunk is a row group. It is opened again for each read: files are many."""
-    file = open_parquet(path)
-    meta = file.metadata
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read as parquet: {one_line(error)}; is it complete?"
+        ) from error
     return TableFile(
         path,
         file.schema_arrow,
-        [meta.row_group(group).num_rows for group in range(meta.num_row_groups)],
+        [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)],
         lambda name: pq.read_table(path, columns=[name])[name],
         lambda chunk, name: pq.ParquetFile(path).read_row_group(chunk, columns=[name])[name],
     )
@@ -107,6 +111,12 @@ def list_rows(shards: Sequence[TableFile]) -> Listing:
                 "give files of one data set and split"
             )
     pictures = picture_column(first.path, first.schema)
+    names = [f"{shard.path.name}, row {row}" for shard in shards for row in range(sum(shard.sizes))]
+    return Listing(names, table_of(shards, but=pictures), RowReader(shards, pictures).content)
+
+
+def table_of(shards: Sequence[TableFile], but: str = "") -> SourceTable:
+    """The columns of files that hold text, numbers or lists of these, all but one."""
 
     def values(column: str) -> list[object]:
         found: list[object] = []
@@ -120,10 +130,22 @@ def list_rows(shards: Sequence[TableFile]) -> Listing:
                 ) from error
         return found
 
-    names = [f"{shard.path.name}, row {row}" for shard in shards for row in range(sum(shard.sizes))]
-    place = first.path if len(shards) == 1 else first.path.parent
-    columns = tuple(name for name in text_columns(first.schema) if name != pictures)
-    return Listing(names, SourceTable(place, columns, values), RowReader(shards, pictures).content)
+    path, schema = shards[0].path, shards[0].schema
+    columns = (field.name for field in schema if field.name != but and is_plain(field.type))
+    return SourceTable(path if len(shards) == 1 else path.parent, tuple(columns), values)
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Whether values of a type are text, numbers or lists of these."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    nested = pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind)
+    return not nested and not is_bytes(kind)
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether values of a type are bytes of any length."""
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def picture_column(path: Path, schema: pa.Schema) -> str:
@@ -146,7 +168,7 @@ def holds_pictures(kind: pa.DataType) -> bool:
     """Whether a type is bytes, or a structure with bytes or a path."""
     if pa.types.is_struct(kind):
         return bool({kind.field(at).name for at in range(kind.num_fields)} & {"bytes", "path"})
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return is_bytes(kind)
 
 
 class RowReader:
@@ -155,27 +177,21 @@ class RowReader:
     def __init__(self, shards: Sequence[TableFile], column: str) -> None:
         self.chunks = [(shard, at) for shard in shards for at in range(len(shard.sizes))]
         sizes = [size for shard in shards for size in shard.sizes]
-        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
-        self.column = column
-        self.read = lru_cache(maxsize=1)(self.read_chunk)
-
-    def read_chunk(self, number: int) -> pa.ChunkedArray:
-        """The pictures of one chunk."""
-        shard, at = self.chunks[number]
-        return shard.chunk(at, self.column)
+        self.starts = list(accumulate(sizes, initial=0))
+        self.read = lru_cache(maxsize=1)(lambda shard, at: shard.chunk(at, column))
 
     def content(self, row: int) -> bytes:
         """The bytes of the picture file in a row. Raises BadPicture."""
-        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        number = bisect_right(self.starts, row) - 1
+        shard, at = self.chunks[number]
         try:
-            value = self.read(number)[row - int(self.starts[number])].as_py()
-        except (OSError, pa.ArrowException) as error:
+            value = self.read(shard, at)[row - self.starts[number]].as_py()
+        except pa.ArrowException as error:
             raise BadPicture(f"cannot be read: {one_line(error)}") from error
         if isinstance(value, dict):
             inside, beside = value.get("bytes"), value.get("path")
             if inside is None and beside:
-                folder = self.chunks[number][0].path.parent
-                return read_content((folder / beside).read_bytes)
+                return (shard.path.parent / beside).read_bytes()
             value = inside
         if value is None:
             raise BadPicture("there is no picture in this row", "missing")

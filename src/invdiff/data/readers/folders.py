@@ -6,8 +6,8 @@ from pathlib import Path
 
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import is_saved, open_parquet_pictures, open_saved
-from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import SourceTable, hint, open_table
+from invdiff.data.readers.listing import Listing, SourceTable, hint
+from invdiff.data.readers.tables import open_table
 from invdiff.data.readers.tars import open_tars
 from invdiff.errors import DataError
 
@@ -17,10 +17,11 @@ CAPTION_COLUMN = "caption"
 SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")  # train-00000-of-00002-0123abcd.parquet
 
 
-def open_folder(folder: Path) -> Listing:
+def open_folder(folder: Path, bare: bool = False) -> Listing:
     """List a folder. A metadata file decides; without one, pictures need `name.txt` beside them.
 
     A folder without pictures may be a saved Hugging Face data set, or hold .tar or .parquet files.
+    With ``bare`` pictures may be without any captions; then there is no column.
     Raises DataError for a folder without pictures or captions, or with two metadata files.
     """
     metadata = [folder / name for name in METADATA if (folder / name).is_file()]
@@ -34,9 +35,11 @@ def open_folder(folder: Path) -> Listing:
     pictures = find_pictures(folder)
     if not pictures:
         return open_shards(folder)
-    if not any((folder / name).with_suffix(".txt").is_file() for name in pictures):
+    if any((folder / name).with_suffix(".txt").is_file() for name in pictures):
+        return list_captions(folder, pictures)
+    if not bare:
         raise no_captions(folder, pictures)
-    return list_captions(folder, pictures)
+    return of_files(folder, pictures, SourceTable(folder, (), lambda _: []), {})
 
 
 def list_metadata(folder: Path, table: SourceTable) -> Listing:
@@ -54,15 +57,11 @@ def list_metadata(folder: Path, table: SourceTable) -> Listing:
         if not name:
             reason = f"row {row + 1} of {table.path.name} has no {NAME_COLUMN}"
             faults[row] = BadPicture(reason, "missing")
+            names[row] = f"{table.path.name}, row {row + 1}"
         elif not is_file(folder / name):
             reason = f"the file is missing, but {table.path.name} lists it"
             faults[row] = BadPicture(reason, "missing")
-    return Listing(
-        names=[name or f"{table.path.name}, row {row + 1}" for row, name in enumerate(names)],
-        table=table,
-        content=lambda row: read_content((folder / names[row]).read_bytes),
-        faults=faults,
-    )
+    return of_files(folder, names, table, faults)
 
 
 def list_captions(folder: Path, pictures: list[str]) -> Listing:
@@ -82,12 +81,15 @@ def list_captions(folder: Path, pictures: list[str]) -> Listing:
             reason = f"its caption file {path.name} cannot be read: {error.strerror}"
         captions.append("")
         faults[row] = BadPicture(reason, "no caption")
-    return Listing(
-        names=pictures,
-        table=SourceTable(folder, (CAPTION_COLUMN,), lambda _: list(captions)),
-        content=lambda row: read_content((folder / pictures[row]).read_bytes),
-        faults=faults,
-    )
+    table = SourceTable(folder, (CAPTION_COLUMN,), lambda _: list(captions))
+    return of_files(folder, pictures, table, faults)
+
+
+def of_files(
+    folder: Path, names: list[str], table: SourceTable, faults: dict[int, BadPicture]
+) -> Listing:
+    """A listing whose rows are files of a folder."""
+    return Listing(names, table, lambda row: (folder / names[row]).read_bytes(), faults=faults)
 
 
 def find_pictures(folder: Path) -> list[str]:

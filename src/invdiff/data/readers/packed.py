@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from invdiff.data.pictures import BadPicture, check_pixels, fit_array, one_line
-from invdiff.data.readers.listing import Listing
-from invdiff.data.readers.tables import SourceTable, hint
+from invdiff.data.readers.listing import Listing, SourceTable, hint
 from invdiff.data.samples import Pictures
 from invdiff.errors import DataError
 
@@ -20,31 +20,43 @@ NPZ_PICTURES = "images"
 
 def open_npz(path: Path) -> Listing:
     """Arrays `images` (n, height, width, 3) uint8 and text arrays of length n."""
-    names = array_names(path)
+    names = read_npz(path)
     if NPZ_PICTURES not in names:
         raise DataError(f"{path} has no array {NPZ_PICTURES!r}{hint(NPZ_PICTURES, names)}")
-    images = read_array(path, NPZ_PICTURES)
+    images = read_npz(path, NPZ_PICTURES)
     check_images(path, images)
-    columns = tuple(name for name in names if name != NPZ_PICTURES)
     return Listing(
         names=[f"{path.name}, picture {row}" for row in range(len(images))],
-        table=SourceTable(path, columns, lambda column: npz_values(path, column, len(images))),
-        content=lambda row: images[row].tobytes(),
-        decode=lambda content, size: fit_bytes(content, images.shape[1:], size),
+        table=SourceTable(
+            path,
+            tuple(name for name in names if name != NPZ_PICTURES),
+            lambda column: npz_values(path, column, len(images)),
+        ),
+        load=lambda row: images[row].tobytes(),
+        decode=partial(fit_bytes, images.shape[1:]),
         size_of=lambda _: (images.shape[2], images.shape[1]),
     )
 
 
-def array_names(path: Path) -> list[str]:
-    """The names in an .npz file."""
+def read_npz(path: Path, name: str = "") -> Any:
+    """An array, or the names of all; objects are refused, because reading them can run code."""
+    what = f"{name!r} in {path}" if name else str(path)
     try:
         arrays = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path} cannot be read as .npz: {one_line(error)}") from error
-    if not isinstance(arrays, NpzFile):
-        raise DataError(f"{path} holds a single array; save named arrays with np.savez")
-    with arrays:
-        return list(arrays.files)
+        if not isinstance(arrays, NpzFile):
+            raise DataError(f"{path} holds a single array; save named arrays with np.savez")
+        with arrays:
+            return np.asarray(arrays[name]) if name else list(arrays.files)
+    except MemoryError:
+        raise DataError(f"{what} does not fit in memory; use a folder of pictures") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if name and "pickle" in str(error):
+            raise DataError(
+                f"{what} holds Python objects, which are never read because they can "
+                f"run code; save plain text or numbers, for instance np.array({name}, dtype=str)"
+            ) from None
+        kind = "" if name else " as .npz"
+        raise DataError(f"{what} cannot be read{kind}: {one_line(error)}") from error
 
 
 def check_images(path: Path, images: NDArray[Any]) -> None:
@@ -63,35 +75,17 @@ def check_images(path: Path, images: NDArray[Any]) -> None:
 
 def npz_values(path: Path, column: str, count: int) -> list[object]:
     """An array as a column; it must have one value for each picture."""
-    array = read_array(path, column)
+    array = read_npz(path, column)
     if array.shape != (count,):
         raise DataError(
             f"{column!r} in {path} has shape {array.shape}; "
             f"it must be ({count},), one value for each picture"
         )
-    if array.dtype.kind == "S":
-        return [value.decode("utf-8", "replace") for value in array.tolist()]
-    return list(array.tolist())
+    return list(
+        (np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array).tolist()
+    )
 
 
-def read_array(path: Path, name: str) -> NDArray[Any]:
-    """One array. Objects are refused, because reading them can run code."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.asarray(arrays[name])
-    except MemoryError:
-        raise DataError(
-            f"{name!r} in {path} does not fit in memory; use a folder of pictures"
-        ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "pickle" in str(error):
-            raise DataError(
-                f"{name!r} in {path} holds Python objects, which are never read because they can "
-                f"run code; save plain text or numbers, for instance np.array({name}, dtype=str)"
-            ) from None
-        raise DataError(f"{name!r} in {path} cannot be read: {one_line(error)}") from error
-
-
-def fit_bytes(content: bytes, shape: tuple[int, ...], size: int) -> Pictures:
+def fit_bytes(shape: tuple[int, ...], content: bytes, size: int) -> Pictures:
     """Pixels of the given shape as a square."""
     return fit_array(np.frombuffer(content, dtype=np.uint8).reshape(shape), size)

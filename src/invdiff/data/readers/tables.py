@@ -2,73 +2,20 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from invdiff.data.pictures import one_line
+from invdiff.data.readers.columnar import open_parquet, table_of
+from invdiff.data.readers.listing import SourceTable
 from invdiff.errors import DataError
-
-
-@dataclass(frozen=True)
-class SourceTable:
-    """Named columns of one length. `values(column)` reads one of `columns` and no other."""
-
-    path: Path
-    columns: tuple[str, ...]
-    values: Callable[[str], list[object]]
-
-    def read(self, column: str) -> list[object]:
-        """A column as it is stored. DataError when there is none of this name."""
-        if column not in self.columns:
-            raise DataError(f"{self.path} has no column {column!r}{hint(column, self.columns)}")
-        return self.values(column)
-
-    def text(self, column: str) -> list[str]:
-        """A column as text, "" where there is no value. DataError when it is missing or nested."""
-        return [self._as_text(value, column) for value in self.read(column)]
-
-    def texts(self, column: str) -> list[tuple[str, ...]]:
-        """A column whose values may be lists of text: all texts of each row, perhaps none."""
-        return [
-            tuple(self._as_text(one, column) for one in items(value)) for value in self.read(column)
-        ]
-
-    def _as_text(self, value: object, column: str) -> str:
-        if value is None or value != value:  # only NaN differs from itself
-            return ""
-        if isinstance(value, str | int | float):
-            return str(value)
-        kind = type(value).__name__
-        raise DataError(
-            f"column {column!r} of {self.path} holds values of type {kind}; "
-            "only text and numbers can be used, one value in each row"
-        )
-
-
-def items(value: object) -> Sequence[object]:
-    """The items of a list, as JSON and parquet have them; another value is the only item."""
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """How a message about an unknown name goes on: the nearest one and all there are."""
-    known = tuple(known)
-    folded = {one.lower(): one for one in known}
-    near = get_close_matches(name.lower(), folded, n=1)
-    guess = f"; did you mean {folded[near[0]]!r}?" if near else ";"
-    return f"{guess} It has: {', '.join(known) or 'none'}"
 
 
 def open_table(path: Path) -> SourceTable:
     """A metadata file by its suffix: .csv, .jsonl or .parquet. DataError when it cannot be read."""
-    readers = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": parquet_columns}
+    if path.suffix.lower() == ".parquet":
+        return table_of([open_parquet(path)])
     try:
-        return readers[path.suffix.lower()](path)
+        return (read_csv if path.suffix.lower() == ".csv" else read_jsonl)(path)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text (byte {error.start}); save it again as UTF-8"
@@ -93,8 +40,7 @@ def read_csv(path: Path) -> SourceTable:
                 f"{path}, row {number} has {len(row)} values for {len(header)} columns; "
                 'put "quotes" around text that contains a comma'
             )
-    columns = {name: [row[at] for row in rows[1:]] for at, name in enumerate(header)}
-    return SourceTable(path, header, lambda column: list(columns[column]))
+    return SourceTable(path, header, lambda name: [row[header.index(name)] for row in rows[1:]])
 
 
 def read_jsonl(path: Path) -> SourceTable:
@@ -120,49 +66,3 @@ def parse_line(path: Path, number: int, line: str) -> dict[str, object]:
             '{"file_name": "a.png", "caption": "a person"}'
         )
     return row
-
-
-def parquet_columns(path: Path) -> SourceTable:
-    """The columns of a parquet file except those that hold bytes or structures."""
-    columns = text_columns(open_parquet(path).schema_arrow)
-
-    def values(column: str) -> list[object]:
-        try:
-            return pq.read_table(path, columns=[column])[column].to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"column {column!r} of {path} cannot be read: {one_line(error)}"
-            ) from error
-
-    return SourceTable(path, columns, values)
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a parquet file or raise DataError."""
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} cannot be read as parquet: {one_line(error)}; is it complete?"
-        ) from error
-
-
-def text_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """The columns that hold text, numbers, or lists of these."""
-    return tuple(field.name for field in schema if not is_nested(items_of(field.type)))
-
-
-def items_of(kind: pa.DataType) -> pa.DataType:
-    """The type of the items of a list, of other types the type itself."""
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return kind.value_type if lists else kind
-
-
-def is_nested(kind: pa.DataType) -> bool:
-    """Whether values of this type are neither text nor numbers."""
-    return (
-        pa.types.is_nested(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    )

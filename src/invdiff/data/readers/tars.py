@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from invdiff.data.pictures import SUFFIXES, BadPicture, one_line
-from invdiff.data.readers.listing import Listing, read_content
-from invdiff.data.readers.tables import SourceTable
+from invdiff.data.readers.listing import Listing, SourceTable
 from invdiff.errors import DataError
 
 CAPTION = "caption"
@@ -38,21 +37,23 @@ def open_tars(paths: Sequence[Path]) -> Listing:
         raise DataError(f"{place} holds no pictures ({', '.join(SUFFIXES)})")
     columns = tuple(dict.fromkeys(name for entry in entries for name in entry.columns))
 
-    def content(row: int) -> bytes:
+    def load(row: int) -> bytes:
         entry = entries[row]
         member, offset, count = entry.pictures[0]
-        read = read_content(lambda: read_part(entry.tar, offset, count))
+        with entry.tar.open("rb") as stream:
+            stream.seek(offset)
+            read = stream.read(count)
         if len(read) < count:
             raise BadPicture(f"{entry.tar.name} ends within {member}", "truncated")
         return read
 
     return Listing(
-        names=[f"{entry.tar.name}/{name_of(entry)}" for entry in entries],
-        table=SourceTable(
-            place, columns, lambda name: [entry.columns.get(name) for entry in entries]
-        ),
-        content=content,
-        faults={row: fault for row, entry in enumerate(entries) if (fault := sample_fault(entry))},
+        names=[
+            f"{one.tar.name}/{one.pictures[0][0] if one.pictures else one.key}" for one in entries
+        ],
+        table=SourceTable(place, columns, lambda name: [one.columns.get(name) for one in entries]),
+        load=load,
+        faults={row: fault for row, one in enumerate(entries) if (fault := sample_fault(one))},
     )
 
 
@@ -109,15 +110,3 @@ def sample_fault(entry: TarSample) -> BadPicture | None:
         names = " and ".join(member for member, _, _ in entry.pictures)
         return BadPicture(f"more than one picture of one key: {names}", "unreadable")
     return entry.fault
-
-
-def name_of(entry: TarSample) -> str:
-    """The name of the picture in the file, or the key where there is none."""
-    return entry.pictures[0][0] if entry.pictures else entry.key
-
-
-def read_part(path: Path, offset: int, count: int) -> bytes:
-    """Some bytes of a file."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        return stream.read(count)

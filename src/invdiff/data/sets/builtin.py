@@ -37,11 +37,6 @@ SETS: Mapping[str, BuiltIn] = {
 }
 
 
-def to_build() -> tuple[str, ...]:
-    """The names that ``invdiff data build`` knows."""
-    return tuple(name for name, known in SETS.items() if not known.embedded)
-
-
 def home() -> Path:
     """Where built sets are kept: ``$INVDIFF_SETS``, or the user's cache folder."""
     if os.environ.get(HOME):

@@ -8,6 +8,7 @@ not know the attributes never opens a file that holds them.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from invdiff.data.pictures import fit_array
-from invdiff.data.samples import Pictures, Samples, sample_id
+from invdiff.data.readers.listing import Listing, SourceTable
+from invdiff.data.readers.packed import fit_bytes
+from invdiff.data.samples import Pictures
 from invdiff.data.sets import builtin
 
 Split = Literal["train", "balanced"]
@@ -56,23 +58,23 @@ class StoredSet:
         """How each picture was drawn, by attribute.
 
         Only for evaluation, attribute classifiers and the oracle baseline; discovery and training
-        must not call it. `samples` does not open this file.
+        must not call it.
         """
         return self.columns(f"{split}_attributes.parquet")
 
-    def samples(self, image_size: int = SIZE) -> Samples:
-        """The biased training split as samples; ids do not depend on `image_size`."""
-        prompt = self.prompts("train")
+    def listing(self, attributes: bool) -> Listing:
+        """The biased training split, with the attributes as columns if they may be known."""
         pixels = self.pictures("train")
-        both = zip(pixels, prompt, strict=True)
-        ids = tuple(sample_id(one.tobytes(), text) for one, text in both)
-        if image_size != SIZE:
-            pixels = np.stack([fit_array(one, image_size) for one in pixels])
-
-        def take(indices: Sequence[int]) -> Pictures:
-            return pixels[np.asarray(indices, dtype=np.intp)]
-
-        return Samples(ids, prompt, take)
+        columns: dict[str, tuple[str, ...]] = {"prompt": self.prompts("train")}
+        if attributes:
+            columns |= self.attributes("train")
+        return Listing(
+            [f"{self.folder.name}, picture {row}" for row in range(len(pixels))],
+            SourceTable(Path(self.folder.name), tuple(columns), lambda name: list(columns[name])),
+            lambda row: pixels[row].tobytes(),
+            partial(fit_bytes, (SIZE, SIZE, 3)),
+            lambda _: (SIZE, SIZE),
+        )
 
     def columns(self, name: str) -> dict[str, tuple[str, ...]]:
         """A table of the set, by column."""

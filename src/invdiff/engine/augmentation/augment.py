@@ -4,12 +4,11 @@ Writes pictures, ``metadata.csv`` and ``augmentation.json`` (docs/reference/file
 last of these is there, the same call goes on; it draws no picture twice.
 """
 
-import csv
 import hashlib
-import io
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,53 +22,35 @@ from invdiff.engine.augmentation.drawing import (
     Quota,
     against_zero,
     draw_all,
+    even_set,
     groups_of_drawn,
     kept_pictures,
+    top_up,
 )
-from invdiff.engine.augmentation.quotas import even_set, top_up
 from invdiff.engine.discovery.passes import Features
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.environment import environment
 from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.sampling.sampler import Sampler
-from invdiff.engine.storage.files import read_json, write_json, write_text, write_with
+from invdiff.engine.storage.files import read_json, write_csv, write_json, write_with
 from invdiff.engine.storage.lock import locked
 from invdiff.errors import RunError
 
 WORK = ".drawn"
-COLUMNS = (
-    "file_name",
-    "caption",
-    "prompt",
-    "synthetic",
-    "group",
-    "q_1",
-    "seed",
-    "sample_id",
-    "run",
-)
+COLUMNS = ("file_name", "caption", "prompt", "synthetic", "group")  # then q_1, q_2, ...
+MORE_COLUMNS = ("seed", "sample_id", "run")
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class AugmentRequest:
-    """What a folder was asked for; None for ``images`` tops the run's data up."""
+    """What a folder was asked for; None for ``images_per_prompt`` tops the run's data up."""
 
-    images: int | None
-    scale: float
+    images_per_prompt: int | None
+    guidance_scale: float
     strength: float
     run: str
     seed: int
-
-    def record(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "images_per_prompt": self.images,
-            "guidance_scale": self.scale,
-            "strength": self.strength,
-            "run": self.run,
-            "seed": self.seed,
-        }
 
 
 def augment(
@@ -102,15 +83,15 @@ def augment(
     with locked(out):
         quotas = top_up(session) if images is None else even_set(session, images)
         artist = artist_of(session, out / WORK, request)
-        batch, processes = session.config.sample.batch_size, session.processes
-        ratios = draw_all(artist, quotas, batch, processes)
+        ratios = draw_all(artist, quotas, session.config.sample.batch_size, session.processes)
         rows = [] if images is not None else keep_real(session, out)
         for quota in quotas:
             rows += keep_drawn(artist, quota, ratios[quota.prompt], out, request.run)
-        write_text(out / "metadata.csv", metadata_csv(rows))
-        record = request.record() | {
+        told = sorted({key for row in rows for key in row if key.startswith("q_")} | {"q_1"})
+        write_csv(out / "metadata.csv", (*COLUMNS, *told, *MORE_COLUMNS), rows)
+        record = asdict(request) | {
             "base_model": session.base_model,
-            "prompts": augmentation_summary(rows, quotas, ratios),
+            "prompts": augmentation_summary(rows, ratios),
             "versions": environment()["versions"],
         }
         write_json(out / "augmentation.json", record)
@@ -136,14 +117,14 @@ def begin(out: Path, request: AugmentRequest) -> dict[str, Any] | None:
     for path in (done, asked):
         if path.is_file():
             before: dict[str, Any] = read_json(path)
-            if any(before.get(key) != value for key, value in request.record().items()):
+            if not asdict(request).items() <= before.items():
                 raise RunError(
                     f"{out} was begun with other settings or another run: give --out a new folder"
                 )
             return before if path == done else None
     if out.exists() and (not out.is_dir() or any(p.name != ".lock" for p in out.iterdir())):
         raise RunError(f"{out} is not empty: give --out a new folder")
-    write_json(asked, request.record())
+    write_json(asked, asdict(request))
     return None
 
 
@@ -151,10 +132,9 @@ def artist_of(session: Session, folder: Path, request: AugmentRequest) -> Artist
     """Who draws for this run: its guided sampler, and the features that its groups are told by."""
     config, source = session.config, session.source
     window = (config.sample.window[0], config.sample.window[1])
-    adapter = session.adapter
     steps, levels = config.sample.steps, tuple(config.study.feature_levels)
     return Artist(
-        Sampler(source, adapter, request.strength, window, request.scale, steps),
+        Sampler(source, session.adapter, request.strength, window, request.guidance_scale, steps),
         Features(source, config.seed, levels, 1, config.discover.batch_size),
         folder,
         config.seed,
@@ -179,8 +159,7 @@ def keep_drawn(artist: Artist, quota: Quota, ratios: np.ndarray, out: Path, run:
             "seed": artist.seed_at(quota, k),
             "run": run,
         }
-        told = {"group": group[k]} | _told(q[k]) if quota.model else {}
-        rows.append(row | told)
+        rows.append(row | (_told(group[k], q[k]) if quota.model else {}))
     return rows
 
 
@@ -201,49 +180,31 @@ def keep_real(session: Session, out: Path) -> list[Row]:
             picture = samples.pictures([index])[0]
             write_with(place, Image.fromarray(picture).save)
         prompt, group, q = found[name]
-        rows.append(
-            {
-                "file_name": place.relative_to(out).as_posix(),
-                "caption": samples.caption[index],
-                "prompt": prompt,
-                "synthetic": "false",
-                "group": group,
-                "sample_id": name,
-            }
-            | _told(q)
-        )
+        row = {
+            "file_name": place.relative_to(out).as_posix(),
+            "caption": samples.caption[index],
+            "prompt": prompt,
+            "synthetic": "false",
+            "sample_id": name,
+        }
+        rows.append(row | _told(group, q))
     return rows
 
 
-def _told(q: np.ndarray) -> Row:
-    """The columns of a picture's membership: all groups but group 0, which has the rest."""
+def _told(group: int, q: np.ndarray) -> Row:
+    """A picture's group and its membership in all groups but group 0, which has the rest."""
     others = [q] if np.ndim(q) == 0 else q[1:]
-    return {f"q_{group}": f"{one:.4f}" for group, one in enumerate(others, 1)}
-
-
-def metadata_csv(rows: Sequence[Row]) -> str:
-    """The rows of ``metadata.csv``."""
-    text = io.StringIO()
-    at = COLUMNS.index("q_1")
-    more = sorted({key for row in rows for key in row if key.startswith("q_")} - {"q_1"})
-    columns = (*COLUMNS[: at + 1], *more, *COLUMNS[at + 1 :])
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return {"group": group} | {f"q_{k}": f"{one:.4f}" for k, one in enumerate(others, 1)}
 
 
 def augmentation_summary(
-    rows: Sequence[Row], quotas: Sequence[Quota], ratios: Mapping[str, np.ndarray]
+    rows: Sequence[Row], ratios: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
     """For each prompt: real and synthetic pictures, each by inferred group, and how many drawn."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
+        drawn = len(ratios.get(row["prompt"], ()))
+        entry: dict[str, Any] = {"real": Counter(), "synthetic": Counter(), "drawn": drawn}
         kind = "synthetic" if row["synthetic"] == "true" else "real"
-        entry = found.setdefault(row["prompt"], {"real": {}, "synthetic": {}, "drawn": 0})
-        group = str(row.get("group", "none"))
-        entry[kind][group] = entry[kind].get(group, 0) + 1
-    for quota in quotas:
-        if quota.prompt in found:
-            found[quota.prompt]["drawn"] = len(ratios[quota.prompt])
+        found.setdefault(row["prompt"], entry)[kind][str(row.get("group", "none"))] += 1
     return found

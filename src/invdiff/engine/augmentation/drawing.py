@@ -1,4 +1,4 @@
-"""Pictures of one prompt until there are enough of each inferred group.
+"""What is to be drawn, and pictures of each prompt until there are enough of each inferred group.
 
 Picture k of a prompt belongs to its seed alone, and which group it is in to the picture alone, so
 the pictures that are kept, the first of each group by k, depend on neither batches nor processes
@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invdiff.engine.discovery.groups import Model
+from invdiff.engine.discovery.groups import Model, found_models
 from invdiff.engine.discovery.passes import Features
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.encoding.latents import Encode
+from invdiff.engine.encoding.encode import Encode
+from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.sample import slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with
@@ -37,6 +38,39 @@ class Quota:
     captions: tuple[str, ...]
     counts: tuple[int, ...]
     model: Model | None = None
+
+
+def even_set(session: Session, images: int) -> list[Quota]:
+    """``images`` pictures of each prompt, in parts that differ by one for its inferred groups."""
+    models, quotas = found_models(session), []
+    for prompt, captions in sorted(session.results.discovery.captions_drawn.items()):
+        model = models.get(prompt)
+        there = np.ones(1, bool) if model is None else model.present
+        ends = np.cumsum(there) * images // there.sum()
+        counts = tuple(int(part) for part in np.diff(ends, prepend=0))
+        quotas.append(Quota(prompt, captions, counts, model))
+    return quotas
+
+
+def top_up(session: Session) -> list[Quota]:
+    """What the smaller inferred groups of each prompt lack; none of a group that it has none of.
+
+    Raises:
+        RunError: no groups were found, so there is nothing to even out.
+    """
+    prompt, group = np.array(session.results.groups.prompt), session.results.groups.group
+    captions, quotas = session.results.discovery.captions_drawn, []
+    for name, model in sorted(found_models(session).items()):
+        there = model.present
+        counts = np.bincount(group[prompt == name], minlength=len(there))
+        lacking = tuple(int(n) for n in (counts.max() - counts) * there)
+        quotas.append(Quota(name, captions[name], lacking, model))
+    if not quotas:
+        raise RunError(
+            f"{session.path} found no groups, so there is nothing to even out: "
+            "--images-per-prompt N draws a set of its own"
+        )
+    return quotas
 
 
 @dataclass(frozen=True)

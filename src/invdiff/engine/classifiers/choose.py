@@ -1,7 +1,7 @@
 """Which classifier ``evaluate.classifier`` means: the only place that knows all of them."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,35 +34,30 @@ class Chosen:
     attribute: str
 
 
-Texts = Mapping[str, list[str]]
-
-
-def _zero_shot(name: str, attribute: str, texts: Texts) -> Chosen:
-    found = ZeroShotClassifier(name, attribute, texts)
-    return Chosen(found.vision.name, found, found.vision.sha256, attribute)
-
-
-def _pretrained(name: str, attribute: str, labels: Texts) -> Chosen:
-    found = PretrainedClassifier(name, attribute, labels)
-    return Chosen(found.vision.name, found, found.vision.sha256, attribute)
-
-
-_OF_OTHERS: dict[str, Callable[[str, str, Texts], Chosen]] = {
-    "clip": _zero_shot,
-    "siglip": _zero_shot,
-    "model": _pretrained,
+_OF_OTHERS = {
+    "clip": ZeroShotClassifier,
+    "siglip": ZeroShotClassifier,
+    "model": PretrainedClassifier,
 }
 
 
-def of_others(name: str, attribute: str, classes: Sequence[str]) -> Chosen | None:
-    """The classifier ``clip:MODEL``, ``siglip:MODEL`` or ``model:MODEL``; None for other names.
+def classifier_named(name: str, attribute: str, classes: Sequence[str], wanted: str = "") -> Chosen:
+    """The classifier ``clip:MODEL``, ``siglip:MODEL`` or ``model:MODEL``, a built-in one or a file.
 
-    ``classes`` are lines ``"class = text"``.
+    One of others estimates ``attribute`` with ``classes``, lines ``"class = text"``; a file that
+    was trained here knows its own, of which ``wanted`` is one ("": its first).
+
+    Raises:
+        ModelError: a file or model that is missing, damaged or of another kind.
     """
     kind, colon, which = name.partition(":")
-    if not colon or kind not in _OF_OTHERS:
-        return None
-    return _OF_OTHERS[kind](which, attribute, texts_of(classes))
+    if colon and kind in _OF_OTHERS:
+        found = _OF_OTHERS[kind](which, attribute, texts_of(classes))
+        return Chosen(found.vision.name, found, found.vision.sha256, attribute)
+    if name in EMBEDDED_SETS:
+        return from_file(embedded_path(name), name, wanted)
+    path = Path(name).expanduser()
+    return from_file(path, path.stem, wanted)
 
 
 def choose(config: Config) -> Chosen | None:
@@ -71,16 +66,12 @@ def choose(config: Config) -> Chosen | None:
     Raises:
         ModelError: a file or model that is missing, damaged or of another kind.
     """
-    name = effective(config)
-    kind, colon, _ = name.partition(":")
-    if name == "none" or (colon and kind == "column"):
+    name, asked = effective(config), config.evaluate
+    if name == "none" or name.startswith("column:"):
         return None
-    if colon and kind in _OF_OTHERS:
-        return of_others(name, attribute_of(config), config.evaluate.classes)
-    if name in EMBEDDED_SETS:
-        return from_file(embedded_path(name), name, config.evaluate.attribute)
-    path = Path(name).expanduser()
-    return from_file(path, path.stem, config.evaluate.attribute)
+    known = builtin.SETS.get(config.data.path)
+    own = config.data.label_column or (known.attribute if known else "attribute")
+    return classifier_named(name, asked.attribute or own, asked.classes, asked.attribute)
 
 
 def effective(config: Config) -> str:
@@ -89,14 +80,6 @@ def effective(config: Config) -> str:
     if name != "auto":
         return name
     return config.data.path if config.data.path in EMBEDDED_SETS else "none"
-
-
-def attribute_of(config: Config) -> str:
-    """What to call the attribute of a classifier that does not name it itself."""
-    known = builtin.SETS.get(config.data.path)
-    own = known.attribute if known else ""
-    named: str = config.evaluate.attribute or config.data.label_column or own
-    return named or "attribute"
 
 
 def embedded_path(name: str) -> Path:

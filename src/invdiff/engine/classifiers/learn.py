@@ -20,11 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from torch import Tensor
 
-from invdiff.data.labelled import Labelled, open_labelled
+from invdiff.data.gallery import Labelled, open_labelled
 from invdiff.engine.classifiers.error_table import at_every_threshold
 from invdiff.engine.distributed import randomness
 from invdiff.engine.fitting import small_classifier
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import write_with
 from invdiff.errors import DataError
 from invdiff.model.vision.attribute_classifier import SIZE, AttributeClassifier, to_input
@@ -56,12 +56,11 @@ def learn(
     vision = VisionModel(backbone, "AutoModel") if backbone else None
     data = open_labelled(source, column, vision.side if vision else SIZE)
     rows = split_by_label(data.labels, seed, column)
-    made: tuple[AttributeClassifier | BackboneClassifier, dict[str, Any]]
-    if vision:
-        made = _on_backbone(vision, backbone, data, rows, column)
-    else:
-        made = _network(data, rows, column, out, steps, seed)
-    model, how = made
+    model, how = (
+        _on_backbone(vision, backbone, data, rows, column)
+        if vision
+        else _network(data, rows, column, out, steps, seed)
+    )
     held_out = rows[2]
     found = model.classify(model.features(data.pictures[held_out]))[column]
     labels = [data.labels[row] for row in held_out]
@@ -87,15 +86,13 @@ def split_by_label(labels: Sequence[str], seed: int, column: str) -> Split:
             f"only {rare[1]} pictures are {rare[0]!r} in column {column!r}, at least {FEWEST} are "
             "needed of each label: add some, or clear the label of these"
         )
-    parts: tuple[list[int], ...] = ([], [], [])
+    pieces = []
     for label in sorted(set(labels)):
         known = np.flatnonzero(np.asarray(labels) == label)
         mixed = known[randomness.epoch_order(len(known), seed, "labelled split", label).numpy()]
         fifth = len(known) // 5
-        pieces = np.split(mixed, [len(known) - 2 * fifth, len(known) - fifth])
-        for part, piece in zip(parts, pieces, strict=True):
-            part.extend(piece.tolist())
-    first, second, third = (np.array(sorted(part), dtype=np.int64) for part in parts)
+        pieces.append(np.split(mixed, [len(known) - 2 * fifth, len(known) - fifth]))
+    first, second, third = (np.sort(np.concatenate(part)) for part in zip(*pieces, strict=True))
     return first, second, third
 
 
@@ -151,31 +148,27 @@ def _on_backbone(
     vision: VisionModel, name: str, data: Labelled, rows: Split, column: str
 ) -> tuple[BackboneClassifier, dict[str, Any]]:
     """Logistic regression on standardised features, which its weights take back in."""
-    classes = tuple(sorted(set(data.labels)))
+    classes, (known, chosen, _) = tuple(sorted(set(data.labels))), rows
     labels = np.array([classes.index(label) for label in data.labels])
     found = features(vision, data.pictures).astype(np.float64)
-    mean, scale = found[rows[0]].mean(0), found[rows[0]].std(0) + 1e-6
+    mean, scale = found[known].mean(0), found[known].std(0) + 1e-6
     standard = (found - mean) / scale
-    heads = [
-        LogisticRegression(C=c, class_weight="balanced", max_iter=5000).fit(
-            standard[rows[0]], labels[rows[0]]
-        )
-        for c in STRENGTHS
-    ]
-    scores = [
-        f1_score(labels[rows[1]], head.predict(standard[rows[1]]), average="macro")
-        for head in heads
-    ]
-    head = heads[int(np.argmax(scores))]
-    weight, bias = head.coef_ / scale, head.intercept_ - head.coef_ @ (mean / scale)
+    heads, scores = [], []
+    for strength in STRENGTHS:
+        head = LogisticRegression(C=strength, class_weight="balanced", max_iter=5000)
+        heads.append(head.fit(standard[known], labels[known]))
+        scores.append(f1_score(labels[chosen], head.predict(standard[chosen]), average="macro"))
+    best = int(np.argmax(scores))
+    weight = heads[best].coef_ / scale
+    bias = heads[best].intercept_ - heads[best].coef_ @ (mean / scale)
     if len(classes) == 2:  # one row, for the second class: the first one's logit is 0
         weight, bias = np.vstack([0 * weight, weight]), np.concatenate([0 * bias, bias])
     tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
     facts = {
         "backbone": name,
         "backbone_sha256": vision.sha256,
-        "regularisation": STRENGTHS[int(np.argmax(scores))],
-        "validation_f1": float(max(scores)),
+        "regularisation": STRENGTHS[best],
+        "validation_f1": float(scores[best]),
     }
     return BackboneClassifier(vision, column, classes, tensors), facts
 

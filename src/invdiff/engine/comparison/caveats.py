@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from invdiff.data.gallery import Gallery
-from invdiff.engine.comparison.attributes import Attribute
-from invdiff.engine.comparison.pairs import Sides
-from invdiff.engine.comparison.protocols import ComparisonProtocol
+from invdiff.engine.comparison.figures import Sides
+from invdiff.engine.comparison.labels import Attribute
+from invdiff.engine.comparison.request import ComparisonProtocol
 
 FEW = 2000
 FEW_A_PROMPT = 100
@@ -37,7 +37,7 @@ def of_sets(galleries: Mapping[str, Gallery], sides: Sides) -> Iterator[str]:
             )
     if galleries["a"].digest == galleries["b"].digest:
         yield "Both folders hold the same pictures."
-    least = min(min(Counter(one).values()) for one in (sides.first, sides.second))
+    least = min(min(Counter(one).values()) for one in sides.prompts.values())
     if least < FEW_A_PROMPT:
         yield (
             f"Few pictures of some prompts (down to {least}): shares and Bias are "

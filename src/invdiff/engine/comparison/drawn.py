@@ -4,9 +4,6 @@ Picture k of a prompt belongs to its seed, whichever pipeline draws it, so the t
 picture that is there is not drawn again.
 """
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,11 @@ from invdiff.engine.base_model.offloading import GROUPS
 from invdiff.engine.distributed.pool import run_shards, worker_count
 from invdiff.engine.sampling.sample import SamplingPart, draw_shard, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
-from invdiff.engine.storage.files import read_json, write_json, write_text
+from invdiff.engine.storage.files import read_json, write_csv, write_json
 from invdiff.errors import RunError
 from invdiff.model.guidance.hook import FULL
 
+BATCH = 16
 FIELDS = ("file_name", "caption", "seed")
 
 
@@ -34,7 +32,6 @@ class Wanted:
     steps: int
     seed: int
     dtype: str = "float32"
-    batch: int = 16
 
 
 @dataclass(frozen=True)
@@ -65,37 +62,30 @@ def draw_folder(pipeline: Pipeline, wanted: Wanted, folder: Path, processes: int
     strength = pipeline.strength if pipeline.adapter else 0.0
     sampler = Sampler(source, pipeline.adapter, strength, FULL, wanted.scale, wanted.steps)
     parts = [_part(sampler, wanted, prompt, folder) for prompt in wanted.prompts]
-    shards = [shard for part in parts for shard in part.missing(wanted.batch)]
-    done = sum(part.batches(wanted.batch) for part in parts) - len(shards)
+    shards = [shard for part in parts for shard in part.missing(BATCH)]
+    done = sum(part.batches(BATCH) for part in parts) - len(shards)
     workers = worker_count(processes, device)
     title = f"drawing {folder.name}"
     for _ in run_shards(draw_shard, shards, processes=workers, title=title, done=done):
         pass
-    write_text(folder / "metadata.csv", _listed(parts, folder))
+    rows = [row | {"file_name": row["path"]} for part in parts for row in part.rows(folder)]
+    write_csv(folder / "metadata.csv", FIELDS, rows)
     return folder
 
 
 def _record(pipeline: Pipeline, source: ModelRef, wanted: Wanted) -> dict[str, Any]:
     """Everything that a picture depends on, as JSON values; weights by what they are."""
     adapter = pipeline.adapter
-    own: dict[str, Any] = {"pipeline": pipeline.path, "weights": weights_of(source, *GROUPS)}
-    own["strength"] = pipeline.strength if adapter else 0.0
-    own["adapter"] = str(adapter) if adapter else ""
-    own["adapter_weights"] = fingerprint(adapter, ["."]) if adapter else ""
-    facts = asdict(wanted) | {"prompts": list(wanted.prompts)}
-    return own | {key: value for key, value in facts.items() if key != "batch"}
+    own = {
+        "pipeline": pipeline.path,
+        "weights": weights_of(source, *GROUPS),
+        "strength": pipeline.strength if adapter else 0.0,
+        "adapter": str(adapter) if adapter else "",
+        "adapter_weights": fingerprint(adapter, ["."]) if adapter else "",
+    }
+    return own | asdict(wanted) | {"prompts": list(wanted.prompts)}
 
 
 def _part(sampler: Sampler, wanted: Wanted, prompt: str, folder: Path) -> SamplingPart:
     seeds = tuple(seed_of(wanted.seed, prompt, k) for k in range(wanted.images))
     return SamplingPart("drawn", sampler, prompt, (prompt,), seeds, folder / slug(prompt))
-
-
-def _listed(parts: Sequence[SamplingPart], folder: Path) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FIELDS)
-    for part in parts:
-        for row in part.rows(folder):
-            writer.writerow([row["path"], row["caption"], row["seed"]])
-    return text.getvalue()

@@ -74,43 +74,36 @@ class Looker:
     side: int
     processes: int
 
-    def features(self, name: str, gallery: Gallery, title: str) -> Features:
+    def features(self, name: str, gallery: Gallery) -> Features:
         """Features (n, dims) of all pictures of a gallery; the same content is seen once."""
-        extractor = extractor_of(name, self.weights)
-        side = self.side_of(gallery)
-        parts = [
-            self._features(name, extractor, gallery, rows, f"looking at {title}")
-            for rows in blocks(len(gallery), side)
-        ]
+        extractor, side = extractor_of(name, self.weights), side_of(gallery, self.side)
+        parts = []
+        for rows in blocks(len(gallery), side):
+            seen = "".join(gallery.digest[row] for row in rows)
+            about = {
+                "extractor": f"{extractor.name} {extractor.sha256}",
+                "preparation": repr(self.preparation),
+                "side": str(side),
+                "pictures": hashlib.sha256(seen.encode()).hexdigest(),
+            }
+            shards = _Lazy(gallery, rows, side)
+            worth_it = len(shards) >= WORTH_A_WORKER
+            found = cached(
+                Look(name, self.weights, self.preparation),
+                shards,
+                self.folder,
+                "features",
+                about,
+                processes=worker_count(self.processes, "cpu") if worth_it else 1,
+                title=f"looking at {gallery.path.name}",
+            )
+            parts.append(found["features"].numpy())
         return np.concatenate(parts)
 
-    def _features(
-        self, name: str, extractor: Extractor, gallery: Gallery, rows: range, title: str
-    ) -> Features:
-        side = self.side_of(gallery)
-        seen = "".join(gallery.digest[row] for row in rows)
-        about = {
-            "extractor": f"{extractor.name} {extractor.sha256}",
-            "preparation": repr(self.preparation),
-            "side": str(side),
-            "pictures": hashlib.sha256(seen.encode()).hexdigest(),
-        }
-        shards = _Lazy(gallery, rows, side)
-        processes = worker_count(self.processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
-        found = cached(
-            Look(name, self.weights, self.preparation),
-            shards,
-            self.folder,
-            "features",
-            about,
-            processes=processes,
-            title=title,
-        )
-        return found["features"].numpy()
 
-    def side_of(self, gallery: Gallery) -> int:
-        """The side of the squares that the extractor is given."""
-        return self.side or min(gallery.size)
+def side_of(gallery: Gallery, side: int) -> int:
+    """The side of the squares that a network is given: what was asked for, or as it is stored."""
+    return side or min(gallery.size)
 
 
 def each(gallery: Gallery, see: Callable[[Pictures], NDArray[Any]], side: int) -> NDArray[Any]:

@@ -102,19 +102,16 @@ def fetch(name: str, place: Path, mirror: str = "") -> list[Path]:
         ModelError: a file that cannot be had, or one with another hash; nothing
             of it is kept.
     """
-    known = known_weights(name)
-    paths = []
-    for file, address, pinned in known.files:
-        path = place / file
-        paths.append(path)
-        wanted = pinned or _recorded(place).get(file, "")
-        if path.is_file() and wanted and file_hash(path) == wanted:
+    files = known_weights(name).files
+    for (file, address, pinned), state in zip(files, verify(name, place), strict=True):
+        if state.state == "good":
             continue
+        recorded = _recorded(place)
         source = f"{mirror.rstrip('/')}/{file}" if mirror else address
-        found = _get(source, path, wanted)
+        found = _get(source, state.path, pinned or recorded.get(file, ""))
         if not pinned:
-            write_json(place / RECORDED, _recorded(place) | {file: found})
-    return paths
+            write_json(place / RECORDED, recorded | {file: found})
+    return [place / file for file, _, _ in files]
 
 
 def verify(name: str, place: Path) -> Iterator[FileState]:
@@ -123,9 +120,8 @@ def verify(name: str, place: Path) -> Iterator[FileState]:
         path = place / file
         wanted = pinned or _recorded(place).get(file, "")
         found = file_hash(path) if path.is_file() else ""
-        state = "missing" if not found else "unknown" if not wanted else "good"
-        if found and wanted and found != wanted:
-            state = "altered"
+        known = "unknown" if not wanted else "good" if found == wanted else "altered"
+        state = known if found else "missing"
         yield FileState(file, path, state, found, bool(pinned))
 
 

@@ -1,22 +1,49 @@
 """Where the labels of a comparison come from: columns of the pictures, or a classifier."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.data.gallery import Gallery
 from invdiff.data.samples import Pictures
-from invdiff.engine.classifiers.choose import Chosen, embedded_path, from_file, of_others
+from invdiff.engine.classifiers.choose import Chosen, classifier_named
 from invdiff.engine.classifiers.classify import resized_for
 from invdiff.engine.classifiers.error_table import decide
-from invdiff.engine.comparison.attributes import Attribute
 from invdiff.engine.comparison.features import each
 from invdiff.errors import DataError
 
-EMBEDDED = "faces"
 CLAIMS = ("accuracy", "held_out", "confusion")
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute of both sets: one label of each picture, and who made them.
+
+    ``claims`` has the classifier's ``accuracy``, ``held_out`` and ``confusion``; empty for labels
+    that came with the pictures, and where nobody measured it (``is_estimated``). ``is_prompt``:
+    its classes are prompts, nothing to balance.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    made_by: str
+    claims: Mapping[str, Any]
+    is_prompt: bool = False
+    is_estimated: bool = False
+
+    @property
+    def confusion(self) -> NDArray[np.int64] | None:
+        """Held-out pictures by true (row) and estimated class; None where nobody measured it."""
+        counts = self.claims.get("confusion")
+        return None if counts is None else np.asarray(counts)
+
+    def claimed(self) -> dict[str, Any]:
+        """Who made the labels and how often they are wrong."""
+        return {"classes": list(self.classes), "made_by": self.made_by} | dict(self.claims)
 
 
 def attributes_of(
@@ -37,7 +64,7 @@ def attributes_of(
     """
     found = [_column(name, galleries) for name in columns]
     if classifier:
-        chosen = _chosen(classifier, attribute, classes)
+        chosen = classifier_named(classifier, attribute or "attribute", classes, attribute)
         estimated = _estimated(classifier, chosen, galleries)
         found += [one for one in estimated if one.name not in columns]
     return found
@@ -51,13 +78,6 @@ def _column(name: str, galleries: Mapping[str, Gallery]) -> Attribute:
             f"column {name!r} has one value only, {classes[0]!r}: there is nothing to balance"
         )
     return Attribute(name, classes, labels, "labels that came with the pictures", {})
-
-
-def _chosen(classifier: str, attribute: str, classes: Sequence[str]) -> Chosen:
-    if found := of_others(classifier, attribute or "attribute", classes):
-        return found
-    path = embedded_path(EMBEDDED) if classifier == EMBEDDED else Path(classifier).expanduser()
-    return from_file(path, classifier, attribute)
 
 
 def _estimated(

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from invdiff.core.measurement import fidelity, kernel_distance
 from invdiff.core.measurement.diversity import diversity
 from invdiff.core.measurement.influence import InfluenceExpansion, frechet_parts, influence, mean_of
-from invdiff.engine.comparison.pairs import PAIRED, Sides
-from invdiff.engine.comparison.protocols import DISTANCES, DIVERSITY, MANIFOLDS, ComparisonProtocol
-from invdiff.engine.comparison.record import Drawing, Figure, with_intervals
+from invdiff.engine.comparison.figures import PAIRED, Drawing, Figure, Sides, with_intervals
+from invdiff.engine.comparison.request import DISTANCES, DIVERSITY, MANIFOLDS, ComparisonProtocol
 
 Features = NDArray[np.float32]
 Parts = tuple[InfluenceExpansion, str]
@@ -20,80 +19,59 @@ Parts = tuple[InfluenceExpansion, str]
 def from_features(
     features: Mapping[str, Features],
     extractor: str,
-    families: tuple[str, ...],
+    family: str,
     sides: Sides,
     protocol: ComparisonProtocol,
     drawing: Drawing,
-) -> Iterator[Figure]:
-    """All figures of these families in the features of one extractor.
+) -> list[Figure]:
+    """All figures of this family in the features of one extractor.
 
     ``features`` by set: "a", "b" and perhaps "reference"; without one, "b" is compared with "a".
 
     Raises:
         InvDiffError: too few pictures, or features that do not compare.
     """
-    prompts = {"a": sides.first, "b": sides.second}
+    alone = family == DIVERSITY
     against = "reference" if "reference" in features else "a"
-    for family in families:
-        alone = family == DIVERSITY
-        both = alone or against == "reference"
-        found = {
-            of: _parts(family, features[of], features[against], prompts[of], protocol, drawing.seed)
-            for of in (("a", "b") if both else ("b",))
-        }
-        for name in found["b"]:
-            about = {
-                "name": name,
-                "extractor": extractor,
-                "against": "" if alone else against,
-                "reference_images": 0 if alone else len(features[against]),
-            }
-            for of, parts in found.items():
-                yield _one(of, parts[name], prompts[of], drawing, about)
-            if both:
-                yield _less(found["a"][name][0], found["b"][name][0], sides, drawing, about)
+    found = {
+        of: _parts(family, features[of], features[against], prompts, protocol, drawing.seed)
+        for of, prompts in sides.prompts.items()
+        if alone or of != against
+    }
+    about = {
+        "extractor": extractor,
+        "against": "" if alone else against,
+        "reference_images": 0 if alone else len(features[against]),
+    }
+    figures: list[Figure] = []
+    for name in found["b"]:
+        parts = {of: known[name] for of, known in found.items()}
+        figures += _of_each(name, parts, sides, drawing, **about)
+    return figures
 
 
 def clip_t(
     fits: Mapping[str, NDArray[np.float64]], model: str, sides: Sides, drawing: Drawing
-) -> Iterator[Figure]:
+) -> list[Figure]:
     """CLIP-T of both sets and its difference from 100 x the cosine of each picture and prompt."""
-    means = {of: mean_of(np.maximum(values, 0)) for of, values in fits.items()}
-    prompts = {"a": sides.first, "b": sides.second}
-    about = {"name": "clip_t", "extractor": model}
-    for of, linear in means.items():
-        yield _one(of, (linear, ""), prompts[of], drawing, about)
-    yield _less(means["a"], means["b"], sides, drawing, about)
+    means = {of: (mean_of(np.maximum(values, 0)), "") for of, values in fits.items()}
+    return list(_of_each("clip_t", means, sides, drawing, extractor=model))
 
 
-def _one(
-    of: str,
-    parts: Parts,
-    prompt_of: tuple[str, ...],
-    drawing: Drawing,
-    about: Mapping[str, Any],
-) -> Figure:
-    linear, note = parts
-    least = 0.0 if about["name"] == "frechet" else -np.inf
-    return with_intervals(
-        linear, prompt_of, prompt_of, drawing, least, of=of, images=len(prompt_of), note=note,
-        **about,
-    )  # fmt: skip
-
-
-def _less(
-    before: InfluenceExpansion,
-    after: InfluenceExpansion,
-    sides: Sides,
-    drawing: Drawing,
-    about: Mapping[str, Any],
-) -> Figure:
-    linear, strata, prompts = sides.less(before, after)
-    note = PAIRED if sides.paired else ""
-    count = len(before.parts) if sides.paired else len(strata)
-    return with_intervals(
-        linear, strata, prompts, drawing, of="a - b", images=count, note=note, **about
-    )
+def _of_each(
+    name: str, found: Mapping[str, Parts], sides: Sides, drawing: Drawing, **about: Any
+) -> Iterator[Figure]:
+    """The figure of each set and, where there are both, that of the first less the second."""
+    least = 0.0 if name == "frechet" else -np.inf
+    about["name"] = name
+    for of, (parts, note) in found.items():
+        prompts = sides.prompts[of]
+        about |= {"of": of, "images": len(prompts), "note": note}
+        yield with_intervals(parts, prompts, prompts, drawing, least, **about)
+    if "a" in found:
+        less, strata, prompts = sides.less(found["a"][0], found["b"][0])
+        about |= {"of": "a - b", "images": len(less.parts), "note": PAIRED if sides.paired else ""}
+        yield with_intervals(less, strata, prompts, drawing, **about)
 
 
 def _parts(

@@ -14,8 +14,7 @@ from invdiff.engine.base_model.cache_keys import digest_of_texts, row_parts
 from invdiff.engine.discovery.passes import Contrast, Features, Pass, Score
 from invdiff.engine.discovery.prompt_contrasts import ContrastLosses, standing_for_all
 from invdiff.engine.distributed import randomness
-from invdiff.engine.encoding.captions import encode_captions
-from invdiff.engine.encoding.latents import about_pictures, encode_pictures
+from invdiff.engine.encoding.encode import about_pictures, encode_captions, encode_pictures
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.deciding_levels import high_levels
 from invdiff.engine.storage.hashed_tensors import About, Tensors

@@ -14,7 +14,7 @@ import numpy as np
 from invdiff.core.discovery.prompt_clusters import nearest_centre, prompt_groups
 from invdiff.data.samples import Samples
 from invdiff.engine.base_model.offloading import tokenizers
-from invdiff.engine.encoding.captions import text_embeddings
+from invdiff.engine.encoding.encode import text_embeddings
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import DataSection
 from invdiff.model.denoiser import Denoiser

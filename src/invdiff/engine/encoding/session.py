@@ -7,18 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.data.samples import Samples
+from invdiff.data.sources import open_samples
 from invdiff.engine.base_model.condition_store import InMemory
 from invdiff.engine.base_model.loading import ModelRef, Source, device_of, resolve, weights_of
 from invdiff.engine.base_model.offloading import Group, Offloading
 from invdiff.engine.distributed.pool import worker_count
-from invdiff.engine.encoding import data
 from invdiff.engine.run.results import Results
+from invdiff.engine.settings.common import DataSection
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import write_json
 from invdiff.engine.storage.hashed_tensors import About, Tensors
 from invdiff.engine.storage.shards import cached
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.families.registry import from_pipeline
+
+
+def open_data(section: DataSection, image_size: int) -> Samples:
+    """The samples that the settings name, at a size; every stage opens the same ones."""
+    return open_samples(
+        section.path,
+        image_size,
+        prompt_column=section.prompt_column,
+        max_bad_share=section.max_bad_share,
+        group_column=section.group_column,
+        quarantine=section.quarantine,
+    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ class Session:
     @cached_property
     def samples(self) -> Samples:
         """The data at that size; what was left out goes to ``quarantine.json``."""
-        samples = data.open_data(self.config.data, self.image_size)
+        samples = open_data(self.config.data, self.image_size)
         if samples.quarantined:
             write_json(self.path / "quarantine.json", samples.quarantined)
         return samples
@@ -104,13 +117,7 @@ class Session:
         load: Callable[[Any], Any] | None = None,
     ) -> Tensors:
         """What ``work`` makes of all shards, from the run's cache where it is there already."""
+        processes = self.processes
         return cached(
-            work,
-            shards,
-            self.cache,
-            name,
-            about,
-            processes=self.processes,
-            title=title,
-            load=load,
+            work, shards, self.cache, name, about, processes=processes, title=title, load=load
         )

@@ -22,13 +22,11 @@ from invdiff.engine.classifiers.classify import (
     features_of,
     written_labels,
 )
-from invdiff.engine.classifiers.error_table import ABSTAINED, warning
-from invdiff.engine.classifiers.measured_error import claims_of
+from invdiff.engine.classifiers.error_table import ABSTAINED, claims_of, warning
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
-from invdiff.engine.encoding.data import open_data
-from invdiff.engine.encoding.session import Session
+from invdiff.engine.encoding.session import Session, open_data
 from invdiff.engine.evaluation import metrics
 from invdiff.engine.evaluation.label_agreement import compare_with_labels, has_labels
 from invdiff.engine.evaluation.metrics import MetricProtocol

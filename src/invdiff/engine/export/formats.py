@@ -4,10 +4,9 @@ Nothing here trains or samples anew; a run gives the adapter, the strength that 
 the settings that belong to it, a bare adapter folder gives what its header says.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,14 @@ from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError, RunError
 from invdiff.model.formats import kohya, modelspec
 from invdiff.model.formats.verify import Check, Verifier
-from invdiff.model.lora import adapter_file, merge
-from invdiff.model.lora.lora_file import LoraFile, read
+from invdiff.model.lora import adapter_file
+from invdiff.model.lora.adapter_file import SETTINGS_KEY, LoraFile
+from invdiff.model.lora.arithmetic import save_merged
 from invdiff.model.sizing import description
 from invdiff.model.sizing.description import Description
 
 MERGED = "merged"
-FORMATS = ("diffusers", "kohya", MERGED)
+FORMATS = {"diffusers": adapter_file.FILE, "kohya": kohya.FILE, MERGED: MERGED}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 VERIFY_STEPS = 2
 VERIFY_PROMPTS = 2
@@ -54,13 +54,6 @@ class AdapterSource:
     window: tuple[float, float]
     scale: float | None
 
-    @property
-    def prompts(self) -> list[str]:
-        """Prompts to draw the pictures of the verification with."""
-        if self.run is None:
-            return [ANY_PROMPT]
-        return list(self.run.results.discovery.prompts)[:VERIFY_PROMPTS]
-
 
 def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
     """The adapter at ``path``, a run folder or an adapter folder, on the base ``model``.
@@ -78,7 +71,7 @@ def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
             raise RunError(f"{path} found nothing to balance: its adapter does nothing to export")
     elif not (path / adapter_file.FILE).is_file():
         raise RunError(f"{path} is neither a run folder nor a folder with {adapter_file.FILE}")
-    lora = read(folder)
+    lora = adapter_file.read(folder)
     told = lora.settings
     start, stop = run.config.sample.window if run else told.get("window", (0.0, 1.0))
     scale = run.config.calibrate.guidance_scale if run else told.get("guidance_scale")
@@ -92,7 +85,7 @@ def require_formats(formats: Sequence[str], base: Description) -> list[str]:
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"there is no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
     if not formats:
-        return ["diffusers", *(["kohya"] if kohya.supports(base.denoiser.kind) else [])]
+        return ["diffusers", *(["kohya"] if base.denoiser.kind in kohya.SUPPORTED else [])]
     if "kohya" in formats:
         kohya.require_supported(base.denoiser.kind)
     return list(dict.fromkeys(formats))
@@ -130,21 +123,18 @@ def write_formats(
 
     ``pipeline`` is needed for "merged" only, which takes the strength of ``facts``.
     """
-    written = []
     for name in formats:
         if name == MERGED:
             with hushed(), without_bars():
-                merge.save_merged(pipeline, source.lora, facts.strength, folder / MERGED)
-            written.append(MERGED)
+                save_merged(pipeline, source.lora, facts.strength, folder / MERGED)
         else:
-            file = folder / (adapter_file.FILE if name == "diffusers" else kohya.FILE)
-            written.append(_write_lora(source, file, name, base, facts).name)
-    return written
+            _write_lora(source, folder / FORMATS[name], name, base, facts)
+    return [FORMATS[name] for name in formats]
 
 
 def _write_lora(
     source: AdapterSource, file: Path, form: str, base: Description, facts: modelspec.Facts
-) -> Path:
+) -> None:
     lora = source.lora
     weights = lora.prefixed() if form == "diffusers" else kohya.convert(lora, base.denoiser.kind)
     header = {"format": "pt"} | modelspec.header(facts, base, weights, max(lora.ranks.values()))
@@ -154,10 +144,9 @@ def _write_lora(
         "window": list(facts.window),
         "guidance_scale": facts.scale,
     }
-    header |= {adapter_file.SETTINGS_KEY: json.dumps(settings, sort_keys=True)}
-    if form == "diffusers":
-        header |= lora.header()
-    return write_with(file, lambda beside: save_file(weights, beside, metadata=header))
+    told = replace(lora, settings=settings).header()
+    header |= told if form == "diffusers" else {SETTINGS_KEY: told[SETTINGS_KEY]}
+    write_with(file, lambda beside: save_file(weights, beside, metadata=header))
 
 
 def public_name(base: str | None) -> str | None:
@@ -180,8 +169,11 @@ def verify_files(
     ``options`` go to the pipeline's call; by default two denoising steps.
     """
     settings = {"num_inference_steps": VERIFY_STEPS} | dict(options or {})
+    prompts = list(source.run.results.discovery.prompts) if source.run else [ANY_PROMPT]
     with hushed(), without_bars():
-        verifier = Verifier(pipeline, source.folder, source.lora, source.prompts, settings)
+        verifier = Verifier(
+            pipeline, source.folder, source.lora, prompts[:VERIFY_PROMPTS], settings
+        )
         checks = [
             verifier.folder(folder / name, strength)
             if name == MERGED

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from invdiff.errors import ConfigError, MissingExtra, RunError
+import huggingface_hub
+from huggingface_hub.utils import validate_repo_id
+
+from invdiff.errors import ConfigError, RunError
 
 SITE = "https://huggingface.co"
 
@@ -36,9 +38,9 @@ def upload_plan(folder: Path, repo: str, private: bool = False) -> Upload:
 
 
 def require_name(repo: str) -> None:
-    """ConfigError unless ``repo`` can name a repository, MissingExtra without the library."""
+    """ConfigError unless ``repo`` can name a repository."""
     try:
-        _library().utils.validate_repo_id(repo)
+        validate_repo_id(repo)
     except ValueError as error:
         raise ConfigError(f"{repo!r} cannot be a repository ({error}): give OWNER/NAME") from None
     if repo.count("/") != 1:
@@ -47,9 +49,8 @@ def require_name(repo: str) -> None:
 
 def push(upload: Upload) -> str:
     """Make the repository if it is not there, upload, and give back its address."""
-    library = _library()
     try:
-        client = library.HfApi()
+        client = huggingface_hub.HfApi()
         client.create_repo(upload.repo, private=upload.private, exist_ok=True)
         client.upload_folder(
             repo_id=upload.repo,
@@ -68,12 +69,3 @@ def push(upload: Upload) -> str:
 def address(repo: str, file: str = "") -> str:
     """Where a repository, or a file in it, is read."""
     return f"{SITE}/{repo}" + (f"/blob/main/{file}" if file else "")
-
-
-def _library() -> Any:
-    try:
-        import huggingface_hub
-        import huggingface_hub.utils
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "hub") from None
-    return huggingface_hub

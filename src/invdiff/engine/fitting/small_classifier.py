@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.randomness import halves
-from invdiff.engine.fitting.recipe import Recipe
-from invdiff.engine.fitting.simple_loop import fit
+from invdiff.engine.fitting.simple_loop import Recipe, fit
 from invdiff.model.vision.attribute_classifier import AttributeClassifier
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]

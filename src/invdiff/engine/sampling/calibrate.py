@@ -5,7 +5,7 @@ group it belongs to. It is asked at the guidance scale that people sample with, 
 classifier-free guidance raises the odds of any imbalance that is left to the power of the scale.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,16 +13,12 @@ from typing import Any
 import numpy as np
 
 from invdiff.core.groups.memberships import Mix, as_mix, off_by, within
-from invdiff.engine.discovery.groups import (
-    Model,
-    load_models,
-    wanted_mix,
-)
+from invdiff.engine.discovery.groups import Model, load_models, wanted_mix
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.records import Calibration
-from invdiff.engine.sampling.group_shares import GeneratedPictures, Shard, log_ratios, shards_of
+from invdiff.engine.sampling.group_shares import Shard, log_ratios, pictures_of, shards_of
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import plain
 
@@ -97,14 +93,12 @@ def estimate_gap(session: Session, prompts: list[str], strength: float) -> dict[
 
 def drawn_at(
     session: Session, prompts: list[str], strength: float
-) -> tuple[GeneratedPictures, list[Shard]]:
+) -> tuple[Callable[[Shard], np.ndarray], list[Shard]]:
     """What draws the pictures that :func:`estimate_gap` looks at, for workers, and its shards."""
     config = session.config
-    window = (config.sample.window[0], config.sample.window[1])
-    adapter = session.adapter if strength else None
-    scale, steps = config.calibrate.guidance_scale, config.sample.steps
-    sampler = Sampler(session.source, adapter, strength, window, scale, steps)
-    return GeneratedPictures(sampler), shards_of(
+    adapter, scale = session.adapter if strength else None, config.calibrate.guidance_scale
+    sampler = Sampler.of(config, session.source, adapter, strength, scale)
+    return partial(pictures_of, sampler), shards_of(
         config, prompts, session.results.discovery.captions_drawn, OWNER
     )
 

@@ -25,16 +25,9 @@ Shard = tuple[str, list[str], list[int]]
 """The name of a prompt group, captions and seeds."""
 
 
-@dataclass(frozen=True)
-class GeneratedPictures:
-    """The pictures themselves, for workers."""
-
-    sampler: Sampler
-
-    def __call__(self, shard: Shard) -> np.ndarray:
-        """uint8 pictures (n, height, width, 3)."""
-        _, captions, seeds = shard
-        return self.sampler.pictures(captions, seeds)
+def pictures_of(sampler: Sampler, shard: Shard) -> np.ndarray:
+    """The pictures themselves, for workers: uint8 (n, height, width, 3)."""
+    return sampler.pictures(*shard[1:])
 
 
 @dataclass(frozen=True)
@@ -50,8 +43,7 @@ class Generated:
 
     def __call__(self, shard: Shard) -> np.ndarray:
         """Features (n, level * width)."""
-        _, captions, seeds = shard
-        latents = self.sampler.latents(captions, seeds)
+        latents = self.sampler.latents(*shard[1:])
         module = resolve(self.sampler.source).module
         with disabled(module) if switched_on(module) else nullcontext():
             return self.features(latents)["feature"].double().numpy()
@@ -76,8 +68,7 @@ def log_ratios(
     ``owner``, so no picture is used twice. ``spread`` does the work, as
     :func:`~invdiff.engine.distributed.pool.run_shards` does.
     """
-    window = (config.sample.window[0], config.sample.window[1])
-    sampler = Sampler(source, adapter, strength, window, scale, config.sample.steps)
+    sampler = Sampler.of(config, source, adapter, strength, scale)
     levels = tuple(config.study.feature_levels)
     work = Generated(sampler, Features(source, config.seed, levels, 1, config.discover.batch_size))
     shards = shards_of(config, list(models), captions, owner)
@@ -91,16 +82,13 @@ def shards_of(
     config: Config, names: Sequence[str], captions: Mapping[str, Sequence[str]], owner: str
 ) -> list[Shard]:
     """The pictures of each prompt in batches, ``calibrate.images_per_prompt`` of them."""
+    pictures = range(config.calibrate.images_per_prompt)
     return [
         (
             name,
-            [captions[name][k % len(captions[name])] for k in range(start, stop)],
-            [seed_of(config.seed, f"{owner} {name}", k) for k in range(start, stop)],
+            [captions[name][k % len(captions[name])] for k in pictures[start : start + BATCH]],
+            [seed_of(config.seed, f"{owner} {name}", k) for k in pictures[start : start + BATCH]],
         )
         for name in names
-        for start, stop in _slices(config.calibrate.images_per_prompt)
+        for start in pictures[::BATCH]
     ]
-
-
-def _slices(count: int) -> list[tuple[int, int]]:
-    return [(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]

@@ -6,6 +6,7 @@ there already is not drawn again.
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from invdiff.engine.base_model.offloading import tokenizers
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
-from invdiff.engine.sampling.prompt_suffix import reading
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with
+from invdiff.model.denoiser import Denoiser
 
 
 def sample(session: Session) -> dict[str, Any]:
@@ -60,7 +62,7 @@ class SamplingPart:
     def missing(self, batch: int) -> list["SamplingShard"]:
         """What is still to draw, in batches."""
         left = [i for i in range(len(self.seeds)) if not self.path(i).is_file()]
-        return [SamplingShard(self, tuple(left[i : i + batch])) for i in range(0, len(left), batch)]
+        return [(self, tuple(left[i : i + batch])) for i in range(0, len(left), batch)]
 
     def batches(self, batch: int) -> int:
         """How many batches the whole part is."""
@@ -83,19 +85,16 @@ class SamplingPart:
         ]
 
 
-@dataclass(frozen=True)
-class SamplingShard:
-    """One batch of pictures to draw."""
-
-    part: SamplingPart
-    indices: tuple[int, ...]
+SamplingShard = tuple[SamplingPart, tuple[int, ...]]
+"""A part, and the indices of one batch of its pictures."""
 
 
 def draw_shard(shard: SamplingShard) -> int:
     """Draw and store a batch; returns the number of pictures."""
-    part, seeds = shard.part, [shard.part.seeds[i] for i in shard.indices]
-    pictures = part.sampler.pictures([part.caption(i) for i in shard.indices], seeds)
-    for index, picture in zip(shard.indices, pictures, strict=True):
+    part, indices = shard
+    seeds = [part.seeds[i] for i in indices]
+    pictures = part.sampler.pictures([part.caption(i) for i in indices], seeds)
+    for index, picture in zip(indices, pictures, strict=True):
         write_with(part.path(index), Image.fromarray(np.asarray(picture)).save)
     return len(pictures)
 
@@ -110,11 +109,10 @@ def sampling_parts(session: Session) -> list[SamplingPart]:
     drawn_by: dict[str, tuple[Path | None, float]] = {"base": (None, 0.0)}
     if trained:
         drawn_by["guided"] = (session.adapter, strength_of(session))
-    window = (section.window[0], section.window[1])
     return [
         SamplingPart(
             arm,
-            Sampler(source, *drawn_by[arm], window, scale, section.steps),
+            Sampler.of(session.config, source, *drawn_by[arm], scale),
             prompt,
             tuple(caption + section.prompt_suffix for caption in captions[prompt]),
             tuple(
@@ -140,3 +138,26 @@ def slug(prompt: str) -> str:
     """A folder name for a prompt: its words, and a digest so that no two prompts share one."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40]
     return f"{words}-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}"
+
+
+def reading(denoiser: Denoiser, captions: Iterable[str], suffix: str) -> dict[str, Any]:
+    """The record of ``prompt_suffix`` in ``stages/sample.json``.
+
+    ``captions`` have the suffix already. ``known`` of the ``words`` are tokens of their own; the
+    tokenizer spells the others in pieces. ``cut`` of the ``prompts`` are longer than the longest
+    input of the model's text encoders, which leaves their ends out. The last three are not there
+    for a model without a tokenizer.
+    """
+    words = re.findall(r"\w+", suffix)
+    found: dict[str, Any] = {"text": suffix, "words": len(words)}
+    readers = tokenizers(denoiser)
+    if not readers:
+        return found
+    longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)
+    pieces = longest(words, add_special_tokens=False).input_ids if words else []
+    prompts = longest(list(captions), truncation=False, verbose=False).input_ids
+    return found | {
+        "known": sum(len(one) == 1 for one in pieces),
+        "prompts": len(prompts),
+        "cut": sum(len(one) > longest.model_max_length for one in prompts),
+    }

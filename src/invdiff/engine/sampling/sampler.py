@@ -7,7 +7,7 @@ Picture k of a prompt belongs to its seed alone: base and guided pictures share 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
 from invdiff.engine.base_model.offloading import drawing
 from invdiff.engine.distributed import randomness
+from invdiff.engine.settings.config import Config
 from invdiff.model.denoiser import denoiser_module
 from invdiff.model.guidance.attach import attached, within_window
 from invdiff.model.guidance.hook import FULL
@@ -41,6 +42,14 @@ class Sampler:
     window: tuple[float, float]
     scale: float
     steps: int
+
+    @classmethod
+    def of(
+        cls, config: Config, source: Source, adapter: Path | None, strength: float, scale: float
+    ) -> Self:
+        """One with the window and the steps of the run's samples."""
+        start, stop = config.sample.window
+        return cls(source, adapter, strength, (start, stop), scale, config.sample.steps)
 
     def pictures(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
         """uint8 pictures (n, height, width, 3)."""

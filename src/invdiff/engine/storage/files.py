@@ -4,11 +4,13 @@ Every helper writes beside the target, forces the bytes to the disk and renames.
 half a file, whenever the writer is killed.
 """
 
+import csv
+import io
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,15 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON; numbers that are not finite become null, numpy values plain ones."""
     return write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write these columns of all rows; a cell is empty where its row has no value."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, "", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_text(path, text.getvalue())
 
 
 def write_parquet(path: Path, table: Any) -> Path:

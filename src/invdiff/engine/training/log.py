@@ -1,32 +1,37 @@
-"""What training tells while it works: one JSON line a step, and the same to trackers by name."""
+"""What training writes while it works: one JSON line a step, the same to trackers, and previews."""
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from invdiff.engine.storage.files import plain, write_text
+import numpy as np
+from PIL import Image
+
+from invdiff.engine.distributed.team import Team
+from invdiff.engine.sampling.sampler import Sampler, seed_of
+from invdiff.engine.settings.config import Config
+from invdiff.engine.storage.files import plain, write_text, write_with
+from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.errors import MissingExtra
+from invdiff.model.denoiser import Denoiser
+from invdiff.model.lora import adapter
 
 FILE = "training-log.jsonl"
+PROMPTS, PICTURES = 4, 4
+SIDE = 128  # pixels of a picture in the grid, at most
 
-
-class Tracker(Protocol):
-    """Something that takes the numbers of a step."""
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Take in the numbers of one step."""
-
-    def close(self) -> None:
-        """Nothing more comes."""
+Write = Callable[[int, Mapping[str, float]], object]
+"""Takes in the numbers of one step."""
 
 
 class Log:
-    """All places that the log goes to.
+    """All places that the log goes to; closed at the end of a ``with`` block.
 
     Lines from ``start`` on are of a session that was interrupted after its last checkpoint: those
     steps are done again, and so are their lines.
@@ -36,36 +41,28 @@ class Log:
     """
 
     def __init__(self, run: Path, trackers: Sequence[str], start: int) -> None:
-        self._open = ExitStack()
-        self._places: list[Tracker] = [Lines(run / FILE, start)]
-        self._places += [TRACKERS[name](run, start) for name in trackers]
-        for place in self._places:
-            self._open.callback(place.close)
+        self.run, self._open = run, ExitStack()
+        makers = [_lines, *(TRACKERS[name] for name in trackers)]
+        self._places = [make(run, start, self._open) for make in makers]
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Tell numbers of one step."""
+        """Write numbers of one step everywhere."""
         for place in self._places:
-            place.write(step, numbers)
+            place(step, numbers)
 
-    def close(self) -> None:
-        """Close all places."""
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._open.close()
 
 
-class Lines:
+def _lines(run: Path, start: int, opened: ExitStack) -> Write:
     """A file with one JSON object a step."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        write_text(path, "".join(f"{line}\n" for line in _before(path, start)))
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """One line."""
-        self._file.write(json.dumps(plain({"step": step, **numbers})) + "\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    path = run / FILE
+    write_text(path, "".join(f"{line}\n" for line in _before(path, start)))
+    file = opened.enter_context(path.open("a", encoding="utf-8", buffering=1))
+    return lambda step, numbers: file.write(json.dumps(plain({"step": step, **numbers})) + "\n")
 
 
 def _before(path: Path, start: int) -> list[str]:
@@ -81,45 +78,36 @@ def _before(path: Path, start: int) -> list[str]:
     return kept
 
 
-class _TensorBoard:
-    def __init__(self, run: Path, start: int) -> None:
-        kind = _needed("torch.utils.tensorboard", "tensorboard").SummaryWriter
-        # purge_step: what an interrupted session told of later steps is not shown
-        self._writer = kind(str(run / "tensorboard"), purge_step=start or None)
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        for name, value in numbers.items():
-            self._writer.add_scalar(f"train/{name}", value, step)
-
-    def close(self) -> None:
-        self._writer.close()
+def _tensorboard(run: Path, start: int, opened: ExitStack) -> Write:
+    kind = _needed("torch.utils.tensorboard", "tensorboard").SummaryWriter
+    # purge_step: what an interrupted session wrote of later steps is not shown
+    writer = kind(str(run / "tensorboard"), purge_step=start or None)
+    opened.callback(writer.close)
+    return lambda step, numbers: [
+        writer.add_scalar(f"train/{name}", value, step) for name, value in numbers.items()
+    ]
 
 
-class _Wandb:
+def _wandb(run: Path, start: int, opened: ExitStack) -> Write:
     """One run of Weights & Biases for one run folder; WANDB_MODE says whether it is uploaded."""
-
-    def __init__(self, run: Path, start: int) -> None:
-        wandb = _needed("wandb", "wandb")
-        name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "invdiff"),
-            id=name,
-            name=run.name,
-            dir=str(run),
-            resume="allow",
-            settings=wandb.Settings(silent=True),
-        )
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        self._run.log({f"train/{name}": value for name, value in numbers.items()}, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
+    wandb = _needed("wandb", "wandb")
+    writer = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "invdiff"),
+        id=hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16],
+        name=run.name,
+        dir=str(run),
+        resume="allow",
+        settings=wandb.Settings(silent=True),
+    )
+    opened.callback(writer.finish)
+    return lambda step, numbers: writer.log(
+        {f"train/{name}": value for name, value in numbers.items()}, step=step
+    )
 
 
-TRACKERS: dict[str, Callable[[Path, int], Tracker]] = {
-    "tensorboard": _TensorBoard,
-    "wandb": _Wandb,
+TRACKERS: dict[str, Callable[[Path, int, ExitStack], Write]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
 }
 
 
@@ -128,3 +116,51 @@ def _needed(module: str, library: str) -> Any:
         return import_module(module)
     except ImportError:
         raise MissingExtra(library, "trackers") from None
+
+
+@dataclass(frozen=True)
+class Previews:
+    """Grids with the same seeds every time: pictures of the base above, of the guided model below.
+
+    The base's are drawn once.
+    """
+
+    config: Config
+    denoiser: Denoiser
+    check: MidTrainingCheck
+    folder: Path
+    team: Team
+
+    def draw(self, step: int) -> None:
+        """The grid of the network as it is, as ``step-<n>.png``; not if asked to stop meanwhile."""
+        base = self.folder / "base.png"
+        if not base.is_file():
+            with adapter.disabled(self.denoiser.module):
+                self._write(base, self._pictures())
+        pictures = self._pictures()
+        if base.is_file():
+            path = self.folder / f"step-{step:07d}.png"
+            self._write(path, [np.asarray(Image.open(base)), *pictures])
+
+    def _write(self, path: Path, rows: list[np.ndarray]) -> None:
+        if not self.team.stop.asked:
+            write_with(path, Image.fromarray(np.concatenate(rows)).save)
+
+    def _pictures(self) -> list[np.ndarray]:
+        """One row of pictures, prompt by prompt: uint8 (height, width, 3), alone in a list."""
+        scale = self.config.calibrate.guidance_scale
+        sampler = Sampler.of(self.config, self.denoiser, None, 1.0, scale)
+        row: list[np.ndarray] = []
+        for prompt in sorted(self.check.captions)[:PROMPTS]:
+            if self.team.stop.asked:
+                break
+            captions = self.check.captions[prompt]
+            texts = [captions[k % len(captions)] for k in range(PICTURES)]
+            seeds = [seed_of(self.config.seed, f"preview {prompt}", k) for k in range(PICTURES)]
+            row += map(_small, sampler.pictures(texts, seeds))
+        return [np.concatenate(row, axis=1)] if row else []
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    side = min(SIDE, picture.shape[0])
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX))

@@ -1,8 +1,8 @@
 """The min step: what one training step draws, the loss of it, and the risks that it follows.
 
-:meth:`Objective.batch` draws from the mixture of the groups (:mod:`mixture`, whose weights are
-:func:`core.balancing.reweighting.mixture_shares` of the running regrets), :meth:`Objective.errors`
-is the loss that is stepped on, :meth:`Objective.update_risks` keeps the regrets.
+:meth:`MinStep.batch` draws from the mixture of the groups (:mod:`mixture`, whose weights are
+:func:`core.balancing.reweighting.mixture_shares` of the running regrets), :meth:`MinStep.errors`
+is the loss that is stepped on, :meth:`MinStep.update_risks` keeps the regrets.
 
 Step n draws its whole batch from the generator that belongs to n, whoever computes it: a process
 takes its rows of the batch, so neither their number nor an interruption changes a draw.
@@ -14,19 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from invdiff.core.balancing.aims import corrected_mix
 from invdiff.core.diffusion.schedule import add_noise, clean_from_prediction
 from invdiff.core.groups.memberships import Mix
 from invdiff.engine.base_model.conditions import encode_known
+from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.team import Team
 from invdiff.engine.settings.config import Config
 from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.noise_levels import step_owner, stratified_levels
-from invdiff.engine.training.regrets import Regrets
-from invdiff.engine.training.risks import RISKS
+from invdiff.engine.training.risks import RISKS, Regrets
 from invdiff.engine.training.share_feedback import (
     MidTrainingCheck,
     check_shares,
-    corrected_aims,
     feedback_scales,
     first_aims,
 )
@@ -41,9 +40,9 @@ VARIANCE_WARMUP = 100  # steps: the first regrets are of a few images, and mostl
 class Batch:
     """The images of one step (n,), noised; ``parts`` are the rows of each pass of this process.
 
-    ``target`` holds the rows of this process only, in the order of ``rows``; where an image is
-    ``kept`` the base model's estimate takes its place. ``risk`` is filled in as errors are
-    computed: those of the clean latents, in the rows of this process.
+    ``target`` is known in the rows of this process only; where an image is ``kept`` the base
+    model's estimate takes its place. ``risk`` is filled in as errors are computed: those of the
+    clean latents, in the rows of this process.
     """
 
     chosen: torch.Tensor
@@ -96,24 +95,21 @@ class MinStep:
         noise = torch.randn(clean.shape, generator=owner)
         noisy = add_noise(schedule, clean, noise, timestep)
         parts = self.team.parts(section.batch_size, section.gradient_accumulation_steps)
-        rows = torch.cat(parts)
-        target = clean[rows]
+        target = clean
         if study.target == "stable":
+            own = torch.cat(parts)
             target = self.mixture.target(
-                schedule, noisy, timestep, chosen, dropped, weights, owner, rows
+                schedule, noisy, timestep, chosen, dropped, weights, owner, own
             )
         risk = torch.zeros(section.batch_size)
         return Batch(chosen, timestep, dropped, kept, clean, noisy, target, parts, risk)
 
     def errors(self, batch: Batch, part: int) -> torch.Tensor:
         """Weighted squared errors (n,) of one part, with a graph for its gradient."""
-        start = sum(len(rows) for rows in batch.parts[:part])
         rows = batch.parts[part]
-        estimate = self._estimate(batch, rows)
+        estimate, target = self._estimate(batch, rows), batch.target[rows]
         batch.risk[rows] = self._weighted(batch, rows, estimate.detach(), batch.clean[rows]).cpu()
-        target = batch.target[start : start + len(rows)]
         if (own := batch.kept[rows]).any():
-            target = target.clone()
             target[own] = self._base_estimate(batch, rows[own]).to(target)
         return self._weighted(batch, rows, estimate, target)
 
@@ -141,11 +137,14 @@ class MinStep:
         shares = check_shares(self.config, self.denoiser, self.mixture, check, step, self.team.map)
         if not shares:
             return
-        self.aims = corrected_aims(self.config, self.mixture, self.aims, shares)
+        scales = feedback_scales(self.config)
+        for name, seen in shares.items():
+            wanted = self.mixture.wanted_of(name)
+            self.aims[name] = corrected_mix(self.aims.get(name, wanted), seen, scales, wanted)
         self.mid_training_checks.append(
             {
                 "step": step,
-                "guidance_scales": feedback_scales(self.config),
+                "guidance_scales": scales,
                 "shares": {name: np.stack(seen).tolist() for name, seen in shares.items()},
                 "aims": dict(self.aims),
             }
@@ -174,3 +173,18 @@ class MinStep:
         timestep = batch.timestep[rows].to(estimate.device)
         error = (estimate - target.to(estimate.device)).square().flatten(1).mean(1)
         return self.risks.weight(self.denoiser.schedule, timestep) * error
+
+
+def stratified_levels(count: int, focus: float, owner: torch.Generator) -> torch.Tensor:
+    """Noise levels in (0, 1], one from each of ``count`` equal slices of their distribution.
+
+    The density is proportional to level^(focus - 1): 1 is even, more prefers high noise, where a
+    bias is decided. Stratified, because the level explains most of the variance of a loss.
+    """
+    uniform = (torch.arange(count) + torch.rand(count, generator=owner)) / count
+    return uniform[torch.randperm(count, generator=owner)] ** (1 / focus)
+
+
+def step_owner(seed: int, step: int) -> torch.Generator:
+    """The generator of everything that training step ``step`` draws."""
+    return randomness.generator(seed, "train", step)

@@ -12,8 +12,7 @@ from invdiff.core.balancing.stable_target import stable_target
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.core.groups.memberships import Membership, Mix, memberships, present, shares_of, within
 from invdiff.engine.distributed import randomness
-from invdiff.engine.training.regrets import Regrets
-from invdiff.engine.training.risks import Tilt, tilted
+from invdiff.engine.training.risks import Regrets, Tilt, tilted
 
 REFERENCES = 8192
 NO_AIMS: Mapping[str, Mix] = MappingProxyType({})
@@ -104,42 +103,32 @@ class Mixture:
         owner: torch.Generator,
         wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The posterior mean of the clean latent for the noisy ones; with ``wanted`` in those rows.
+        """The posterior mean of the clean latent for the noisy ones, in the ``wanted`` rows.
 
-        Each under its own condition: images with a dropped prompt look back on the whole data, the
-        others on their prompt. What is drawn is drawn for all rows, whichever are wanted.
+        Each under its own condition: images with a dropped prompt refer to the whole data, the
+        others to their prompt. What is drawn is drawn for all rows, whichever are wanted.
         """
-        wanted = torch.arange(len(noisy)) if wanted is None else wanted
         target = torch.empty_like(noisy)
-        needed = torch.zeros(len(noisy), dtype=torch.bool).index_fill(0, wanted, True)
         names = np.where(dropped.numpy(), "", self.prompt[chosen.numpy()])
         for name in np.unique(names):
             rows = torch.from_numpy(np.flatnonzero(names == name))
-            known = (
-                np.arange(len(self.prompt)) if name == "" else np.flatnonzero(self.prompt == name)
-            )
+            known = np.flatnonzero((self.prompt == name) | (name == ""))
             references = _limited(torch.from_numpy(known), chosen[rows], owner)
-            rows = rows[needed[rows]]
+            if wanted is not None:
+                rows = rows[torch.isin(rows, wanted)]
             if len(rows) == 0:
                 continue
-            latents, known_weights = self._views(references, weights)
+            views = [self.latents] if self.flipped is None else [self.latents, self.flipped]
+            latents = torch.cat([view[references] for view in views])
+            known_weights = weights[references].repeat(len(views)).clamp_min(1e-12).log()
             target[rows] = stable_target(
                 schedule,
                 noisy[rows],
                 timestep[rows],
                 latents.to(noisy.device),
-                known_weights.clamp_min(1e-12).log().to(noisy.device),
+                known_weights.to(noisy.device),
             )
-        return target[wanted]
-
-    def _views(
-        self, rows: torch.Tensor, weights: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latents of images in all views that training sees, with their weights."""
-        if self.flipped is None:
-            return self.latents[rows], weights[rows]
-        views = torch.cat([self.latents[rows], self.flipped[rows]])
-        return views, weights[rows].repeat(2)
+        return target
 
     def subset(self, rows: np.ndarray) -> "Mixture":
         """The images in ``rows`` alone."""

@@ -1,7 +1,7 @@
-"""What the risks of the groups are, and what they make of the mixture that is trained on."""
+"""The risks of the groups: what they are, their running means, the mixture they make."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from invdiff.core.balancing.reweighting import mixture_shares
 from invdiff.core.diffusion.schedule import Schedule, loss_weight
+from invdiff.core.groups.memberships import Membership, memberships
 
 PerGroup = Float[np.ndarray, " group"]
 Tilt = Callable[[PerGroup, PerGroup, PerGroup, float], PerGroup]
@@ -38,3 +39,35 @@ class Risks:
 
 RISKS: dict[str, Risks] = {"regret": Risks()}
 """Objective by name; those that exist to be compared with register themselves."""
+
+
+@dataclass
+class Regrets:
+    """Running means of what each group of each balanced prompt costs more than under the base.
+
+    NaN until a group has been seen. ``total`` sums the risks up instead, for GroupDRO.
+    """
+
+    prompts: tuple[str, ...]
+    memory: float = 0.9
+    groups: int = 2
+    value: np.ndarray = field(init=False)
+    total: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = np.zeros((len(self.prompts), self.groups))
+        self.value = np.full((len(self.prompts), self.groups), np.nan)
+
+    def update(self, losses: np.ndarray, prompt: np.ndarray, member: Membership) -> None:
+        """Take in losses (n,) of images with the given prompts and memberships."""
+        columns = memberships(member).T
+        for row, name in enumerate(self.prompts):
+            inside = prompt == name
+            for group, q in enumerate(columns):
+                mass = q[inside].sum()
+                if mass > 0.5:
+                    seen = float(q[inside] @ losses[inside] / mass)
+                    old = self.value[row, group]
+                    mixed = self.memory * old + (1 - self.memory) * seen
+                    self.value[row, group] = seen if np.isnan(old) else mixed
+                    self.total[row, group] += seen

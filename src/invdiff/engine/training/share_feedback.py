@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from invdiff.core.balancing.aims import corrected_mix, first_aim
+from invdiff.core.balancing.aims import first_aim
 from invdiff.core.groups.memberships import Mix, shares_of
 from invdiff.engine.discovery.groups import Model
 from invdiff.engine.sampling.group_shares import log_ratios
@@ -56,9 +56,8 @@ def check_shares(
     The model of the inferred groups estimates them, at the scales that people sample with.
     """
     chosen = {name: check.models[name] for name in mixture.monitored if name in check.models}
-    shares: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
-    for scale in feedback_scales(config) if chosen else ():
-        ratios = log_ratios(
+    drawn = [
+        log_ratios(
             config,
             denoiser,
             None,  # the network carries the adapter already
@@ -70,20 +69,6 @@ def check_shares(
             title=f"mid-training check at step {step}, scale {scale:g}",
             spread=spread,
         )
-        for name, values in ratios.items():
-            shares[name].append(chosen[name].shares(values))
-    return shares
-
-
-def corrected_aims(
-    config: Config,
-    mixture: Mixture,
-    aims: Mapping[str, Mix],
-    shares: Mapping[str, Sequence[np.ndarray]],
-) -> dict[str, Mix]:
-    """The aims, moved against the imbalance that the ``shares`` still show."""
-    scales, moved = feedback_scales(config), dict(aims)
-    for name, seen in shares.items():
-        wanted = mixture.wanted_of(name)
-        moved[name] = corrected_mix(aims.get(name, wanted), list(seen), scales, wanted)
-    return moved
+        for scale in (feedback_scales(config) if chosen else ())
+    ]
+    return {name: [model.shares(seen[name]) for seen in drawn] for name, model in chosen.items()}

@@ -11,7 +11,7 @@ import torch
 from torch.amp import GradScaler
 
 from invdiff.engine.distributed.team import Team
-from invdiff.engine.fitting.weight_average import Average
+from invdiff.engine.fitting.optimisers import Average
 from invdiff.engine.storage import checkpoint
 from invdiff.engine.training.min_step import MinStep
 from invdiff.errors import RunError
@@ -62,9 +62,8 @@ class TrainingState:
         self.average.load_state(_part(tensors, AVERAGE))
         checkpoint.unpack(tensors, optimiser=self.optimiser)
         self.objective.aims = facts["aims"]
-        self.objective.mid_training_checks = facts.get(
-            "mid_training_checks", []
-        )  # older checkpoints have none
+        checks = facts.get("mid_training_checks", [])  # older checkpoints have none
+        self.objective.mid_training_checks = checks
         regrets = self.objective.regrets
         regrets.value = np.array(facts["regrets"], dtype=float).reshape(regrets.value.shape)
         regrets.total = np.array(facts["totals"], dtype=float).reshape(regrets.total.shape)
@@ -79,7 +78,8 @@ class TrainingState:
 
         Assumes two moments for each weight: no optimiser here has more.
         """
-        weights = sum(p.numel() * p.element_size() for p in self._parameters())
+        groups = self.optimiser.param_groups
+        weights = sum(p.numel() * p.element_size() for group in groups for p in group["params"])
         needed = weights * ((3 + bool(self.average.values)) * (keep + 1) + 1)
         free = shutil.disk_usage(folder).free
         if free < needed:
@@ -87,9 +87,6 @@ class TrainingState:
                 f"training needs about {_size(needed)} in {folder} for {keep} checkpoints and the "
                 f"adapter, and {_size(free)} are free: make room, or take another --out"
             )
-
-    def _parameters(self) -> list[torch.nn.Parameter]:
-        return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def _facts(self) -> dict[str, Any]:
         objective, scale = self.objective, self.scaler.state_dict()

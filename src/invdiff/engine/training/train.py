@@ -21,18 +21,17 @@ from invdiff.engine.discovery.groups import load_models, wanted_mix
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import automatic, kept_workers
 from invdiff.engine.distributed.team import Team, assembled
-from invdiff.engine.encoding.latents import encode_pictures
+from invdiff.engine.encoding.encode import encode_pictures
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.records import Training
 from invdiff.engine.sampling.calibrate import calibrate
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import plain
-from invdiff.engine.training.certificate import certify
+from invdiff.engine.training.fixed_losses import certify, hold_out
 from invdiff.engine.training.mixture import Mixture
 from invdiff.engine.training.risks import RISKS, Risks
 from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.engine.training.trainer import Trainer
-from invdiff.engine.training.validation import hold_out
 from invdiff.errors import RunError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter, adapter_file
@@ -63,13 +62,16 @@ def fit_guidance(session: Session) -> Training:
     feedback = load_mid_training_check(session)
     with assembled(team_size(config, source)) as team:
         if team.size > 1:
-            _require_reference(source)
+            if not isinstance(source, ModelRef):
+                raise RunError(
+                    "a pipeline object cannot be handed to other processes: give model.path "
+                    "instead, or train in one process (train.processes = 1)"
+                )
             team.ask(help_train, config, source, RISKS[config.study.objective])
         with fresh_adapter(resolve(source), config) as denoiser:
             trainer = Trainer(config, denoiser, *_shared(team, mixture, feedback), team)
             trainer.fit(session.path, held)
-            record = trainer.record()
-            record["certificate"] = certify(config, denoiser, mixture)
+            record = trainer.record() | {"certificate": certify(config, denoiser, mixture)}
             settings = {"seed": config.seed, "rank": config.train.rank}
             adapter_file.save(denoiser.module, session.adapter, settings)
     return Training(**plain(record), seconds=round(time.monotonic() - started, 1))
@@ -109,25 +111,15 @@ def fresh_adapter(denoiser: Denoiser, config: Config) -> Iterator[Denoiser]:
 def _shared(
     team: Team, mixture: Mixture | None, feedback: MidTrainingCheck | None
 ) -> tuple[Mixture, MidTrainingCheck]:
-    """The leader's mixture and feedback, on every rank."""
+    """The leader's mixture and feedback, on every rank; its latents without a second copy."""
     latents = team.share_tensor(mixture.latents if mixture else None)
-    light = None
-    if mixture:
-        nothing = torch.zeros(0)
-        views = None if mixture.flipped is None else nothing
-        light = replace(mixture, latents=nothing, flipped=views)
+    nothing = torch.zeros(0)
+    views = nothing if mixture and mixture.flipped is not None else None
+    light = mixture and replace(mixture, latents=nothing, flipped=views)
     known, feedback = team.share((light, feedback))
     if known.flipped is not None:
         known = replace(known, flipped=team.share_tensor(mixture.flipped if mixture else None))
     return replace(known, latents=latents), feedback
-
-
-def _require_reference(source: Source) -> None:
-    if not isinstance(source, ModelRef):
-        raise RunError(
-            "a pipeline object cannot be handed to other processes: give model.path instead, or "
-            "train in one process (train.processes = 1)"
-        )
 
 
 def load_mid_training_check(session: Session) -> MidTrainingCheck:
@@ -155,14 +147,20 @@ def load_mixture(session: Session) -> Mixture:
     if config.study.pooled:
         pool = np.full_like(pool, "*")
         balanced, monitored = ("*",) if balanced else (), ()
-    captions = np.array(samples.caption)
-    names = np.array(samples.sample_id)
     wanted: Mix = 0.5
     if balanced or monitored:
         wanted = wanted_mix(config.discover, memberships(groups.membership).shape[1])
     latents = encode_pictures(session)
     flipped = encode_pictures(session, flipped=True) if config.train.random_flip else None
-    certainty = config.study.certainty
     return Mixture(
-        latents, captions, pool, against, balanced, monitored, names, wanted, flipped, certainty
+        latents,
+        np.array(samples.caption),
+        pool,
+        against,
+        balanced,
+        monitored,
+        np.array(samples.sample_id),
+        wanted,
+        flipped,
+        config.study.certainty,
     )

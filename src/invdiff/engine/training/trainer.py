@@ -1,32 +1,30 @@
 """The training loop."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch.amp import GradScaler
 
 from invdiff.engine.distributed.stop import noted
 from invdiff.engine.distributed.team import Team
-from invdiff.engine.fitting import optimisers
+from invdiff.engine.fitting.optimisers import Average, make
 from invdiff.engine.fitting.simple_loop import cosine
-from invdiff.engine.fitting.weight_average import Average
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import INFERRING
-from invdiff.engine.training.log import Log
+from invdiff.engine.training.fixed_losses import held_loss
+from invdiff.engine.training.log import Log, Previews
 from invdiff.engine.training.min_step import Batch, MinStep
 from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.previews import Previews
 from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.engine.training.state import Memory, TrainingState
-from invdiff.engine.training.validation import held_loss
 from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
-from invdiff.model.lora.fused import fused_branches
+from invdiff.model.lora.arithmetic import fused_branches
 from invdiff.terminal import Bar
 
 MOST_NORM = 1.0
@@ -53,7 +51,7 @@ class Trainer:
         self.parameters = adapter.parameters(module)
         self.state = TrainingState(
             MinStep(config, denoiser, mixture, self.team),
-            optimisers.make(section.optimizer, self.parameters, section.learning_rate),
+            make(section.optimizer, self.parameters, section.learning_rate),
             Average(section.ema_decay, self.parameters),
             GradScaler(module.device.type, enabled=module.dtype == torch.float16),
             Memory(),
@@ -80,20 +78,21 @@ class Trainer:
             self.state.require_room(run, section.checkpoints_total_limit)
         start = done = self.state.resume(folder, self.team)
         with ExitStack() as stack:
-            reporter = stack.enter_context(Reporter(self, run, held, start)) if run else None
+            log = stack.enter_context(Log(run, section.report_to, start)) if run else None
             self.team.stop = stack.enter_context(noted())
             stack.enter_context(prepared(self.denoiser.module, self.config))
             try:
-                for step in self._bar(start):
-                    self._pause(step, reporter)
-                    told = self.step(step)
+                todo = range(start, self.steps)
+                for step in Bar(todo, "training", initial=start, total=self.steps, unit="step"):
+                    self._pause(step, log, held)
+                    numbers = self.step(step)
                     done = step + 1
-                    if reporter:
-                        reporter.log.write(step, told)
+                    if log:
+                        log.write(step, numbers)
                     if folder and (done % section.checkpointing_steps == 0 or done == self.steps):
                         self.state.save(folder, done, section.checkpoints_total_limit)
                     self.team.stop_if_asked()
-                self._pause(self.steps, reporter)
+                self._pause(self.steps, log, held)
             except Interrupted:
                 if folder:
                     self.state.save(folder, done, section.checkpoints_total_limit)
@@ -101,7 +100,7 @@ class Trainer:
         self.state.average.keep()
 
     def step(self, step: int) -> dict[str, float]:
-        """One step of the optimiser; what there is to tell about it."""
+        """One step of the optimiser; its numbers for the log."""
         state, section = self.state, self.config.train
         rate = section.learning_rate * cosine(step, self.steps, warmup=WARMUP)
         for group in state.optimiser.param_groups:
@@ -141,34 +140,34 @@ class Trainer:
             "regrets": dict(zip(regrets.prompts, regrets.value.tolist(), strict=True)),
         }
 
-    def _bar(self, start: int) -> Iterable[int]:
-        steps = range(start, self.steps)
-        return Bar(steps, "training", initial=start, total=self.steps, unit="step")
-
-    def _pause(self, step: int, reporter: "Reporter | None") -> None:
+    def _pause(self, step: int, log: Log | None, held: Mixture | None) -> None:
         """What comes before ``step`` now and then, with the weights that are kept in the end.
 
         Checks, validation and pictures take long: raises Interrupted on all ranks if one of
         them was asked to stop meanwhile.
         """
-        section = self.config.train
-        mid_training_checks = self.feedback is not None and step in self._rounds()
-        due = {
-            "validation": is_due(step, section.validation_steps, self.steps),
-            "previews": step > 0 and is_due(step, section.preview_steps, self.steps),
-        }
-        if not (mid_training_checks or any(due.values())):
+        section, check = self.config.train, self.feedback
+        checks = check and step in {round(share * self.steps) for share in section.share_feedback}
+        validates = self._is_due(step, section.validation_steps)
+        draws = step > 0 and self._is_due(step, section.preview_steps)
+        if not (checks or validates or draws):
             return
         with self.state.average.applied():
-            if mid_training_checks:
-                assert self.feedback is not None, "there is something to check with"
-                self.state.objective.share_feedback(self.feedback, step)
-            if reporter:
-                reporter.report(step, due)
+            if check and checks:
+                self.state.objective.share_feedback(check, step)
+            if log and validates and held is not None:
+                loss = held_loss(self.config, self.denoiser, held)
+                self.state.memory.validation["step"].append(step)
+                self.state.memory.validation["loss"].append(loss)
+                log.write(step, {"validation_loss": loss})
+            if log and draws and check:
+                place = log.run / "previews"
+                Previews(self.config, self.denoiser, check, place, self.team).draw(step)
             self.team.stop_if_asked()
 
-    def _rounds(self) -> set[int]:
-        return {round(share * self.steps) for share in self.config.train.share_feedback}
+    def _is_due(self, step: int, every: int) -> bool:
+        """Whether what comes ``every`` so many steps, 0 for never, and at the end, comes now."""
+        return every > 0 and (step % every == 0 or step == self.steps)
 
     def _gradients(self, batch: Batch) -> torch.Tensor:
         """Gradients of the mean loss in place, over all ranks; gives back all errors (n,)."""
@@ -202,45 +201,6 @@ class Trainer:
             f" {', '.join(seen[:NAMED])}{more}. Look at these pictures, lower "
             'train.learning_rate, or set model.dtype = "float32"'
         )
-
-
-class Reporter:
-    """What the leader tells and draws while it trains."""
-
-    def __init__(self, trainer: Trainer, run: Path, held: Mixture | None, start: int) -> None:
-        config, denoiser = trainer.config, trainer.denoiser
-        self.trainer, self.held = trainer, held
-        self.log = Log(run, config.train.report_to, start)
-        self.previews = None
-        if trainer.feedback is not None:
-            place = run / "previews"
-            self.previews = Previews(config, denoiser, trainer.feedback, place, trainer.team)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.log.close()
-
-    def report(self, step: int, due: Mapping[str, bool]) -> None:
-        """Validate and draw what is due before ``step``."""
-        trainer = self.trainer
-        if due["validation"] and self.held is not None:
-            found = held_loss(trainer.config, trainer.denoiser, self.held)
-            curve = trainer.state.memory.validation
-            curve["step"].append(step)
-            curve["loss"].append(found)
-            self.log.write(step, {"validation_loss": found})
-        if due["previews"] and self.previews is not None:
-            self.previews.draw(step)
-
-
-def is_due(step: int, every: int, last: int) -> bool:
-    """Whether something that comes ``every`` so many steps, and at the end, comes before ``step``.
-
-    Never if ``every`` is 0.
-    """
-    return every > 0 and (step % every == 0 or step == last)
 
 
 @contextmanager

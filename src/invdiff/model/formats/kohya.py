@@ -4,21 +4,23 @@ UNets keep diffusers' layer names with underscores, by diffusers' own converter.
 names of sd-scripts, where query, key and value are one layer: the three LoRAs become one of three
 times the rank whose B is block-diagonal, which is the same matrix and which diffusers' loader takes
 apart again. Tools match by name and skip what they don't know, at most with a warning; hence one
-name too few is an error here.
+name too few is an error here, and :func:`unread_by_comfyui` counts them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 import torch
 from diffusers.utils import convert_state_dict_to_kohya
 from torch import Tensor
 
 from invdiff.errors import ModelError
-from invdiff.model.lora.lora_file import FACTORS, LoraFile
+from invdiff.model.lora.adapter_file import FACTORS, LoraFile
 
 FILE = "invdiff_kohya.safetensors"
-UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
+SUPPORTED = UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
+COMFYUI_TRANSFORMERS = ("SD3Transformer2DModel", FLUX, "PixArtTransformer2DModel")
+SUFFIXES = (".lora_A.weight", ".lora_down.weight")
 
 # Layers of sd-scripts' Flux, each with those of diffusers that it joins, in its order.
 DOUBLE = {
@@ -50,27 +52,19 @@ def convert(lora: LoraFile, denoiser: str) -> dict[str, Tensor]:
         ModelError: the family has no kohya names that diffusers' loader could check.
     """
     require_supported(denoiser)
-    if denoiser == UNET:
-        return _floats(convert_state_dict_to_kohya(lora.prefixed()))
-    return _flux(lora)
-
-
-def supports(denoiser: str) -> bool:
-    """Whether :func:`convert` knows the names of this network's layers."""
-    return denoiser in (UNET, FLUX)
+    if denoiser == FLUX:
+        return _flux(lora)
+    weights = convert_state_dict_to_kohya(lora.prefixed())
+    return {k: v.float() if k.endswith(".alpha") else v for k, v in weights.items()}
 
 
 def require_supported(denoiser: str) -> None:
-    """ModelError with the other ways, unless :func:`supports`."""
-    if not supports(denoiser):
+    """ModelError with the other ways for a network whose layers :func:`convert` can't name."""
+    if denoiser not in SUPPORTED:
         raise ModelError(
             f"a LoRA of {denoiser} has no kohya names that diffusers can read back; export it with "
             "--format diffusers, which ComfyUI reads for SD3 and PixArt, or --format merged"
         )
-
-
-def _floats(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v.float() if k.endswith(".alpha") else v for k, v in weights.items()}
 
 
 def _flux(lora: LoraFile) -> dict[str, Tensor]:
@@ -86,8 +80,12 @@ def _flux(lora: LoraFile) -> dict[str, Tensor]:
                 "export it with --format diffusers"
             )
         left -= set(parts)
-        pairs = [[lora.weights[part + factor] for factor in FACTORS] for part in parts]
-        converted |= _one_layer(f"lora_unet_{name}", pairs)
+        downs, ups = ([lora.weights[part + factor] for part in parts] for factor in FACTORS)
+        converted |= {
+            f"lora_unet_{name}.lora_down.weight": (down := torch.cat(downs).contiguous()),
+            f"lora_unet_{name}.lora_up.weight": torch.block_diag(*ups).contiguous(),
+            f"lora_unet_{name}.alpha": torch.tensor(float(len(down))),
+        }
     return converted
 
 
@@ -104,11 +102,27 @@ def joined_layer(layer: str) -> tuple[str, list[str]]:
     raise ModelError(f"kohya has no name for the layer {layer}; export it with --format diffusers")
 
 
-def _one_layer(name: str, pairs: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
-    down = torch.cat([a for a, _ in pairs])
-    up = torch.block_diag(*(b for _, b in pairs))
-    return {
-        f"{name}.lora_down.weight": down.contiguous(),
-        f"{name}.lora_up.weight": up.contiguous(),
-        f"{name}.alpha": torch.tensor(float(len(down))),
-    }
+def unread_by_comfyui(layers: Iterable[str], keys: Iterable[str], denoiser: str) -> list[str]:
+    """The ``layers`` of a network of class ``denoiser`` that no key of a file stands for there.
+
+    ComfyUI answers a name that it doesn't know with a warning and an unguided picture.
+    """
+    stems = {key.removesuffix(end) for key in keys for end in SUFFIXES if key.endswith(end)}
+    return [layer for layer in layers if not stems & comfyui_names(layer, denoiser)]
+
+
+def comfyui_names(layer: str, denoiser: str) -> set[str]:
+    """The names under which ComfyUI accepts a layer's LoRA; empty for families it doesn't know.
+
+    It knows the layers of a UNet as ``lora_unet_<name with underscores>``, or as diffusers named
+    them before PEFT (with ``processor``), so that a PEFT file of a UNet loses all attention layers
+    there; transformers by diffusers' names (``comfy/lora.py``, ``model_lora_keys_unet``).
+    """
+    if denoiser == UNET:
+        old = layer.replace(".to_", ".processor.to_")
+        old = old.removesuffix(".0") if old.endswith(".to_out.0") else old
+        return {"lora_unet_" + layer.replace(".", "_"), old, f"unet.{old}"}
+    if denoiser not in COMFYUI_TRANSFORMERS:
+        return set()
+    joined = {f"lora_unet_{joined_layer(layer)[0]}"} if denoiser == FLUX else set()
+    return {f"transformer.{layer}"} | joined

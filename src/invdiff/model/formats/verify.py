@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
-from torch import nn
 
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import denoiser_module
-from invdiff.model.formats import comfyui
+from invdiff.model.formats import kohya
 from invdiff.model.lora import adapter, adapter_file
-from invdiff.model.lora.lora_file import LoraFile
+from invdiff.model.lora.adapter_file import LoraFile
 
 FULL_LIMIT = 1e-3
 SMALL = 0.01  # a smaller effect counts as this much: rounding is a large share of next to nothing
@@ -91,11 +89,12 @@ class Verifier:
     def lora_file(self, file: Path) -> Check:
         """Check a LoRA file, through the stock loader of the pipeline."""
         with self._reloaded(file):
-            found = _layers_of(self.module)
+            found = adapter.adapted_layers(self.module) if adapter.has_adapter(self.module) else {}
             drawn = self._draw(self.pipe)
         unmatched = tuple(layer for layer in self.lora.layers if layer not in found)
         with safe_open(file, framework="pt") as opened:
-            lost = comfyui.unread(self.lora.layers, opened.keys(), type(self.module).__name__)
+            kind, keys = type(self.module).__name__, opened.keys()
+        lost = kohya.unread_by_comfyui(self.lora.layers, keys, kind)
         return self._check(file.name, drawn, 1.0, unmatched, len(self.lora.layers) - len(lost))
 
     def folder(self, folder: Path, strength: float) -> Check:
@@ -157,12 +156,3 @@ class Verifier:
         seeds = [torch.Generator().manual_seed(seed) for seed in range(len(self.prompts))]
         pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
         return np.asarray(pictures, dtype=np.float32)
-
-
-def _layers_of(module: nn.Module) -> set[str]:
-    """Names of the layers in which the file has arrived."""
-    return {
-        name
-        for name, layer in module.named_modules()
-        if isinstance(layer, LoraLayer) and adapter.NAME in layer.lora_A
-    }

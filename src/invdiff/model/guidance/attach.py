@@ -25,11 +25,23 @@ from torch import nn
 from invdiff.core.diffusion.guidance import Strength, strength_at
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import denoiser_module
-from invdiff.model.guidance.calls import guide_conditional_only, highest_timestep, require_branches
-from invdiff.model.guidance.hook import Guided, add_guidance, guidance_of, remove_guidance
+from invdiff.model.families.registry import FAMILIES, family_of
+from invdiff.model.guidance.hook import (
+    FULL,
+    Branch,
+    Branches,
+    Guided,
+    add_guidance,
+    guidance_of,
+    remove_guidance,
+)
 from invdiff.model.lora import adapter, adapter_file
 
 Window = tuple[float, float]
+
+# What a denoiser is told at pure noise: the last of the scheduler's 1000 steps, or 1000. Flux: 1.
+DISCRETE = ("UNet2DConditionModel", "PixArtTransformer2DModel")
+THOUSANDTHS = ("SD3Transformer2DModel", "SanaTransformer2DModel")
 
 
 def attach(
@@ -64,13 +76,18 @@ def attach(
     if strength is None:
         strength = float(adapter_file.read_settings(folder).get("recommended_strength", 1.0))
     _require_strength(strength)
-    _require_window(window)
-    highest = highest_timestep(pipe, module, window, strength)
+    start, stop = window
+    if not 0 <= start <= stop <= 1:
+        raise ModelError(
+            f"the window is [{start}, {stop}]; it must be two noise levels with "
+            "0 <= start <= stop <= 1 (0 = clean, 1 = pure noise)"
+        )
+    highest = _highest_timestep(pipe, module, window, strength)
     _require_apply_to(pipe, apply_to)
     adapter_file.load(module, folder, pipe)
     guidance = add_guidance(module, strength, window, highest)
     if apply_to == "cond":
-        guide_conditional_only(pipe, guidance)
+        _guide_conditional_only(pipe, guidance)
 
 
 def detach(pipe: Any) -> None:
@@ -90,7 +107,7 @@ def set_strength(pipe: Any, strength: Strength) -> None:
     _require_strength(strength)
     module = denoiser_module(pipe)
     guidance = _guidance(module)
-    guidance.highest = highest_timestep(pipe, module, guidance.window, strength)
+    guidance.highest = _highest_timestep(pipe, module, guidance.window, strength)
     guidance.strength = strength
 
 
@@ -134,7 +151,7 @@ def attached(pipe: Any, adapter_folder: str | Path, **options: Any) -> Iterator[
 def within_window(pipe: Any, strength: float, window: Window) -> Iterator[Any]:
     """`attached`, with the adapter that the denoiser carries already."""
     module = denoiser_module(pipe)
-    add_guidance(module, strength, window, highest_timestep(pipe, module, window, strength))
+    add_guidance(module, strength, window, _highest_timestep(pipe, module, window, strength))
     try:
         yield pipe
         verify_applied(pipe)
@@ -168,16 +185,11 @@ def _require_strength(strength: Strength) -> None:
 def _require_apply_to(pipe: Any, apply_to: str) -> None:
     if apply_to not in ("both", "cond"):
         raise ModelError(f"apply_to is {apply_to!r}; it must be 'both' or 'cond'")
-    if apply_to == "cond":
-        require_branches(pipe)
-
-
-def _require_window(window: Window) -> None:
-    start, stop = window
-    if not 0 <= start <= stop <= 1:
+    if apply_to == "cond" and family_of(pipe) is None:
+        name, known = type(pipe).__name__, ", ".join(family.pipeline for family in FAMILIES)
         raise ModelError(
-            f"the window is [{start}, {stop}]; it must be two noise levels with "
-            "0 <= start <= stop <= 1 (0 = clean, 1 = pure noise)"
+            f"how {name} tells the branches of guidance apart is not known; use apply_to='both' "
+            f"with {name}, or apply_to='cond' with one of: {known}"
         )
 
 
@@ -187,3 +199,53 @@ def _require_not_offloaded(module: nn.Module, verb: str) -> None:
         raise ModelError(
             f"CPU offloading is on; call pipe.remove_all_hooks(), then {verb}, then enable it again"
         )
+
+
+def _guide_conditional_only(pipe: Any, guidance: Guided) -> None:
+    """Let the guidance tell the branches of this pipeline apart, and spare the unconditional."""
+    family = family_of(pipe)
+    assert family is not None
+    if family.guidance == "announced":
+        guidance.branches = _announced
+    elif family.guidance == "encoder":
+        guidance.branches = _listen(pipe)
+        guidance.cleanup.append(lambda: delattr(pipe, "encode_prompt"))
+    else:
+        guidance.branches = lambda _: "both" if pipe.do_classifier_free_guidance else "cond"
+
+
+def _announced(name: str | None) -> Branch:
+    if name not in ("cond", "uncond"):
+        raise ModelError(
+            f"the pipeline announces its denoiser call as {name!r}, neither as 'cond' nor as "
+            "'uncond': the branches cannot be told apart; use apply_to='both' with it"
+        )
+    return "cond" if name == "cond" else "uncond"
+
+
+def _listen(pipe: Any) -> Branches:
+    """Note what the pipeline tells its own `encode_prompt`, for it tells nobody else."""
+    original, guided = pipe.encode_prompt, [False]
+
+    def encode_prompt(prompt: Any, do_classifier_free_guidance: bool = True, **rest: Any) -> Any:
+        guided[0] = do_classifier_free_guidance
+        return original(prompt, do_classifier_free_guidance, **rest)
+
+    pipe.encode_prompt = encode_prompt
+    return lambda _: "both" if guided[0] else "cond"
+
+
+def _highest_timestep(pipe: Any, module: nn.Module, window: Window, strength: Strength) -> float:
+    """What the denoiser is told at noise level 1, if the guidance depends on the level at all."""
+    name, steps = type(module).__name__, pipe.scheduler.config.num_train_timesteps
+    if name == "FluxTransformer2DModel":
+        return 1.0
+    if name in THOUSANDTHS:
+        return float(steps * getattr(module.config, "timestep_scale", 1.0))
+    needed = tuple(window) != FULL or not isinstance(strength, int | float)
+    if name not in DISCRETE and needed:
+        raise ModelError(
+            f"the noise level that {name} works at is not known; leave the window out and give one "
+            "number as the strength"
+        )
+    return float(steps - 1)

@@ -63,12 +63,7 @@ class Guided(ModelHook):
 
     _is_stateful = True
 
-    def __init__(
-        self,
-        strength: Strength,
-        window: tuple[float, float],
-        highest: float,
-    ) -> None:
+    def __init__(self, strength: Strength, window: tuple[float, float], highest: float) -> None:
         super().__init__()
         self.strength, self.highest = strength, highest
         self.window = (float(window[0]), float(window[1]))
@@ -105,14 +100,7 @@ class Guided(ModelHook):
     def _plan(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, Passes]:
-        """Coefficients of this call and the passes they need."""
-        coefficient = self._coefficient(module, args, kwargs)
-        return coefficient, passes_needed(coefficient)
-
-    def _coefficient(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
-        """Coefficient s(level) g(level) of each sample, or one for all, on the CPU."""
+        """Coefficient s(level) g(level) of each sample or one for all, on the CPU; its passes."""
         given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
         level = torch.ones(1)  # any level will do: the strength is the same at all of them
         if self.window != FULL or not isinstance(self.strength, int | float):
@@ -124,15 +112,16 @@ class Guided(ModelHook):
                 f"the strength at noise level {level.tolist()} is {coefficient.tolist()}; "
                 "it must be a finite number at every level in [0, 1]"
             )
-        if self.branches is None:
-            return coefficient
-        batch = given["sample"] if "sample" in given else given["hidden_states"]
-        return self._conditional(coefficient.expand(len(batch)), batch)
+        if self.branches is not None:
+            batch = given["sample"] if "sample" in given else given["hidden_states"]
+            coefficient = self._conditional(coefficient.expand(len(batch)), batch)
+        return coefficient, passes_needed(coefficient)
 
     def _conditional(self, coefficient: Tensor, batch: Tensor) -> Tensor:
         """The coefficients of the conditional pictures; the others' are 0."""
         assert self.branches is not None
-        holds = self.branches(_name(self.cache_name.current))
+        announced = self.cache_name.current  # older diffusers give the name alone
+        holds = self.branches(getattr(announced, "name", announced))
         if holds == "cond":
             return coefficient
         if holds == "uncond":
@@ -216,27 +205,12 @@ def _own_cache(module: nn.Module, announced: Any, on: bool) -> AbstractContextMa
     return context
 
 
-def _name(announced: Any) -> str | None:
-    """The name of a denoiser call that the pipeline announced; older diffusers give it alone."""
-    name: str | None = getattr(announced, "name", announced)
-    return name
-
-
 @torch.compiler.disable
 def _mixed(base: Any, adapted: Any, coefficient: Tensor) -> Any:
-    """The output between two outputs of the network."""
-    return _replaced(base, combine(_first(base), _first(adapted), coefficient))
-
-
-def _first(output: Any) -> Tensor:
-    prediction = output[0]
-    if not isinstance(prediction, Tensor):
+    """The output between two outputs of the network, a tuple or an object like the base's."""
+    if not isinstance(base[0], Tensor):
         raise ModelError("the denoiser returns no tensor first; it cannot be guided")
-    return prediction
-
-
-def _replaced(output: Any, prediction: Tensor) -> Any:
-    """The output with another prediction, a tuple or an object like the one it was."""
-    if isinstance(output, tuple):
-        return (prediction, *output[1:])
-    return type(output)(**{**output, next(iter(output)): prediction})
+    prediction = combine(base[0], adapted[0], coefficient)
+    if isinstance(base, tuple):
+        return (prediction, *base[1:])
+    return type(base)(**{**base, next(iter(base)): prediction})

@@ -88,12 +88,12 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 def load_state(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put weights made by `state` back, exactly. Raises ModelError on any other name or shape."""
     own = dict(named_parameters(module))
-    for name in sorted(own.keys() | weights.keys()):
-        needed, given = own.get(name), weights.get(name)
-        if needed is None or given is None or needed.shape != given.shape:
+    needed, given = ({name: list(some[name].shape) for name in some} for some in (own, weights))
+    for name in sorted(needed.keys() | given.keys()):
+        if needed.get(name) != given.get(name):
             raise ModelError(
-                f"the weights do not fit the adapter: {name} is {_shape(given)}, "
-                f"{type(module).__name__} needs {_shape(needed)}; "
+                f"the weights do not fit the adapter: {name} is {given.get(name, 'missing')}, "
+                f"{type(module).__name__} needs {needed.get(name, 'missing')}; "
                 "use the rank and the base model they were trained with"
             )
     with torch.no_grad():
@@ -215,7 +215,3 @@ def with_methods(module: nn.Module) -> Any:
     view: Any = object.__new__(type(kind.__name__, (kind, PeftAdapterMixin), {}))
     view.__dict__ = module.__dict__
     return view
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else str(list(tensor.shape))

@@ -1,27 +1,122 @@
-"""The file of an adapter: written, read, and loaded into a network.
+"""The file of an adapter: written, read, compared with a network and loaded into it.
 
 At strength 1 it is a LoRA for every tool that reads one. `alpha == rank` always: a file whose alpha
-differs reloads at another strength wherever the header is not read (kohya, ComfyUI), silently.
+differs is read at another strength wherever the same header is not (kohya, ComfyUI), silently. So
+the factor alpha / rank of a file of other origin is multiplied into B on reading, once and for all.
 """
 
 import json
+import math
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from invdiff.errors import ModelError
 from invdiff.model.lora import adapter
-from invdiff.model.lora.loading import opened, require_fit
 
 FILE = LORA_WEIGHT_NAME_SAFE
 SETTINGS_KEY = "invdiff"
+COMPONENTS = ("unet", "transformer")
+FACTORS = (".lora_A.weight", ".lora_B.weight")
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """The LoRA of one denoiser; its scale is 1, alpha is the rank.
+
+    ``component`` is "unet" or "transformer"; ``weights`` has ``<layer>.lora_A.weight`` (rank,
+    inputs, *kernel) and ``<layer>.lora_B.weight`` (outputs, rank, 1...), ``settings`` is what
+    InvDiff wrote into the header, empty for a LoRA of other origin.
+    """
+
+    component: str
+    weights: dict[str, Tensor]
+    settings: dict[str, Any]
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, in the file's order."""
+        ending = FACTORS[0]
+        return [key.removesuffix(ending) for key in self.weights if key.endswith(ending)]
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank of each layer."""
+        return {layer: len(self.weights[layer + FACTORS[0]]) for layer in self.layers}
+
+    def prefixed(self) -> dict[str, Tensor]:
+        """The weights as the file names them, ``unet.<layer>.lora_A.weight``."""
+        return {f"{self.component}.{key}": tensor for key, tensor in self.weights.items()}
+
+    def header(self) -> dict[str, str]:
+        """The settings, and rank and alpha for diffusers, which else guesses some ranks wrong."""
+        rank = max(self.ranks.values())
+        other = {layer: own for layer, own in self.ranks.items() if own != rank}
+        config: dict[str, Any] = {"r": rank, "lora_alpha": rank, "target_modules": self.layers}
+        if other:
+            config |= {"rank_pattern": other, "alpha_pattern": other}
+        named = {f"{self.component}.{key}": value for key, value in config.items()}
+        settings = json.dumps(self.settings, sort_keys=True)
+        return {LORA_ADAPTER_METADATA_KEY: json.dumps(named), SETTINGS_KEY: settings}
+
+
+def read(folder: Path) -> LoraFile:
+    """The LoRA in ``folder``. Raises ModelError for what is no LoRA of a single denoiser."""
+    with opened(folder / FILE) as file:
+        header = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    found = sorted({key.partition(".")[0] for key in tensors})
+    if len(found) != 1 or found[0] not in COMPONENTS:
+        raise ModelError(
+            f"{folder / FILE} holds {', '.join(found) or 'nothing'}; export takes a LoRA of one "
+            "unet or one transformer in diffusers format, as `invdiff train` and save_lora_weights "
+            "write it"
+        )
+    peft = json.loads(header.get(LORA_ADAPTER_METADATA_KEY, "{}"))
+    weights, own = (
+        {key.removeprefix(f"{found[0]}."): value for key, value in some.items()}
+        for some in (tensors, peft)
+    )
+    _require_plain(weights, own, folder)
+    return LoraFile(found[0], _folded(weights, own), json.loads(header.get(SETTINGS_KEY, "{}")))
+
+
+def _require_plain(weights: Mapping[str, Tensor], peft: Mapping[str, Any], folder: Path) -> None:
+    paired = {key.removesuffix(end) for end in FACTORS for key in weights if key.endswith(end)}
+    if strange := sorted({layer + end for layer in paired for end in FACTORS} ^ set(weights)):
+        raise ModelError(
+            f"{folder / FILE} is no plain LoRA: {strange[0]} has no place in pairs of lora_A and "
+            "lora_B; save it with save_lora_weights"
+        )
+    if peft.get("use_dora"):
+        raise ModelError(f"{folder / FILE} is a DoRA; only a plain LoRA can be exported")
+
+
+def _folded(weights: Mapping[str, Tensor], peft: Mapping[str, Any]) -> dict[str, Tensor]:
+    """B times alpha / rank (alpha / sqrt(rank) for rank-stabilised LoRA), in float32."""
+    folded, patterns = dict(weights), peft.get("alpha_pattern") or {}
+    for key, tensor in weights.items():
+        layer = key.removesuffix(FACTORS[1])
+        if layer == key:
+            continue
+        rank = len(weights[layer + FACTORS[0]])
+        alpha = patterns.get(get_pattern_key(patterns, layer), peft.get("lora_alpha", rank))
+        scale = alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)
+        if scale != 1:
+            folded[key] = (tensor.float() * scale).to(tensor.dtype)
+    return folded
 
 
 def save(module: nn.Module, folder: Path, settings: Mapping[str, Any]) -> Path:
@@ -32,17 +127,9 @@ def save(module: nn.Module, folder: Path, settings: Mapping[str, Any]) -> Path:
     layer names: PEFT's full config would be refused by every PEFT that doesn't know its newest
     field. The file appears complete or not at all. Returns its path.
     """
-    prefix, layers = adapter.component(module), adapter.adapted_layers(module)
-    rank = next(iter(layers.values())).r[adapter.NAME]
-    config = {"r": rank, "lora_alpha": rank, "target_modules": list(layers)}
-    header = {
-        "format": "pt",
-        LORA_ADAPTER_METADATA_KEY: json.dumps({f"{prefix}.{key}": config[key] for key in config}),
-        SETTINGS_KEY: json.dumps(dict(settings), sort_keys=True),
-    }
-    weights = {f"{prefix}.{name}": tensor for name, tensor in adapter.state(module).items()}
+    lora = LoraFile(adapter.component(module), adapter.state(module), dict(settings))
     folder.mkdir(parents=True, exist_ok=True)
-    return _write(weights, header, folder)
+    return _write(lora.prefixed(), {"format": "pt"} | lora.header(), folder)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -92,16 +179,48 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         )
     for name, layer in adapter.adapted_layers(module).items():  # loading has switched others off
         layer.set_adapter([*others.get(name, ()), adapter.NAME])
-    _restore_precision(module, folder, prefix)
-
-
-def _restore_precision(module: nn.Module, folder: Path, prefix: str) -> None:
-    """Load again what PEFT rounded to a layer's storage type (layerwise casting, 8 bits).
-
-    The casting covers the layer, not the adapter that came later: nothing would lift it for use.
-    """
+    # PEFT has rounded the adapter to its layer's storage type. Layerwise casting to 8 bits covers
+    # the layer, not the adapter that came later: nothing would lift it for use.
     with opened(folder / FILE) as file:
         for name, weight in adapter.named_parameters(module):
             if weight.element_size() == 1:
                 exact = file.get_tensor(f"{prefix}.{name}")
                 weight.data = exact.to(weight.device, torch.float32)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, its header read and its tensors not. Raises ModelError."""
+    if not path.is_file():
+        raise ModelError(f"{path.parent} holds no {path.name}; give the adapter folder of a run")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a readable safetensors file ({error})") from error
+
+
+def require_fit(module: nn.Module, shapes: Mapping[str, Sequence[int]], folder: Path) -> None:
+    """Every LoRA tensor belongs to a layer of the network and fits its weight, or ModelError.
+
+    `shapes` by key without the pipeline's prefix: `<layer>.lora_A.weight`. The stock loader only
+    warns about a key it doesn't know, and the picture is then simply not guided.
+    """
+    layers = dict(module.named_modules())
+    wrong = []
+    for key, shape in shapes.items():
+        name, _, factor = key.removesuffix(".weight").rpartition(".lora_")
+        layer = layers.get(name)
+        weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
+        if weight is None:
+            wrong.append(f"{key} (no such layer)")
+        # The weight is (outputs, inputs, *kernel), A (rank, inputs, *kernel), B (outputs, rank, 1).
+        elif (shape[1:] != weight.shape[1:]) if factor == "A" else (shape[0] != weight.shape[0]):
+            wrong.append(f"{key} ({list(shape)} for a weight of {list(weight.shape)})")
+    if wrong or not shapes:
+        shown = ", ".join(wrong[:3]) or "the file is empty"
+        raise ModelError(
+            f"the adapter in {folder} was made for another network: {len(wrong)} of {len(shapes)} "
+            f"tensors do not fit {type(module).__name__}: {shown}; use the base model it was "
+            "trained on"
+        )

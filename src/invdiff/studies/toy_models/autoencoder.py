@@ -7,8 +7,7 @@ from diffusers import AutoencoderKL
 
 from invdiff.data.sets import builtin
 from invdiff.engine.distributed import randomness
-from invdiff.engine.fitting.recipe import Recipe
-from invdiff.engine.fitting.simple_loop import fit
+from invdiff.engine.fitting.simple_loop import Recipe, fit
 
 
 def build_autoencoder(recipe: Recipe, image_size: int) -> AutoencoderKL:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from invdiff.engine.fitting.recipe import Recipe
-from invdiff.engine.fitting.simple_loop import seconds_of
+from invdiff.engine.fitting.simple_loop import Recipe, seconds_of
 from invdiff.studies.toy_models import autoencoder, denoiser
 from invdiff.studies.toy_models.text import build_tokenizer
 

@@ -11,8 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from invdiff.core.diffusion.schedule import Schedule, add_noise
 from invdiff.data.sets import builtin
 from invdiff.engine.distributed import randomness
-from invdiff.engine.fitting.recipe import Recipe
-from invdiff.engine.fitting.simple_loop import fit
+from invdiff.engine.fitting.simple_loop import Recipe, fit
 from invdiff.studies.toy_models.text import build_encoder, token_ids
 
 

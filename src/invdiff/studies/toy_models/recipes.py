@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 
 VARIANT = Recipe(start="faces", autoencoder_steps=0, denoiser_steps=3000)
 """Other draws of the same faces: the autoencoder, which knows no prompts, serves as it is."""

@@ -11,11 +11,11 @@ import torch
 from diffusers import AutoencoderKL
 
 from invdiff.data.sets import builtin
-from invdiff.data.sets.drawn import digits, more_faces, named_faces, scenes
+from invdiff.data.sets.drawn import digits, more_faces, scenes
 from invdiff.data.sets.stored import SPLITS, DrawnSplit, Split, StoredSet, write_drawn_split
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.fitting import small_classifier
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import new_folder
 from invdiff.engine.storage.lock import locked
 from invdiff.errors import ConfigError
@@ -28,7 +28,7 @@ Draw = Callable[[Path | None], Mapping[Split, DrawnSplit]]
 DRAWS: Mapping[str, Draw] = {
     "faces-balanced": lambda _: more_faces.draw(more_faces.BALANCED),
     "faces-marginal": lambda _: more_faces.draw(more_faces.MARGINAL),
-    "faces-named": lambda _: named_faces.draw(),
+    "faces-named": lambda _: more_faces.draw_named(),
     "faces-race": lambda _: more_faces.draw(more_faces.RACE),
     "scenes": scenes.draw,
     "digits": lambda _: digits.draw(),

@@ -2,9 +2,7 @@
 
 from invdiff.data.sets.stored import SIZE, Split, open_set
 
-__all__ = ["SIZE", "Split", "attributes", "pictures", "prompts", "samples"]
+__all__ = ["SIZE", "Split", "attributes", "pictures", "prompts"]
 
 _STORED = open_set("faces")
-pictures, prompts, attributes, samples = (
-    _STORED.pictures, _STORED.prompts, _STORED.attributes, _STORED.samples,
-)  # fmt: skip
+pictures, prompts, attributes = _STORED.pictures, _STORED.prompts, _STORED.attributes

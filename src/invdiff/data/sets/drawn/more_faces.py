@@ -2,10 +2,11 @@
 
 The balanced split is that of the embedded faces. How many pictures of which kind a training split
 has is a table by prompt, gender and race; pictures are taken in their stored order, so the sets
-share many of them.
+share many of them. In one set a part of the embedded pictures has a caption that names the gender:
+a tool that balances "a person wearing a hat" must leave "a woman wearing a hat" as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -23,6 +24,11 @@ PROMPTS = (
     "a person wearing glasses",
 )
 SKEW = (3, 2, 1, 1)
+NOUNS = {"female": "a woman", "male": "a man"}
+NAMED = 0.3
+"""Share of the pictures whose caption names the gender."""
+SEED = 20
+"""Owns which pictures these are."""
 
 Mix = Mapping[tuple[str, str, str], int]
 """Pictures by prompt, gender and race."""
@@ -82,3 +88,38 @@ def picked_rows(kinds: list[tuple[str, str, str]], mix: Mix) -> list[int]:
 def whole(stored: StoredSet, split: Split) -> DrawnSplit:
     """A split as it is stored."""
     return DrawnSplit(stored.pictures(split), stored.prompts(split), stored.attributes(split))
+
+
+def draw_named() -> dict[Split, DrawnSplit]:
+    """The splits of ``faces``, a part of the training split with explicit captions.
+
+    So that the base model knows both, the pictures and the skew are those of ``faces``, and of
+    every prompt and gender the same share has the explicit caption: the plain captions keep their
+    shares of the genders.
+    """
+    faces = open_set("faces")
+    train = whole(faces, "train")
+    prompts = explicit(train.prompts, train.attributes["gender"])
+    return {
+        "train": DrawnSplit(train.pictures, prompts, train.attributes),
+        "balanced": whole(faces, "balanced"),
+    }
+
+
+def explicit(
+    prompts: Sequence[str], genders: Sequence[str], share: float = NAMED, seed: int = SEED
+) -> list[str]:
+    """The captions, ``share`` of those of each prompt and gender with the gender named in it.
+
+    How many that is is exact; which pictures they are is drawn at random.
+    """
+    captions = list(prompts)
+    cells = np.array(
+        [f"{prompt}/{gender}" for prompt, gender in zip(prompts, genders, strict=True)]
+    )
+    owner = np.random.default_rng(seed)
+    for cell in np.unique(cells):
+        rows = np.flatnonzero(cells == cell)
+        for row in owner.permutation(rows)[: round(share * len(rows))]:
+            captions[row] = prompts[row].replace("a person", NOUNS[genders[row]], 1)
+    return captions

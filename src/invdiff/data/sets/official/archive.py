@@ -1,4 +1,4 @@
-"""What the benchmarks' official archives have in common: finding their files and trusting them."""
+"""What the benchmarks' official archives have in common: their files, and splits by group ratio."""
 
 import hashlib
 from collections import Counter
@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from invdiff.data.pictures import formats, one_line
-from invdiff.errors import DataError
+from invdiff.data.readers.listing import SourceTable
+from invdiff.errors import ConfigError, DataError
 from invdiff.terminal import Bar
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -54,6 +55,11 @@ class Archive:
     notes: tuple[str, ...] = ()
 
 
+def altered(what: str) -> DataError:
+    """The error for a file that is not as it was published."""
+    return DataError(f"{what}; take it from the official archive again")
+
+
 def find_file(folder: Path, *candidates: str) -> Path:
     """The first of `candidates` below `folder`. DataError says what is missing, or still packed."""
     if not folder.is_dir():
@@ -77,28 +83,9 @@ def check_md5(path: Path, published: Published) -> None:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
     if digest.hexdigest() != published.md5[path.name]:
-        raise DataError(
+        raise altered(
             f"{path} is not the published file: its MD5 is {digest.hexdigest()}, "
-            f"not {published.md5[path.name]}; take it from the official archive again"
-        )
-
-
-def check_counts(path: Path, pictures: Iterable[tuple[str, str]], published: Counts) -> None:
-    """DataError when `path` lists other numbers of (split, class) than were published."""
-    found = Counter(pictures)
-    wanted = {
-        (split, name): count
-        for split, classes in published.items()
-        for name, count in classes.items()
-    }
-    wrong = [key for key in sorted(wanted | found) if found[key] != wanted.get(key, 0)]
-    if wrong:
-        split, name = wrong[0]
-        more = f" (and {len(wrong) - 1} other numbers differ)" if len(wrong) > 1 else ""
-        raise DataError(
-            f"{path} lists {found[wrong[0]]} pictures of {name!r} in the {split} split, the "
-            f"published set has {wanted.get(wrong[0], 0)}{more}; "
-            "take it from the official archive again"
+            f"not {published.md5[path.name]}"
         )
 
 
@@ -106,8 +93,20 @@ def check_distinct(path: Path, names: Sequence[str]) -> None:
     """DataError when `path` lists a picture twice."""
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
-        raise DataError(
-            f"{path} lists {name} {count} times; take it from the official archive again"
+        raise altered(f"{path} lists {name} {count} times")
+
+
+def check_counts(path: Path, pictures: Iterable[tuple[str, str]], published: Counts) -> None:
+    """DataError when `path` lists other numbers of (split, class) than were published."""
+    found = Counter(pictures)
+    wanted = {(split, one): n for split, classes in published.items() for one, n in classes.items()}
+    wrong = [key for key in sorted(wanted | found) if found[key] != wanted.get(key, 0)]
+    if wrong:
+        split, name = wrong[0]
+        more = f" (and {len(wrong) - 1} other numbers differ)" if len(wrong) > 1 else ""
+        raise altered(
+            f"{path} lists {found[wrong[0]]} pictures of {name!r} in the {split} split, the "
+            f"published set has {wanted.get(wrong[0], 0)}{more}"
         )
 
 
@@ -145,20 +144,61 @@ def file_fault(path: Path, size: tuple[int, int] | None) -> str:
     return ""
 
 
-def names_of_codes(
-    path: Path, column: str, values: Sequence[str], names: Mapping[str, str]
-) -> list[str]:
-    """Codes of a label file by their names. DataError for a code that has none."""
+def coded(table: SourceTable, column: str, names: Mapping[str, str]) -> list[str]:
+    """A column of codes by their names. DataError for a code that has none."""
+    values = table.text(column)
     for row, value in enumerate(values, start=1):
         if value not in names:
-            raise DataError(
-                f"{path}, row {row}: {column} is {value!r}, which is none of {', '.join(names)}; "
-                "take it from the official archive again"
+            raise altered(
+                f"{table.path}, row {row}: {column} is {value!r}, which is none of "
+                f"{', '.join(names)}"
             )
     return [names[value] for value in values]
 
 
-def with_article(noun: str) -> str:
-    """`a sparrow`, `an auklet`, `a european goldfinch`."""
-    vowel = noun[0] in "aeiou" and not noun.startswith("eu")
-    return f"{'an' if vowel else 'a'} {noun}"
+def parse_ratio(text: str, groups: Sequence[str]) -> tuple[int, ...]:
+    """`3:2:1:1` as numbers, one for each group in their order; 0 leaves a group out.
+
+    Raises ConfigError.
+    """
+    parts = text.split(":")
+    if not all(part.strip().isdecimal() for part in parts) or not any(map(int, parts)):
+        raise ConfigError(
+            f"--ratio {text}: must be whole numbers with colons between them, not all 0, "
+            f"as in {':'.join('1' for _ in groups)}"
+        )
+    if len(parts) != len(groups):
+        raise ConfigError(
+            f"--ratio {text}: has {len(parts)} parts, there are {len(groups)} groups "
+            f"({'; '.join(groups)})"
+        )
+    return tuple(map(int, parts))
+
+
+def by_ratio(
+    entries: Sequence[ArchivePicture], groups: Sequence[str], ratio: Sequence[int], seed: int
+) -> list[ArchivePicture]:
+    """As many pictures as the scarcest group allows, in the order of `entries`.
+
+    Whether a picture stays depends on the seed and the names in its group, not on the order of
+    the archive; a smaller split is part of a larger one with the same seed. Raises DataError when
+    a group has too few pictures for its part.
+    """
+
+    def lot(file: str) -> bytes:
+        return hashlib.blake2b(f"{seed}/{file}".encode(), digest_size=16).digest()
+
+    held = Counter(entry.group for entry in entries)
+    parts = {group: part for group, part in zip(groups, ratio, strict=True) if part}
+    scarce = min(parts, key=lambda group: held[group] / parts[group])
+    unit = held[scarce] // parts[scarce]
+    if unit == 0:
+        raise DataError(
+            f"the group {scarce!r} has {held[scarce]} pictures, too few for its part of "
+            f"{parts[scarce]} in the ratio; give it a smaller one"
+        )
+    kept = set()
+    for group, part in parts.items():
+        files = [entry.file for entry in entries if entry.group == group]
+        kept |= set(sorted(files, key=lot)[: unit * part])
+    return [entry for entry in entries if entry.file in kept]

@@ -4,9 +4,9 @@ Read from `list_attr_celeba.txt`, `list_eval_partition.txt` and `img_align_celeb
 or in the publisher's folders Anno, Eval and Img. Gender is the annotators' label `Male`.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
+from invdiff.data.readers.listing import SourceTable
 from invdiff.data.sets.official import archive
 from invdiff.data.sets.official.archive import Archive, ArchivePicture, Published
 from invdiff.errors import DataError
@@ -42,9 +42,11 @@ def read(folder: Path, published: Published) -> Archive:
     pictures = archive.find_file(folder, "img_align_celeba", "Img/img_align_celeba")
     for path in (labels, partition):
         archive.check_md5(path, published)
-    files, (male, blond, black) = read_attributes(labels)
+    table = read_attributes(labels)
+    files = table.text("file")
+    male, blond, black = (archive.coded(table, name, SIGNS) for name in USED)
     archive.check_distinct(labels, files)
-    splits = read_partition(partition, files)
+    splits = archive.coded(read_partition(partition, files), "the split", archive.SPLITS)
     genders = ["male" if one == "yes" else "female" for one in male]
     counted = [
         f"{gender}, {'blond' if one == 'yes' else 'not blond'}"
@@ -52,7 +54,18 @@ def read(folder: Path, published: Published) -> Archive:
     ]
     archive.check_counts(labels, zip(splits, counted, strict=True), published.counts)
     readable = archive.check_pictures(pictures, files, published.size)
-    entries = tuple(describe_rows(files, splits, genders, blond, black))
+    rows = zip(files, splits, genders, blond, black, strict=True)
+    entries = tuple(
+        ArchivePicture(
+            file=file,
+            split=split,
+            caption=f"a photo of a person with {colour} hair",
+            group=f"{gender}, {colour}",
+            attributes={"gender": gender, "hair": colour},
+        )
+        for file, split, gender, is_blond, is_black in rows
+        if is_blond != is_black and (colour := "blond" if is_blond == "yes" else "black")
+    )
     left = len(files) - len(entries)
     return Archive(
         pictures=pictures,
@@ -66,70 +79,44 @@ def read(folder: Path, published: Published) -> Archive:
     )
 
 
-def describe_rows(
-    files: list[str], splits: list[str], genders: list[str], blond: list[str], black: list[str]
-) -> Iterator[ArchivePicture]:
-    """The pictures with exactly one of the two hair colours."""
-    rows = zip(files, splits, genders, blond, black, strict=True)
-    for file, split, gender, is_blond, is_black in rows:
-        if is_blond == is_black:
-            continue
-        colour = "blond" if is_blond == "yes" else "black"
-        yield ArchivePicture(
-            file=file,
-            split=split,
-            caption=f"a photo of a person with {colour} hair",
-            group=f"{gender}, {colour}",
-            attributes={"gender": gender, "hair": colour},
-        )
-
-
-def words_of_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def words_of_lines(path: Path) -> list[tuple[int, list[str]]]:
     """The words of each line, with its number; empty lines do not count."""
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); take it from the official archive again"
-        ) from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            yield number, line.split()
+        raise archive.altered(f"{path} cannot be read ({error})") from error
+    return [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def read_attributes(path: Path) -> tuple[list[str], list[list[str]]]:
-    """File names, and for each of USED "yes" or "no".
+def read_attributes(path: Path) -> SourceTable:
+    """The column `file`, and one of "1" and "-1" for each attribute.
 
     Line 1 is the number of pictures, line 2 the names of the attributes, the rest one picture each.
     """
-    rows = list(words_of_lines(path))
+    rows = words_of_lines(path)
     if len(rows) < 2 or rows[0][1] != [str(len(rows) - 2)]:
         said = " ".join(rows[0][1]) if rows else "nothing"
-        raise DataError(
+        raise archive.altered(
             f"{path} says {said} in its first line, where the number of the pictures that follow "
-            f"belongs ({max(len(rows) - 2, 0)}); take it from the official archive again"
+            f"belongs ({max(len(rows) - 2, 0)})"
         )
     names = rows[1][1]
     if absent := [name for name in USED if name not in names]:
         raise DataError(f"{path} has no attribute {absent[0]}; take the official file again")
     for number, words in rows[2:]:
         if len(words) != len(names) + 1:
-            raise DataError(
+            raise archive.altered(
                 f"{path}, line {number} has {len(words)} words, not a file name and {len(names)} "
-                "attributes; take it from the official archive again"
+                "attributes"
             )
-    columns = [[words[names.index(name) + 1] for _, words in rows[2:]] for name in USED]
-    return (
-        [words[0] for _, words in rows[2:]],
-        [
-            archive.names_of_codes(path, name, column, SIGNS)
-            for name, column in zip(USED, columns, strict=True)
-        ],
+    columns = ("file", *names)
+    return SourceTable(
+        path, columns, lambda name: [words[columns.index(name)] for _, words in rows[2:]]
     )
 
 
-def read_partition(path: Path, files: list[str]) -> list[str]:
-    """The split of each of `files`."""
+def read_partition(path: Path, files: list[str]) -> SourceTable:
+    """The column "the split" for `files`."""
     rows = [words for _, words in words_of_lines(path)]
     if bad := next((words for words in rows if len(words) != 2), None):
         raise DataError(f"{path}: {' '.join(bad)!r} is not a file name and a split; take it again")
@@ -138,4 +125,4 @@ def read_partition(path: Path, files: list[str]) -> list[str]:
         odd = next((file for file in files if file not in code), None)
         which = f"has no split for {odd}" if odd else "lists more pictures than the attributes"
         raise DataError(f"{path} {which}; take both label files from the same archive")
-    return archive.names_of_codes(path, "the split", [code[file] for file in files], archive.SPLITS)
+    return SourceTable(path, ("the split",), lambda _: [code[file] for file in files])

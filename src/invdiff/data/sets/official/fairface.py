@@ -7,10 +7,9 @@ are those of annotators who saw the picture: what a face looks like to them.
 
 from pathlib import Path
 
-from invdiff.data.readers.tables import SourceTable, open_table
+from invdiff.data.readers.tables import open_table
 from invdiff.data.sets.official import archive
 from invdiff.data.sets.official.archive import Archive, ArchivePicture, Published
-from invdiff.errors import DataError
 
 LABELS = {archive.TRAIN: "fairface_label_train.csv", archive.VALIDATION: "fairface_label_val.csv"}
 FOLDERS = {archive.TRAIN: "train", archive.VALIDATION: "val"}
@@ -43,7 +42,7 @@ def read(folder: Path, published: Published) -> Archive:
     entries: list[ArchivePicture] = []
     for split, path in labels.items():
         archive.check_md5(path, published)
-        entries += read_split(path, open_table(path), split)
+        entries += read_split(path, split)
         found = [(split, "face") for entry in entries if entry.split == split]
         archive.check_counts(path, found, {split: published.counts[split]})
     readable = archive.check_pictures(pictures, [entry.file for entry in entries], published.size)
@@ -55,19 +54,15 @@ def read(folder: Path, published: Published) -> Archive:
     )
 
 
-def read_split(path: Path, table: SourceTable, split: str) -> list[ArchivePicture]:
+def read_split(path: Path, split: str) -> list[ArchivePicture]:
     """The pictures of one label file."""
+    table = open_table(path)
     files = table.text("file")
     archive.check_distinct(path, files)
     if odd := next((file for file in files if not file.startswith(f"{FOLDERS[split]}/")), None):
-        raise DataError(
-            f"{path} lists {odd!r}, which is not in {FOLDERS[split]}/; "
-            "take it from the official archive again"
-        )
-    genders = archive.names_of_codes(path, "gender", table.text("gender"), GENDERS)
-    races = table.text("race")
-    race4 = archive.names_of_codes(path, "race", races, RACE4)
-    ages, service = table.text("age"), table.text("service_test")
+        raise archive.altered(f"{path} lists {odd!r}, which is not in {FOLDERS[split]}/")
+    genders = archive.coded(table, "gender", GENDERS)
+    columns = [table.text(name) for name in ("race", "age", "service_test")]
     return [
         ArchivePicture(
             file=file,
@@ -83,6 +78,6 @@ def read_split(path: Path, table: SourceTable, split: str) -> list[ArchivePictur
             },
         )
         for file, gender, four, race, age, tested in zip(
-            files, genders, race4, races, ages, service, strict=True
+            files, genders, archive.coded(table, "race", RACE4), *columns, strict=True
         )
     ]

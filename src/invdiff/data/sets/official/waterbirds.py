@@ -11,7 +11,6 @@ from pathlib import Path
 from invdiff.data.readers.tables import open_table
 from invdiff.data.sets.official import archive
 from invdiff.data.sets.official.archive import Archive, ArchivePicture, Published
-from invdiff.errors import DataError
 
 FOLDER = "waterbird_complete95_forest2water2"
 BIRDS = {"0": "landbird", "1": "waterbird"}
@@ -40,45 +39,40 @@ def read(folder: Path, published: Published) -> Archive:
     files = table.text("img_filename")
     archive.check_distinct(path, files)
     names = [species(path, file) for file in files]
-    birds = archive.names_of_codes(path, "y", table.text("y"), BIRDS)
-    splits = archive.names_of_codes(path, "split", table.text("split"), archive.SPLITS)
-    places = archive.names_of_codes(path, "place", table.text("place"), PLACES)
+    birds = archive.coded(table, "y", BIRDS)
+    splits = archive.coded(table, "split", archive.SPLITS)
+    places = archive.coded(table, "place", PLACES)
     groups = [f"{bird} on {place}" for bird, place in zip(birds, places, strict=True)]
     archive.check_counts(path, zip(splits, groups, strict=True), published.counts)
     readable = archive.check_pictures(path.parent, files, published.size)
-    rows = zip(files, names, splits, birds, places, table.text("place_filename"), strict=True)
-    return Archive(
-        pictures=path.parent,
-        entries=tuple(describe_row(*row) for row in rows),
-        checked=(f"{path.name}: the number of pictures of each group in each split", readable),
-    )
-
-
-def describe_row(
-    file: str, name: str, split: str, bird: str, place: str, scene: str
-) -> ArchivePicture:
-    """One picture, with what its row says of it."""
-    return ArchivePicture(
-        file=file,
-        split=split,
-        caption=archive.with_article(name),
-        group=f"{bird} on {place}",
-        attributes={
-            "class_caption": f"a {bird}",
-            "species": name,
-            "bird": bird,
-            "background": place,
-            "place_filename": scene,
-        },
-    )
+    scenes = table.text("place_filename")
+    entries = [
+        ArchivePicture(
+            file=file,
+            split=split,
+            caption=f"{'an' if name[0] in 'aeiou' and not name.startswith('eu') else 'a'} {name}",
+            group=f"{bird} on {place}",
+            attributes={
+                "class_caption": f"a {bird}",
+                "species": name,
+                "bird": bird,
+                "background": place,
+                "place_filename": scene,
+            },
+        )
+        for file, name, split, bird, place, scene in zip(
+            files, names, splits, birds, places, scenes, strict=True
+        )
+    ]
+    checked = (f"{path.name}: the number of pictures of each group in each split", readable)
+    return Archive(path.parent, tuple(entries), checked)
 
 
 def species(path: Path, file: str) -> str:
     """`044.Frigatebird/...` is a frigatebird: the name in words, lower case."""
     found = SPECIES.match(file)
     if not found:
-        raise DataError(
-            f"{path}: {file!r} does not begin with a species folder such as 044.Frigatebird/; "
-            "take it from the official archive again"
+        raise archive.altered(
+            f"{path}: {file!r} does not begin with a species folder such as 044.Frigatebird/"
         )
     return found[1].replace("_", " ").lower()

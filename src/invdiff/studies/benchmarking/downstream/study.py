@@ -20,11 +20,16 @@ from invdiff.core.uncertainty.intervals import wilson
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.augmentation.augment import AugmentRequest, artist_of, augment, identity
-from invdiff.engine.augmentation.drawing import Quota, draw_all, kept_pictures, read_ratios
-from invdiff.engine.augmentation.quotas import top_up
+from invdiff.engine.augmentation.drawing import (
+    Quota,
+    draw_all,
+    kept_pictures,
+    read_ratios,
+    top_up,
+)
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.fitting import small_classifier
-from invdiff.engine.fitting.recipe import Recipe
+from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.vision.attribute_classifier import to_input

@@ -7,7 +7,7 @@ import pandas as pd
 
 from invdiff.data.sets import builtin
 from invdiff.data.sources import read_labels
-from invdiff.engine.encoding.data import open_data
+from invdiff.engine.encoding.session import open_data
 from invdiff.engine.run.results import Results
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import SIZE

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invdiff.data.audit import KINDS, Audit, audit
-from invdiff.data.checks.near_duplicates import (
+from invdiff.data.audit import (
     BITS,
+    KINDS,
     MOST_BITS,
     SIDE,
+    Audit,
     Likeness,
+    audit,
     perceptual_hash,
     thumbnail,
 )

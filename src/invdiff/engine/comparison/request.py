@@ -1,12 +1,16 @@
-"""The choices behind a figure, by name: figures compare only within one protocol."""
+"""What is measured, and the choices behind it by name: figures compare only within one protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from invdiff.errors import ConfigError
+from invdiff.model.vision.extractors import DEFAULT, lite
 from invdiff.model.vision.extractors.common import Preparation
 
 DISTANCES, MANIFOLDS, DIVERSITY = "distances", "manifolds", "diversity"
+FALLBACK = "pixels"
 FAMILIES = (DISTANCES, MANIFOLDS, DIVERSITY)
 
 
@@ -70,3 +74,47 @@ PROTOCOLS = {
         "Their diversity is LPIPS; here it is the mean distance of features.",
     ),
 }
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What to measure.
+
+    ``first`` and ``second`` are compared, each with ``reference`` if there is one, else the second
+    with the first. ``extractors`` () takes what the protocol asks for. ``labels`` are columns of
+    both, ``classifier`` "" for none; ``attribute`` and ``classes`` name what it estimates where it
+    does not itself. ``target`` is the mix that shares should have, by class.
+    ``side`` 0 keeps the stored size.
+    """
+
+    first: Path
+    second: Path
+    reference: Path | None = None
+    extractors: tuple[str, ...] = ()
+    classifier: str = ""
+    attribute: str = ""
+    classes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    clip: str = ""
+    protocol: str = "standard"
+    target: Mapping[str, float] = field(default_factory=dict)
+    prompt_column: str = ""
+    side: int = 0
+    seed: int = 0
+    resamples: int = 1000
+    processes: int = 0
+
+    @property
+    def chosen(self) -> ComparisonProtocol:
+        """The protocol. ConfigError for an unknown name."""
+        if self.protocol not in PROTOCOLS:
+            known = " or ".join(PROTOCOLS)
+            raise ConfigError(f"there is no protocol {self.protocol!r}: take {known}")
+        return PROTOCOLS[self.protocol]
+
+    @property
+    def looking(self) -> Mapping[str, tuple[str, ...]]:
+        """Extractors with the families of figures that each is for."""
+        own = dict.fromkeys(self.extractors, FAMILIES)
+        best = DEFAULT if lite.installed() else FALLBACK
+        return own or self.chosen.extractors or {best: FAMILIES}

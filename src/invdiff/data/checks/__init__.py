@@ -1,1 +1,0 @@
-"""What is looked at before a set is used: unreadable, empty, near-equal pictures."""
