@@ -128,7 +128,7 @@ def test_a_run_goes_through_once(quick_stages, capsys):
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["run"], told["bias"]) == (str(quick_stages), {})
+    assert (told["run"], told["metrics"]) == (str(quick_stages), {"arms": {}})
 
 
 def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):

@@ -77,5 +77,6 @@ def test_without_a_classifier_groups_gap_and_strength_are_told(tmp_path):
     assert lines[3].endswith("without the adapter, 0.10 [0.00, 1.00] with it")
     assert lines[4] == "no attribute classifier: no shares"
     record = outcome_record(tmp_path)
-    assert (record["found"], record["strength"]) == (["a nurse\x1b"], 1.5)
-    assert record["gaps"]["1.5"]["value"] == 0.1
+    assert record["discovery"]["prompts"]["a nurse\x1b"]["found"]
+    assert record["calibration"]["strength"] == 1.5
+    assert record["calibration"]["curve"][1]["gap"] == 0.1

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.results import interval_of, shown, verdict_of
-from invdiff.core.uncertainty.intervals import Interval
 from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import prompts_of, work_plan
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.records import Calibration, Discovery, Metrics
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import plain
 from invdiff.terminal import aligned, printable
 
 MOST_PROMPTS = 12
@@ -75,44 +74,33 @@ def size(amount: int) -> str:
 def outcome(path: Path) -> str:
     """What a run has come to: groups, strength and gap, and shares where a classifier saw them."""
     results, lines = Results(path), []
-    if results.has("discovery.json"):
-        prompts = results.discovery.prompts
-        lines.append(f"groups: found in {len(results.discovery.found)} of {len(prompts)} prompts")
+    if results.has(Discovery.FILE):
+        found, prompts = results.discovery.found, results.discovery.prompts
+        lines.append(f"groups: found in {len(found)} of {len(prompts)} prompts")
         each = [f"  {printable(name)}: {verdict_of(entry)}" for name, entry in prompts.items()]
         lines += each[:MOST_PROMPTS]
         lines += [f"  and {len(each) - MOST_PROMPTS} more"] if len(each) > MOST_PROMPTS else []
-    if results.has("adapter/calibration.json"):
-        strength, gaps = _calibrated(results)
-        told = f"estimated gap from the wanted shares {shown(gaps.get(0.0))} without the adapter"
-        told = f"{told}, {shown(gaps.get(strength))} with it" if gaps else "not calibrated"
-        lines.append(f"strength: {strength:g}; {told}")
+    if results.has(Calibration.FILE):
+        known = results.calibration
+        gap = {point.strength: shown(interval_of(vars(point), "gap")) for point in known.curve}
+        told = f"strength: {known.strength:g}; estimated gap from the wanted shares "
+        told += (
+            f"{gap.get(0.0)} without the adapter, {gap.get(known.strength)} with it"
+            if gap
+            else "unknown"
+        )
+        lines.append(told)
     return "\n".join([*lines, summary(path)])
 
 
 def outcome_record(path: Path) -> dict[str, Any]:
-    """The same for another program."""
+    """The same for another program, as it stands in the run's files (docs/reference/files.md)."""
     results = Results(path)
-    record: dict[str, Any] = {"run": path, "report": path / "report.html"}
-    arms = results.metrics.arms.items()
-    record["bias"] = {
-        arm: {at: of.get("bias") for at, of in scales.items()} for arm, scales in arms
-    }
-    if results.has("discovery.json"):
-        prompts = results.discovery.prompts
-        record |= {"found": results.discovery.found}
-        record |= {"verdicts": {name: vars(verdict_of(of)) for name, of in prompts.items()}}
-    if results.has("adapter/calibration.json"):
-        strength, gaps = _calibrated(results)
-        record |= {"strength": strength, "gaps": {at: vars(gap) for at, gap in gaps.items() if gap}}
-    told: dict[str, Any] = plain(record)
-    return told
-
-
-def _calibrated(results: Results) -> tuple[float, dict[float, Interval | None]]:
-    """The strength, and the estimated gap at each one that was tried."""
-    known = results.calibration
-    gaps = {point.strength: interval_of(point.model_dump(), "gap") for point in known.curve}
-    return known.strength, gaps
+    record: dict[str, Any] = {"run": str(path), "report": str(path / "report.html")}
+    for kind in (Discovery, Calibration, Metrics):
+        if results.has(kind.FILE):
+            record[Path(kind.FILE).stem] = getattr(results, kind.__name__.lower()).stored()
+    return record
 
 
 def summary(path: Path) -> str:
