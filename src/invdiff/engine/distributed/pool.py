@@ -8,12 +8,13 @@ libraries and loads the model for seconds, so within :func:`kept_workers` it sta
 
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partialmethod
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TypeVar
@@ -42,25 +43,6 @@ def worker_count(requested: int, device: str) -> int:
 def automatic(device: str) -> int:
     """2 on a CPU with 2 cores or more, else 1."""
     return min(2, os.cpu_count() or 1) if device == "cpu" else 1
-
-
-def how_ended(processes: Collection[BaseProcess]) -> str:
-    """How the first of some processes ended that did so before its time, as far as can be seen."""
-    for one in processes:
-        one.join(10)
-    codes = [one.exitcode for one in processes if one.exitcode not in (None, 0, -signal.SIGTERM)]
-    code = min(codes, default=None)
-    if code == distributed.UNGUARDED:
-        return (
-            "a worker process runs your script again from its first line: put what the script does "
-            'under `if __name__ == "__main__":`, or ask for one process (processes=1)'
-        )
-    told = "a worker process ended before its work was done"
-    if code is not None and code < 0:
-        told = f"a worker process was ended by signal {-code} ({signal.Signals(-code).name})"
-    elif code is not None:
-        told = f"a worker process ended with exit code {code}; what it said is above"
-    return f"{told}: run the same command again to go on; fewer processes need less memory"
 
 
 def one_thread() -> None:
@@ -122,7 +104,6 @@ def run_shards(
     With one process the work is done here and in order. For work that has progress bars of its
     own, ``quiet`` does it in workers that show none.
     """
-    distributed.only_once()
     total = done + len(shards)
     with Bar(desc=title, total=total, initial=done, unit=unit) as bar:
         for pair in _results(work, shards, min(processes, len(shards)), quiet):
@@ -136,6 +117,7 @@ def _results(
     if processes <= 1 and not quiet:
         yield from ((shard, work(shard)) for shard in shards)
         return
+    distributed.only_once()
     pool = _pool(max(1, processes), quiet)
     workers: list[BaseProcess] = []
     try:
@@ -149,11 +131,26 @@ def _results(
     except BrokenProcessPool:
         _forget(pool)
         pool.shutdown(wait=False, cancel_futures=True)
-        raise RunError(how_ended(workers)) from None
+        raise RunError(
+            f"a worker process ended before its work was done ({how_ended(workers)}): run the same "
+            "command again to go on; if it ends so again, with fewer processes or smaller batches"
+        ) from None
     except BaseException:
         _forget(pool)
         _dismiss(pool)
         raise
+
+
+def how_ended(processes: Sequence[BaseProcess]) -> str:
+    """What ended the first of ``processes`` that did not end well: its signal or its exit code."""
+    wait([process.sentinel for process in processes], timeout=5)
+    distributed.require_guard(process.exitcode for process in processes)
+    codes = [process.exitcode for process in processes if process.exitcode]
+    # Those that are left when one has ended are sent a SIGTERM.
+    code = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else 0)
+    if code < 0:
+        return f"by the signal {signal.Signals(-code).name}"
+    return f"exit code {code}; what it said is above" if code else "how is not known"
 
 
 @contextmanager

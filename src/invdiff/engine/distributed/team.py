@@ -12,18 +12,25 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from invdiff.engine import distributed
 from invdiff.engine.distributed import pool
-from invdiff.engine.distributed.pool import held_back, one_thread, run_shards, silence, start_worker
+from invdiff.engine.distributed.pool import (
+    held_back,
+    how_ended,
+    one_thread,
+    run_shards,
+    silence,
+    start_worker,
+)
 from invdiff.engine.distributed.stop import Stop
 from invdiff.errors import Interrupted, InvDiffError, RunError
 from invdiff.terminal import Bar
@@ -41,6 +48,7 @@ class Team:
     rank: int = 0
     size: int = 1
     stop: Stop = field(default_factory=Stop)
+    members: Sequence[BaseProcess] = ()  # the others, where this process has started them
 
     @property
     def leads(self) -> bool:
@@ -59,7 +67,7 @@ class Team:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, the same bits on each of them."""
         if self.size > 1:
-            with _heard():
+            with _heard(self.members):
                 dist.all_reduce(values)
         return values
 
@@ -79,7 +87,7 @@ class Team:
         """What rank 0 has, on every rank."""
         held = [value]
         if self.size > 1:
-            with _heard():
+            with _heard(self.members):
                 dist.broadcast_object_list(held)
         return held[0]
 
@@ -100,7 +108,7 @@ class Team:
             turn = list(shards[start : start + self.size])
             own = work(turn[self.rank]) if self.rank < len(turn) else None
             results: list[Any] = [None] * self.size
-            with _heard():
+            with _heard(self.members):
                 dist.all_gather_object(results, own)
             self.stop_if_asked()
             yield from zip(turn, results[: len(turn)], strict=True)
@@ -115,7 +123,7 @@ class Team:
         shape, dtype = self.share(None if tensor is None else (tensor.shape, tensor.dtype))
         held = torch.empty(shape, dtype=dtype) if tensor is None else tensor.contiguous()
         if self.size > 1:
-            with _heard():
+            with _heard(self.members):
                 dist.broadcast(held, 0)
         return held
 
@@ -136,14 +144,14 @@ class Team:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
+def _heard(members: Sequence[BaseProcess]) -> Iterator[None]:
     """A rank that has ended shows as an error of the connection: say it in one line."""
     try:
         yield
     except RuntimeError as error:
         raise RunError(
-            "one of the processes that train together has ended: run the same command again to go "
-            "on; fewer of them (train.processes) need less memory"
+            f"one of the processes that train together has ended ({how_ended(members)}): run the "
+            "same command again to go on; if it ends so again, with fewer of them (train.processes)"
         ) from error
 
 
@@ -160,7 +168,6 @@ def assembled(size: int) -> Iterator[Team]:
 
 
 def _spawned(size: int, meeting: str) -> Iterator[Team]:
-    distributed.only_once()
     context: Any = multiprocessing.get_context(pool.START)
     members, doors = [], []
     try:
@@ -172,18 +179,14 @@ def _spawned(size: int, meeting: str) -> Iterator[Team]:
                 theirs.close()
                 members.append(member)
                 doors.append(door)
-        with _heard():
+        with _heard(members):
             for door in doors:
                 _await(door)
-        team = _join(0, size, meeting)
+        team = replace(_join(0, size, meeting), members=members)
         yield team
         team.dismiss()
         for member in members:
             member.join()
-    except RunError as error:
-        if isinstance(error.__cause__, RuntimeError):  # a member is gone
-            raise RunError(pool.how_ended(members)) from error
-        raise
     finally:
         for member in members:
             member.kill()  # only what did not end by itself: it writes nothing
