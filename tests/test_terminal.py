@@ -7,7 +7,9 @@ import time
 
 import pytest
 
+import invdiff
 from invdiff.app.cli import main
+from invdiff.errors import ConfigError, DataError, InvDiffWarning
 from invdiff.terminal import Bar, PlainStream, printable
 
 EVIL = "red\x1b[31m \u202eevil\u2066 \x9b2J \udcff\x07"
@@ -48,6 +50,13 @@ def test_a_bar_knows_no_negative_hours(monkeypatch):
         pass
     assert "-" not in out.getvalue().replace("\r", "")
     assert SHOWN in out.getvalue()
+
+
+def test_what_python_tells_of_a_mistake_shows_as_itself(tmp_path):
+    for made in (DataError(EVIL), ConfigError([EVIL]), InvDiffWarning(EVIL)):
+        assert str(made) == SHOWN
+    page = invdiff.Run(tmp_path / "run\u202e", data=EVIL)._repr_html_()
+    assert page.replace("\n", "").isprintable()
 
 
 def broken(folder, name):

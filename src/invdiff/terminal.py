@@ -2,34 +2,15 @@
 
 import re
 import time
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-JOINERS = "\u200c\u200d"  # of emoji, and of Persian and Indic words
+from invdiff.errors import printable
+
+__all__ = ["Bar", "PlainStream", "aligned", "printable"]
 _CURSOR_MOVES = re.compile(r"(\n|\x1b\[A)+")  # that tqdm writes for a bar below another
-
-
-def printable(text: object, keep: str = "") -> str:
-    r"""``text`` in one line, with an escape such as ``\u202e`` for what does not show as itself.
-
-    That is control characters and line ends, marks that turn the direction of writing, characters
-    that are none and the bytes of file names that are not UTF-8; but for those in ``keep``.
-    """
-    plain = str(text)
-    if plain.isprintable():
-        return plain
-    return "".join(one if one in keep or _shows(one) else _escaped(one) for one in plain)
-
-
-def _shows(one: str) -> bool:
-    return one.isprintable() or one in JOINERS or unicodedata.category(one) == "Zs"
-
-
-def _escaped(one: str) -> str:
-    return f"\\u{ord(one):04x}" if ord(one) < 0x10000 else f"\\U{ord(one):08x}"
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:

@@ -13,7 +13,7 @@ from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import StudySection
 from invdiff.engine.workflow import HOMES, do_stage
-from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError
+from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError, printable
 
 if TYPE_CHECKING:
     from invdiff.app.results import RunGroups, RunMetrics
@@ -91,10 +91,10 @@ class Run:
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><th style="text-align:left;vertical-align:top">{escape(name)}</th>'
-            f'<td style="text-align:left;white-space:pre-line">{escape(value)}</td></tr>'
+            f'<td style="text-align:left;white-space:pre-line">{_html(value)}</td></tr>'
             for name, value in _facts(self)
         )
-        return f"<table><caption>Run {escape(str(self.path))}</caption>{rows}</table>"
+        return f"<table><caption>Run {_html(str(self.path))}</caption>{rows}</table>"
 
     @property
     def path(self) -> Path:
@@ -198,6 +198,10 @@ def _over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
         merged[key] = {**merged[key], **value} if both else value
     return merged
+
+
+def _html(text: str) -> str:
+    return escape(printable(text, keep="\n"))
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
