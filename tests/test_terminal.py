@@ -55,7 +55,7 @@ def test_a_bar_knows_no_negative_hours(monkeypatch):
 def test_what_python_tells_of_a_mistake_shows_as_itself(tmp_path):
     for made in (DataError(EVIL), ConfigError([EVIL]), InvDiffWarning(EVIL)):
         assert str(made) == SHOWN
-    page = invdiff.Run(tmp_path / "run\u202e", data=EVIL)._repr_html_()
+    page = invdiff.Run(tmp_path / "run\u202e", data="a\x1b\u202eb")._repr_html_()
     assert page.replace("\n", "").isprintable()
 
 
