@@ -13,8 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from invdiff.data.sources import open_samples
 from invdiff.engine.base_model.architecture import published
 from invdiff.engine.base_model.loading import ModelRef, hushed, load_pipeline
-from invdiff.model.condition import Condition
-from invdiff.model.denoiser import Denoiser
+from invdiff.model.denoiser import Condition, Denoiser
 from invdiff.model.families.registry import from_pipeline
 from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
 

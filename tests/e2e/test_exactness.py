@@ -9,8 +9,9 @@ from PIL import Image
 import invdiff
 from invdiff import Run
 from invdiff.data.samples import Samples
+from invdiff.data.sets import builtin
 from invdiff.data.sources import open_samples
-from invdiff.engine.base_model import architecture, loading
+from invdiff.engine.base_model import loading
 from invdiff.engine.settings.config import parse
 from invdiff.engine.storage.files import read_json
 from invdiff.model.lora import adapter
@@ -23,8 +24,8 @@ STEPS, BATCH = 5, 4
 @pytest.fixture(scope="module")
 def stock():
     """The embedded model through nothing but diffusers."""
-    with loading.hushed(), loading.without_bars():
-        pipe = StableDiffusionPipeline.from_pretrained(architecture.embedded("faces"))
+    with loading.hushed(bars=False):
+        pipe = StableDiffusionPipeline.from_pretrained(builtin.set_folder("faces") / "base")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

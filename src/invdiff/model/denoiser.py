@@ -1,20 +1,52 @@
 """The door through which the method sees a text-to-image model.
 
-The method needs a denoiser, a noise schedule, a prompt encoder and latents, and nothing else. One
-file a family under ``families`` gives them; the method never asks which family it has.
+The method needs a denoiser, a noise schedule, a prompt encoder and latents, and nothing else. The
+classes in ``families`` give them; the method never asks which family it has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.errors import ModelError
-from invdiff.model.condition import Condition
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Conditions of n pictures: ``tensors`` by name, the first axis of each is the picture.
+
+    Families name what they need: hidden states of the text encoders, a pooled embedding, a mask.
+    All conditions of one denoiser have the same names, and the same shapes but for the first axis.
+    """
+
+    tensors: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> Self:
+        """The conditions of some pictures; to repeat a row, name it twice."""
+        return type(self)({name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def expand(self, count: int) -> Self:
+        """A single condition, for ``count`` pictures."""
+        return type(self)({name: t.expand(count, *t.shape[1:]) for name, t in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return type(self)({name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+    @classmethod
+    def cat(cls, parts: Sequence["Condition"]) -> Self:
+        """The conditions of the pictures of all parts, in their order."""
+        names = parts[0].tensors
+        return cls({name: torch.cat([part.tensors[name] for part in parts]) for name in names})
 
 
 class Denoiser(Protocol):
@@ -36,7 +68,7 @@ class Denoiser(Protocol):
     def module(self) -> Any:
         """Its network."""
 
-    def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
+    def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Scaled latents (n, channels, height, width) of uint8 pictures (n, size, size, 3)."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
@@ -46,33 +78,26 @@ class Denoiser(Protocol):
         guidance when it is given no negative prompt.
         """
 
-    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> Tensor:
         """One vector a prompt (n, width), float32: alike for prompts that mean alike."""
 
-    def predict(
-        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
-    ) -> torch.Tensor:
+    def predict(self, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """The prediction at integer timesteps (n,) of ``schedule``, shaped like the latent.
 
         Takes and gives float32, whatever the precision of ``module``.
         """
 
-    def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
+    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Within it, each prediction appends its pooled bottleneck features (n, width)."""
 
-    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """Arguments of the pipeline's own call that mean guidance scale ``scale``, size included.
-
-        1 is without guidance.
-        """
-
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """`call_options`, and the prompts of n pictures as conditions instead of texts.
+        """Arguments of the pipeline's own call: size, guidance scale, prompts of n pictures.
 
-        Conditions are those of :meth:`encode_prompts`; ``null`` is the null prompt, n times.
+        Scale 1 is without guidance. Conditions, in the place of texts, are those of
+        :meth:`encode_prompts`; ``null`` is the null prompt, n times.
         """
 
-    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Latents (n, channels, height, width) of those that the pipeline's own call gives."""
 
 

@@ -5,8 +5,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from invdiff.engine.base_model.condition_store import InMemory, OnDisk
-from invdiff.model.condition import Condition
+from invdiff.engine.base_model.conditions import InMemory, OnDisk
+from invdiff.model.denoiser import Condition
 
 
 def condition(prompts):

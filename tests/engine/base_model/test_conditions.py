@@ -3,7 +3,7 @@
 import torch
 
 from invdiff.engine.base_model import conditions
-from invdiff.model.condition import Condition
+from invdiff.model.denoiser import Condition
 
 
 class Counting:

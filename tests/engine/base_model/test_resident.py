@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from invdiff.engine.base_model import loading
-from invdiff.engine.base_model.fingerprint import fingerprint
+from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.loading import ModelRef
 from invdiff.engine.sampling.sampler import Sampler
 from tests import tiny_world
@@ -34,23 +34,23 @@ LATENT = (4, 8, 8)
 
 
 def test_nothing_is_loaded_before_it_is_asked_for(resident):
-    assert resident.held == ()
+    assert not resident.held
     assert resident.image_size == 16
     assert resident.schedule.timesteps > 0
-    assert resident.held == ()
+    assert not resident.held
 
 
 def test_each_part_goes_when_the_denoiser_works(resident):
     resident.encode_images(np.zeros((1, 16, 16, 3), np.uint8))
-    assert resident.held == ("pictures",)
-    vae = weakref.ref(resident._held["pictures"].pipeline.vae)
+    assert list(resident.held) == ["pictures"]
+    vae = weakref.ref(resident.held["pictures"].pipeline.vae)
     resident.encode_prompts([HAT])
-    assert resident.held == ("prompts",)
+    assert list(resident.held) == ["prompts"]
     predict(resident)
-    assert resident.held == ("denoiser",)
+    assert list(resident.held) == ["denoiser"]
     gc.collect()
     assert vae() is None
-    parts = resident._held["denoiser"].pipeline.components
+    parts = resident.held["denoiser"].pipeline.components
     assert parts["vae"] is None
     assert parts["text_encoder"] is None
 
@@ -81,9 +81,9 @@ def test_it_computes_what_the_whole_pipeline_does(world, resident):
 def test_pictures_are_drawn_without_the_text_encoder(resident):
     sampler = Sampler(resident, None, 0.0, (0.0, 1.0), 1.0, 2)
     first = sampler.pictures([HAT], [1])
-    assert resident.held == ("denoiser", "pictures")
+    assert list(resident.held) == ["denoiser", "pictures"]
     sampler.latents([HAT], [1])
-    assert resident.held == ("denoiser",)
+    assert list(resident.held) == ["denoiser"]
     assert np.array_equal(sampler.pictures([HAT], [1]), first)
 
 

@@ -8,7 +8,7 @@ from invdiff.engine.preflight import plan
 from invdiff.engine.preflight.memory import TRAINING_BYTES, estimate_memory
 from invdiff.engine.settings import config as configuration
 from invdiff.model.lora import adapter
-from invdiff.model.sizing.shapes import build, parameter_count
+from invdiff.model.sizing.shapes import build
 from tests.model import tiny
 
 # Numbers of parameters as the models' publishers and other tools state them.
@@ -42,7 +42,7 @@ def settings(model, *overrides):
 def test_published_models_have_their_published_size(name):
     base = published(name)
     for part, count in PUBLISHED[name].items():
-        assert parameter_count(build(base.parts[part])) == count, part
+        assert build(base.parts[part]).num_parameters() == count, part
     assert base.image_size == (512 if "v1-5" in name else 1024)
 
 

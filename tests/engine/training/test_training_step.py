@@ -54,7 +54,7 @@ def test_only_the_adapter_gets_gradients(objective):
     own = {id(tensor) for tensor in adapter.parameters(module)}
     with_gradient = {id(t) for t in module.parameters() if t.grad is not None}
     assert with_gradient == own
-    assert at_work.denoiser.held == ("denoiser",), "the encoders are not in memory"
+    assert list(at_work.denoiser.held) == ["denoiser"], "the encoders are not in memory"
 
 
 @pytest.mark.parametrize(("name", "space"), [("regret", "v"), ("reference", "epsilon")])

@@ -7,8 +7,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionImg2ImgPip
 
 from invdiff.core.diffusion.schedule import add_noise
 from invdiff.errors import ModelError
-from invdiff.model.condition import Condition
-from invdiff.model.families.common import token_map
+from invdiff.model.denoiser import Condition
+from invdiff.model.families.base import token_map
 from invdiff.model.families.flux import unpacked
 from invdiff.model.families.registry import from_pipeline
 from invdiff.model.lora import adapter

@@ -57,7 +57,7 @@ def test_the_embedded_classifier_is_small(embedded):
 
 
 def test_neither_batch_nor_neighbours_change_a_picture(embedded, some):
-    whole, parts = embedded.probabilities(some), embedded.probabilities(some, batch=5)
+    whole, parts = (embedded.classify(embedded.features(some, batch)) for batch in (256, 5))
     for name in whole:
         assert whole[name] == pytest.approx(parts[name], abs=1e-5)
         assert whole[name].sum(1) == pytest.approx(1)
@@ -74,7 +74,7 @@ def test_features_are_normalised(embedded, some):
 
 def test_no_pictures_give_empty_tables(embedded, some):
     assert embedded.features(some[:0]).shape == (0, 64)
-    assert embedded.probabilities(some[:0])["prompt"].shape == (0, 4)
+    assert embedded.classify(embedded.features(some[:0]))["prompt"].shape == (0, 4)
 
 
 def test_a_saved_classifier_comes_back_with_its_facts(tmp_path, some):
@@ -104,7 +104,7 @@ def test_pictures_of_another_shape_are_refused(embedded, shape):
     with pytest.raises(ModelError, match=r"uint8 pictures of 32 x 32"):
         embedded.features(np.zeros(shape, np.uint8))
     with pytest.raises(ModelError, match=r"float64"):
-        embedded.probabilities(np.zeros((1, 32, 32, 3)))
+        embedded.features(np.zeros((1, 32, 32, 3)))
 
 
 def test_pictures_become_tensors_in_the_models_range():

@@ -9,10 +9,12 @@ from PIL import Image
 from transformers import AutoImageProcessor, CLIPModel, SiglipModel, ViTForImageClassification
 
 from invdiff.errors import ModelError
-from invdiff.model.vision.classifiers.backbone import BackboneClassifier, features
-from invdiff.model.vision.classifiers.pretrained import PretrainedClassifier
-from invdiff.model.vision.classifiers.vision import BATCH, VisionModel
-from invdiff.model.vision.classifiers.zero_shot import ZeroShotClassifier
+from invdiff.model.vision.classifiers import (
+    BackboneClassifier,
+    PretrainedClassifier,
+    ZeroShotClassifier,
+)
+from invdiff.model.vision.transformers_models import BATCH, VisionModel
 from tests.model import tiny, tiny_vision
 
 TEXTS = {"woman": ["a photo of a woman", "her face"], "man": ["a photo of a man"]}
@@ -111,7 +113,7 @@ def test_weights_that_a_file_lacks_are_never_made_up(folders, pictures):
         PretrainedClassifier(folders["clip"], "kind", {})
     once, again = (VisionModel(folders["vit"], "AutoModel") for _ in "ab")
     assert once.sha256 == again.sha256  # its file has no pooler, and none is drawn
-    assert (features(once, pictures) == features(again, pictures)).all()
+    assert (once.features(pictures) == again.features(pictures)).all()
 
 
 def head(classes, dims):

@@ -16,7 +16,7 @@ from transformers import (
 
 from invdiff.errors import InvDiffError, MissingExtra, ModelError
 from invdiff.model.vision import extractors
-from invdiff.model.vision.extractors import common, inception, lite, towers, vgg
+from invdiff.model.vision.extractors import common, fetched, lite, towers
 from invdiff.model.vision.extractors.common import PLAIN, Extractor, Preparation
 from tests.core.clouds import waves
 from tests.model import tiny
@@ -165,7 +165,7 @@ def test_a_model_that_reads_no_text_has_no_clip_t(tmp_path):
 def test_vgg16_has_the_shapes_of_its_known_file():
     """The real file is not at hand: the names and shapes of torchvision's first and last layers."""
     with torch.device("meta"):
-        state = vgg.Vgg16().state_dict()
+        state = fetched.Vgg16().state_dict()
     assert tuple(state["features.0.weight"].shape) == (64, 3, 3, 3)
     assert tuple(state["features.28.weight"].shape) == (512, 512, 3, 3)
     assert tuple(state["classifier.0.weight"].shape) == (4096, 25088)
@@ -177,8 +177,8 @@ def test_a_file_that_is_not_the_known_one_is_never_unpickled(tmp_path):
         def __reduce__(self):
             return (pytest.fail, ("the file was unpickled",))
 
-    torch.save(Trap(), tmp_path / vgg.FILE)
-    (tmp_path / inception.FILE).write_bytes(b"other")
+    torch.save(Trap(), tmp_path / fetched.VGG16_FILE)
+    (tmp_path / fetched.INCEPTION_FILE).write_bytes(b"other")
     for name in ("vgg16", "inception"):
         with pytest.raises(ModelError, match="is not the known file"):
             extractors.load(name, tmp_path)

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from invdiff.data.sets import builtin
 from invdiff.data.sets.drawn import digits
 from invdiff.data.sets.stored import StoredSet
-from invdiff.engine.base_model import architecture, loading
+from invdiff.engine.base_model import loading
 from invdiff.engine.classifiers.choose import choose
 from invdiff.engine.distributed import randomness
 from invdiff.engine.evaluation import evaluate as evaluation
@@ -104,7 +104,7 @@ def test_every_set_has_a_recipe_a_drawing_and_a_preset():
 
 def test_a_recipe_can_begin_with_the_weights_of_another_set():
     recipe = replace(TINY, start="faces")
-    base = StableDiffusionPipeline.from_pretrained(architecture.embedded("faces"))
+    base = StableDiffusionPipeline.from_pretrained(builtin.set_folder("faces") / "base")
     unet, vae = denoiser.build_denoiser(recipe, 8), autoencoder.build_autoencoder(recipe, 32)
     for own, there in ((unet, base.unet), (vae, base.vae)):
         assert own.dtype == torch.float32

@@ -22,7 +22,8 @@ def model_folder(model: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.utils import HFValidationError
 
-    place = embedded(model) if model in EMBEDDED_SETS else Path(model).expanduser()
+    built_in = model in EMBEDDED_SETS
+    place = builtin.set_folder(model) / "base" if built_in else Path(model).expanduser()
     if place.is_dir():
         return place
     try:
@@ -47,8 +48,3 @@ def published(model: str) -> Description | None:
             parts = {name: Component(**part) for name, part in facts["parts"].items()}
             return Description(facts["pipeline"], parts, facts["source"])
     return None
-
-
-def embedded(name: str) -> Path:
-    """The folder of the built-in base model ``name``, which need not be there."""
-    return builtin.set_folder(name) / "base"

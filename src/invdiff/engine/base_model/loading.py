@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache, partial
@@ -13,12 +13,13 @@ import torch
 from safetensors import safe_open
 
 from invdiff.data.sets import builtin
-from invdiff.engine.base_model.condition_store import InMemory, OnDisk, Store
-from invdiff.engine.base_model.fingerprint import fingerprint
+from invdiff.engine.base_model.architecture import model_folder
+from invdiff.engine.base_model.cache_keys import fingerprint
+from invdiff.engine.base_model.conditions import InMemory, OnDisk, Store
 from invdiff.engine.base_model.offloading import GROUPS, Group, Offloading
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.errors import ModelError
-from invdiff.model.denoiser import Denoiser
+from invdiff.model.denoiser import Denoiser, denoiser_module
 from invdiff.model.families.registry import from_pipeline
 from invdiff.model.sizing import shapes
 from invdiff.model.sizing.description import of_folder
@@ -87,8 +88,6 @@ def _load_group(ref: ModelRef, group: Group | None) -> Denoiser:
 
 def weights_of(ref: ModelRef, *groups: Group) -> str:
     """What names the weights of these groups: other weights under the same path are told apart."""
-    from invdiff.engine.base_model.architecture import model_folder
-
     folder = model_folder(ref.path)
     names = [name for group in groups for name in GROUPS[group]]
     return fingerprint(folder, names) if folder else ref.path
@@ -135,11 +134,13 @@ def _set_attention(pipeline: Any, name: str) -> None:
     """
     if name == "auto":
         return
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    denoiser: Any = denoiser_module(pipeline)
     try:
         with hushed():
             denoiser.set_attention_backend(name)  # refuses what is not installed
-        if name != "native" and not _takes_backends(denoiser):
+        # Of a UNet the attention layers don't read what they are set to.
+        layers = (getattr(module, "processor", None) for module in denoiser.modules())
+        if name != "native" and not any(hasattr(one, "_attention_backend") for one in layers):
             getattr(denoiser, f"enable_{name}_memory_efficient_attention")()
     except Exception as error:  # whatever the library has against it
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -158,46 +159,27 @@ def _stock(place: str, dtype: str, absent: Collection[str]) -> Any:
     for path in sorted(Path(place).rglob("*.safetensors")) if empty else ():
         with safe_open(path, "pt"):  # one that was cut off is told of now, not after hours of work
             pass
-    with without_bars():
+    with hushed(bars=False):
         return DiffusionPipeline.from_pretrained(place, dtype=getattr(torch, dtype), **empty)
 
 
-def _takes_backends(denoiser: Any) -> bool:
-    """Whether the attention layers read what they are set to; those of a UNet don't."""
-    processors = [getattr(module, "processor", None) for module in denoiser.modules()]
-    return any(hasattr(processor, "_attention_backend") for processor in processors)
-
-
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Errors only from diffusers and transformers; their remarks are for who wrote the import."""
+def hushed(bars: bool = True) -> Iterator[None]:
+    """Errors only from diffusers and transformers; their remarks are for who wrote the import.
+
+    Without ``bars`` no progress bars of theirs either: a model on the disk loads in seconds.
+    """
     from diffusers.utils import logging as diffusers
     from transformers.utils import logging as transformers
 
-    before = [(library, library.get_verbosity()) for library in (diffusers, transformers)]
-    try:
-        for library, _ in before:
+    with ExitStack() as afterwards:
+        for library in (diffusers, transformers):
+            afterwards.callback(library.set_verbosity, library.get_verbosity())
             library.set_verbosity_error()
+            if not bars and library.is_progress_bar_enabled():
+                afterwards.callback(library.enable_progress_bar)
+                library.disable_progress_bar()
         yield
-    finally:
-        for library, level in before:
-            library.set_verbosity(level)
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars of diffusers and transformers: a model on the disk loads in seconds."""
-    from diffusers.utils import logging as diffusers
-    from transformers.utils import logging as transformers
-
-    shown = [one for one in (diffusers, transformers) if one.is_progress_bar_enabled()]
-    try:
-        for library in shown:
-            library.disable_progress_bar()
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bar()
 
 
 def require_finite(values: torch.Tensor, what: str, denoiser: Denoiser) -> torch.Tensor:

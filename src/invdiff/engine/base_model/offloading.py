@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from invdiff.core.diffusion.schedule import Schedule
-from invdiff.engine.base_model.condition_store import Store
-from invdiff.model.condition import Condition
-from invdiff.model.denoiser import Denoiser
+from invdiff.engine.base_model.conditions import Store
+from invdiff.model.denoiser import Condition, Denoiser
 
 Group = Literal["pictures", "prompts", "denoiser"]
 GROUPS: dict[Group, tuple[str, ...]] = {
@@ -22,6 +21,7 @@ GROUPS: dict[Group, tuple[str, ...]] = {
     "prompts": ("text_encoder", "text_encoder_2", "text_encoder_3"),
     "denoiser": ("unet", "transformer"),
 }
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 Load = Callable[[Group | None], Denoiser]
 """The denoiser with the networks of one group alone; None: with no network but all settings."""
 
@@ -35,20 +35,15 @@ class Offloading:
 
     def __init__(self, load: Load, store: Store) -> None:
         self._load, self.store = load, store
-        self._held: dict[Group, Denoiser] = {}
-        self._settings = load(None)
-        self.schedule: Schedule = self._settings.schedule
-        self.image_size: int = self._settings.image_size
+        self.held: dict[Group, Denoiser] = {}  # what is in memory
+        self.settings = load(None)  # for what needs no network: tokenizers, scheduler
+        self.schedule: Schedule = self.settings.schedule
+        self.image_size: int = self.settings.image_size
 
     @classmethod
     def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":
         """A pipeline that was loaded by somebody else: all its parts stay where they are."""
         return cls(lambda _: denoiser, store)
-
-    @property
-    def held(self) -> tuple[Group, ...]:
-        """What is in memory."""
-        return tuple(self._held)
 
     @property
     def module(self) -> Any:
@@ -60,11 +55,6 @@ class Offloading:
         """The stock pipeline with all it needs to draw pictures, for prompts that are encoded."""
         return self.drawing(decode=True)
 
-    @property
-    def settings(self) -> Any:
-        """The stock pipeline for what needs no network: tokenizers, scheduler."""
-        return self._settings.pipeline
-
     def drawing(self, decode: bool) -> Any:
         """The stock pipeline to draw latents with, or with ``decode`` pictures."""
         pipeline = self._part("denoiser").pipeline
@@ -75,7 +65,7 @@ class Offloading:
         self._drop("prompts")
         return pipeline
 
-    def encode_images(self, pictures: np.ndarray) -> torch.Tensor:
+    def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Scaled latents, by the autoencoder."""
         self._drop("prompts")
         return self._part("pictures").encode_images(pictures)
@@ -88,46 +78,37 @@ class Offloading:
             self.store.put(missing, self._part("prompts").encode_prompts(missing).to("cpu"))
         return self.store.get(prompts)
 
-    def text_embedding(self, prompts: Sequence[str]) -> torch.Tensor:
+    def text_embedding(self, prompts: Sequence[str]) -> Tensor:
         """What prompts mean to the text encoders."""
         self._drop("pictures")
         return self._part("prompts").text_embedding(prompts)
 
-    def predict(
-        self, noisy_latent: torch.Tensor, timestep: torch.Tensor, condition: Condition
-    ) -> torch.Tensor:
+    def predict(self, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """One pass of the network, alone in memory."""
         self._drop("pictures")
         self._drop("prompts")
         return self._part("denoiser").predict(noisy_latent, timestep, condition)
 
-    def bottleneck(self) -> AbstractContextManager[list[torch.Tensor]]:
+    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Pooled bottleneck features of each prediction within it."""
         return self._part("denoiser").bottleneck()
 
-    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """Arguments of the pipeline's call that mean a guidance scale."""
-        return self._settings.guidance_kwargs(scale)
-
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """The same, and the prompts as conditions."""
-        return self._settings.conditioned_kwargs(own, null, scale)
+        """Arguments of the pipeline's call for a guidance scale and prompts as conditions."""
+        return self.settings.conditioned_kwargs(own, null, scale)
 
-    def unpack_latents(self, drawn: torch.Tensor) -> torch.Tensor:
+    def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Latents of those that the pipeline's own call gives."""
-        return self._settings.unpack_latents(drawn)
+        return self.settings.unpack_latents(drawn)
 
     def _part(self, group: Group) -> Denoiser:
-        if group not in self._held:
-            self._held[group] = self._load(group)
-        return self._held[group]
+        if group not in self.held:
+            self.held[group] = self._load(group)
+        return self.held[group]
 
     def _drop(self, group: Group) -> None:
-        dropped = self._held.pop(group, None)
-        kept = self._held.get("denoiser")
-        if dropped is None or kept is None or dropped is kept:
-            return
-        if group == "pictures":
+        dropped, kept = self.held.pop(group, None), self.held.get("denoiser")
+        if group == "pictures" and dropped and kept and dropped is not kept:
             _lend(None, kept.pipeline)
 
 
@@ -138,9 +119,8 @@ def drawing(denoiser: Denoiser, decode: bool) -> Any:
 
 def tokenizers(denoiser: Denoiser) -> list[Any]:
     """The tokenizers of its pipeline; no network is loaded for them."""
-    pipeline = denoiser.settings if isinstance(denoiser, Offloading) else denoiser.pipeline
-    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
-    found = [getattr(pipeline, name, None) for name in names]
+    pipeline = (denoiser.settings if isinstance(denoiser, Offloading) else denoiser).pipeline
+    found = (getattr(pipeline, name, None) for name in TOKENIZERS)
     return [tokenizer for tokenizer in found if tokenizer is not None]
 
 

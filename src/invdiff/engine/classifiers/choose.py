@@ -14,11 +14,13 @@ from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.evaluation import texts_of
 from invdiff.errors import ModelError
 from invdiff.model.vision.attribute_classifier import FEATURES, AttributeClassifier
-from invdiff.model.vision.classifiers import Classifier
-from invdiff.model.vision.classifiers.backbone import KIND as BACKBONE_KIND
-from invdiff.model.vision.classifiers.backbone import BackboneClassifier
-from invdiff.model.vision.classifiers.pretrained import PretrainedClassifier
-from invdiff.model.vision.classifiers.zero_shot import ZeroShotClassifier
+from invdiff.model.vision.classifiers import (
+    BACKBONE_KIND,
+    BackboneClassifier,
+    Classifier,
+    PretrainedClassifier,
+    ZeroShotClassifier,
+)
 
 
 @dataclass(frozen=True)

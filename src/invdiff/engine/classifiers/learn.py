@@ -28,8 +28,8 @@ from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import write_with
 from invdiff.errors import DataError
 from invdiff.model.vision.attribute_classifier import SIZE, AttributeClassifier, to_input
-from invdiff.model.vision.classifiers.backbone import BackboneClassifier, features
-from invdiff.model.vision.classifiers.vision import VisionModel
+from invdiff.model.vision.classifiers import BackboneClassifier
+from invdiff.model.vision.transformers_models import VisionModel
 
 FEWEST = 10
 CHECK_EVERY = 50
@@ -150,7 +150,7 @@ def _on_backbone(
     """Logistic regression on standardised features, which its weights take back in."""
     classes, (known, chosen, _) = tuple(sorted(set(data.labels))), rows
     labels = np.array([classes.index(label) for label in data.labels])
-    found = features(vision, data.pictures).astype(np.float64)
+    found = vision.features(data.pictures).astype(np.float64)
     mean, scale = found[known].mean(0), found[known].std(0) + 1e-6
     standard = (found - mean) / scale
     heads, scores = [], []

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.base_model.fingerprint import fingerprint
+from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.loading import ModelRef, device_of, weights_of
 from invdiff.engine.base_model.offloading import GROUPS
 from invdiff.engine.distributed.pool import run_shards, worker_count

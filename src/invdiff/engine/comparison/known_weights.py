@@ -15,8 +15,13 @@ from urllib.request import urlopen
 
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import ConfigError, ModelError
-from invdiff.model.vision.extractors import inception, vgg
 from invdiff.model.vision.extractors.common import file_hash
+from invdiff.model.vision.extractors.fetched import (
+    INCEPTION_FILE,
+    INCEPTION_SHA256,
+    VGG16_FILE,
+    VGG16_SHA256,
+)
 from invdiff.terminal import Bar
 
 PLACE = "INVDIFF_WEIGHTS"
@@ -47,12 +52,12 @@ _TEXT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _VISION = ("config.json", "preprocessor_config.json", "model.safetensors")
 WEIGHTS = {
     "inception": WeightSet(
-        ((inception.FILE, f"{TORCH_FIDELITY}/{inception.FILE}", inception.SHA256),),
+        ((INCEPTION_FILE, f"{TORCH_FIDELITY}/{INCEPTION_FILE}", INCEPTION_SHA256),),
         "FID and KID as published: --extractor inception, and torch-fidelity",
         "Apache-2.0",
     ),
     "vgg16": WeightSet(
-        ((vgg.FILE, f"https://download.pytorch.org/models/{vgg.FILE}", vgg.SHA256),),
+        ((VGG16_FILE, f"https://download.pytorch.org/models/{VGG16_FILE}", VGG16_SHA256),),
         "precision and recall of --protocol official",
         "BSD-3-Clause",
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from invdiff.data.samples import Samples
 from invdiff.data.sources import open_samples
-from invdiff.engine.base_model.condition_store import InMemory
+from invdiff.engine.base_model.conditions import InMemory
 from invdiff.engine.base_model.loading import ModelRef, Source, device_of, resolve, weights_of
 from invdiff.engine.base_model.offloading import Group, Offloading
 from invdiff.engine.distributed.pool import worker_count

@@ -18,7 +18,6 @@ from invdiff.engine.base_model.loading import (
     device_of,
     hushed,
     load_pipeline,
-    without_bars,
 )
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
@@ -125,7 +124,7 @@ def write_formats(
     """
     for name in formats:
         if name == MERGED:
-            with hushed(), without_bars():
+            with hushed(bars=False):
                 save_merged(pipeline, source.lora, facts.strength, folder / MERGED)
         else:
             _write_lora(source, folder / FORMATS[name], name, base, facts)
@@ -170,7 +169,7 @@ def verify_files(
     """
     settings = {"num_inference_steps": VERIFY_STEPS} | dict(options or {})
     prompts = list(source.run.results.discovery.prompts) if source.run else [ANY_PROMPT]
-    with hushed(), without_bars():
+    with hushed(bars=False):
         verifier = Verifier(
             pipeline, source.folder, source.lora, prompts[:VERIFY_PROMPTS], settings
         )

@@ -25,6 +25,7 @@ NEEDED = {
 } | {"scikit-learn": "sklearn", "pillow": "PIL"}  # fmt: skip
 EXTRAS = {"hub": {"huggingface_hub": "huggingface_hub"}}
 WEIGHTS = (".safetensors", ".bin")
+SHARD = re.compile(r'"([^"/]+\.(?:safetensors|bin))"')
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,12 @@ def examine(config: Config | None = None) -> Checkup:
         extras={extra: all(map(_importable, names.values())) for extra, names in EXTRAS.items()},
         free_disk=shutil.disk_usage(Path.cwd()).free,
         cached=cached_models(),
+        problems=[
+            f"{name} cannot be imported: pip install {name}"
+            for name, module in NEEDED.items()
+            if not _importable(module)
+        ],
     )
-    found.problems += missing_libraries()
     if config is not None:
         _examine_run(found, config)
     return found
@@ -88,12 +93,6 @@ def devices() -> list[Device]:
     if torch.backends.mps.is_available():
         known.append(Device("mps", "Apple GPU", _memory()))
     return [*known, Device("cpu", f"{os.cpu_count()} processors", _memory())]
-
-
-def missing_libraries() -> list[str]:
-    """Libraries that InvDiff cannot do without and that cannot be imported."""
-    lost = [name for name, module in NEEDED.items() if not _importable(module)]
-    return [f"{name} cannot be imported: pip install {name}" for name in lost]
 
 
 def cached_models() -> list[dict[str, Any]]:
@@ -119,17 +118,13 @@ def missing_parts(folder: Path) -> list[str]:
     for name, part in base.parts.items():
         inside = folder / name
         files = [path.name for path in inside.iterdir()] if inside.is_dir() else []
-        sharded = [file for file in files if file.endswith(".index.json")]
-        wanted = {s for index in sharded for s in _shards(inside / index)}
+        indexes = (inside / file for file in files if file.endswith(".index.json"))
+        wanted = {s for index in indexes for s in SHARD.findall(index.read_text("utf-8"))}
         needs_weights = part.library in ("diffusers", "transformers") and "config.json" in files
         has_weights = any(file.endswith(WEIGHTS) for file in files)
         if not files or (needs_weights and not has_weights) or wanted - set(files):
             lost.append(name)
     return lost
-
-
-def _shards(index: Path) -> set[str]:
-    return set(re.findall(r'"([^"/]+\.(?:safetensors|bin))"', index.read_text(encoding="utf-8")))
 
 
 def _examine_run(found: Checkup, config: Config) -> None:

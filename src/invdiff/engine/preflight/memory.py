@@ -66,9 +66,9 @@ def of_description(base: Description, config: Config) -> MemoryEstimate:
     """What ``config`` needs on the model ``base``."""
     dtype = getattr(torch, config.model.dtype)
     with hushed():
-        built = {name: shapes.build(part) for name, part in base.parts.items()}
+        built: dict[str, Any] = {name: shapes.build(part) for name, part in base.parts.items()}
         modules = {name: module.to(dtype) for name, module in built.items() if module is not None}
-    sizes = {name: shapes.parameter_count(module) for name, module in modules.items()}
+    sizes = {name: module.num_parameters() for name, module in modules.items()}
     denoiser = modules[base.component]
     size = config.data.image_size or base.image_size
     one_pass = shapes.guided_in_one_pass(base.denoiser)
@@ -95,17 +95,8 @@ def of_description(base: Description, config: Config) -> MemoryEstimate:
         stage: round(weights + held.get(stage, 0) + MARGIN * passes[stage])
         for stage in ("discover", "train", "sample")
     }
-    return MemoryEstimate(
-        base.source,
-        base.pipeline,
-        size,
-        config.model.dtype,
-        sizes,
-        lora,
-        memory,
-        one.operations,
-        one_pass,
-    )
+    facts = base.source, base.pipeline, size, config.model.dtype
+    return MemoryEstimate(*facts, sizes, lora, memory, one.operations, one_pass)
 
 
 def _training(denoiser: Any, config: Config, call: Callable[[], Any]) -> tuple[int, int]:

@@ -1,1 +1,1 @@
-"""One file for each family of pipelines."""
+"""The families of pipelines, and the table that says which class goes to which."""

@@ -1,91 +1,164 @@
 """What the families do alike: the denoiser of a pipeline with a UNet, or with a transformer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
-from invdiff.model.condition import Condition
-from invdiff.model.families.common import (
-    prompt_options,
-    quadrant_features,
-    require_flow,
-    scaled_latents,
-    schedule_of,
-    token_map,
-)
+from invdiff.core.diffusion.schedule import Prediction, Schedule, flow_schedule
+from invdiff.errors import ModelError
+from invdiff.model.denoiser import Condition
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+# How the call of every pipeline names the parts of a condition.
+ARGUMENTS = {
+    "hidden": "prompt_embeds",
+    "pooled": "pooled_prompt_embeds",
+    "mask": "prompt_attention_mask",
+}
 
 
 class PipelineDenoiser(ABC):
     """A :class:`~invdiff.model.denoiser.Denoiser` but for what each family has of its own.
 
-    A family adds how it encodes prompts, calls its network and pools a bottleneck; it says in
-    ``flow_only`` whether it knows nothing but flows.
+    ``flow_only`` says that a family knows nothing but flows, ``encoded`` what its pipeline's
+    ``encode_prompt`` gives, by name ("" is left out), with ``encoding`` as further arguments.
     """
 
     component: ClassVar[str]
     flow_only: ClassVar[bool] = False
+    encoded: ClassVar[tuple[str, ...]]
+    encoding: ClassVar[Mapping[str, Any]] = {"do_classifier_free_guidance": False}
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.module: Any = getattr(pipeline, self.component)
-        self.schedule = (
-            require_flow(pipeline) if self.flow_only else schedule_of(pipeline.scheduler)
-        )
+        self.schedule = self._schedule()
         cells = getattr(pipeline, "default_sample_size", None) or self.module.config.sample_size
         self.image_size: int = cells * pipeline.vae_scale_factor
 
-    def encode_images(self, pictures: np.ndarray) -> Tensor:
-        """Latents of the autoencoder."""
-        return scaled_latents(self.pipeline.vae, pictures)
+    def _schedule(self) -> Schedule:
+        """The noise schedule that the pipeline's scheduler says its denoiser was trained on.
 
-    @abstractmethod
+        Raises ModelError for a prediction that is not known, or not to this family.
+        """
+        scheduler = self.pipeline.scheduler
+        name, kind = type(scheduler).__name__, scheduler.config.get("prediction_type", "none")
+        if kind == "flow_prediction" or name.startswith("FlowMatch"):
+            return flow_schedule(scheduler.config.num_train_timesteps)
+        if kind not in PREDICTIONS:
+            raise ModelError(
+                f"the scheduler {name} predicts {kind!r}; one of {', '.join(PREDICTIONS)}, "
+                "flow_prediction is needed"
+            )
+        if self.flow_only:
+            raise ModelError(
+                f"{type(self.pipeline).__name__} denoises a flow, its scheduler {name} does not; "
+                "load the model with its own scheduler"
+            )
+        return Schedule(scheduler.alphas_cumprod.float(), PREDICTIONS[kind])
+
+    @torch.no_grad()
+    def encode_images(self, pictures: np.ndarray) -> Tensor:
+        """Latents of uint8 pictures (n, height, width, 3), scaled as the denoiser knows them.
+
+        Posterior means: the same picture has the same latent. An autoencoder that overflows in
+        float16 says so in its config and is lifted to float32, as diffusers does to decode.
+        """
+        vae = self.pipeline.vae
+        dtype, config = vae.dtype, vae.config
+        lifted = dtype == torch.float16 and config.get("force_upcast", False)
+        if lifted:
+            vae.to(torch.float32)
+        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(vae.device, vae.dtype)
+        encoded = vae.encode(pixels / 127.5 - 1)
+        if lifted:
+            vae.to(dtype)
+        latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
+        mean, spread = config.get("latents_mean"), config.get("latents_std")
+        if mean is not None and spread is not None:
+            mean, spread = (latent.new_tensor(each)[:, None, None] for each in (mean, spread))
+            latent = (latent - mean) / spread
+        return (latent - (config.get("shift_factor") or 0.0)) * config.scaling_factor
+
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """Conditions through the pipeline's own code."""
+        return self._encode(prompts)
+
+    @torch.no_grad()
+    def _encode(self, prompts: Sequence[str], **options: Any) -> Condition:
+        found = self.pipeline.encode_prompt(
+            list(prompts), device=self.pipeline.device, **self.encoding, **options
+        )
+        named = zip(self.encoded, found, strict=True)
+        return Condition({name: tensor for name, tensor in named if name})
 
     def text_embedding(self, prompts: Sequence[str]) -> Tensor:
-        """The pooled embedding: what the encoders say of the whole prompt."""
-        return self.encode_prompts(prompts).tensors["pooled"].float()
+        """What the encoders say of the whole prompt; else the mean over its own tokens."""
+        return whole_prompts(self.encode_prompts(prompts))
 
     def predict(self, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """One pass of the network, given the latent in its own precision; float32 comes back.
 
         Everything around the network counts in float32: differences between losses are far below
-        the rounding of half precision.
+        the rounding of half precision. Variances that some denoisers append along the channels are
+        left out.
         """
-        return self._pass(noisy_latent.to(self.module.dtype), timestep, condition).float()
+        prediction = self._pass(noisy_latent.to(self.module.dtype), timestep, condition)
+        return prediction[:, : noisy_latent.shape[1]].float()
 
     @abstractmethod
     def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor: ...
 
+    @contextmanager
+    def bottleneck(self) -> Iterator[list[Tensor]]:
+        """Output of the block in the middle, averaged within quarters of the picture: (n, 4 width).
+
+        Quarters, because where something is (hair beside a face or below it) tells attributes
+        apart that a mean over all positions confuses.
+        """
+        seen: list[Tensor] = []
+        handle = self.middle().register_forward_hook(
+            lambda _module, _inputs, output: seen.append(
+                adaptive_avg_pool2d(self.as_map(output).detach().float(), 2).flatten(1)
+            )
+        )
+        try:
+            yield seen
+        finally:
+            handle.remove()
+
     @abstractmethod
-    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
-        """Pooled output of a block in the middle of the network."""
+    def middle(self) -> nn.Module:
+        """The block in the middle of the network."""
+
+    def as_map(self, output: Any) -> Tensor:
+        """What that block gives, as a map (n, width, rows, columns)."""
+        found: Tensor = output
+        return found
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """The pipeline's own size is the network's."""
-        return {"guidance_scale": scale}
+        """Arguments of the pipeline's own call: the network's size and the scale; 1 is without."""
+        return {"height": self.image_size, "width": self.image_size, "guidance_scale": scale}
 
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Embeddings instead of texts."""
-        return self.guidance_kwargs(scale) | prompt_options(own, null)
+        options = self.guidance_kwargs(scale)
+        for name in own.tensors:
+            options[ARGUMENTS[name]] = own.tensors[name]
+            options[f"negative_{ARGUMENTS[name]}"] = null.tensors[name]
+        if "mask" in own.tensors:
+            options["negative_prompt"] = None  # "" is their default, and they take one of both
+        return options
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:
         """They are that already."""
         return drawn
-
-
-class UNetDenoiser(PipelineDenoiser):
-    """A family with a UNet."""
-
-    component = "unet"
-
-    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
-        """Output of the UNet's middle block ("h-space")."""
-        return quadrant_features(self.module.mid_block, lambda output: output)
 
 
 class TransformerDenoiser(PipelineDenoiser):
@@ -109,20 +182,29 @@ class TransformerDenoiser(PipelineDenoiser):
         self.grid = (rows // self.patch, columns // self.patch)
         return super().predict(noisy_latent, timestep, condition)
 
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> list[nn.Module]:
         """All blocks in their order."""
-        found: nn.ModuleList = self.module.transformer_blocks
-        return found
+        return list(self.module.transformer_blocks)
 
-    def picture_tokens(self, output: Any) -> Tensor:
-        """The picture's tokens (n, token, width) in what a block gives."""
-        tokens: Tensor = output[1] if isinstance(output, tuple) else output  # (text, picture)
-        return tokens
-
-    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
-        """The picture's tokens after the block in the middle, the later one of two."""
+    def middle(self) -> nn.Module:
+        """The later one of two."""
         blocks = self.blocks()
-        return quadrant_features(
-            blocks[len(blocks) // 2],
-            lambda output: token_map(self.picture_tokens(output), self.grid),
-        )
+        return blocks[len(blocks) // 2]
+
+    def as_map(self, output: Any) -> Tensor:
+        """The picture's tokens; a block of two streams gives (text, picture)."""
+        return token_map(output[1] if isinstance(output, tuple) else output, self.grid)
+
+
+def token_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Tokens (n, rows * columns, width) as a map (n, width, rows, columns)."""
+    return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+def whole_prompts(condition: Condition) -> Tensor:
+    """The pooled embedding (n, width), else the mean of hidden states the mask keeps; float32."""
+    tensors = condition.tensors
+    if "pooled" in tensors:
+        return tensors["pooled"].float()
+    weight = tensors["mask"].to(tensors["hidden"].device, torch.float32)[..., None]
+    return (tensors["hidden"].float() * weight).sum(1) / weight.sum(1).clamp_min(1)

@@ -1,12 +1,12 @@
 """Flux.1: a flow on latents that are packed two by two, with the guidance scale as an input."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from invdiff.model.condition import Condition
+from invdiff.model.denoiser import Condition
 from invdiff.model.families.base import TransformerDenoiser
 
 # Guidance that a distilled model is told while the method asks it. At 1 its prediction is that of
@@ -17,23 +17,18 @@ UNGUIDED = 1.0
 class FluxDenoiser(TransformerDenoiser):
     """The :class:`~invdiff.model.denoiser.Denoiser` of a ``FluxPipeline``.
 
-    Latents are those of the autoencoder, not packed.
+    Latents are those of the autoencoder, not packed. Conditions are the hidden states of the T5,
+    and what the CLIP says of the whole prompt.
     """
 
     flow_only = True
+    encoded = ("hidden", "pooled", "")
+    encoding: ClassVar[Mapping[str, Any]] = {"prompt_2": None}
     patch = 2  # the pipeline packs two by two cells; the transformer's own patch is 1
 
     def __init__(self, pipeline: Any) -> None:
         super().__init__(pipeline)
         self._distilled: bool = self.module.config.guidance_embeds
-
-    @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
-        """Hidden states of the T5, and what the CLIP says of the whole prompt."""
-        hidden, pooled, _ = self.pipeline.encode_prompt(
-            list(prompts), prompt_2=None, device=self.pipeline.device
-        )
-        return Condition({"hidden": hidden, "pooled": pooled})
 
     def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """The transformer is told sigma instead of a timestep."""
@@ -52,24 +47,24 @@ class FluxDenoiser(TransformerDenoiser):
         )[0]
         return unpacked(packed, self.grid)
 
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> list[nn.Module]:
         """The blocks with two streams, then those with one."""
-        network = self.module
-        return nn.ModuleList([*network.transformer_blocks, *network.single_transformer_blocks])
+        return [*self.module.transformer_blocks, *self.module.single_transformer_blocks]
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is compared with the null prompt."""
-        size = {"height": self.image_size, "width": self.image_size}
-        if self._distilled:
-            return size | {"guidance_scale": scale}
-        return size | {"true_cfg_scale": scale, "negative_prompt": ""}
+        options = super().guidance_kwargs(scale)
+        if not self._distilled:
+            options |= {"true_cfg_scale": options.pop("guidance_scale"), "negative_prompt": ""}
+        return options
 
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Hidden states and pooled embeddings instead of texts."""
         options = super().conditioned_kwargs(own, null, scale)
-        if self._distilled:  # it compares with no other prompt
-            return {name: options[name] for name in options if not name.startswith("negative")}
-        return {name: options[name] for name in options if name != "negative_prompt"}
+        # A distilled model compares with no other prompt.
+        negative = [name for name in options if name.startswith("negative")]
+        unused = negative if self._distilled else ["negative_prompt"]
+        return {name: options[name] for name in options if name not in unused}
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Unpacked; pictures are square."""

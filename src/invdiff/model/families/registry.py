@@ -1,4 +1,4 @@
-"""One file a model family; this table says which pipeline class goes to which."""
+"""The table of families: which pipeline class goes to which denoiser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Any, Literal
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.families.flux import FluxDenoiser
-from invdiff.model.families.pixart import PixArtDenoiser
-from invdiff.model.families.sana import SanaDenoiser
-from invdiff.model.families.sd3 import SD3Denoiser
-from invdiff.model.families.sdxl import SDXLDenoiser
-from invdiff.model.families.stable_diffusion import StableDiffusionDenoiser
+from invdiff.model.families.pixart_and_sana import PixArtDenoiser, SanaDenoiser
+from invdiff.model.families.stable_diffusion import (
+    SD3Denoiser,
+    SDXLDenoiser,
+    StableDiffusionDenoiser,
+)
 
 
 @dataclass(frozen=True)
@@ -27,43 +28,39 @@ class Family:
     - "announced": a call for each branch, within a ``cache_context`` of its name.
     """
 
-    pipeline: str
+    stem: str
     denoiser: Callable[[Any], Denoiser]
     guidance: Literal["batch", "encoder", "announced"]
-    variants: frozenset[str]
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def pipeline(self) -> str:
+        """Name of the text-to-image class."""
+        return f"{self.stem}Pipeline"
+
+    @property
+    def variants(self) -> frozenset[str]:
+        """Names of the classes that need more than a prompt."""
+        return frozenset(f"{self.stem}{kind}Pipeline" for kind in self.kinds)
+
+
+UNET_KINDS = ("Img2Img", "Inpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint")
+SD3_KINDS = ("Img2Img", "Inpaint", "ControlNet", "ControlNetInpainting")
+
+FAMILIES = (
+    Family("StableDiffusion", StableDiffusionDenoiser, "batch", UNET_KINDS),
+    Family("StableDiffusionXL", SDXLDenoiser, "batch", UNET_KINDS),
+    Family("StableDiffusion3", SD3Denoiser, "batch", SD3_KINDS),
+    Family("Flux", FluxDenoiser, "announced", ("Img2Img", "Inpaint", "ControlNet")),
+    Family("PixArtSigma", PixArtDenoiser, "encoder"),
+    Family("Sana", SanaDenoiser, "batch", ("ControlNet",)),
+)
 
 
 def family_of(pipeline: Any) -> Family | None:
     """The family of a loaded pipeline, be it the text-to-image class or a variant."""
     name = type(pipeline).__name__
     return next((f for f in FAMILIES if name == f.pipeline or name in f.variants), None)
-
-
-def _named(stem: str, *kinds: str) -> frozenset[str]:
-    return frozenset(f"{stem}{kind}Pipeline" for kind in kinds)
-
-
-UNET_KINDS = ("Img2Img", "Inpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint")
-SD3_KINDS = ("Img2Img", "Inpaint", "ControlNet", "ControlNetInpainting")
-FLUX_KINDS = ("Img2Img", "Inpaint", "ControlNet")
-
-FAMILIES = (
-    Family(
-        "StableDiffusionPipeline",
-        StableDiffusionDenoiser,
-        "batch",
-        _named("StableDiffusion", *UNET_KINDS),
-    ),
-    Family(
-        "StableDiffusionXLPipeline", SDXLDenoiser, "batch", _named("StableDiffusionXL", *UNET_KINDS)
-    ),
-    Family(
-        "StableDiffusion3Pipeline", SD3Denoiser, "batch", _named("StableDiffusion3", *SD3_KINDS)
-    ),
-    Family("FluxPipeline", FluxDenoiser, "announced", _named("Flux", *FLUX_KINDS)),
-    Family("PixArtSigmaPipeline", PixArtDenoiser, "encoder", frozenset()),
-    Family("SanaPipeline", SanaDenoiser, "batch", _named("Sana", "ControlNet")),
-)
 
 
 def from_pipeline(pipeline: Any) -> Denoiser:

@@ -1,6 +1,6 @@
 """Networks on the meta device from their configuration, and inputs of the shapes they take."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from invdiff.errors import ModelError
 from invdiff.model.sizing.description import Component, Description
 
-# Tokens of a prompt as the stock pipelines pad them.
-TOKENS = {
-    "UNet2DConditionModel": 77,
-    "SD3Transformer2DModel": 77 + 256,
-    "FluxTransformer2DModel": 512,
-    "PixArtTransformer2DModel": 300,
-    "SanaTransformer2DModel": 300,
+# Tokens of a prompt as the stock pipelines pad them, and what the network calls their width.
+TEXTS = {
+    "UNet2DConditionModel": (77, "cross_attention_dim"),
+    "SD3Transformer2DModel": (77 + 256, "joint_attention_dim"),
+    "FluxTransformer2DModel": (512, "joint_attention_dim"),
+    "PixArtTransformer2DModel": (300, "caption_channels"),
+    "SanaTransformer2DModel": (300, "caption_channels"),
 }
 
 
@@ -39,11 +39,6 @@ def build(part: Component) -> nn.Module | None:
     return module.eval().requires_grad_(False)
 
 
-def parameter_count(module: nn.Module) -> int:
-    """How many numbers the network has."""
-    return sum(tensor.numel() for tensor in module.parameters())
-
-
 def call(
     module: nn.Module, base: Description, batch: int, size: int, dtype: torch.dtype
 ) -> Callable[[], Any]:
@@ -53,14 +48,13 @@ def call(
         ModelError: the family's inputs are not known.
     """
     part = base.denoiser
-    if part.kind not in _INPUTS:
+    if part.kind not in TEXTS:
         raise ModelError(
             f"what {part.kind} takes is not known, so its memory cannot be estimated; known are: "
-            + ", ".join(_INPUTS)
+            + ", ".join(TEXTS)
         )
-    side = size // base.latent_pixels
     with torch.device("meta"):
-        inputs = _INPUTS[part.kind](part.config, batch, side, TOKENS[part.kind], dtype)
+        inputs = _inputs(part, batch, size // base.latent_pixels, dtype)
     return lambda: module(**inputs, return_dict=False)
 
 
@@ -69,68 +63,35 @@ def guided_in_one_pass(part: Component) -> bool:
     return part.kind == "FluxTransformer2DModel" and bool(part.config.get("guidance_embeds"))
 
 
-def _unet(config: Mapping[str, Any], n: int, side: int, tokens: int, dtype: Any) -> dict[str, Any]:
+def _inputs(part: Component, n: int, side: int, dtype: torch.dtype) -> dict[str, Any]:
+    """What the network takes for n latents of side x side cells, by the names of its arguments."""
+    config, (tokens, width) = part.config, TEXTS[part.kind]
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(n, *shape, dtype=dtype)
+
     inputs: dict[str, Any] = {
-        "sample": torch.empty(n, config.get("in_channels", 4), side, side, dtype=dtype),
+        "hidden_states": empty(config.get("in_channels", 4), side, side),
+        "encoder_hidden_states": empty(tokens, config[width]),
         "timestep": torch.empty(n, dtype=torch.long),
-        "encoder_hidden_states": torch.empty(n, tokens, config["cross_attention_dim"], dtype=dtype),
     }
+    if part.kind in ("SD3Transformer2DModel", "FluxTransformer2DModel"):
+        inputs["pooled_projections"] = empty(config["pooled_projection_dim"])
+    if part.kind == "PixArtTransformer2DModel":
+        inputs["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
+    if part.kind == "UNet2DConditionModel":
+        inputs["sample"] = inputs.pop("hidden_states")
     if config.get("addition_embed_type") == "text_time":
-        pooled = (
-            config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
-        )
-        inputs["added_cond_kwargs"] = {
-            "text_embeds": torch.empty(n, pooled, dtype=dtype),
-            "time_ids": torch.empty(n, 6, dtype=dtype),
+        sizes = 6 * config["addition_time_embed_dim"]
+        pooled = config["projection_class_embeddings_input_dim"] - sizes
+        inputs["added_cond_kwargs"] = {"text_embeds": empty(pooled), "time_ids": empty(6)}
+    if part.kind == "FluxTransformer2DModel":
+        pieces = (side // 2) ** 2  # the pipeline packs 2 x 2 cells into one
+        inputs |= {
+            "hidden_states": empty(pieces, config["in_channels"]),
+            "timestep": empty(),
+            "img_ids": torch.empty(pieces, 3, dtype=dtype),
+            "txt_ids": torch.empty(tokens, 3, dtype=dtype),
+            "guidance": torch.empty(n) if guided_in_one_pass(part) else None,
         }
     return inputs
-
-
-def _sd3(config: Mapping[str, Any], n: int, side: int, tokens: int, dtype: Any) -> dict[str, Any]:
-    return {
-        "hidden_states": torch.empty(n, config["in_channels"], side, side, dtype=dtype),
-        "encoder_hidden_states": torch.empty(n, tokens, config["joint_attention_dim"], dtype=dtype),
-        "pooled_projections": torch.empty(n, config["pooled_projection_dim"], dtype=dtype),
-        "timestep": torch.empty(n, dtype=torch.long),
-    }
-
-
-def _flux(config: Mapping[str, Any], n: int, side: int, tokens: int, dtype: Any) -> dict[str, Any]:
-    pieces = (side // 2) ** 2  # the pipeline packs 2 x 2 cells into one
-    inputs: dict[str, Tensor] = {
-        "hidden_states": torch.empty(n, pieces, config["in_channels"], dtype=dtype),
-        "encoder_hidden_states": torch.empty(n, tokens, config["joint_attention_dim"], dtype=dtype),
-        "pooled_projections": torch.empty(n, config["pooled_projection_dim"], dtype=dtype),
-        "timestep": torch.empty(n, dtype=dtype),
-        "img_ids": torch.empty(pieces, 3, dtype=dtype),
-        "txt_ids": torch.empty(tokens, 3, dtype=dtype),
-    }
-    if config.get("guidance_embeds"):
-        inputs["guidance"] = torch.empty(n, dtype=torch.float32)
-    return inputs
-
-
-def _captioned(
-    config: Mapping[str, Any], n: int, side: int, tokens: int, dtype: Any
-) -> dict[str, Any]:
-    return {
-        "hidden_states": torch.empty(n, config["in_channels"], side, side, dtype=dtype),
-        "encoder_hidden_states": torch.empty(n, tokens, config["caption_channels"], dtype=dtype),
-        "timestep": torch.empty(n, dtype=torch.long),
-    }
-
-
-def _pixart(
-    config: Mapping[str, Any], n: int, side: int, tokens: int, dtype: Any
-) -> dict[str, Any]:
-    size = {"resolution": None, "aspect_ratio": None}
-    return _captioned(config, n, side, tokens, dtype) | {"added_cond_kwargs": size}
-
-
-_INPUTS: dict[str, Callable[..., dict[str, Any]]] = {
-    "UNet2DConditionModel": _unet,
-    "SD3Transformer2DModel": _sd3,
-    "FluxTransformer2DModel": _flux,
-    "PixArtTransformer2DModel": _pixart,
-    "SanaTransformer2DModel": _captioned,
-}

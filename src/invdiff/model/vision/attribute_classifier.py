@@ -38,7 +38,7 @@ class AttributeClassifier(nn.Module):
     """A convolutional trunk, 64 features and one linear head per attribute (165 k parameters).
 
     ``classes`` names the classes of every attribute, in the order of the columns of
-    :meth:`probabilities`. The features are normalised to mean 0 and variance 1 over the 64 numbers
+    :meth:`classify`. The features are normalised to mean 0 and variance 1 over the 64 numbers
     of one picture, so that a distance in them has a fixed scale: no two pictures are further
     apart than 2 sqrt(64) = 16. ``facts`` is what the file's header says.
     """
@@ -75,7 +75,12 @@ class AttributeClassifier(nn.Module):
 
         They don't depend on ``batch``, but for the last digits.
         """
-        _check_size(images)
+        if images.dtype != np.uint8 or images.shape[1:] != (SIZE, SIZE, 3):
+            raise ModelError(
+                f"the classifier reads uint8 pictures of {SIZE} x {SIZE} with 3 channels, these "
+                f"are {images.dtype} {tuple(images.shape)}: resize them, or set "
+                'evaluate.classifier = "none"'
+            )
         starts = range(0, len(images), batch)
         parts = [self.trunk(to_input(images[start : start + batch])) for start in starts]
         return torch.cat(parts or [torch.empty(0, FEATURES)]).numpy()
@@ -86,12 +91,6 @@ class AttributeClassifier(nn.Module):
         inputs = torch.from_numpy(features)
         heads = self.heads.items()
         return {name: head(inputs).double().softmax(1).numpy() for name, head in heads}
-
-    def probabilities(
-        self, images: NDArray[np.uint8], batch: int = 256
-    ) -> dict[str, NDArray[np.float64]]:
-        """Probabilities (count, classes) of every attribute, rows summing to 1."""
-        return self.classify(self.features(images, batch))
 
     def estimate(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.str_]]:
         """The most probable class of every attribute for each row of :meth:`features`."""
@@ -129,12 +128,3 @@ class AttributeClassifier(nn.Module):
         model.load_state_dict(tensors)
         model.facts = json.loads(header["facts"])
         return model.requires_grad_(False).eval()
-
-
-def _check_size(images: NDArray[np.uint8]) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != (SIZE, SIZE, 3):
-        raise ModelError(
-            f"the classifier reads uint8 pictures of {SIZE} x {SIZE} with 3 channels, these are "
-            f"{images.dtype} {tuple(images.shape)}: resize them, or set evaluate.classifier = "
-            '"none"'
-        )

@@ -3,10 +3,15 @@
 Nothing is downloaded, no code of theirs is run, and weights are safetensors.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from invdiff.errors import ModelError
@@ -15,6 +20,61 @@ WAY_OUT = (
     "give a folder in the format of transformers with safetensors weights, or a hub id that is in "
     "the cache (`hf download ID` puts it there)"
 )
+BATCH = 32
+
+
+class VisionModel:
+    """A model with its own image processor. ``side`` is that of its input in pixels."""
+
+    def __init__(self, name: str, loader: str) -> None:
+        """Load ``name`` with the class ``loader`` of transformers; ModelError if that fails."""
+        import transformers
+
+        self.name = shown_name(name)
+        self.model = load_complete(name, getattr(transformers, loader))
+        self.processor = load_locally(name, transformers.AutoImageProcessor, backend="pil")
+        self.side = input_side(self.model, self.processor)
+
+    @torch.no_grad()
+    def each(
+        self, images: NDArray[np.uint8], vectors: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32]:
+        """``vectors`` of the prepared pictures, in batches; no pictures give no rows."""
+        if not len(images):
+            return self.each(np.zeros((1, self.side, self.side, 3), np.uint8), vectors)[:0]
+        starts = range(0, len(images), BATCH)
+        parts = [vectors(self._prepared(images[at : at + BATCH])).float() for at in starts]
+        return torch.cat(parts).numpy()
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Projected image embeddings of a model with two towers, else the pooled output."""
+        return self.each(images, partial(image_vectors, self.model))
+
+    def _prepared(self, images: NDArray[np.uint8]) -> Tensor:
+        found: Tensor = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return found
+
+    @property
+    def sha256(self) -> str:
+        """One hash of all weights, by name."""
+        found = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            found.update(f"{name} {tuple(value.shape)}\n".encode())
+            found.update(value.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+
+def shown_name(name: str) -> str:
+    """A hub id as it is, a folder without the way to it."""
+    return Path(name).name if Path(name).is_dir() else name
+
+
+def input_side(model: Any, processor: Any) -> int:
+    """Side in pixels of what an image processor makes, else of what the model was made for."""
+    size = dict(getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {})
+    config = getattr(model.config, "vision_config", model.config)
+    own = getattr(config, "image_size", 224)
+    return int(size.get("height") or size.get("shortest_edge") or own)
 
 
 def load_locally(name: str, loader: Any, **settings: Any) -> Any:

@@ -5,22 +5,58 @@ pictures reach the network's input is the protocol's business (:class:`Preparati
 """
 
 from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
+from torch.nn.functional import adaptive_avg_pool2d
+
 from invdiff.errors import ModelError
-from invdiff.model.vision.extractors import embedded, inception, lite, towers, vgg
-from invdiff.model.vision.extractors.common import Extractor, Preparation
+from invdiff.model.vision.attribute_classifier import FEATURES, SIZE, AttributeClassifier
+from invdiff.model.vision.extractors import fetched, lite, towers
+from invdiff.model.vision.extractors.common import PLAIN, Extractor, Preparation, file_hash
 
 __all__ = ["DEFAULT", "NAMES", "Extractor", "Preparation", "load"]
 
 DEFAULT = "efficientnet-lite0"
+PIXEL_SIDE = 8
+
+
+def faces(weights: Path) -> Extractor:
+    """The 64 features of the embedded attribute classifier; for cartoon faces only."""
+    path = Path(str(files("invdiff"))) / "assets" / "faces" / "classifier.safetensors"
+    trunk = AttributeClassifier.load(path).trunk
+    return Extractor(
+        name="faces",
+        sha256=file_hash(path),
+        dims=FEATURES,
+        side=SIZE,
+        network=trunk,
+        statistics=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        limits="it knows the package's cartoon faces and nothing else",
+        fixed=True,
+    )
+
+
+def pixels(weights: Path) -> Extractor:
+    """Pixel means on an 8 x 8 grid, 192 numbers: what there is where nothing else is installed."""
+    return Extractor(
+        name="pixels",
+        sha256="",
+        dims=3 * PIXEL_SIDE**2,
+        side=0,
+        network=partial(adaptive_avg_pool2d, output_size=PIXEL_SIDE),
+        statistics=PLAIN,
+        limits="pixel means on an 8 x 8 grid see colours and coarse layout, no content",
+    )
+
 
 _OWN: dict[str, Callable[[Path], Extractor]] = {
     "efficientnet-lite0": lite.load,
-    "faces": embedded.load,
-    "inception": inception.load,
-    "pixels": embedded.pixels,
-    "vgg16": vgg.load,
+    "faces": faces,
+    "inception": fetched.load_inception,
+    "pixels": pixels,
+    "vgg16": fetched.load_vgg16,
 }
 NAMES = tuple(_OWN)
 

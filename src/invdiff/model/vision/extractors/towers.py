@@ -17,19 +17,24 @@ from invdiff.model.vision.extractors.common import BATCH, IMAGENET, Extractor, f
 from invdiff.model.vision.transformers_models import (
     WAY_OUT,
     image_vectors,
+    input_side,
     load_complete,
     load_locally,
+    shown_name,
     text_vectors,
 )
 
 
 def load(name: str, weights: Path) -> Extractor:
     """The pooled output of a vision model; of a model with two towers its projected image side."""
-    model, folder = _model(name, weights)
+    return _extractor(name, *_model(name, weights))
+
+
+def _extractor(name: str, model: Any, folder: Path) -> Extractor:
     side, statistics = _input_of(model, folder)
     network = partial(image_vectors, model)
     return Extractor(
-        name=Path(name).name if Path(name).is_dir() else name,
+        name=shown_name(name),
         sha256=_hash(folder),
         dims=network(torch.zeros(1, 3, side, side)).shape[1],
         side=side,
@@ -66,7 +71,7 @@ def load_clip(name: str, weights: Path) -> TextAndImage:
             f"{name} ({type(model).__name__}) reads no text: CLIP-T needs a model with both towers"
         )
     tokeniser = load_locally(str(folder), AutoTokenizer)
-    return TextAndImage(load(name, weights), model, tokeniser)
+    return TextAndImage(_extractor(name, model, folder), model, tokeniser)
 
 
 def _model(name: str, weights: Path) -> tuple[Any, Path]:
@@ -102,14 +107,11 @@ def _input_of(model: Any, folder: Path) -> tuple[int, tuple[tuple[float, ...], t
     """Side of the input and channel statistics, from the preprocessor's file or the model."""
     from transformers import AutoImageProcessor
 
-    config = getattr(model.config, "vision_config", model.config)
-    side, statistics = int(getattr(config, "image_size", 224)), IMAGENET
     try:
         known = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
     except (OSError, ValueError, ImportError):
-        return side, statistics
-    crop = getattr(known, "crop_size", None) or getattr(known, "size", None) or {}
-    side = int(dict(crop).get("height") or dict(crop).get("shortest_edge") or side)
+        known = None
+    statistics = IMAGENET
     if getattr(known, "image_mean", None):
         statistics = (tuple(known.image_mean), tuple(known.image_std))
-    return side, statistics
+    return input_side(model, known), statistics
