@@ -119,8 +119,8 @@ def parse(argv: Sequence[str]) -> Asked:
     overrides, problems, rest = _take_settings(argv)
     asked, extra = build().parse_known_args(rest, Asked())
     problems += _unknown(extra, asked.parser)
-    if overrides and asked.entry.no_settings:
-        problems.append(f"{asked.verb} takes no settings: {asked.entry.no_settings}")
+    if overrides and (why := VERBS[asked.verb].no_settings):
+        problems.append(f"{asked.verb} takes no settings: {why}")
     asked.overrides, asked.problems, asked.typed = overrides, problems, argv
     return asked
 

@@ -19,7 +19,7 @@ from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import read_json
-from invdiff.errors import ConfigError, Interrupted, InvDiffError, RunError
+from invdiff.errors import ConfigError, Interrupted, RunError
 from invdiff.terminal import Bar, aligned
 
 OF_A_NEW_RUN = {"config.toml", "environment.json", "events.jsonl", ".lock"}
@@ -38,6 +38,8 @@ def demo(asked: Asked) -> None:
 
 def all_stages(asked: Asked) -> None:
     """Every stage in its order, or the plan of them."""
+    if asked.dry_run and asked.json:
+        asked.problems.append("--json tells what a run found, and --dry-run finds nothing")
     config = _resolve(asked, asked.out)
     if asked.dry_run:
         print(plan_text(asked.out, config))
@@ -114,7 +116,7 @@ def _opened(asked: Asked, config: Config) -> Iterator[Run]:
     run = Run(asked.out, config, redo=asked.redo)
     try:
         yield run
-    except InvDiffError as error:
+    except Exception as error:
         files = {path.name for path in run.path.rglob("*") if path.is_file()}
         if new and files <= OF_A_NEW_RUN and not isinstance(error, Interrupted):
             shutil.rmtree(run.path)

@@ -89,7 +89,7 @@ PRESETS = (
     "celeba, digits, faces, faces-balanced, faces-marginal, faces-named, faces-quick, faces-race, "
     "fairface, flux, scenes, sd15, sdxl, waterbirds"
 )
-OF_THE_RUN, OF_PICTURES = "the run has its own", "it looks at pictures, not at a run"
+OF_THE_RUN = "the run has its own"
 
 SOURCE: Options = {
     "--config FILE": _path("TOML file with settings"),
@@ -180,7 +180,6 @@ CHECK = Verb(
     },
     "Near-duplicates are told and not left out, unless --near-duplicates says so. Exit code 1 if "
     "there is anything to leave out.",
-    no_settings=OF_PICTURES,
 )
 BUILD = Verb(
     "make a built-in set: its pictures, base model and attribute classifier",
@@ -198,7 +197,6 @@ BUILD = Verb(
     },
     f"{RESUME} Afterwards the name serves as data.path, model.path, preset and benchmark. "
     "docs/evidence/sets.md tells what the sets are and how long they take.",
-    no_settings=OF_PICTURES,
 )
 CLASSIFIER = Verb(
     "train an attribute classifier on labelled pictures",
@@ -221,7 +219,6 @@ CLASSIFIER = Verb(
     },
     "A fifth of the pictures is held out; how often the classifier is wrong on it stands in the "
     f"file's header and corrects the shares of a report. {RESUME}",
-    no_settings=OF_PICTURES,
 )
 PREPARE = Verb(
     "check a benchmark's official archive and lay it out for a run",
@@ -241,7 +238,6 @@ PREPARE = Verb(
     },
     "No picture is copied: the folders link to the archive. docs/evidence/benchmarks.md tells "
     "where the archives are from and what is checked.",
-    no_settings=OF_PICTURES,
 )
 BENCHMARK = Verb(
     "run a named benchmark",
@@ -367,6 +363,7 @@ VERBS: Mapping[str, Verb] = {
     "data": Verb(
         "look at pictures and captions before a run",
         actions={"check": CHECK, "build": BUILD, "classifier": CLASSIFIER, "prepare": PREPARE},
+        no_settings="it looks at pictures, not at a run",
     ),
     "benchmark": Verb(
         "run the method and its alternatives side by side", actions={"run": BENCHMARK}
