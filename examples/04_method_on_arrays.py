@@ -24,8 +24,7 @@ from torch import Tensor, nn
 import invdiff
 from invdiff.app.arrays.find_groups import FoundGroups
 from invdiff.app.arrays.skew import Bias
-from invdiff.core.balancing.reweighting import mixture_shares
-from invdiff.core.balancing.stable_target import stable_target
+from invdiff.core.balancing.reweighting import mixture_shares, stable_target
 from invdiff.core.diffusion.losses import latent_loss, score_one
 from invdiff.core.diffusion.schedule import Schedule, add_noise
 

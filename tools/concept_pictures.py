@@ -20,8 +20,7 @@ from PIL import Image
 from scipy.special import expit, logit, logsumexp
 
 from invdiff.core.balancing.certificate import bound, tight_bound
-from invdiff.core.balancing.reweighting import balanced_weights
-from invdiff.core.balancing.stable_target import stable_target
+from invdiff.core.balancing.reweighting import balanced_weights, stable_target
 from invdiff.core.diffusion.schedule import Schedule, add_noise
 from invdiff.core.discovery.prompt_contrasts import Contrasts
 from invdiff.core.measurement.parity import bias, parity_value

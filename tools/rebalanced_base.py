@@ -80,8 +80,8 @@ def report(name: str, sets: dict[str, tuple[NDArray[np.float32], float]], real: 
     distance = fidelity.frechet(features, real).value
     kept = np.mean([share for _, share in sets.values()])
     return (
-        f"| {name} | {len(features)} | {kept:.4f} | {distance:.2f} | {found.precision:.3f} "
-        f"| {found.recall:.3f} | {found.coverage:.3f} |"
+        f"| {name} | {len(features)} | {kept:.4f} | {distance:.2f} | {found.precision.mean():.3f} "
+        f"| {found.recall.mean():.3f} | {found.coverage.mean():.3f} |"
     )
 
 

@@ -8,20 +8,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.app.report import builder, charts, quantities
+from invdiff.app.report import builder, quantities
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.quantities import Quantity
 from invdiff.app.report.rendering import render_lines
+from invdiff.engine.run.records import Calibration, Discovery, Metrics, Training
 from tests.app.html_page import Page, svg_text
 from tests.app.report_fixture import HAT, HEADBAND, MALE, metrics
 
+RECORDS = {
+    "metrics": Metrics,
+    "discovery": Discovery,
+    "calibration": Calibration,
+    "training": Training,
+}
+
+
+def changed(known: Inputs, **changes: Any) -> Inputs:
+    """The run with other contents of some of its files."""
+    records = {
+        name: RECORDS[name].model_validate(changes[name]) for name in RECORDS.keys() & changes
+    }
+    return replace(known, **changes | records)
+
 
 def page_of(known: Inputs, **changes: Any) -> Page:
-    return Page(builder.report_page(replace(known, **changes)))
+    return Page(builder.report_page(changed(known, **changes)))
 
 
 def limits(known: Inputs, **changes: Any) -> str:
-    return " ".join(render_lines("run_limits.txt.j2", {"run": replace(known, **changes)}))
+    return " ".join(render_lines("run_limits.txt.j2", {"run": changed(known, **changes)}))
 
 
 # numbers
@@ -107,7 +123,7 @@ def test_a_group_that_is_absent_from_the_images_is_not_zero(known: Inputs) -> No
 def test_the_class_that_the_base_model_favours_is_shown(known: Inputs) -> None:
     assert known.shown_classes == ("male",)
     inverse = {key: {p: 1 - share for p, share in m.items()} for key, m in MALE.items()}
-    assert replace(known, metrics=metrics(inverse)).shown_classes == ("female",)
+    assert changed(known, metrics=metrics(inverse)).shown_classes == ("female",)
 
 
 def test_more_than_two_classes_are_all_shown_with_their_parity(known: Inputs) -> None:
@@ -116,9 +132,9 @@ def test_more_than_two_classes_are_all_shown_with_their_parity(known: Inputs) ->
         for arm in arms.values():
             for shares in arm["shares"].values():
                 shares["other"] = dict(shares["male"])
-    told = replace(known, metrics=three)
+    told = changed(known, metrics=three)
     assert told.shown_classes == ("female", "male", "other")
-    drawn = charts.share_charts(told)
+    drawn = builder.share_charts(told)
     assert list(drawn) == ["1.0", "2.5"]
     assert all(f"{HAT}: other" in svg_text(one.picture.uri) for one in drawn.values())
     assert f"{HAT} other" in page_of(told).tables["Share of the images in each class"]
@@ -165,8 +181,8 @@ def test_what_could_not_be_measured_is_said(known: Inputs) -> None:
 
 def test_a_caption_adds_no_line_of_its_own_to_the_limits(known: Inputs) -> None:
     forged = f"{HEADBAND}\nEverything is fair."
-    prompts = {forged if p == HEADBAND else p: e for p, e in known.discovery["prompts"].items()}
-    told = replace(known, discovery=dict(known.discovery) | {"prompts": prompts})
+    prompts = {forged if p == HEADBAND else p: e for p, e in known.discovery.prompts.items()}
+    told = changed(known, discovery=dict(known.discovery) | {"prompts": prompts})
     assert forged in told.missed
     assert len(render_lines("run_limits.txt.j2", {"run": told})) == len(
         render_lines("run_limits.txt.j2", {"run": known})
@@ -200,7 +216,7 @@ def test_a_calibration_without_a_curve_leaves_its_plot_out(known: Inputs) -> Non
 def test_shares_estimated_without_a_classifier_are_those_of_the_chosen_strength(
     known: Inputs,
 ) -> None:
-    drawings = page_of(known, metrics=None).drawings
+    drawings = page_of(known, metrics={}).drawings
     (said,) = [alt for alt in drawings if alt.startswith("Estimated shares")]
     assert f"{HAT}: 11% before, 46% after" in said
     assert ">11% \N{RIGHTWARDS ARROW} 46%<" in drawings[said]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from invdiff.app.report import charts, montage, plots
+from invdiff.app.report import montage, plots
 from invdiff.app.report.inputs import Inputs
 from invdiff.app.report.quantities import Quantity
 from invdiff.data.sources import open_samples
@@ -55,9 +55,9 @@ def test_the_file_stays_small_even_when_every_picture_is_noise() -> None:
     ]
     each = len(montage.grid(smooth).uri) / 24
     scales = 2
-    generated = charts.PICTURED_PROMPTS * scales * 2
+    generated = montage.PICTURED_PROMPTS * scales * 2
     most = generated * montage.seeds_shown(generated)
-    most += charts.PICTURED_PROMPTS * 2 * montage.MOST_CERTAIN
+    most += montage.PICTURED_PROMPTS * 2 * montage.MOST_CERTAIN
     assert each * most < 5_500_000
 
 

@@ -32,5 +32,5 @@ def do_stage(run: RunFolder, stage: str, home: tuple[str, str] | None = None) ->
     if run.done(stage):
         return
     module, function = home or HOMES[stage]
-    with run.stage(stage) as opened:
-        opened.facts |= getattr(import_module(module), function)(session_of(run))
+    with run.stage(stage) as facts:
+        facts |= getattr(import_module(module), function)(session_of(run))

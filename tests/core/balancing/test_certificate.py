@@ -78,13 +78,6 @@ def test_group_risks_agree_with_loops():
     assert found["variance"] == pytest.approx(np.var(risks))
     assert found["worst"] == max(risks) <= found["bound"]
     assert found["worst_mixture"] == [float(r == max(risks)) for r in risks]
-    assert "bound_at_weight" not in found
-
-
-def test_the_training_weight_gives_a_looser_bound_beside_it():
-    found = cert.certificate(*example(), variance_weight=1.0)
-    assert found["variance_weight"] == 1.0
-    assert found["bound_at_weight"] >= found["bound"]
 
 
 def test_the_interval_of_a_hard_group_is_that_of_its_mean():

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from invdiff.core.balancing.certificate import certificate
-from invdiff.core.balancing.reweighting import balanced_weights
-from invdiff.core.balancing.stable_target import stable_target
+from invdiff.core.balancing.reweighting import balanced_weights, stable_target
 from invdiff.core.diffusion.schedule import add_noise
 from tests import witness
 from tests.witness import ALIKE, EVEN, PROMPTS, SCHEDULE, SKEWED, UNLIKE

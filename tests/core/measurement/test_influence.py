@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from invdiff.core.measurement import fidelity, influence, kernel_distance
-from invdiff.core.measurement.diversity import diversity
-from invdiff.core.measurement.influence import InfluenceExpansion
+from invdiff.core.measurement import fidelity, influence
+from invdiff.core.measurement.influence import InfluenceExpansion, diversity
 from invdiff.core.uncertainty import intervals
 from invdiff.core.uncertainty.intervals import bootstrap_interval
 from invdiff.errors import InvDiffError
@@ -16,7 +15,7 @@ def frechet(images, reference):
     return influence.frechet_parts(value, images, reference)
 
 
-FIGURES = {"frechet": frechet, "kid": kernel_distance.kid_parts}
+FIGURES = {"frechet": frechet, "kid": influence.kid_parts}
 
 
 def sets(seed, count=300, dims=4):
@@ -43,7 +42,7 @@ def test_parts_are_what_leaving_an_image_out_changes(name, count):
 def test_parts_sum_to_0():
     for found in (
         frechet(*sets(1)),
-        kernel_distance.kid_parts(*sets(1)),
+        influence.kid_parts(*sets(1)),
         diversity(sets(1)[0], ["p"] * 300),
     ):
         assert found.parts.sum() == pytest.approx(0, abs=1e-9)
@@ -63,7 +62,7 @@ def test_the_interval_of_equal_sets_holds_0_although_its_first_order_vanishes():
     random = np.random.default_rng(2)
     held = 0
     for seed in range(60):
-        found = kernel_distance.kid_parts(*random.normal(size=(2, 60, 8)))
+        found = influence.kid_parts(*random.normal(size=(2, 60, 8)))
         ends = bootstrap_interval(found, ["p"] * 60, 400, seed)
         held += ends.low <= 0 <= ends.high
     assert held >= 54

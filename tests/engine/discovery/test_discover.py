@@ -20,7 +20,7 @@ from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json, read_parquet
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.storage.hashed_tensors import cached
 from invdiff.engine.training.train import load_mixture
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import DataError, ModelError

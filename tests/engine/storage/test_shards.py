@@ -7,8 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from invdiff.engine.storage.hashed_tensors import short_name
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.storage.hashed_tensors import cached, short_name
 
 SHARDS = [(0, 3), (3, 4), (4, 9)]
 ABOUT = {"model": "tiny", "levels": [0.5]}

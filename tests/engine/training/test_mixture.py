@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invdiff.core.balancing.stable_target import stable_target
+from invdiff.core.balancing.reweighting import stable_target
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.engine.training import min_step, mixture
 from invdiff.engine.training.mixture import Mixture

@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from invdiff.core.diffusion.schedule import add_noise
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.settings.training import TrainSection
+from invdiff.engine.settings.method import TrainSection
 from invdiff.engine.training import min_step
 from invdiff.engine.training.fixed_losses import certify
 from invdiff.engine.training.min_step import MinStep, step_owner, stratified_levels

@@ -25,7 +25,7 @@ from invdiff.core.discovery.scores import Scores
 from invdiff.core.groups.memberships import memberships
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.engine.distributed import randomness
-from invdiff.engine.settings.deciding_levels import high_levels
+from invdiff.engine.settings.method import high_levels
 from invdiff.errors import ArgumentError
 from invdiff.terminal import printable
 

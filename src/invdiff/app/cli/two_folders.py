@@ -22,8 +22,7 @@ def evaluate(asked: Asked) -> None:
         one_stage(asked)
         return
     from invdiff.app.comparison.evaluate_folders import evaluate_folders
-    from invdiff.app.comparison.sheets import sheets
-    from invdiff.app.comparison.writing import sheet_text
+    from invdiff.app.comparison.sheets import sheet_text, sheets
 
     options = {name: getattr(asked, name) for name in _given(asked, TWO_FOLDERS).values()}
     again = shlex.join(["invdiff", *asked.typed])

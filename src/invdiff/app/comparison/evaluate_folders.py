@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from invdiff.app.comparison import writing
-from invdiff.app.comparison.page import card_section, comparison_page, methods, sheet_latex
-from invdiff.app.comparison.sheets import sheets
+from invdiff.app.comparison.page import card_section, comparison_page, methods
+from invdiff.app.comparison.sheets import figures_csv, sheet_csv, sheets
+from invdiff.app.report.rendering import render
 from invdiff.engine.comparison.comparison import compare
 from invdiff.engine.comparison.request import ComparisonRequest
 from invdiff.engine.distributed import only_once
@@ -94,9 +94,9 @@ def evaluate_folders(
     tables = sheets(found.record)
     again = command or f"invdiff.evaluate_folders({str(first)!r}, {str(second)!r}, {str(out)!r})"
     for sheet in tables:
-        write_text(place / f"table-{sheet.key}.csv", writing.sheet_csv(sheet))
-        write_text(place / f"table-{sheet.key}.tex", sheet_latex(sheet))
-    write_text(place / "figures.csv", writing.figures_csv(found.record["figures"]))
+        write_text(place / f"table-{sheet.key}.csv", sheet_csv(sheet))
+        write_text(place / f"table-{sheet.key}.tex", render("table.tex.j2", {"sheet": sheet}))
+    write_text(place / "figures.csv", figures_csv(found.record["figures"]))
     write_text(place / "methods.md", methods(found.record) + "\n")
     write_text(place / "model-card-section.md", card_section(found.record, tables))
     write_text(place / "report.html", comparison_page(found, tables, again))

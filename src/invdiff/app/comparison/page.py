@@ -6,10 +6,10 @@ from typing import Any
 from invdiff.app.comparison.figures import ComparisonFigures
 from invdiff.app.comparison.sheets import Sheet
 from invdiff.app.report import plots
-from invdiff.app.report.charts import PICTURED_PROMPTS, BeforeAfter
-from invdiff.app.report.montage import TILE, InlinePicture, grid
+from invdiff.app.report.montage import PICTURED_PROMPTS, TILE, InlinePicture, grid
+from invdiff.app.report.plots import BeforeAfter
 from invdiff.app.report.quantities import percent, whole_number
-from invdiff.app.report.rendering import PageSection, render
+from invdiff.app.report.rendering import render
 from invdiff.data.gallery import Gallery
 from invdiff.engine.comparison.attributes import ALL
 from invdiff.engine.comparison.comparison import ComparisonResult
@@ -53,11 +53,8 @@ def comparison_page(found: ComparisonResult, tables: Sequence[Sheet], command: s
         "card": card_section(record, tables),
         "command": command,
         "limits": record["warnings"] + record["not_measured"],
-        "sections": [
-            PageSection(name, title, name if name == "limits" else f"compare_{name}")
-            for name, title in SECTIONS.items()
-            if shown or name != "pictures"
-        ],
+        "prefix": "compare_",
+        "sections": {at: title for at, title in SECTIONS.items() if shown or at != "pictures"},
     }
     return render("page.html.j2", context)
 
@@ -72,11 +69,6 @@ def card_section(record: Mapping[str, Any], tables: Sequence[Sheet]) -> str:
     """A section for the model card of what made the second set, as Markdown."""
     context = {"record": record, "sheets": tables, "measures": ComparisonFigures(record)}
     return render("card_section.md.j2", context)
-
-
-def sheet_latex(sheet: Sheet) -> str:
-    """A ``table`` for the booktabs package, with title and note as caption."""
-    return render("table.tex.j2", {"sheet": sheet})
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:

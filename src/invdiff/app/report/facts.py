@@ -1,4 +1,4 @@
-"""What a run has shown, as the pages tell it: groups, measurements of each model, calibration."""
+"""What was measured on the images of one model at one guidance scale, as the pages tell it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,55 +10,40 @@ ARMS = ("base", "guided")
 
 
 @dataclass(frozen=True)
-class InferredGroup:
-    """One inferred group of a prompt: what it is called, and its share of the images."""
-
-    name: str
-    share: Quantity
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class PromptFacts:
-    """What discovery says about one prompt; ``under`` is the share of all groups but the first."""
-
-    found: bool
-    left_alone: bool  # a split that is there, and about even
-    note: str
-    images: int
-    scored: int
-    explained: float | None
-    p_value: float | None
-    groups: tuple[InferredGroup, ...]
-    under: Quantity
-    profile: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class ExplicitPrompts:
-    """Prompts that name a class: how often the images show it, for each prompt and in all."""
-
-    classes: Mapping[str, str]
-    prompts: Mapping[str, Quantity]
-    all: Quantity
-
-
-@dataclass(frozen=True)
 class Arm:
-    """What was measured on the images of one model, ``base`` or ``guided``, at one scale."""
+    """The figures of one model, ``base`` or ``guided``, at one scale."""
 
     name: str
     strength: float | None
-    images: int
     shares: Mapping[str, Mapping[str, Quantity]]  # prompt -> class
     bias: Quantity
     normalised: Quantity
     bias_corrected: Quantity
     classifier_corrected: Quantity
     fidelity: Quantity
-    explicit: ExplicitPrompts | None
+    explicit: Mapping[str, Any]  # of prompts that name a class: a figure, and one for each prompt
     frechet: Mapping[str, Mapping[str, Any]]  # reference -> value, images, reference_images
     manifolds: Mapping[str, Mapping[str, Any]]  # recall, coverage, precision -> value, reference
+
+    @classmethod
+    def of(cls, name: str, entry: Mapping[str, Any]) -> "Arm":
+        """From what ``metrics.json`` has of them; what was not measured is not defined."""
+        bias = entry.get("bias") or {}
+        ends = {"value": "", "low": "_low", "high": "_high"}
+        corrected = {end: bias.get(f"error_corrected{suffix}") for end, suffix in ends.items()}
+        return cls(
+            name=name,
+            strength=entry.get("strength"),
+            shares={prompt: _shares(one) for prompt, one in (entry.get("shares") or {}).items()},
+            bias=Quantity.of({"images": entry["images"], **bias}),
+            normalised=Quantity.of(bias.get("normalised")),
+            bias_corrected=Quantity.of(bias.get("corrected")),
+            classifier_corrected=Quantity.of(corrected),
+            fidelity=Quantity.of(entry.get("fidelity")),
+            explicit=entry.get("explicit") or {},
+            frechet=entry.get("frechet") or {},
+            manifolds={key: entry.get(key) or {} for key in ("recall", "coverage", "precision")},
+        )
 
     @property
     def balanced_distance(self) -> Quantity:
@@ -71,31 +56,6 @@ class Arm:
         return bool(self.fidelity.value is not None or self.frechet or any(self.manifolds.values()))
 
 
-@dataclass(frozen=True)
-class GapPoint:
-    """The gap between the inferred groups of generated images at one adapter strength."""
-
-    strength: float
-    gap: Quantity
-    shares: Mapping[str, Any]  # prompt -> share of the under-represented group, or of each
-
-
-@dataclass(frozen=True)
-class CalibrationFacts:
-    """How the adapter strength was chosen."""
-
-    guidance_scale: float
-    strength: float
-    tolerance: float
-    images_per_prompt: int | None
-    curve: tuple[GapPoint, ...]
-
-    @property
-    def before(self) -> GapPoint:
-        """The point of the base model."""
-        return min(self.curve, key=lambda point: abs(point.strength))
-
-    @property
-    def chosen(self) -> GapPoint:
-        """The point of the chosen strength."""
-        return min(self.curve, key=lambda point: abs(point.strength - self.strength))
+def _shares(classes: Mapping[str, Mapping[str, Any]]) -> dict[str, Quantity]:
+    images = sum(one.get("count") or 0 for one in classes.values())
+    return {name: Quantity.of({**one, "images": images}, "share") for name, one in classes.items()}

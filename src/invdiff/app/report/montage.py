@@ -13,6 +13,7 @@ from invdiff.app.report.facts import ARMS
 from invdiff.app.report.inputs import Inputs
 from invdiff.data.samples import Samples
 
+PICTURED_PROMPTS = 8  # pictures of more prompts would make the file too large to send
 COLUMNS = 8
 MOST_CERTAIN = 16  # training images shown for a group
 SEEDS_SHOWN = 24  # generated images shown for a prompt, a scale and a model
@@ -99,9 +100,9 @@ def generated(inputs: Inputs, prompt: str, scale: float, most: int) -> dict[str,
 
 def _paths(inputs: Inputs, arm: str, prompt: str, scale: float) -> Mapping[tuple[int, int], Path]:
     """(index, seed) -> picture, for the pictures that are on the disk."""
-    table = inputs.samples or {"arm": []}
+    table = inputs.samples
     chosen: dict[tuple[int, int], Path] = {}
-    for at, of_arm in enumerate(table["arm"]):
+    for at, of_arm in enumerate(table.get("arm") or ()):
         if (of_arm, table["prompt"][at]) == (arm, prompt) and table["scale"][at] == scale:
             path = inputs.path / table["path"][at]
             if path.exists():

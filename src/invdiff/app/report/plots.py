@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -13,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from invdiff.app.report.facts import CalibrationFacts
 from invdiff.app.report.montage import InlinePicture
 from invdiff.app.report.quantities import Quantity, decimal, percent
+from invdiff.engine.run.records import Calibration
 
 STYLE = Path(__file__).with_name("plots.mplstyle")
 # those of style.css
@@ -31,6 +32,14 @@ CSS_PIXELS = 96  # an inch
 STRENGTH = "adapter strength (0 = the base model)"
 
 DumbbellRow = tuple[str, Quantity, Quantity]  # label, before, after
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """A drawing of quantities before and after, and the rows that it shows."""
+
+    picture: InlinePicture
+    rows: Sequence[DumbbellRow]
 
 
 @contextmanager
@@ -175,9 +184,9 @@ def plot_reliability(levels: Sequence[float], values: Sequence[float | None]) ->
         return _inline(figure)
 
 
-def plot_calibration(entry: CalibrationFacts) -> InlinePicture:
+def plot_calibration(entry: Calibration) -> InlinePicture:
     """The estimated gap over the strength, with the tolerance and the strength that was chosen."""
-    gaps = [(point.strength, point.gap) for point in entry.curve]
+    gaps = sorted((point.strength, Quantity.of(point, "gap")) for point in entry.curve)
     with _drawing(2.2) as (figure, axes):
         axes.set_ylim(0, 1.05 * max([g.high or g.value or 0.0 for _, g in gaps] + [0.1]))
         axes.grid(axis="y")
@@ -207,7 +216,7 @@ def plot_two_gaps(points: Sequence[tuple[float, Quantity, Quantity]]) -> InlineP
         return _inline(figure)
 
 
-def plot_training(curve: Mapping[str, Sequence[float]]) -> InlinePicture:
+def plot_training(curve: Mapping[str, Sequence[float | None]]) -> InlinePicture:
     """The loss over the training steps: a running mean, since single steps are mostly noise."""
     loss = np.asarray(curve["loss"], dtype=float)
     window = max(1, len(loss) // 20)

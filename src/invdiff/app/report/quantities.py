@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from invdiff.engine.run.records import Record
+
 UNDEFINED = "not defined"
 
 
@@ -24,9 +26,9 @@ class Quantity:
     reference: float | None = None
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any] | float | None, key: str = "value") -> "Quantity":
+    def of(cls, entry: Mapping[str, Any] | Record | float | None, key: str = "value") -> "Quantity":
         """From ``{key: ..., "low": ..., "high": ...}`` as a run's files have it, or a number."""
-        known: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {key: entry}
+        known: dict[str, Any] = dict(entry) if isinstance(entry, Mapping | Record) else {key: entry}
         value, low, high, reference = (
             finite(known.get(name)) for name in (key, "low", "high", "parity_value")
         )
@@ -36,11 +38,6 @@ class Quantity:
     def has_interval(self) -> bool:
         """Whether both ends of the interval are known."""
         return self.low is not None and self.high is not None
-
-    @property
-    def is_around_zero(self) -> bool:
-        """Whether the interval holds 0, so that a difference is no change."""
-        return self.has_interval and (self.low or 0) <= 0 <= (self.high or 0)
 
 
 def finite(value: Any) -> float | None:
@@ -92,13 +89,6 @@ def span(quantity: Quantity, digits: int = 2, as_percent: bool = False) -> str:
     if as_percent:
         return f"{100 * (quantity.low or 0):.{digits}f} to {percent(quantity.high, digits)}"
     return f"{decimal(quantity.low, digits)} to {decimal(quantity.high, digits)}"
-
-
-def significant_span(quantity: Quantity) -> str:
-    """The interval with four significant digits at each end; empty when there is none."""
-    if not quantity.has_interval:
-        return ""
-    return f"{significant(quantity.low)} to {significant(quantity.high)}"
 
 
 def with_interval(
@@ -158,7 +148,7 @@ def latex(text: str) -> str:
 FILTERS = {
     made.__name__: made
     for made in (
-        decimal, significant, significant_span, percent, whole_number, shortest, span,
+        decimal, significant, percent, whole_number, shortest, span,
         with_interval, p_value, plural, enumerated, quoted, single_line, markdown_cell, latex,
     )
-}  # fmt: skip
+} | {"quantity": Quantity.of}  # fmt: skip

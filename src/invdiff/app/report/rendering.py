@@ -1,7 +1,6 @@
 """The templates of pages and cards, and how they write numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from invdiff.app.report.quantities import FILTERS
 
 APP = Path(__file__).parent.parent
-
-
-@dataclass(frozen=True)
-class PageSection:
-    """One entry of the table of contents; ``template`` is a file without its suffix."""
-
-    anchor: str
-    title: str
-    template: str
 
 
 def templates() -> Environment:

@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import stats
 
 from invdiff.errors import InvDiffError
+
+Z = stats.norm.ppf(0.975)
 
 
 def bound(risks: Float[np.ndarray, " group"], variance_weight: float) -> float:
@@ -49,17 +51,15 @@ def worst_mixture(risks: Float[np.ndarray, " group"]) -> Float[np.ndarray, " gro
 
 def group_risks(
     losses: Float[np.ndarray, " image"],
-    prompts: Int[np.ndarray, " image"],
+    prompts: np.ndarray,
     weights: Float[np.ndarray, "image group"],
-    confidence: float = 0.95,
 ) -> list[dict[str, Any]]:
     """Risk sum_i q_i(e) l_i / sum_i q_i(e) of every group of every prompt, with its interval.
 
-    ``weights`` are the q_i(e). ``images`` is the group's mass sum_i q_i(e), rounded: the number of
-    images if groups are hard. The interval is the normal one of a ratio of sums. A group without
-    mass has risk NaN and 0 images.
+    ``prompts`` are names or codes, ``weights`` the q_i(e). ``images`` is the group's mass sum_i
+    q_i(e), rounded: the number of images if groups are hard. The interval is the normal one of a
+    ratio of sums, at 95 %. A group without mass has risk NaN and 0 images.
     """
-    z = stats.norm.ppf(0.5 + confidence / 2)
     found = []
     for prompt in np.unique(prompts).tolist():
         own, loss = weights[prompts == prompt], losses[prompts == prompt]
@@ -69,7 +69,7 @@ def group_risks(
             risk = share @ loss
             # One image, or all the weight on one, says nothing about the spread.
             few = not mass > 0 or 1 / (share @ share) < 1.5
-            half = np.nan if few else z * np.sqrt((share**2) @ (loss - risk) ** 2)
+            half = np.nan if few else Z * np.sqrt((share**2) @ (loss - risk) ** 2)
             found.append(
                 {
                     "prompt": prompt,
@@ -87,8 +87,6 @@ def certificate(
     losses: Float[np.ndarray, " image"],
     prompts: Sequence[str],
     weights: Float[np.ndarray, "image group"],
-    variance_weight: float | None = None,
-    confidence: float = 0.95,
 ) -> dict[str, Any]:
     """The certificate of one model on one set of images, as it stands in ``training.json``.
 
@@ -96,8 +94,6 @@ def certificate(
         losses: per-image risk, of the denoising loss or of the regret; the same for both models.
         prompts: the prompt of each image.
         weights: q_i(e) >= 0, the soft group membership of each image within its prompt.
-        variance_weight: also report the looser bound at this lambda.
-        confidence: of the intervals.
 
     Returns:
         groups (all of every prompt), mean, variance, bound (the tight one), worst and
@@ -108,16 +104,12 @@ def certificate(
         InvDiffError: losses that are not finite, negative weights, or no images at all.
     """
     _check(losses, weights)
-    names = sorted(set(prompts))
-    rows = np.array([names.index(prompt) for prompt in prompts])
-    groups = group_risks(losses, rows, weights, confidence)
-    for group in groups:
-        group["prompt"] = names[group["prompt"]]
+    groups = group_risks(losses, np.asarray(prompts), weights)
     risks = np.array([group["risk"] for group in groups])
     there = ~np.isnan(risks)
     mixture = np.zeros(len(risks))
     mixture[there] = worst_mixture(risks[there])
-    found = {
+    return {
         "groups": groups,
         "mean": float(risks[there].mean()),
         "variance": float(risks[there].var()),
@@ -125,10 +117,6 @@ def certificate(
         "worst": float(risks[there].max()),
         "worst_mixture": mixture.tolist(),
     }
-    if variance_weight:
-        found["variance_weight"] = variance_weight
-        found["bound_at_weight"] = bound(risks[there], variance_weight)
-    return found
 
 
 def _check(losses: Float[np.ndarray, " image"], weights: Float[np.ndarray, "image group"]) -> None:

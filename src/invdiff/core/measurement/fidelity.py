@@ -18,7 +18,7 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class Frechet:
-    """A Frechet distance, the images it was taken with and a remark (empty: none)."""
+    """A Fréchet distance, the images it was taken with and a remark (empty: none)."""
 
     value: float
     images: int
@@ -28,20 +28,18 @@ class Frechet:
 
 @dataclass(frozen=True)
 class Manifolds:
-    """Share of images in the reference's manifold (precision) and the reverse (recall), 0..1.
+    """What each image or reference image adds to four figures, which are the means.
 
+    ``precision`` is the share of images in the reference's manifold, ``recall`` the reverse, 0..1.
     ``coverage`` is the share of the reference near which there is an image. ``density`` is in how
-    many balls of the reference an image lies, over ``neighbours``: 1 on average for equal sets, and
-    more where images crowd in its dense places.
+    many balls of the reference an image lies, over the number of neighbours: 1 on average for equal
+    sets, and more where images crowd in its dense places.
     """
 
-    precision: float
-    recall: float
-    coverage: float
-    density: float
-    neighbours: int
-    images: int
-    reference_images: int
+    precision: Float[np.ndarray, " image"]
+    density: Float[np.ndarray, " image"]
+    recall: Float[np.ndarray, " other"]
+    coverage: Float[np.ndarray, " other"]
 
 
 def frechet(
@@ -79,7 +77,7 @@ def manifolds(
     reference: Float[np.ndarray, "other size"],
     neighbours: int = 3,
 ) -> Manifolds:
-    """Precision, recall, coverage and density.
+    """Precision, recall, coverage and density, image by image.
 
     Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv 1904.06991, equations 1 and
     2), coverage and density those of Naeem et al. 2020 (arXiv 2002.09797, equations 4 and 3). A
@@ -94,40 +92,12 @@ def manifolds(
         InvDiffError: no more than ``neighbours`` images in a set, features that are not finite,
             or of different length.
     """
-    found = manifold_hits(images, reference, neighbours)
-    return Manifolds(
-        found.precision.mean().item(),
-        found.recall.mean().item(),
-        found.coverage.mean().item(),
-        found.density.mean().item(),
-        neighbours,
-        len(images),
-        len(reference),
-    )
-
-
-@dataclass(frozen=True)
-class Membership:
-    """What each image or reference image adds to :func:`manifolds`, whose figures are the means."""
-
-    precision: Float[np.ndarray, " image"]
-    density: Float[np.ndarray, " image"]
-    recall: Float[np.ndarray, " other"]
-    coverage: Float[np.ndarray, " other"]
-
-
-def manifold_hits(
-    images: Float[np.ndarray, "image feature"],
-    reference: Float[np.ndarray, "other size"],
-    neighbours: int = 3,
-) -> Membership:
-    """The figures of :func:`manifolds` image by image; raises what that raises."""
     require_features(images, reference, least=neighbours + 1)
     first, second = torch.from_numpy(images).double(), torch.from_numpy(reference).double()
     radii = _radii(second, neighbours)
     balls = _balls(first, second, radii)
     recalled = _balls(second, first, _radii(first, neighbours)) > 0
-    return Membership(
+    return Manifolds(
         (balls > 0).double().numpy(),
         (balls.double() / neighbours).numpy(),
         recalled.double().numpy(),

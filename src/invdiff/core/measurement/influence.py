@@ -1,4 +1,7 @@
-"""Bootstrap intervals for figures that are not means: each to first order in its images.
+"""Figures of images that are not means, each to first order in its images, for the bootstrap.
+
+The Fréchet distance, the kernel distance (KID) and the diversity of the images of one prompt, in
+the features of some extractor.
 
 A distance or a mean over pairs is replaced by its value plus one part for each image (its
 influence function over N; Efron and Tibshirani 1993, chapter 22), which is then resampled. That
@@ -7,11 +10,14 @@ distance between neighbours. What is lost: the upward bias of a figure of few im
 value, and the interval does not take it away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
+from invdiff.core.measurement.fidelity import ROWS, require_features
 from invdiff.errors import InvDiffError
 
 Parts = Float[np.ndarray, " image"]
@@ -46,7 +52,7 @@ def frechet_parts(
     images: Float[np.ndarray, "image feature"],
     reference: Float[np.ndarray, "other feature"],
 ) -> InfluenceExpansion:
-    """The Frechet distance ``value`` between both sets, to first order in their images.
+    """The Fréchet distance ``value`` between both sets, to first order in their images.
 
     With means m, covariances C and the optimal transport map T = C_1^(-1/2) (C_1^(1/2) C_2
     C_1^(1/2))^(1/2) C_1^(-1/2), an image x moves it by 2 (m_1 - m_2).(x - m_1) + (x - m_1).(I -
@@ -76,6 +82,105 @@ def frechet_parts(
 def _centred(features: Float[np.ndarray, "row feature"]) -> Float[np.ndarray, "row feature"]:
     exact = features.astype(np.float64)
     return (exact - exact.mean(0)) / np.sqrt(len(exact) - 1)
+
+
+def kid_parts(
+    images: Float[np.ndarray, "image feature"], reference: Float[np.ndarray, "other size"]
+) -> InfluenceExpansion:
+    """Squared maximum mean discrepancy under (x.y / dim + 1)^3 (Bińkowski et al. 2018).
+
+    arXiv 1801.01401, equation 4: the U-statistic over *all* images, in which no image meets
+    itself. Its mean is 0 for equal distributions whatever the number of images, so that it can be
+    compared at few, and it may be a little below 0.
+
+    Beyond first order the noise is that of the doubly centred kernels (Serfling 1980, section
+    5.3): 2 / N^2 times their mean square within each set, and 4 / (N M) across.
+
+    Raises:
+        InvDiffError: fewer than 2 images in a set, features that are not finite, or of different
+            length.
+    """
+    require_features(images, reference, least=2)
+    one, two = images.astype(np.float64), reference.astype(np.float64)
+    own, own_square = _means(one, one)
+    other, other_square = _means(two, two)
+    across, across_square = _means(one, two)
+    back, _ = _means(two, one)
+    value = float(own.mean() + other.mean() - 2 * across.mean())
+    noise = [
+        2 / len(one) ** 2 * _centred_square(own_square, own, own),
+        2 / len(two) ** 2 * _centred_square(other_square, other, other),
+        4 / (len(one) * len(two)) * _centred_square(across_square, across, back),
+    ]
+    parts = influence(2 * (own - across)), influence(2 * (other - back))
+    return InfluenceExpansion(value, *parts, float(np.sqrt(sum(noise))))
+
+
+def _means(
+    points: Float[np.ndarray, "point feature"],
+    others: Float[np.ndarray, "other feature"],
+) -> tuple[Float[np.ndarray, " point"], float]:
+    """Mean kernel of each point with the others, and the mean square of all; never with itself."""
+    same = points is others
+    count = len(others) - same
+    sums, square = [], 0.0
+    for at in range(0, len(points), ROWS):
+        kernel = (points[at : at + ROWS] @ others.T / points.shape[1] + 1) ** 3
+        if same:
+            rows = np.arange(len(kernel))
+            kernel[rows, at + rows] = 0
+        sums.append(kernel.sum(1))
+        square += float((kernel**2).sum())
+    return np.concatenate(sums) / count, square / (len(points) * count)
+
+
+def _centred_square(
+    square: float, rows: Float[np.ndarray, " point"], columns: Float[np.ndarray, " other"]
+) -> float:
+    """Mean square of a table less the means of its rows and columns; ``square`` is the table's."""
+    mean = rows.mean()
+    return max(0.0, float(square - (rows**2).mean() - (columns**2).mean() + mean**2))
+
+
+def diversity(
+    features: Float[np.ndarray, "image feature"],
+    prompt_of: Sequence[str],
+    *,
+    with_itself: bool = False,
+) -> InfluenceExpansion:
+    """Mean distance of two images of one prompt, mean over prompts, with what each image adds.
+
+    Euclidean distance between feature vectors of length 1, in 0..2. No image is compared with
+    itself, unless ``with_itself`` (the authors' code does it: N zeros among N^2 pairs). Prompts of
+    fewer than two images take no part.
+
+    Raises:
+        InvDiffError: no prompt has two images, or features that are not finite.
+    """
+    require_features(features, features, least=1)
+    names = np.asarray(prompt_of, dtype=str)
+    rows_of = [np.flatnonzero(names == name) for name in np.unique(names)]
+    rows_of = [rows for rows in rows_of if len(rows) > 1]
+    if not rows_of:
+        raise InvDiffError("no prompt has two images to compare: give more images of each prompt")
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    distances = [_mean_distances(unit[rows], len(rows) - (not with_itself)) for rows in rows_of]
+    value = float(np.mean([of_prompt.mean() for of_prompt in distances]))
+    parts = np.zeros(len(features))
+    for rows, of_prompt in zip(rows_of, distances, strict=True):
+        moved = 2 * (of_prompt - of_prompt.mean()) + (of_prompt.mean() - value)
+        parts[rows] = moved / len(rows) / len(rows_of)
+    return InfluenceExpansion(value, parts, np.zeros(0))
+
+
+def _mean_distances(
+    points: Float[np.ndarray, "image feature"], others: int
+) -> Float[np.ndarray, " image"]:
+    """Sum of each point's distances to all points, over ``others``."""
+    tensor = torch.from_numpy(points).double()
+    exact = "donot_use_mm_for_euclid_dist"
+    sums = [torch.cdist(part, tensor, compute_mode=exact).sum(1) for part in tensor.split(ROWS)]
+    return torch.cat(sums).numpy() / others
 
 
 def difference(before: InfluenceExpansion, after: InfluenceExpansion) -> InfluenceExpansion:

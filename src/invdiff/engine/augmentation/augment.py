@@ -32,8 +32,7 @@ from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.environment import environment
 from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.sampling.sampler import Sampler
-from invdiff.engine.storage.files import read_json, write_csv, write_json, write_with
-from invdiff.engine.storage.lock import locked
+from invdiff.engine.storage.files import locked, read_json, write_csv, write_json, write_with
 from invdiff.errors import RunError
 
 WORK = ".drawn"

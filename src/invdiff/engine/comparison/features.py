@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from invdiff.data.gallery import Gallery
 from invdiff.data.samples import Pictures
 from invdiff.engine.distributed.pool import worker_count
-from invdiff.engine.storage.hashed_tensors import Tensors
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.storage.hashed_tensors import Tensors, cached
 from invdiff.model.vision import extractors
 from invdiff.model.vision.extractors import Extractor, Preparation
 

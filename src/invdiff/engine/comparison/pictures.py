@@ -6,9 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.core.measurement import fidelity, kernel_distance
-from invdiff.core.measurement.diversity import diversity
-from invdiff.core.measurement.influence import InfluenceExpansion, frechet_parts, influence, mean_of
+from invdiff.core.measurement import fidelity
+from invdiff.core.measurement.influence import (
+    InfluenceExpansion,
+    diversity,
+    frechet_parts,
+    influence,
+    kid_parts,
+    mean_of,
+)
 from invdiff.engine.comparison.figures import PAIRED, Drawing, Figure, Sides, with_intervals
 from invdiff.engine.comparison.request import DISTANCES, DIVERSITY, MANIFOLDS, ComparisonProtocol
 
@@ -93,7 +99,7 @@ def _parts(
     frechet = fidelity.frechet(images, reference)
     return {
         "frechet": (frechet_parts(frechet.value, images, reference), frechet.note),
-        "kid": (kernel_distance.kid_parts(images, reference), ""),
+        "kid": (kid_parts(images, reference), ""),
     }
 
 
@@ -112,7 +118,7 @@ def _manifolds(images: Features, reference: Features, neighbours: int) -> dict[s
 
     Their intervals are over what they are means of, with the other set as it is.
     """
-    found = fidelity.manifold_hits(images, reference, neighbours)
+    found = fidelity.manifolds(images, reference, neighbours)
     still, here = np.zeros(len(images)), np.zeros(len(reference))
     figures: dict[str, Parts] = {}
     for name in ("precision", "recall", "density", "coverage"):

@@ -26,8 +26,7 @@ from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.records import Discovery
 from invdiff.engine.run.results import Groups
 from invdiff.engine.settings.config import Config
-from invdiff.engine.settings.deciding_levels import high_levels
-from invdiff.engine.settings.discovery import MOST_GROUPS
+from invdiff.engine.settings.method import MOST_GROUPS, high_levels
 from invdiff.engine.settings.study import INFERRING
 from invdiff.engine.storage.files import plain, write_parquet
 from invdiff.errors import ConfigError

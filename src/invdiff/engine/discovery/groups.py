@@ -11,7 +11,7 @@ from invdiff.core.groups.memberships import Mix
 from invdiff.core.groups.several_groups import MultiGroupModel
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.engine.encoding.session import Session
-from invdiff.engine.settings.discovery import DiscoverSection
+from invdiff.engine.settings.method import DiscoverSection
 from invdiff.engine.storage.files import write_with
 from invdiff.errors import ConfigError
 

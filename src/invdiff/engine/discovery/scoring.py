@@ -16,7 +16,7 @@ from invdiff.engine.discovery.prompt_contrasts import ContrastLosses, standing_f
 from invdiff.engine.distributed import randomness
 from invdiff.engine.encoding.encode import about_pictures, encode_captions, encode_pictures
 from invdiff.engine.encoding.session import Session
-from invdiff.engine.settings.deciding_levels import high_levels
+from invdiff.engine.settings.method import high_levels
 from invdiff.engine.storage.hashed_tensors import About, Tensors
 from invdiff.errors import DataError
 

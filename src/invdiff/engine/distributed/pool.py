@@ -8,7 +8,7 @@ libraries and loads the model for seconds, so within :func:`kept_workers` it sta
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -90,28 +90,30 @@ def held_back(number: signal.Signals) -> Iterator[None]:
 
 def run_shards(
     work: Callable[[Shard], Result],
-    shards: Sequence[Shard],
+    shards: Sequence[Shard] | Iterator[Shard],
     *,
     processes: int,
     title: str,
+    count: int | None = None,
     unit: str = "batch",
     done: int = 0,
     quiet: bool = False,
 ) -> Iterator[tuple[Shard, Result]]:
     """Results of ``work`` as they come, under a progress bar; ``done`` shards came before.
 
-    With one process the work is done here and in order. For work that has progress bars of its
-    own, ``quiet`` does it in workers that show none.
+    ``count`` is how many there are, for ``shards`` that are made as they are asked for. With one
+    process the work is done here and in order. For work that has progress bars of its own,
+    ``quiet`` does it in workers that show none.
     """
-    total = done + len(shards)
-    with Bar(desc=title, total=total, initial=done, unit=unit) as bar:
-        for pair in _results(work, shards, min(processes, len(shards)), quiet):
+    count = len(list(shards)) if count is None else count
+    with Bar(desc=title, total=done + count, initial=done, unit=unit) as bar:
+        for pair in _results(work, shards, min(processes, count), quiet):
             yield pair
             bar.update()
 
 
 def _results(
-    work: Callable[[Shard], Result], shards: Sequence[Shard], processes: int, quiet: bool
+    work: Callable[[Shard], Result], shards: Iterable[Shard], processes: int, quiet: bool
 ) -> Iterator[tuple[Shard, Result]]:
     if processes <= 1 and not quiet:
         yield from ((shard, work(shard)) for shard in shards)

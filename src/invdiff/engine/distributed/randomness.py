@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from invdiff.engine.distributed import randomness
-
 Key = int | str
 
 
@@ -50,11 +48,11 @@ def shared_noise(
     shape: Sequence[int], seed: int, level: float, draw: int, device: torch.device
 ) -> torch.Tensor:
     """The one noise that all images get at a level and draw: (1, *shape)."""
-    owner = randomness.generator(seed, "shared noise", f"{level:.6f}", draw)
+    owner = generator(seed, "shared noise", f"{level:.6f}", draw)
     return torch.randn((1, *shape), generator=owner).to(device)
 
 
 def halves(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the half to train on and of the held-out half, both sorted."""
-    mixed = torch.randperm(count, generator=randomness.generator(seed, "classifier split")).numpy()
+    mixed = torch.randperm(count, generator=generator(seed, "classifier split")).numpy()
     return np.sort(mixed[: count // 2]), np.sort(mixed[count // 2 :])

@@ -5,11 +5,16 @@ it asks of them with :meth:`Team.ask`. torch.distributed is used
 as it is: what accelerate adds to it (loaders, checkpoints, wrapped models) would lose the order of
 the data, and a LoRA's gradients are one short vector. ``accelerate launch`` starts the processes as
 well as ``torchrun`` does: both say who is who in the same environment variables.
+
+Where a stage keeps what it has finished as it goes, Ctrl-C and SIGTERM end it at once. A training
+step is not such a place: here the first signal is noted, the loop saves and raises Interrupted. The
+second one ends the process at once, which is safe because files appear whole or not at all.
 """
 
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +22,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -31,7 +37,6 @@ from invdiff.engine.distributed.pool import (
     silence,
     start_worker,
 )
-from invdiff.engine.distributed.stop import Stop
 from invdiff.errors import Interrupted, InvDiffError, RunError
 from invdiff.terminal import Bar
 
@@ -39,6 +44,40 @@ Work = TypeVar("Work")
 Result = TypeVar("Result")
 
 PATIENCE = timedelta(days=30)  # the others wait while rank 0 discovers, samples and evaluates
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class Stop:
+    """Whether somebody has asked to stop."""
+
+    asked: bool = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def noted() -> Iterator[Stop]:
+    """Within it, the first SIGINT or SIGTERM is only noted. A signal that is ignored stays so.
+
+    Python lets the main thread alone handle signals: in another one nothing is ever noted.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {n: h for n in SIGNALS if (h := signal.getsignal(n)) != signal.SIG_IGN}
+    try:
+        for number in before:
+            signal.signal(number, stop.note)
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass

@@ -16,8 +16,7 @@ from invdiff.engine.run.results import Results
 from invdiff.engine.settings.common import DataSection
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import write_json
-from invdiff.engine.storage.hashed_tensors import About, Tensors
-from invdiff.engine.storage.shards import cached
+from invdiff.engine.storage.hashed_tensors import About, Tensors, cached
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.families.registry import from_pipeline
 

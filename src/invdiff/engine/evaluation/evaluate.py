@@ -5,14 +5,14 @@ cannot be measured is left out and said in ``not_measured``. Labels of the data,
 opened last and change nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core.measurement.explicit_prompts import named_prompts
-from invdiff.data.samples import Pictures, Samples
+from invdiff.data.samples import Samples
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.classifiers.choose import Chosen, choose
 from invdiff.engine.classifiers.classify import (
@@ -139,8 +139,6 @@ def with_labels(session: Session, samples: Columns, column: str) -> dict[str, An
         prompts=prompts,
         claims={column: {"classes": classes}},
         references={},
-        resamples=metrics.RESAMPLES,
-        neighbours=metrics.NEIGHBOURS,
         seed=randomness.derive(session.config.seed, "evaluate"),
         abstains=ABSTAINED in labels,
         named=explicit,
@@ -201,8 +199,6 @@ def protocol_of(
         prompts=known or free,
         claims=claims,
         references=real_pictures(config, data, chosen.classifier),
-        resamples=metrics.RESAMPLES,
-        neighbours=metrics.NEIGHBOURS,
         seed=randomness.derive(config.seed, "evaluate"),
         abstains=config.evaluate.abstain_below > 0,
         named=explicit,
@@ -234,16 +230,17 @@ def real_pictures(
     references of different sizes don't compare.
     """
     some = randomness.epoch_order(len(data), config.seed, "evaluate reference")[:REFERENCE].tolist()
-    sources: dict[str, tuple[Callable[[slice], Pictures], int]] = {}
+    found = {}
     if config.data.path in EMBEDDED_SETS:
         pictures = open_set(config.data.path).pictures("balanced")
         unseen = halves(len(pictures), classifier.facts.get("split_seed", 0))[1][:REFERENCE]
-        sources["balanced"] = (lambda part: pictures[unseen[part]]), len(unseen)
-    sources["training"] = (lambda part: data.pictures(some[part])), len(some)
-    return {
-        name: features_of(classifier, take, count, f"real pictures, {name}")
-        for name, (take, count) in sources.items()
-    }
+        found["balanced"] = features_of(
+            classifier, lambda part: pictures[unseen[part]], len(unseen), "real pictures, balanced"
+        )
+    found["training"] = features_of(
+        classifier, lambda part: data.pictures(some[part]), len(some), "real pictures, training"
+    )
+    return found
 
 
 def arms_of(samples: Columns) -> list[tuple[str, float, NDArray[np.int64]]]:

@@ -18,6 +18,8 @@ from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
 
+MEASURES = ("balanced_accuracy", "auc", "adjusted_rand", "matched_accuracy")
+
 
 def has_labels(config: Config) -> bool:
     """Whether the data of the run carries labels."""
@@ -42,28 +44,21 @@ def compare_with_labels(session: Session, data: Samples) -> dict[str, Any]:
     q = groups.membership[[row_of.get(one, 0) for one in data.sample_id]]
     group_of = dict(zip(groups.sample_id, groups.prompt, strict=True))
     prompt = np.array([group_of.get(one, "") for one in data.sample_id])
-    accuracy, area, alike, matched = {}, {}, {}, {}
+    agreed: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
     for name in sorted(set(groups.prompt)):
         rows = (prompt == name) & known
-        accuracy[name], area[name] = label_agreement(labels[rows], q[rows])
-        alike[name] = adjusted_rand(labels[rows], hard(q[rows]))
-        matched[name] = matched_accuracy(labels[rows], hard(q[rows]))
+        group = hard(q[rows])
+        two = label_agreement(labels[rows], q[rows])
+        all_of_them = adjusted_rand(labels[rows], group), matched_accuracy(labels[rows], group)
+        for measure, value in zip(MEASURES, (*two, *all_of_them), strict=True):
+            agreed[measure][name] = value
     searched = session.results.discovery.found
-    found = [name for name in area if name in searched and area[name] >= 0]
+    found = [name for name, area in agreed["auc"].items() if name in searched and area >= 0]
     mean = {
-        "balanced_accuracy": float(np.mean([accuracy[name] for name in found])) if found else None,
-        "auc": float(np.mean([area[name] for name in found])) if found else None,
-        "adjusted_rand": float(np.mean([alike[name] for name in found])) if found else None,
-        "matched_accuracy": float(np.mean([matched[name] for name in found])) if found else None,
-        "prompts": len(found),
+        measure: float(np.mean([values[name] for name in found])) if found else None
+        for measure, values in agreed.items()
     }
-    return {
-        "balanced_accuracy": accuracy,
-        "auc": area,
-        "adjusted_rand": alike,
-        "matched_accuracy": matched,
-        "mean": mean,
-    }
+    return agreed | {"mean": mean | {"prompts": len(found)}}
 
 
 def label_agreement(labels: NDArray[np.str_], member: Membership) -> tuple[float, float]:

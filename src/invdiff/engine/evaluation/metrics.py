@@ -23,6 +23,9 @@ OUTSIDE = (
     "The value lies above its interval: counts are never exactly even, and with so few pictures of "
     "each prompt that alone adds more than the interval is wide. `corrected` leaves it out."
 )
+UNDONE = ("error_corrected", "error_corrected_low", "error_corrected_high")
+Undone = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
+"""Shares without the classifier's errors, with the ends of their intervals."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class MetricProtocol:
     prompts: tuple[str, ...]
     claims: Mapping[str, Mapping[str, Any]]
     references: Mapping[str, NDArray[np.floating[Any]]]
-    resamples: int
-    neighbours: int
-    seed: int
+    resamples: int = RESAMPLES
+    neighbours: int = NEIGHBOURS
+    seed: int = 0
     abstains: bool = False
     named: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,6 +53,11 @@ class MetricProtocol:
     def classes(self) -> list[str]:
         """The classes of the measured attribute."""
         return list(self.claims[self.attribute]["classes"])
+
+    @property
+    def drawing(self) -> tuple[int, int, float]:
+        """How intervals are drawn: resamples, seed and confidence."""
+        return self.resamples, self.seed, CONFIDENCE
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -97,19 +105,18 @@ def _distances(
     if features is None or not protocol.references:
         notes.append("Not measured: distances to real pictures (labels have no features).")
         return {"frechet": {}}
-    found: dict[str, Any] = {
-        "frechet": {
-            name: distance
-            for name, real in protocol.references.items()
-            if (distance := _attempt(notes, "Frechet distance", _frechet, features, real))
-        },
-    }
+    found: dict[str, Any] = {"frechet": {}}
+    for name, real in protocol.references.items():
+        if far := _attempt(notes, "Frechet distance", fidelity.frechet, features, real):
+            known = {key: value for key, value in asdict(far).items() if value != ""}
+            found["frechet"][name] = known
     name, real = next(iter(protocol.references.items()))
     what = "precision, recall and coverage"
     both = _attempt(notes, what, fidelity.manifolds, features, real, protocol.neighbours)
     for figure in ("precision", "recall", "coverage") if both else ():
-        value = {"value": getattr(both, figure), "neighbours": both.neighbours, "reference": name}
-        found[figure] = value | {"images": both.images, "reference_images": both.reference_images}
+        about = {"neighbours": protocol.neighbours, "reference": name}
+        about |= {"images": len(features), "reference_images": len(real)}
+        found[figure] = {"value": getattr(both, figure).mean()} | about
     return found
 
 
@@ -133,8 +140,7 @@ def reduction_of_bias(
     ]
     prompt_of, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
     joint = parity.joint_table(prompt_of, first, second, protocol.prompts, protocol.classes)
-    reduction = intervals.bias_reduction(joint, protocol.resamples, protocol.seed, CONFIDENCE)
-    return asdict(reduction) | {"pairs": len(pairs)}
+    return asdict(intervals.bias_reduction(joint, *protocol.drawing)) | {"pairs": len(pairs)}
 
 
 def _pairs(
@@ -170,31 +176,20 @@ def _share_of(count: int, total: int) -> dict[str, Any]:
     return {"value": value, "low": low[0], "high": high[0], "count": count, "images": total}
 
 
-@dataclass(frozen=True)
-class _Undone:
-    """Shares without the classifier's errors, with the ends of their intervals."""
-
-    share: NDArray[np.floating[Any]]
-    low: NDArray[np.floating[Any]]
-    high: NDArray[np.floating[Any]]
-
-
-def _undo_errors(counts: NDArray[np.int64], protocol: MetricProtocol) -> _Undone:
-    share = classifier_error.corrected_shares(parity.shares(counts), protocol.confusion)
-    settings = protocol.resamples, protocol.seed, CONFIDENCE
-    return _Undone(share, *classifier_error.share_intervals(counts, protocol.confusion, *settings))
+def _undo_errors(counts: NDArray[np.int64], protocol: MetricProtocol) -> Undone:
+    confusion = protocol.confusion
+    share = classifier_error.corrected_shares(parity.shares(counts), confusion)
+    return share, *classifier_error.share_intervals(counts, confusion, *protocol.drawing)
 
 
 def _without_errors(
-    counts: NDArray[np.int64], corrected: _Undone | None, protocol: MetricProtocol
+    counts: NDArray[np.int64], corrected: Undone | None, protocol: MetricProtocol
 ) -> dict[str, Any]:
     """Bias of the corrected shares; its interval holds the errors of the confusion matrix too."""
-    names = ("error_corrected", "error_corrected_low", "error_corrected_high")
     if corrected is None:
-        return dict.fromkeys(names)
-    settings = protocol.resamples, protocol.seed, CONFIDENCE
-    found = classifier_error.corrected_bias_interval(counts, protocol.confusion, *settings)
-    return dict(zip(names, (found.value, found.low, found.high), strict=True))
+        return dict.fromkeys(UNDONE)
+    found = classifier_error.corrected_bias_interval(counts, protocol.confusion, *protocol.drawing)
+    return dict(zip(UNDONE, (found.value, found.low, found.high), strict=True))
 
 
 def _worst(counts: NDArray[np.int64], protocol: MetricProtocol) -> dict[str, Any] | None:
@@ -204,32 +199,25 @@ def _worst(counts: NDArray[np.int64], protocol: MetricProtocol) -> dict[str, Any
         return None
     row = seen[parity.prompt_bias(counts[seen]).argmax()]
     confidence = 1 - (1 - CONFIDENCE) / len(seen)
-    found = intervals.bias_interval(
-        counts[row : row + 1], protocol.resamples, protocol.seed, confidence
-    )
+    found = intervals.bias_interval(counts[[row]], protocol.resamples, protocol.seed, confidence)
     return {"prompt": protocol.prompts[row]} | asdict(found) | {"images": int(counts[row].sum())}
 
 
 def _shares(
     counts: NDArray[np.int64],
-    corrected: _Undone | None,
+    corrected: Undone | None,
     prompts: list[str],
     classes: list[str],
 ) -> dict[str, dict[str, Any]]:
-    share = parity.shares(counts)
+    """For each prompt and class its share, count and interval."""
     totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
     low, high = intervals.wilson(counts, totals, CONFIDENCE)
+    columns = {"share": parity.shares(counts), "count": counts, "low": low, "high": high}
+    columns |= dict(zip(UNDONE, corrected, strict=True)) if corrected else {}
+    absent: dict[str, Any] = {} if corrected else dict.fromkeys(UNDONE)
     return {
         prompt: {
-            klass: {
-                "share": share[p, k],
-                "count": counts[p, k],
-                "low": low[p, k],
-                "high": high[p, k],
-                "error_corrected": None if corrected is None else corrected.share[p, k],
-                "error_corrected_low": None if corrected is None else corrected.low[p, k],
-                "error_corrected_high": None if corrected is None else corrected.high[p, k],
-            }
+            klass: {name: values[p, k] for name, values in columns.items()} | absent
             for k, klass in enumerate(classes)
         }
         for p, prompt in enumerate(prompts)
@@ -239,7 +227,7 @@ def _shares(
 def _bias(counts: NDArray[np.int64], protocol: MetricProtocol) -> dict[str, Any]:
     classes = counts.shape[1]
     measure = parity.imbalance(classes)
-    interval = intervals.bias_interval(counts, protocol.resamples, protocol.seed, CONFIDENCE)
+    interval = intervals.bias_interval(counts, *protocol.drawing)
     return (
         asdict(interval)
         | {
@@ -265,13 +253,6 @@ def _prompt_fidelity(
         return None
     right = int(np.sum((seen.estimated["prompt"] == seen.prompt)[known]))
     return _share_of(right, int(known.sum()))
-
-
-def _frechet(
-    features: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]]
-) -> dict[str, Any]:
-    found = asdict(fidelity.frechet(features, reference))
-    return {key: value for key, value in found.items() if value != ""}
 
 
 def _attempt(notes: list[str], what: str, figure: Any, *arguments: Any) -> Any:

@@ -11,11 +11,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
-from invdiff.data.samples import Pictures
 from invdiff.engine.classifiers.choose import Chosen
 from invdiff.engine.classifiers.classify import features_of
 from invdiff.engine.classifiers.error_table import ABSTAINED, decide
@@ -24,7 +22,6 @@ from invdiff.engine.encoding.session import Session
 from invdiff.engine.evaluation.metrics import CONFIDENCE, MetricProtocol
 from invdiff.engine.sampling.calibrate import drawn_at, estimate_gap
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.model.vision.classifiers import Classifier
 
 NOTHING = "The curve over the strength was not drawn: no groups were found to balance."
 Counts = dict[str, dict[str, int]]
@@ -64,7 +61,8 @@ def seen_at(
     seen: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
     spread = partial(run_shards, processes=session.processes)
     for (name, *_), pictures in spread(work, shards, title=f"drawing, strength {strength:g}"):
-        values = classifier.classify(_features(classifier, pictures, name))[protocol.attribute]
+        features = features_of(classifier, pictures.__getitem__, len(pictures), name)
+        values = classifier.classify(features)[protocol.attribute]
         seen[name].append(decide(values, protocol.classes, threshold))
     return {
         name: {
@@ -73,13 +71,6 @@ def seen_at(
         }
         for name, found in seen.items()
     }
-
-
-def _features(classifier: Classifier, pictures: Pictures, title: str) -> NDArray[np.float32]:
-    def take(part: slice) -> Pictures:
-        return pictures[part]
-
-    return features_of(classifier, take, len(pictures), title)
 
 
 def point(

@@ -10,28 +10,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from invdiff.engine.run.environment import environment, pipeline_identity
-from invdiff.engine.run.stages import FILES, NEEDS, STAGES, first, from_stage, touched
+from invdiff.engine.run.stages import FILES, NEEDS, STAGES, from_stage, touched
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import plain, read_json, write_json, write_text
-from invdiff.engine.storage.lock import locked
+from invdiff.engine.storage.files import locked, plain, read_json, write_json, write_text
 from invdiff.errors import ConfigError, Interrupted, RunError
-
-__all__ = ["STAGES", "RunFolder", "Stage"]
-
-
-@dataclass
-class Stage:
-    """A stage at work; its ``facts`` end up in ``stages/<name>.json``."""
-
-    name: str
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -42,7 +30,6 @@ class RunFolder:
         self.config = config
         self.pipeline = pipeline
         self.changed: tuple[str, ...] = ()  # settings of this visit that can touch a stage
-        self._open_stage: Stage | None = None
 
     @classmethod
     def is_run(cls, path: Path | str) -> bool:
@@ -103,38 +90,32 @@ class RunFolder:
 
     def done(self, stage: str) -> bool:
         """Whether ``stage`` and all before it are finished."""
-        before = STAGES[: STAGES.index(stage) + 1]
-        return all(self._mark(name).is_file() for name in before)
+        return self._missing(stage) is None
 
-    def require(self, stage: str, by: str | None = None) -> None:
-        """RunError with the command that makes ``stage``, unless it is done."""
-        if self.done(stage):
-            return
-        missing = next(name for name in STAGES if not self._mark(name).is_file())
-        asker = by or (self._open_stage.name if self._open_stage else None)
-        problem = f"{asker} needs {missing}" if asker else f"{missing} has not been done"
-        words = f"{missing} --out" if missing == STAGES[0] else missing
-        raise RunError(f"{problem}: run `invdiff {words} {self.path}` first")
+    def require(self, stage: str, by: str) -> None:
+        """RunError with the command that makes what ``by`` needs, unless ``stage`` is done."""
+        if missing := self._missing(stage):
+            words = f"{missing} --out" if missing == STAGES[0] else missing
+            raise RunError(f"{by} needs {missing}: run `invdiff {words} {self.path}` first")
+
+    def _missing(self, stage: str) -> str | None:
+        """The first stage up to ``stage`` that is not finished."""
+        before = STAGES[: STAGES.index(stage) + 1]
+        return next((name for name in before if not self._mark(name).is_file()), None)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Stage]:
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
         """Work on stage ``name``, alone in the folder, and mark it done at the end.
 
-        Entering it again while it is open changes nothing. What later stages made is dropped.
+        What is put into the dict stands in ``stages/<name>.json``. What later stages made is
+        dropped.
         """
-        if self._open_stage is not None and self._open_stage.name == name:
-            yield self._open_stage
-            return
         with locked(self.path):
             if name in NEEDS:
                 self.require(NEEDS[name], by=name)
             self._need_pipeline(name)
             self._clear(from_stage(name)[1:])
-            self._open_stage = Stage(name)
-            try:
-                yield from self._timed(self._open_stage)
-            finally:
-                self._open_stage = None
+            yield from self._timed(name)
 
     def clear(self, stage: str) -> None:
         """Forget ``stage`` and all that follow it, with their files."""
@@ -149,37 +130,35 @@ class RunFolder:
                 handle.write(b"\n")  # a process was killed while it wrote its line
             handle.write(f"{line}\n".encode())
 
-    def _timed(self, stage: Stage) -> Iterator[Stage]:
-        start, begun = time.perf_counter(), _now()
-        self.event("begun", stage=stage.name)
+    def _timed(self, stage: str) -> Iterator[dict[str, Any]]:
+        start, begun, facts = time.perf_counter(), _now(), dict[str, Any]()
+        self.event("begun", stage=stage)
         try:
-            yield stage
+            yield facts
         except BaseException as error:
             kind = "interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
             seconds = round(time.perf_counter() - start, 3)
-            self.event(
-                kind, stage=stage.name, seconds=seconds, why=f"{type(error).__name__}: {error}"
-            )
+            self.event(kind, stage=stage, seconds=seconds, why=f"{type(error).__name__}: {error}")
             raise
         seconds = round(time.perf_counter() - start, 3)
-        total = round(seconds + self._seconds_before(stage.name), 3)
-        self.event("done", stage=stage.name, seconds=seconds)
-        facts = {"stage": stage.name, "begun": begun, "done": _now(), "seconds": total}
-        write_json(self._mark(stage.name), facts | stage.facts)
+        total = round(seconds + self._seconds_before(stage), 3)
+        self.event("done", stage=stage, seconds=seconds)
+        known = {"stage": stage, "begun": begun, "done": _now(), "seconds": total}
+        write_json(self._mark(stage), known | facts)
 
     def _seconds_before(self, stage: str) -> float:
         """Seconds of the sessions that did not finish ``stage``, since it was last forgotten."""
         total = 0.0
         for line in (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
-            try:
+            with suppress(ValueError):  # the last line of a process that was killed while it wrote
                 event = json.loads(line)
-            except ValueError:  # the last line of a process that was killed while it wrote
-                continue
-            if event.get("stage") != stage:
-                continue
-            if event["event"] in ("forgotten", "done"):
-                total = 0.0
-            total += event.get("seconds", 0.0) if event["event"] in ("interrupted", "failed") else 0
+                if event.get("stage") == stage:
+                    total = 0.0 if event["event"] in ("forgotten", "done") else total
+                    total += (
+                        event.get("seconds", 0.0)
+                        if event["event"] in ("interrupted", "failed")
+                        else 0.0
+                    )
         return total
 
     def _mark(self, stage: str) -> Path:
@@ -187,11 +166,8 @@ class RunFolder:
 
     def _begun(self, stage: str) -> bool:
         """Whether ``stage`` has left anything behind."""
-        paths = [self.path / name for name in FILES[stage]]
-        return self._mark(stage).is_file() or any(
-            path.is_file() or (path.is_dir() and any(p.is_file() for p in path.rglob("*")))
-            for path in paths
-        )
+        paths = [self._mark(stage), *(self.path / name for name in FILES[stage])]
+        return any(p.is_file() or any(q.is_file() for q in p.rglob("*")) for p in paths)
 
     def _clear(self, stages: tuple[str, ...]) -> None:
         for stage in stages:
@@ -219,24 +195,36 @@ class RunFolder:
                 f"{self.path} cannot be made ({error.strerror}): give --out another place"
             ) from None
         with locked(self.path):
-            self._write_environment(pipeline_identity(self.pipeline) if self.pipeline else None)
+            self._write_environment()
             write_text(self.path / "config.toml", configuration.dump(self.config))
             self.event("created")
 
     def _reconcile(self, old: Config, redo: bool) -> None:
         """Accept, redo or refuse what differs from the configuration the folder was made with."""
         changes = self._changes(old)
-        self.changed = tuple(key for key in changes if touched(key))
-        begun = first(a for s in map(touched, self.changed) if s for a in self._affected(s)[:1])
-        if begun and not redo:
-            raise RunError(self._refusal(changes))
+        begun: dict[str, str] = {}  # setting -> the first begun stage that it can change
+        for key in changes:
+            if stage := touched(key):
+                self.changed += (key,)
+                if first := next(filter(self._begun, from_stage(stage)), None):
+                    begun[key] = first
         if begun:
-            self._clear(from_stage(begun))
+            stage = min(begun.values(), key=STAGES.index)
+            if not redo:
+                state = "done" if self._mark(stage).is_file() else "begun"
+                told = ", ".join(
+                    f"{key} ({' -> '.join(map(_shown, changes[key]))})" for key in begun
+                )
+                raise RunError(
+                    f"{self.path} has {stage} {state} with other settings: {told}; "
+                    f"take another --out, or --redo to do {stage} and what follows again"
+                )
+            self._clear(from_stage(stage))
         if changes:
             self.event("settings", changed={k: list(pair) for k, pair in changes.items()})
             write_text(self.path / "config.toml", configuration.dump(self.config))
         if self.pipeline is not None:
-            self._write_environment(pipeline_identity(self.pipeline))
+            self._write_environment()
 
     def _changes(self, old: Config) -> dict[str, tuple[Any, Any]]:
         before, after = configuration.flatten(old), configuration.flatten(self.config)
@@ -245,37 +233,18 @@ class RunFolder:
             after["pipeline"] = pipeline_identity(self.pipeline)
         return {k: (before[k], after[k]) for k in after if before[k] != after[k]}
 
-    def _affected(self, stage: str) -> list[str]:
-        return [name for name in from_stage(stage) if self._begun(name)]
-
-    def _refusal(self, changes: dict[str, tuple[Any, Any]]) -> str:
-        told, stages = [], []
-        for key, (old, new) in changes.items():
-            stage = touched(key)
-            if stage and (affected := self._affected(stage)):
-                told.append(f"{key} ({_shown(old)} -> {_shown(new)})")
-                stages.append(affected[0])
-        stage = first(stages)
-        assert stage is not None, "refused without a stage that is affected"
-        state = "done" if self._mark(stage).is_file() else "begun"
-        return (
-            f"{self.path} has {stage} {state} with other settings: {', '.join(told)}; "
-            f"take another --out, or --redo to do {stage} and what follows again"
-        )
-
     def _recorded_pipeline(self) -> str | None:
         recorded: str | None = read_json(self.path / "environment.json").get("pipeline")
         return recorded
 
-    def _write_environment(self, pipeline: str | None) -> None:
+    def _write_environment(self) -> None:
+        pipeline = pipeline_identity(self.pipeline) if self.pipeline is not None else None
         write_json(self.path / "environment.json", environment() | {"pipeline": pipeline})
 
     def _need_pipeline(self, stage: str) -> None:
         drawing = stage == "evaluate" and self.config.evaluate.strength_curve
         needs = stage in ("discover", "train", "sample") or drawing
-        if not needs or self.pipeline is not None:
-            return
-        if recorded := self._recorded_pipeline():
+        if needs and self.pipeline is None and (recorded := self._recorded_pipeline()):
             raise RunError(
                 f"{self.path} was made with a pipeline object ({recorded}), which {stage} needs "
                 f'again: invdiff.Run("{self.path}", pipeline=...)'

@@ -3,18 +3,12 @@
 Numbers that are not finite are null in the files and None here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 Number = float | None
-ByPrompt = dict[str, Any]
-
-
-def was(old: str, new: str, **options: Any) -> Any:
-    """A field that an earlier version wrote as ``old``."""
-    return Field(validation_alias=AliasChoices(new, old), json_schema_extra={"was": old}, **options)
 
 
 class Record(BaseModel):
@@ -22,49 +16,24 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
     FILE: ClassVar[str] = ""
+    """The file of the run folder that holds the record; empty for a part of another."""
+    WAS: ClassVar[Mapping[str, str]] = {}
+    """Name that an earlier version gave to a key -> its name today."""
 
+    @model_validator(mode="before")
     @classmethod
-    def file_name(cls) -> str:
-        """The file of the run folder that holds the record."""
-        assert cls.FILE, f"{cls.__name__} is part of another record"
-        return cls.FILE
+    def _under_todays_names(cls, values: Any, info: ValidationInfo) -> Any:
+        """Read old keys; the set that is the validation's context gets each with its name today."""
+        for old, new in cls.WAS.items():
+            if isinstance(values, Mapping) and old in values and new not in values:
+                values = {new if key == old else key: value for key, value in values.items()}
+                if info.context is not None:
+                    info.context.add((old, new))
+        return values
 
     def stored(self) -> dict[str, Any]:
         """The record as it is written."""
         return self.model_dump(exclude_unset=True)
-
-
-def renamed(kind: type[BaseModel], values: Any) -> Iterator[tuple[str, str]]:
-    """The keys in ``values`` that have another name today, each with that name, once."""
-    seen: set[tuple[str, str]] = set()
-    _collect(kind, values, seen)
-    yield from sorted(seen)
-
-
-def _collect(kind: type[BaseModel], values: Any, seen: set[tuple[str, str]]) -> None:
-    if not isinstance(values, Mapping):
-        return
-    for name, info in kind.model_fields.items():
-        extra = info.json_schema_extra
-        old = extra.get("was") if isinstance(extra, dict) else None
-        if isinstance(old, str) and old in values and name not in values:
-            seen.add((old, name))
-        inner = next(_models_in(info.annotation), None)
-        held = values.get(name, values.get(str(old)))
-        if inner and isinstance(held, Mapping):
-            _collect(inner, held, seen)
-            for one in held.values():
-                _collect(inner, one, seen)
-        elif inner and isinstance(held, list):
-            for one in held:
-                _collect(inner, one, seen)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in getattr(annotation, "__args__", ()):
-        yield from _models_in(part)
 
 
 class GroupShare(Record):
@@ -84,8 +53,10 @@ class PromptFindings(Record):
     that shares are checked while training. ``p_value``: of no difference between the groups.
     """
 
+    WAS = {"watched": "monitored"}
+
     found: bool
-    monitored: bool = was("watched", "monitored", default=False)
+    monitored: bool = False
     note: str = ""
     images: int = 0
     scored: int = 0
@@ -96,12 +67,19 @@ class PromptFindings(Record):
     captions: int = 1
     representatives: tuple[str, ...] = ()
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether there is a split that means something, about as even as it is wanted."""
+        return not self.found and len(self.groups) > 1 and self.monitored
+
 
 class RankedCandidate(Record):
     """A candidate with the value of the objective that it was ranked by."""
 
+    WAS = {"worth": "objective"}
+
     name: str
-    objective: Number = was("worth", "objective")
+    objective: Number
 
 
 class Stability(Record):
@@ -114,7 +92,7 @@ class Stability(Record):
 class Discovery(Record):
     """``discovery.json``."""
 
-    FILE: ClassVar[str] = "discovery.json"
+    FILE = "discovery.json"
 
     estimator: str
     score: str | None = None
@@ -150,7 +128,8 @@ class Discovery(Record):
 class Training(Record):
     """``training.json``; ``curve`` and ``validation`` have the keys step and loss."""
 
-    FILE: ClassVar[str] = "training.json"
+    FILE = "training.json"
+    WAS = {"looks": "mid_training_checks"}
 
     steps: int = 0
     skipped: bool = False
@@ -160,11 +139,9 @@ class Training(Record):
     bad_steps: tuple[dict[str, Any], ...] = ()
     parameters: int = 0
     base_parameters: int = 0
-    aims: ByPrompt = {}
-    mid_training_checks: tuple[dict[str, Any], ...] = was(
-        "looks", "mid_training_checks", default=()
-    )
-    regrets: ByPrompt = {}
+    aims: dict[str, Any] = {}
+    mid_training_checks: tuple[dict[str, Any], ...] = ()
+    regrets: dict[str, Any] = {}
     certificate: dict[str, Any] | None = None
     seconds: Number = None
 
@@ -178,19 +155,29 @@ class CalibrationPoint(Record):
     low: Number = None
     high: Number = None
     images: int = 0
-    shares: ByPrompt = {}
+    shares: dict[str, Any] = {}
 
 
 class Calibration(Record):
     """``adapter/calibration.json``; ``strength`` is the recommended one."""
 
-    FILE: ClassVar[str] = "adapter/calibration.json"
+    FILE = "adapter/calibration.json"
 
     guidance_scale: float
     tolerance: float = 0.0
     images_per_prompt: int = 0
     strength: float
     curve: tuple[CalibrationPoint, ...] = ()
+
+    @property
+    def before(self) -> CalibrationPoint:
+        """The point of the base model."""
+        return min(self.curve, key=lambda point: abs(point.strength))
+
+    @property
+    def chosen(self) -> CalibrationPoint:
+        """The point of the chosen strength."""
+        return min(self.curve, key=lambda point: abs(point.strength - self.strength))
 
 
 class Metrics(Record):
@@ -200,7 +187,7 @@ class Metrics(Record):
     balanced sampler would show (docs: Reference, Files of a run).
     """
 
-    FILE: ClassVar[str] = "metrics.json"
+    FILE = "metrics.json"
 
     protocol: dict[str, Any] = {}
     classifier: dict[str, Any] | None = None

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from invdiff.core.groups.memberships import Membership, hard, memberships
-from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training, renamed
+from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
 from invdiff.errors import RunError
 
@@ -70,7 +69,7 @@ class Groups:
     @classmethod
     def of_columns(cls, table: Mapping[str, Any]) -> "Groups":
         """The groups of a table that :meth:`columns` made."""
-        names = ["q_1"] if "q_2" not in table else [f"q_{k}" for k in range(_groups_in(table))]
+        names = ["q_1"] if "q_2" not in table else [name for name in table if name[:2] == "q_"]
         q = [np.array(table[name], float) for name in names]
         return cls(
             tuple(table["sample_id"]),
@@ -79,10 +78,6 @@ class Groups:
             q[0] if len(q) == 1 else np.stack(q, 1),
             np.array(table["weight"], float),
         )
-
-
-def _groups_in(table: Mapping[str, Any]) -> int:
-    return next(group for group in count() if f"q_{group}" not in table)
 
 
 @dataclass(frozen=True)
@@ -106,22 +101,22 @@ class Results:
     @cached_property
     def discovery(self) -> Discovery:
         """What discovery says about each prompt."""
-        return self._read("discovery.json", Discovery)
+        return self._read(Discovery)
 
     @cached_property
     def training(self) -> Training:
         """What training did."""
-        return self._read("training.json", Training)
+        return self._read(Training)
 
     @cached_property
     def calibration(self) -> Calibration:
         """The strength that was found to be enough, and the ones that were tried."""
-        return self._read("adapter/calibration.json", Calibration)
+        return self._read(Calibration)
 
     @cached_property
     def metrics(self) -> Metrics:
         """What the samples show."""
-        return self._read("metrics.json", Metrics)
+        return self._read(Metrics)
 
     @cached_property
     def samples(self) -> Columns:
@@ -139,19 +134,19 @@ class Results:
 
     def write(self, record: Record) -> None:
         """Write the file that ``record`` belongs to; later reads see it."""
-        write_json(self.path / record.file_name(), record.stored())
+        write_json(self.path / record.FILE, record.stored())
         self.__dict__.pop(type(record).__name__.lower(), None)
 
-    def _read(self, name: str, kind: type[Kind]) -> Kind:
-        values = read_json(self.path / name)
+    def _read(self, kind: type[Kind]) -> Kind:
+        path, renamed = self.path / kind.FILE, set[tuple[str, str]]()
         try:
-            found = kind.model_validate(values)
+            found = kind.model_validate(read_json(path), context=renamed)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise RunError(
-                f"{self.path / name} is damaged ({where}: {first['msg']}): redo its stage (--redo)"
+                f"{path} is damaged ({where}: {first['msg']}): redo its stage (--redo)"
             ) from None
-        for old, new in renamed(kind, values):
-            logger.warning("%s: read %r as %r, its name today", self.path / name, old, new)
+        for old, new in sorted(renamed):
+            logger.warning("%s: read %r as %r, its name today", path, old, new)
         return found

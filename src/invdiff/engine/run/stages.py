@@ -1,12 +1,10 @@
 """The stages of a run: their order, the settings that touch them, the files that they write."""
 
-from collections.abc import Iterable
-
 STAGES = ("discover", "train", "sample", "evaluate", "report")
 
 # The first stage whose result a section (or a single key) can change. `pipeline` and `data` that
 # are handed over as Python objects count like the model's and the data's path.
-TOUCHES = {
+TOUCHES: dict[str, str | None] = {
     "seed": "discover",
     "model": "discover",
     "pipeline": "discover",
@@ -23,26 +21,21 @@ TOUCHES = {
     "study.target": "train",
     "study.level_focus": "train",
     "study.arms": "sample",
+    # How the work is cut up and where it is done changes no result but by rounding, because every
+    # random draw has an owner; nor does what is only told or kept.
+    "processes": None,
+    "model.device": None,
+    "discover.batch_size": None,
+    "sample.batch_size": None,
+    "train.gradient_accumulation_steps": None,
+    "train.compile": None,
+    "train.gradient_checkpointing": None,
+    "train.checkpoints_total_limit": None,
+    "train.preview_steps": None,
+    "train.processes": None,
+    "train.checkpointing_steps": None,
+    "train.report_to": None,
 }
-
-# How the work is cut up and where it is done changes no result but by rounding, because every
-# random draw has an owner; nor does what is only told or kept.
-TOUCHES_NOTHING = frozenset(
-    {
-        "processes",
-        "model.device",
-        "discover.batch_size",
-        "sample.batch_size",
-        "train.gradient_accumulation_steps",
-        "train.compile",
-        "train.gradient_checkpointing",
-        "train.checkpoints_total_limit",
-        "train.preview_steps",
-        "train.processes",
-        "train.checkpointing_steps",
-        "train.report_to",
-    }
-)
 
 FILES = {
     "discover": (
@@ -77,11 +70,4 @@ def from_stage(stage: str) -> tuple[str, ...]:
 
 def touched(key: str) -> str | None:
     """The first stage that the setting ``key`` can change, or None."""
-    if key in TOUCHES_NOTHING:
-        return None
-    return TOUCHES.get(key) or TOUCHES[key.partition(".")[0]]
-
-
-def first(stages: Iterable[str | None]) -> str | None:
-    """The earliest of ``stages``, or None."""
-    return min((s for s in stages if s is not None), key=STAGES.index, default=None)
+    return TOUCHES[key] if key in TOUCHES else TOUCHES[key.partition(".")[0]]

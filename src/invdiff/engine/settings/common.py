@@ -17,6 +17,8 @@ EMBEDDED_SETS = {name: (known.prompts, known.pictures) for name, known in builti
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, le=1)]
+Scale = Annotated[float, Field(ge=1)]
+Strength = Annotated[float, Field(ge=0)]
 
 
 def rule(holds: Callable[[list[Any]], bool], words: str) -> AfterValidator:
@@ -30,26 +32,19 @@ def rule(holds: Callable[[list[Any]], bool], words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def distinct(values: list[Any]) -> bool:
-    """Whether no value comes twice."""
-    return len(set(values)) == len(values)
+def once(item: str) -> AfterValidator:
+    """A check that no ``item`` comes twice in a list."""
+    return rule(lambda values: len(set(values)) == len(values), f"name each {item} only once")
 
 
-def _ascending_with_one(values: list[float]) -> bool:
-    return values == sorted(set(values)) and 1.0 in values
-
-
-Levels = Annotated[
-    list[Level], Field(min_length=1), rule(distinct, "name each noise level only once")
-]
-Scales = Annotated[
-    list[Annotated[float, Field(ge=1)]],
-    Field(min_length=1),
-    rule(distinct, "name each guidance scale only once"),
-]
+Levels = Annotated[list[Level], Field(min_length=1), once("noise level")]
+Scales = Annotated[list[Scale], Field(min_length=1), once("guidance scale")]
 Strengths = Annotated[
-    list[Annotated[float, Field(ge=0)]],
-    rule(_ascending_with_one, "be ascending and contain 1.0, the trained point"),
+    list[Strength],
+    rule(
+        lambda values: values == sorted(set(values)) and 1.0 in values,
+        "be ascending and contain 1.0, the trained point",
+    ),
 ]
 Window = Annotated[
     list[Share],
@@ -62,103 +57,83 @@ class Section(BaseModel):
     """What all sections share: frozen, strict, no unknown keys, no infinities."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
 
 class ModelSection(Section):
     """The frozen base model."""
 
-    path: str = Field(
-        "faces",
-        min_length=1,
-        description="A built-in model, a folder in diffusers format, or a hub id.",
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where to compute; auto takes a GPU if there is one."
-    )
-    dtype: Literal["float32", "float16", "bfloat16"] = Field(
-        "float32", description="Number format of the frozen model; the adapter is float32."
-    )
-    attention: Literal["auto", "native", "flash", "xformers"] = Field(
-        "auto", description="How attention is computed; auto leaves it to the libraries."
-    )
+    path: str = Field("faces", min_length=1)
+    """A built-in model, a folder in diffusers format, or a hub id."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Number format of the frozen model; the adapter is float32."""
+    attention: Literal["auto", "native", "flash", "xformers"] = "auto"
+    """How attention is computed; auto leaves it to the libraries."""
 
 
 class DataSection(Section):
     """The pictures and prompts that the groups are inferred from."""
 
-    path: str = Field(
-        "faces",
-        min_length=1,
-        description="A built-in set, a folder of pictures with metadata or caption files, a saved "
-        "Hugging Face data set, or .tar, .parquet or .npz files.",
-    )
-    prompt_column: str = Field(
-        "", description="Metadata column with the captions; empty finds caption, text or prompt."
-    )
-    prompt_groups: Literal["auto", "caption", "meaning", "column"] = Field(
-        "auto",
-        description="What pictures are compared within: equal captions, captions that mean alike, "
-        "or group_column; auto takes the captions if they repeat.",
-    )
-    group_column: str = Field(
-        "", description="Metadata column whose values are the prompt groups, such as a profession."
-    )
-    label_column: str = Field(
-        "", description="Metadata column with group labels; only the labels estimator reads it."
-    )
-    image_size: int = Field(0, ge=0, description="Pixels a side; 0 is the model's own size.")
-    max_bad_share: Share = Field(
-        0.05, description="Share of unreadable pictures above which the data is refused."
-    )
-    quarantine: str = Field(
-        "",
-        description="List of pictures to leave out: the file of `data check --quarantine`.",
-    )
-    min_images: Whole = Field(
-        40, description="Prompts with fewer images than this are not searched for groups."
-    )
+    path: str = Field("faces", min_length=1)
+    """A built-in set, a folder of pictures with metadata or caption files, a saved Hugging Face
+    data set, or .tar, .parquet or .npz files."""
+    prompt_column: str = ""
+    """Metadata column with the captions; empty finds caption, text or prompt."""
+    prompt_groups: Literal["auto", "caption", "meaning", "column"] = "auto"
+    """What pictures are compared within: equal captions, captions that mean alike, or group_column;
+    auto takes the captions if they repeat."""
+    group_column: str = ""
+    """Metadata column whose values are the prompt groups, such as a profession."""
+    label_column: str = ""
+    """Metadata column with group labels; only the labels estimator reads it."""
+    image_size: int = Field(0, ge=0)
+    """Pixels a side; 0 is the model's own size."""
+    max_bad_share: Share = 0.05
+    """Share of unreadable pictures above which the data is refused."""
+    quarantine: str = ""
+    """List of pictures to leave out: the file of `data check --quarantine`."""
+    min_images: Whole = 40
+    """Prompts with fewer images than this are not searched for groups."""
 
 
 class CalibrateSection(Section):
     """The search for the smallest strength that is enough."""
 
-    guidance_scale: float = Field(2.5, ge=1, description="Guidance scale of the calibration.")
-    images_per_prompt: Whole = Field(
-        64,
-        description="Images of each prompt for each strength, and each scale of share feedback.",
-    )
-    tolerance: float = Field(
-        0.2, gt=0, le=1, description="Largest gap from the wanted shares that is close enough."
-    )
-    strengths: Strengths = Field(
-        [0.0, 0.5, 0.75, 1.0, 1.25, 1.5],
-        description="Strengths to try, ascending, with 1.0; if none is enough, one more between "
-        "two of them.",
-    )
+    guidance_scale: float = Field(2.5, ge=1)
+    """Guidance scale of the calibration."""
+    images_per_prompt: Whole = 64
+    """Images of each prompt for each strength, and each scale of share feedback."""
+    tolerance: float = Field(0.2, gt=0, le=1)
+    """Largest gap from the wanted shares that is close enough."""
+    strengths: Strengths = Field([0.0, 0.5, 0.75, 1.0, 1.25, 1.5])
+    """Strengths to try, ascending, with 1.0; if none is enough, one more between two of them."""
 
 
 class SampleSection(Section):
     """Pictures before and after, from the same seeds."""
 
-    prompts: list[Annotated[str, Field(min_length=1)]] = Field(
-        [], description="Prompts to sample; empty takes the training prompts."
-    )
-    prompt_suffix: str = Field(
-        "",
-        description="Text that every prompt is drawn with at its end; the pictures are measured "
-        "under the prompt without it.",
-    )
-    images_per_prompt: Whole = Field(
-        400, description="Images of each prompt and scale, before and after."
-    )
-    guidance_scales: Scales = Field([1.0, 2.5], description="Classifier-free guidance scales.")
-    steps: Whole = Field(20, description="Denoising steps of one image.")
-    strength: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="Adapter strength; auto takes the calibrated one."
-    )
-    window: Window = Field(
-        [0.0, 1.0], description="Noise levels [start, stop] at which the guidance applies."
-    )
-    batch_size: Whole = Field(64, description="Images in one pass through the model.")
+    prompts: list[Annotated[str, Field(min_length=1)]] = Field([])
+    """Prompts to sample; empty takes the training prompts."""
+    prompt_suffix: str = ""
+    """Text that every prompt is drawn with at its end; the pictures are measured under the prompt
+    without it."""
+    images_per_prompt: Whole = 400
+    """Images of each prompt and scale, before and after."""
+    guidance_scales: Scales = Field([1.0, 2.5])
+    """Classifier-free guidance scales."""
+    steps: Whole = 20
+    """Denoising steps of one image."""
+    strength: Strength | Literal["auto"] = "auto"
+    """Adapter strength; auto takes the calibrated one."""
+    window: Window = Field([0.0, 1.0])
+    """Noise levels [start, stop] at which the guidance applies."""
+    batch_size: Whole = 64
+    """Images in one pass through the model."""

@@ -5,6 +5,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,12 +19,10 @@ from invdiff.engine.settings.common import (
     SampleSection,
     Section,
 )
-from invdiff.engine.settings.discovery import DiscoverSection
-from invdiff.engine.settings.evaluation import EvaluateSection, impossible
-from invdiff.engine.settings.messages import describe_problem
-from invdiff.engine.settings.names import formerly, nearest, translated
+from invdiff.engine.settings.evaluation import EvaluateSection, wrong_classes
+from invdiff.engine.settings.method import DiscoverSection, TrainSection
+from invdiff.engine.settings.names import describe_problem, formerly, nearest, translated
 from invdiff.engine.settings.study import SEVERAL, StudySection
-from invdiff.engine.settings.training import TrainSection
 from invdiff.errors import ConfigError, InvDiffWarning
 
 PRESETS = Path(str(files("invdiff"))) / "presets"
@@ -33,11 +32,10 @@ HIDDEN = "study."
 class Config(Section):
     """All settings of a run. Build it with :func:`load`, :func:`preset` or :func:`parse`."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random draw of the run.")
-    processes: int = Field(
-        0, ge=0, le=256,
-        description="Worker processes; 0 is 2 for the command on a CPU of several cores, else 1.",
-    )  # fmt: skip
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of every random draw of the run."""
+    processes: int = Field(0, ge=0, le=256)
+    """Worker processes; 0 is 2 for the command on a CPU of several cores, else 1."""
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     discover: DiscoverSection = DiscoverSection()
@@ -54,44 +52,49 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        embedded = self.data.path in EMBEDDED_SETS
-        if self.estimator == "labels" and not self.data.label_column and not embedded:
-            raise ValueError(
-                'data.label_column: discover.estimator = "labels" needs it; name the metadata '
-                "column that holds the labels"
-            )
-        if len(self.discover.target) > 2 and self.estimator not in SEVERAL:
-            raise ValueError(
-                f"discover.target: the estimator {self.estimator} infers two groups; more come "
-                f"from {' or '.join(SEVERAL)}"
-            )
-        self._possible_prompt_groups(embedded)
-        if problem := impossible(self.evaluate, self.data.path):
+        if problem := next(_impossible(self), None):
             raise ValueError(problem)
-        train = self.train
-        processes = max(1, train.processes)
-        parts = train.gradient_accumulation_steps
-        if processes * parts > train.batch_size:
-            raise ValueError(
-                f"train.gradient_accumulation_steps: {processes} processes in {parts} parts each "
-                f"leave no image of a batch of {train.batch_size} for each part; lower one of them"
-            )
         return self
 
-    def _possible_prompt_groups(self, embedded: bool) -> None:
-        way, column = self.data.prompt_groups, self.data.group_column
-        if way == "column" and not column:
-            raise ValueError(
-                'data.group_column: data.prompt_groups = "column" needs it; name the metadata '
-                "column that holds the groups"
-            )
-        if column and way not in ("auto", "column"):
-            raise ValueError(
-                f'data.group_column: data.prompt_groups = "{way}" does not read it; leave one out'
-            )
-        for name in ("group_column", "quarantine"):
-            if embedded and getattr(self.data, name):
-                raise ValueError(f"data.{name}: is for data of your own; leave it out")
+
+def _impossible(config: Config) -> Iterator[str]:
+    """What is wrong with settings together, each of which is possible by itself."""
+    data, train, evaluate = config.data, config.train, config.evaluate
+    embedded, way = data.path in EMBEDDED_SETS, data.prompt_groups
+    if config.estimator == "labels" and not data.label_column and not embedded:
+        yield (
+            'data.label_column: discover.estimator = "labels" needs it; name the metadata '
+            "column that holds the labels"
+        )
+    if len(config.discover.target) > 2 and config.estimator not in SEVERAL:
+        yield (
+            f"discover.target: the estimator {config.estimator} infers two groups; more come "
+            f"from {' or '.join(SEVERAL)}"
+        )
+    if way == "column" and not data.group_column:
+        yield (
+            'data.group_column: data.prompt_groups = "column" needs it; name the metadata '
+            "column that holds the groups"
+        )
+    if data.group_column and way not in ("auto", "column"):
+        yield f'data.group_column: data.prompt_groups = "{way}" does not read it; leave one out'
+    for name in ("group_column", "quarantine"):
+        if embedded and getattr(data, name):
+            yield f"data.{name}: is for data of your own; leave it out"
+    known = evaluate.classifier
+    if known in EMBEDDED_SETS and known != data.path:
+        yield f'evaluate.classifier: "{known}" knows the set {known} only; use "auto" or "none"'
+    nobody = known == "none" or (known == "auto" and not embedded) or known.startswith("column:")
+    if evaluate.strength_curve and nobody:
+        yield "evaluate.strength_curve: needs a classifier; name one in evaluate.classifier"
+    if problem := wrong_classes(known, evaluate.classes):
+        yield f"evaluate.classes: {problem}"
+    processes, parts = max(1, train.processes), train.gradient_accumulation_steps
+    if processes * parts > train.batch_size:
+        yield (
+            f"train.gradient_accumulation_steps: {processes} processes in {parts} parts each "
+            f"leave no image of a batch of {train.batch_size} for each part; lower one of them"
+        )
 
 
 def fields() -> Iterator[tuple[str, Any]]:
@@ -111,11 +114,7 @@ def _all_fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[t
 
 def flatten(config: Config) -> dict[str, Any]:
     """Every key with its value, as ``{"train.steps": 100, ...}``."""
-    found: dict[str, Any] = {}
-    for name, value in config.model_dump().items():
-        nested = value if isinstance(value, dict) else None
-        found |= {name: value} if nested is None else {f"{name}.{k}": v for k, v in nested.items()}
-    return found
+    return {key: attrgetter(key)(config) for key, _ in _all_fields()}
 
 
 def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -138,8 +137,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: as :func:`load`, and where the run has a setting that is no more.
     """
-    values = _read(path)
-    renamed, problems = translated(values)
+    values, renamed, problems = translated(_read(path))
     if renamed:
         told = f"{path} has earlier names of settings; read as: {', '.join(renamed)}"
         warnings.warn(told, InvDiffWarning, stacklevel=1)  # one place: it is said once
@@ -184,14 +182,14 @@ def dump(config: Config, comments: bool = False) -> str:
             lines += ["", f"[{section}]"]
             open_section = section
         if comments:
-            lines.append(f"# {info.description}")
+            lines.append(f"# {' '.join(info.description.split())}")
         lines.append(f"{name} = {_toml(values[key])}")
     return "\n".join(lines) + "\n"
 
 
 def schema() -> dict[str, Any]:
     """JSON schema of the configuration."""
-    whole = Config.model_json_schema()
+    whole: dict[str, Any] = json.loads(json.dumps(Config.model_json_schema()).replace("\\n", " "))
     del whole["properties"]["study"], whole["$defs"]["StudySection"]
     return whole
 
@@ -260,13 +258,13 @@ def _value(text: str, as_text: bool) -> Any:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    known = [key for key, _ in fields()]
+    keys = [key for key, _ in fields()]
+    sections = [name for name in Config.model_fields if name != "study"]
     problems = []
     for found in error.errors():
-        key = ".".join(str(part) for part in found["loc"])
+        key = ".".join(map(str, found["loc"]))
         if found["type"] == "extra_forbidden":
-            sections = [name for name in Config.model_fields if name != "study"]
-            near = nearest(key, known if "." in key else sections + known)
+            near = nearest(key, keys if "." in key else sections + keys)
             problems.append(formerly(key) or f"{key}: no such setting{near}")
         else:
             problems.append(describe_problem(found))
@@ -275,13 +273,10 @@ def _problems(error: ValidationError) -> list[str]:
 
 def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
     """Forget the key at ``loc``, so that its default stands in."""
-    holder: Any = values
-    for part in loc[:1]:
-        if len(loc) > 1 and isinstance(holder.get(part), dict):
-            holder = holder[part]
-            loc = loc[1:]
+    if len(loc) > 1 and isinstance(values.get(str(loc[0])), dict):
+        values, loc = values[str(loc[0])], loc[1:]
     if loc:
-        holder.pop(loc[0], None)
+        values.pop(str(loc[0]), None)
 
 
 def _toml(value: Any) -> str:

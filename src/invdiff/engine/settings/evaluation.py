@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from invdiff.engine.settings.common import EMBEDDED_SETS, Section, rule
+from invdiff.engine.settings.common import EMBEDDED_SETS, Section, Strength, rule
 
 ZERO_SHOT = ("clip", "siglip")
 CLASSIFIER_KINDS = (*ZERO_SHOT, "model", "column")
@@ -41,48 +41,21 @@ ClassifierName = Annotated[str, AfterValidator(_a_classifier)]
 class EvaluateSection(Section):
     """The figures."""
 
-    classifier: ClassifierName = Field(
-        "auto",
-        description="Attribute classifier: a file of `invdiff data classifier`, clip:MODEL, "
-        "siglip:MODEL, model:MODEL, column:NAME (labels in samples/metadata.csv), none; auto takes "
-        "a built-in set's own.",
-    )
-    attribute: str = Field(
-        "", description="Name of the attribute that clip, siglip or model estimates."
-    )
-    classes: ClassTexts = Field(
-        [],
-        description='Its classes, as in "female = a photo of a woman": texts for clip and siglip, '
-        "labels of the model for model; a class can have several.",
-    )
-    abstain_below: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="A picture whose most probable class is less probable than this is counted as "
-        "unclear; 0 never.",
-    )
-    strength_curve: list[Annotated[float, Field(ge=0)]] = Field(
-        [],
-        description="Strengths at which the calibration's pictures are drawn again to set its "
-        "estimated gap beside the classifier's; empty for none.",
-    )
-
-
-def impossible(section: EvaluateSection, data: str) -> str | None:
-    """What is wrong with the settings together; ``data`` is the path of the data."""
-    if section.classifier in EMBEDDED_SETS and section.classifier != data:
-        return (
-            f'evaluate.classifier: "{section.classifier}" knows the set {section.classifier} only; '
-            'use "auto" or "none"'
-        )
-    own = section.classifier == "auto" and data not in EMBEDDED_SETS
-    if section.strength_curve and (
-        own or section.classifier == "none" or section.classifier.startswith("column:")
-    ):
-        return "evaluate.strength_curve: needs a classifier; name one in evaluate.classifier"
-    problem = wrong_classes(section.classifier, section.classes)
-    return f"evaluate.classes: {problem}" if problem else None
+    classifier: ClassifierName = "auto"
+    """Attribute classifier: a file of `invdiff data classifier`, clip:MODEL, siglip:MODEL,
+    model:MODEL, column:NAME (labels in samples/metadata.csv), none; auto takes a built-in set's
+    own."""
+    attribute: str = ""
+    """Name of the attribute that clip, siglip or model estimates."""
+    classes: ClassTexts = Field([])
+    """Its classes, as in "female = a photo of a woman": texts for clip and siglip, labels of the
+    model for model; a class can have several."""
+    abstain_below: float = Field(0.0, ge=0, lt=1)
+    """A picture whose most probable class is less probable than this is counted as unclear; 0
+    never."""
+    strength_curve: list[Strength] = Field([])
+    """Strengths at which the calibration's pictures are drawn again to set its estimated gap beside
+    the classifier's; empty for none."""
 
 
 def wrong_classes(classifier: str, classes: Sequence[str]) -> str | None:

@@ -1,6 +1,10 @@
-"""What a setting is called elsewhere and was called before, and the nearest name to a wrong one."""
+"""What a mistake in the settings is told: names of elsewhere and earlier ones, and the rules.
+
+Each in words that whoever wrote it can act on.
+"""
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,49 +65,55 @@ GONE = ("baselines", "report")
 """Sections that have no setting left."""
 SHARE, ESTIMATOR = "discover.against_share", "discover.estimator"
 
-ALIASES: Mapping[str, str] = {
-    # The training scripts of diffusers, kohya and the trainers of transformers.
-    "batch_size": "train.batch_size",
-    "caption_column": "data.prompt_column",
-    "ema": "train.ema_decay",
-    "enable_xformers_memory_efficient_attention": "model.attention",
-    "lora_rank": "train.rank",
-    "lr": "train.learning_rate",
-    "max_train_steps": "train.steps",
-    "mixed_precision": "model.dtype",
-    "network_dim": "train.rank",
-    "num_train_steps": "train.steps",
-    "pretrained_model_name_or_path": "model.path",
-    "resolution": "data.image_size",
-    "save_steps": "train.checkpointing_steps",
-    "save_total_limit": "train.checkpoints_total_limit",
-    "torch_dtype": "model.dtype",
-    "train_batch_size": "train.batch_size",
-    "train_data_dir": "data.path",
-    "use_8bit_adam": "train.optimizer",
-    "use_ema": "train.ema_decay",
-    # The pipelines of diffusers.
-    "guidance_scale": "sample.guidance_scales",
-    "lora_scale": "sample.strength",
-    "num_images_per_prompt": "sample.images_per_prompt",
-    "num_inference_steps": "sample.steps",
-    # Ours, by other words.
-    "lambda": "train.variance_weight",
-    "num_workers": "processes",
-    "global_seed": "seed",
-    "random_seed": "seed",
-    # Options of the command, which are no settings.
-    "logging_dir": "--out",
-    "output_dir": "--out",
-    "resume": "--out",
-    "resume_from_checkpoint": "--out",
+ELSEWHERE: Mapping[str, str] = {
+    "train.batch_size": "batch_size train_batch_size",
+    "train.checkpointing_steps": "save_steps",
+    "train.checkpoints_total_limit": "save_total_limit",
+    "train.ema_decay": "ema use_ema",
+    "train.learning_rate": "lr",
+    "train.optimizer": "use_8bit_adam",
+    "train.rank": "lora_rank network_dim",
+    "train.steps": "max_train_steps num_train_steps",
+    "train.variance_weight": "lambda",
+    "data.image_size": "resolution",
+    "data.path": "train_data_dir",
+    "data.prompt_column": "caption_column",
+    "model.attention": "enable_xformers_memory_efficient_attention",
+    "model.dtype": "mixed_precision torch_dtype",
+    "model.path": "pretrained_model_name_or_path",
+    "sample.guidance_scales": "guidance_scale",
+    "sample.images_per_prompt": "num_images_per_prompt",
+    "sample.steps": "num_inference_steps",
+    "sample.strength": "lora_scale",
+    "processes": "num_workers",
+    "seed": "global_seed random_seed",
+    "--out": "logging_dir output_dir resume resume_from_checkpoint",
 }
-"""Name that a setting has elsewhere -> the setting, or the option of the command."""
+"""The setting, or the option of the command -> what diffusers, kohya and other trainers call it."""
+ALIASES = {alias: key for key, names in ELSEWHERE.items() for alias in names.split()}
 NOT_NEEDED: Mapping[str, str] = {
     "snr_gamma": "the loss is that of v at all noise levels, which needs none",
     "min_snr_gamma": "the loss is that of v at all noise levels, which needs none",
     "lora_alpha": "it is the rank; sample.strength scales the adapter",
 }
+_RULES = {
+    "greater_than_equal": "be at least {ge:g}",
+    "greater_than": "be greater than {gt:g}",
+    "less_than_equal": "be at most {le:g}",
+    "less_than": "be less than {lt:g}",
+    "finite_number": "be a finite number",
+    "too_short": "have at least {min_length} items",
+    "too_long": "have at most {max_length} items",
+    "string_too_short": "not be empty",
+    "value_error": "{error}",
+    "int": "be a whole number",
+    "float": "be a number",
+    "string": "be text",
+    "list": "be a list, as in [1.0, 2.5]",
+    "bool": "be true or false",
+    "model": "be a section of its own, as in [name]",
+}
+"""What pydantic calls a mistake, or its first word -> what completes "must ..."."""
 
 
 def formerly(key: str, prefix: str = "") -> str | None:
@@ -117,45 +127,37 @@ def formerly(key: str, prefix: str = "") -> str | None:
     return None
 
 
-def translated(values: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Put the settings of an earlier version in ``values`` under their names of today, in place.
+def translated(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The settings of an earlier version under their names of today.
 
-    Returns the keys that were found under another name, as ``"old -> new"``, and what cannot be
-    had any more: the run was made in a way that this version does not know.
+    Returns them, the keys that were found under another name, as ``"old -> new"``, and what cannot
+    be had any more: the run was made in a way that this version does not know.
     """
-    renamed, problems = [], []
+    sections = {name: held for name, held in values.items() if isinstance(held, Mapping)}
+    flat = {
+        f"{name}.{key}": value for name, held in sections.items() for key, value in held.items()
+    }
+    renamed = [f"{old} -> {new}" for old, new in RENAMED.items() if old in flat]
     for old, new in {**RENAMED, **UNLISTED}.items():
-        if (value := _taken(values, old)) is not None:
-            _put(values, new, value)
-            renamed += [f"{old} -> {new}"] if old in RENAMED else []
-    for old, today in REMOVED.items():
-        value = _taken(values, old)
-        if None not in (value, today) and value != today:
-            problems.append(f"{old} = {value!r}: this version has {today!r} alone")
-    share = _taken(values, SHARE)
-    if share not in (None, 0.5):
-        _put(values, "discover.target", [1 - share, share])
+        if old in flat:
+            flat[new] = flat.pop(old)
+    problems = [
+        f"{old} = {flat[old]!r}: this version has {today!r} alone"
+        for old, today in REMOVED.items()
+        if today is not None and flat.get(old, today) != today
+    ]
+    share = flat.pop(SHARE, 0.5)
+    if share != 0.5:
+        flat["discover.target"] = [1 - share, share]
         renamed.append(f"{SHARE} -> discover.target")
-    estimator = _taken(values, ESTIMATOR)
-    if estimator is not None:
-        own = estimator in ("auto", "labels")
-        _put(values, ESTIMATOR if own else "study.estimator", estimator)
-    for section in GONE:
-        if values.get(section) == {}:
-            del values[section]
-    return renamed, problems
-
-
-def _taken(values: dict[str, Any], key: str) -> Any:
-    """The value of ``key``, taken out of ``values``; None if it is not there."""
-    section, _, name = key.partition(".")
-    holder = values.get(section)
-    return holder.pop(name, None) if isinstance(holder, dict) else None
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    section, _, name = key.partition(".")
-    values.setdefault(section, {})[name] = value
+    if flat.get(ESTIMATOR, "auto") not in ("auto", "labels"):
+        flat["study.estimator"] = flat.pop(ESTIMATOR)
+    found: dict[str, Any] = {key: value for key, value in values.items() if key not in sections}
+    for key, value in flat.items():
+        section, _, name = key.partition(".")
+        if key not in REMOVED:
+            found.setdefault(section, {})[name] = value
+    return found, renamed, problems
 
 
 def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
@@ -167,14 +169,37 @@ def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
     if end in NOT_NEEDED:
         return f"; {NOT_NEEDED[end]}"
     ends = {key.rpartition(".")[2]: key for key in reversed(known)}
-    if word in ends:
-        close = [ends[word]]
-    elif end in ALIASES:
-        close = [ALIASES[end]]
+    if word in ends or end in ALIASES:
+        close = [ends[word] if word in ends else ALIASES[end]]
     else:
         close = difflib.get_close_matches(word, known, 1, 0.75)
-    if not close:
-        close = [ends[one] for one in difflib.get_close_matches(end, list(ends), 1, 0.75)]
+        close = close or [ends[one] for one in difflib.get_close_matches(end, list(ends), 1, 0.75)]
     if not close:
         return ""
     return f"; did you mean {'' if close[0].startswith('--') else prefix}{close[0]}?"
+
+
+def describe_problem(found: Mapping[str, Any]) -> str:
+    """One line for one entry of ``pydantic.ValidationError.errors()``."""
+    loc, kind, context = found["loc"], found["type"], found.get("ctx", {})
+    if not loc:  # a rule over several settings names its setting itself
+        return str(context["error"])
+    name, shown = ".".join(map(str, loc[:2])), _shown(found["input"])
+    if any(isinstance(part, str) for part in loc[2:]):  # a branch of the only union there is
+        return f'{name}: must be a number of at least 0, or "auto", but is {shown}'
+    return f"{name}: must {_rule(kind, context, found['msg'])}, but is {shown}"
+
+
+def _rule(kind: str, context: Mapping[str, Any], otherwise: str) -> str:
+    if kind == "literal_error":
+        return f"be one of {context['expected'].replace(' or ', ', ')}".replace("'", '"')
+    words = _RULES.get(kind) or _RULES.get(kind.partition("_")[0])
+    return words.format(**context).replace(" 1 items", " 1 item") if words else otherwise
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from invdiff.engine.settings.common import Levels, Section, distinct, rule
+from invdiff.engine.settings.common import Levels, Section, once
 
 SEVERAL = ("labels", "cluster")
 """Estimators that may give more than two groups."""
@@ -13,11 +13,7 @@ INFERRING = ("auto", "contrast", "semantic", "cluster", "top_loss")
 POOLED = ("pooled", "reference")
 """Objectives that balance over all prompts at once, as the authors' code does."""
 
-Arms = Annotated[
-    list[Literal["base", "guided"]],
-    Field(min_length=1),
-    rule(distinct, "name each arm only once"),
-]
+Arms = Annotated[list[Literal["base", "guided"]], Field(min_length=1), once("arm")]
 
 
 class StudySection(Section):
@@ -34,26 +30,20 @@ class StudySection(Section):
         "random",
         "reference",
         "none",
-    ] = Field("", description="Estimator of the groups in place of discover.estimator.")
-    objective: Literal["regret", "plain", "groupdro", "pooled", "reference"] = Field(
-        "regret", description="Which risks of the groups training looks at, and how."
-    )
-    target: Literal["stable", "sample"] = Field(
-        "stable", description="What the denoiser is trained towards."
-    )
-    certainty: float = Field(
-        4.0, ge=1, description="Power to which memberships count in the weights of training."
-    )
-    level_focus: float = Field(
-        2.0, ge=1, description="1 draws noise levels evenly, more draws high ones more often."
-    )
-    feature_levels: Levels = Field(
-        [0.05, 0.1, 0.15, 0.3], description="Noise levels at which the model's features are read."
-    )
-    arms: Arms = Field(
-        ["base", "guided"],
-        description="Which pictures are drawn: the base model's, the guided model's.",
-    )
+    ] = ""
+    """Estimator of the groups in place of discover.estimator."""
+    objective: Literal["regret", "plain", "groupdro", "pooled", "reference"] = "regret"
+    """Which risks of the groups training looks at, and how."""
+    target: Literal["stable", "sample"] = "stable"
+    """What the denoiser is trained towards."""
+    certainty: float = Field(4.0, ge=1)
+    """Power to which memberships count in the weights of training."""
+    level_focus: float = Field(2.0, ge=1)
+    """1 draws noise levels evenly, more draws high ones more often."""
+    feature_levels: Levels = Field([0.05, 0.1, 0.15, 0.3])
+    """Noise levels at which the model's features are read."""
+    arms: Arms = Field(["base", "guided"])
+    """Which pictures are drawn: the base model's, the guided model's."""
 
     @property
     def pooled(self) -> bool:

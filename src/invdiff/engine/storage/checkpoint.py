@@ -64,13 +64,9 @@ def save_checkpoint(
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     _flush(folder)
-    _prune(folder, keep)
-    return final
-
-
-def _prune(folder: Path, keep: int) -> None:
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
+    return final
 
 
 def is_valid(checkpoint: Path) -> bool:
@@ -88,21 +84,15 @@ def newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | Non
 
     Says with a warning which newer ones it had to pass over.
     """
-    damaged: list[Path] = []
-    for checkpoint in sorted(folder.glob("step-*"), reverse=True):
-        if is_valid(checkpoint):
-            _warn(damaged, f"going on from {checkpoint.name}")
-            facts = json.loads((checkpoint / "facts.json").read_text())
-            return load_file(checkpoint / "tensors.safetensors"), facts
-        damaged.append(checkpoint)
-    _warn(damaged, "beginning again")
-    return None
-
-
-def _warn(damaged: list[Path], what_now: str) -> None:
-    if damaged:
-        names = ", ".join(str(path) for path in damaged)
-        warnings.warn(f"damaged: {names}; {what_now}", InvDiffWarning, stacklevel=3)
+    folders = sorted(folder.glob("step-*"), reverse=True)
+    valid = next(filter(is_valid, folders), None)
+    if damaged := ", ".join(map(str, folders[: folders.index(valid) if valid else None])):
+        what_now = f"going on from {valid.name}" if valid else "beginning again"
+        warnings.warn(f"damaged: {damaged}; {what_now}", InvDiffWarning, stacklevel=2)
+    if valid is None:
+        return None
+    facts = json.loads((valid / "facts.json").read_text())
+    return load_file(valid / "tensors.safetensors"), facts
 
 
 def pack(**parts: torch.nn.Module | torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -17,6 +17,11 @@ from typing import Any
 
 from invdiff.errors import RunError
 
+try:
+    import fcntl
+except ImportError:  # no such locks on this system: nothing is guarded
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_with(path: Path, write: Callable[[Path], object]) -> Path:
     """Let ``write`` make a file beside ``path``, then move it into place."""
@@ -81,28 +86,30 @@ def write_parquet(path: Path, table: Any) -> Path:
     return write_with(path, lambda beside: pq.write_table(rows, beside))
 
 
-def read_parquet(path: Path) -> dict[str, list[Any]]:
-    """The columns of a parquet file as lists."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+@contextmanager
+def _to_be_read(path: Path) -> Iterator[None]:
+    """RunError with the way to repair it for a file of a run that is missing or damaged."""
     try:
-        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+        yield
     except FileNotFoundError:
         raise RunError(f"{path} is missing: redo the stage that writes it (--redo)") from None
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}): redo its stage (--redo)") from None
+
+
+def read_parquet(path: Path) -> dict[str, list[Any]]:
+    """The columns of a parquet file as lists."""
+    import pyarrow.parquet as pq
+
+    with _to_be_read(path):
+        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
     return columns
 
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file of the run."""
-    try:
+    with _to_be_read(path):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: redo the stage that writes it (--redo)") from None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}): redo its stage (--redo)") from None
 
 
 def plain(value: Any) -> Any:
@@ -118,3 +125,29 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of ``folder``; RunError if another process holds it.
+
+    The system lets go of the lock when its holder ends, however it ends.
+    """
+    if fcntl is None:
+        yield
+        return
+    with (folder / ".lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise RunError(
+                f"another invdiff process (pid {holder}) is working in {folder}: wait for it, "
+                "or take another --out"
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+        handle.truncate(0)

@@ -3,11 +3,12 @@
 The header of each file holds ``about`` (model, settings, data) and a SHA-256 of the tensors, as one
 JSON value: safetensors writes several in any order, and equal contents are to be equal bytes.
 A file that was altered, or that is about something else, is as good as none: it is made again.
+Work in shards is kept this way, so that an interrupted pass goes on.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.storage.files import write_with
 
 Tensors = dict[str, torch.Tensor]
@@ -70,3 +72,46 @@ def canonical(about: About) -> str:
 def short_name(about: About) -> str:
     """12 hexadecimal digits for equal values, to name a folder with."""
     return hashlib.sha256(canonical(about).encode()).hexdigest()[:12]
+
+
+def cached(
+    work: Callable[[Any], Tensors],
+    shards: Sequence[Any],
+    cache: Path,
+    name: str,
+    about: About,
+    *,
+    processes: int,
+    title: str,
+    load: Callable[[Any], Any] | None = None,
+) -> Tensors:
+    """The concatenated results of ``work`` over ``shards``, each kept as ``name-<k>``.
+
+    They are in a folder of ``cache`` that is named for ``about``, which must say everything that
+    the results depend on and stands in each file. A file that is about something else, was altered
+    or cannot be read is made again. ``load`` gives what ``work`` takes for a shard; it is asked
+    for missing ones alone.
+    """
+    folder = cache / short_name(about)
+    files = [folder / f"{name}-{index:05d}.safetensors" for index in range(len(shards))]
+    abouts = [{**about, "shard": f"{name} {index}"} for index in range(len(shards))]
+    kept = map(read_hashed, files, abouts)
+    results = {index: found for index, found in enumerate(kept) if found is not None}
+    left = [index for index in range(len(shards)) if index not in results]
+    if left:
+        for (index, _), tensors in run_shards(
+            partial(_numbered, work),
+            ((index, load(shards[index]) if load else shards[index]) for index in left),
+            count=len(left),
+            processes=processes,
+            title=title,
+            done=len(results),
+        ):
+            write_hashed(files[index], tensors, abouts[index])
+            results[index] = tensors
+    return {key: torch.cat([results[i][key] for i in range(len(shards))]) for key in results[0]}
+
+
+def _numbered(work: Callable[[Any], Tensors], shard: tuple[int, Any]) -> Tensors:
+    """``work`` for a shard that carries its number."""
+    return {key: value.contiguous() for key, value in work(shard[1]).items()}

@@ -7,8 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from invdiff.core.balancing.reweighting import balanced_weights
-from invdiff.core.balancing.stable_target import stable_target
+from invdiff.core.balancing.reweighting import balanced_weights, stable_target
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.core.groups.memberships import Membership, Mix, memberships, present, shares_of, within
 from invdiff.engine.distributed import randomness

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch.amp import GradScaler
 
-from invdiff.engine.distributed.stop import noted
-from invdiff.engine.distributed.team import Team
+from invdiff.engine.distributed.team import Team, noted
 from invdiff.engine.fitting.optimisers import Average, make
 from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings.config import Config

@@ -16,8 +16,7 @@ from invdiff.data.sets.stored import SPLITS, DrawnSplit, Split, StoredSet, write
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.simple_loop import Recipe
-from invdiff.engine.storage.files import new_folder
-from invdiff.engine.storage.lock import locked
+from invdiff.engine.storage.files import locked, new_folder
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import to_input
 from invdiff.studies.toy_models.build import build_base_model
