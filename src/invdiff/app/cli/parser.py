@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+import shtab
+
 from invdiff.app.cli.verbs import SOURCE, VERBS, Verb
 from invdiff.errors import ConfigError
 
@@ -35,20 +37,6 @@ class Asked(argparse.Namespace):
             raise ConfigError(dict.fromkeys(found))
 
 
-PATHS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # how shells complete them
-
-
-class _Completion(argparse.Action):
-    """Prints the script that lets a shell complete the command."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *asked: Any) -> NoReturn:
-        import shtab
-
-        _, shell, _ = asked
-        print(shtab.complete(parser, shell))
-        parser.exit()
-
-
 class _Parser(argparse.ArgumentParser):
     """Says one line instead of the whole usage."""
 
@@ -69,10 +57,9 @@ def build() -> argparse.ArgumentParser:
         "configuration, 75 interrupted (run the same command again to go on).",
     )
     parser.add_argument("--version", action="version", version=f"invdiff {version('invdiff')}")
-    parser.add_argument(
+    shtab.add_argument_to(
+        parser,
         "--completion",
-        choices=tuple(PATHS),
-        action=_Completion,
         help="print what lets a shell complete the command: docs/guides/troubleshooting.md",
     )
     _verbs(parser, VERBS, "verb")
@@ -89,9 +76,8 @@ def _verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], dest: str
             name, help=verb.words, description=text, epilog=verb.more or None
         )
         inner.set_defaults(parser=inner, entry=verb)  # the innermost verb's is what was asked for
-        source = (
-            inner.add_mutually_exclusive_group() if SOURCE.keys() <= verb.takes.keys() else inner
-        )
+        one_of = SOURCE.keys() <= verb.takes.keys()
+        source = inner.add_mutually_exclusive_group() if one_of else inner
         for key, entry in verb.takes.items():
             _add(source if key in SOURCE else inner, key, entry)
         for title, options in verb.groups.items():
@@ -108,7 +94,7 @@ def _add(to: Any, key: str, entry: str | Mapping[str, Any]) -> None:
     value = {} if not names or last.startswith("-") else {"metavar": last}
     action = to.add_argument(*names, *[] if value else [last], **value, **more)
     if more.get("type") is Path:
-        action.complete = PATHS
+        action.complete = shtab.FILE
 
 
 def parse(argv: Sequence[str]) -> Asked:
