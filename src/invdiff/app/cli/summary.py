@@ -81,16 +81,18 @@ def outcome(path: Path) -> str:
         lines += each[:MOST_PROMPTS]
         lines += [f"  and {len(each) - MOST_PROMPTS} more"] if len(each) > MOST_PROMPTS else []
     if results.has(Calibration.FILE):
-        known = results.calibration
-        gap = {point.strength: shown(interval_of(vars(point), "gap")) for point in known.curve}
-        told = f"strength: {known.strength:g}; estimated gap from the wanted shares "
-        told += (
-            f"{gap.get(0.0)} without the adapter, {gap.get(known.strength)} with it"
-            if gap
-            else "unknown"
-        )
-        lines.append(told)
+        lines.append(strength_line(path))
     return "\n".join([*lines, summary(path)])
+
+
+def strength_line(path: Path) -> str:
+    """The strength of a run, with the estimated gap that it leaves."""
+    known = Results(path).calibration
+    gap = {point.strength: shown(interval_of(vars(point), "gap")) for point in known.curve}
+    told = f"strength: {known.strength:g}; estimated gap from the wanted shares "
+    if not gap:
+        return f"{told}unknown"
+    return f"{told}{gap.get(0.0)} without the adapter, {gap.get(known.strength)} with it"
 
 
 def outcome_record(path: Path) -> dict[str, Any]:

@@ -58,8 +58,7 @@ def evaluate_folders(
         side: bring all pictures to this many pixels first; 0 keeps their size.
         seed: owner of every random draw.
         resamples: draws behind each interval.
-        processes: worker processes, each of which runs your script again up to its
-            ``if __name__ == "__main__":``; 0 is none.
+        processes: worker processes; 0 is automatic.
         command: how to do it again, for the report; "" tells it in Python.
 
     Returns:
