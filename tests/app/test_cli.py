@@ -146,10 +146,10 @@ def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):
 def test_single_stages_use_the_settings_of_the_run(quick_stages, capsys):
     out = ["--out", str(quick_stages)]
     assert main(["train", *out]) == 1
-    assert "not a run folder: begin with `invdiff discover" in lines_of(capsys)[1][0]
+    assert "not a run folder: begin with `invdiff discover" in lines_of(capsys)[1][-1]
     assert main(["discover", *out, "--preset", "faces-quick"]) == 0
     assert main(["sample", *out]) == 1
-    assert f"sample needs train: run `invdiff train {quick_stages}`" in lines_of(capsys)[1][0]
+    assert f"sample needs train: run `invdiff train {quick_stages}`" in lines_of(capsys)[1][-1]
     assert main(["train", *out, "--train.rank=4"]) == 0
     saved = configuration.load(quick_stages / "config.toml")
     assert (saved.train.rank, saved.train.steps) == (4, QUICK.train.steps)
@@ -252,7 +252,7 @@ def test_signals_end_a_run_in_order(number, times, quick_stages):
     while "asleep" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(number)
-    begun = process.stderr.read(1)
+    begun = process.stderr.readline()
     for _ in range(times - 1):  # whoever presses Ctrl-C again while it ends
         process.send_signal(number)
     _, rest = process.communicate(timeout=120)
