@@ -216,11 +216,14 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     more = [f"and {len(told) - MOST_SETTINGS} more"] if len(told) > MOST_SETTINGS else []
     yield "settings", "\n".join([*told[:MOST_SETTINGS], *more]) or "the defaults"
     try:
-        if "discover" in done and (run.path / "discovery.json").is_file():
-            yield "groups", repr(run.groups)
-        if "evaluate" in done:
-            yield "metrics", repr(run.metrics)
+        for stage in done[-1:]:
+            run.folder.require(stage, by="repr")
     except RunError as error:
         yield "problem", str(error)
+        return
+    if "discover" in done and (run.path / "discovery.json").is_file():
+        yield "groups", repr(run.groups)
+    if "evaluate" in done:
+        yield "metrics", repr(run.metrics)
     if "report" in done:
         yield "report", str(run.path / "report.html")
