@@ -103,19 +103,19 @@ def test_how_many_processes(requested, device, expected, monkeypatch):
 
 SCRIPT = """
 from pathlib import Path
-from test_pool import end
+from test_pool import end_as
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.errors import RunError
 with Path("begun").open("a") as file:
     file.write("x")
 try:
-    print("done", list(run_shards(end, [{how}] * 2, processes={processes}, title="outer")))
+    print("done", list(run_shards(end_as, [{how}] * 2, processes={processes}, title="outer")))
 except RunError as error:
     print("told", error)
 """
 
 
-def end(how):
+def end_as(how):
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "exit":
