@@ -2,6 +2,8 @@
 
 import doctest
 import importlib
+import inspect
+import typing
 
 import numpy as np
 import pytest
@@ -29,6 +31,15 @@ def test_the_examples_in_the_docstrings_are_true(name):
     found = doctest.testmod(importlib.import_module(f"invdiff.app.arrays.{name}"))
     assert found.attempted > 1
     assert found.failed == 0
+
+
+def test_signatures_are_told_as_they_are_written():
+    for name in ("find_groups", "balanced_weights", "bias", "certificate"):
+        function = getattr(invdiff, name)
+        told = str(inspect.signature(function))
+        assert "Union" not in told
+        assert "jaxtyping" not in told
+        assert typing.get_type_hints(function)  # for whoever wants the types themselves
 
 
 def made(seed=0, shares=SHARES, count=120):

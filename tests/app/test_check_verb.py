@@ -78,7 +78,7 @@ def test_json_is_everything_and_nothing_else(data, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--quarantine", "bad.txt"], 1, "--quarantine bad.txt must end in .csv or .parquet"),
+        (["--quarantine", "bad.txt"], 2, "--quarantine bad.txt must end in .csv or .parquet"),
         (["--min-side", "x"], 2, "invalid int value: 'x'"),
         (["--prompt-column", "captoin"], 1, "did you mean 'caption'?"),
         (["--train.steps", "5"], 2, "data takes no settings: it looks at pictures, not at a run"),

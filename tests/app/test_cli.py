@@ -34,6 +34,8 @@ STAGES_SOURCE = """
             time.sleep(60)
         if number := int(os.environ.get("STUB_ERRNO", 0)):
             raise OSError(number, os.strerror(number), "cache/latents.safetensors")
+        if os.environ.get("STUB_RAISE"):
+            json.loads("{")
         if run.config.model.path == "nowhere":
             raise ModelError("nowhere is no model:\\n  give a folder")
         return {}
@@ -133,6 +135,10 @@ def test_a_run_goes_through_once(quick_stages, capsys):
     assert sum("(done before)" in line for line in lines_of(capsys)[0]) == 5
     assert main([*words, "--redo"]) == 0
     assert calls(quick_stages) == ["discover"] * 2
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["run"], told["metrics"]) == (str(quick_stages), {"arms": {}})
 
 
 def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):
@@ -150,10 +156,10 @@ def test_redo_does_only_what_changed_settings_touch(quick_stages, capsys):
 def test_single_stages_use_the_settings_of_the_run(quick_stages, capsys):
     out = ["--out", str(quick_stages)]
     assert main(["train", *out]) == 1
-    assert "not a run folder: begin with `invdiff discover" in lines_of(capsys)[1][0]
+    assert "not a run folder: begin with `invdiff discover" in lines_of(capsys)[1][-1]
     assert main(["discover", *out, "--preset", "faces-quick"]) == 0
     assert main(["sample", *out]) == 1
-    assert "sample needs train: run `invdiff train --out" in lines_of(capsys)[1][0]
+    assert f"sample needs train: run `invdiff train {quick_stages}`" in lines_of(capsys)[1][-1]
     assert main(["train", *out, "--train.rank=4"]) == 0
     saved = configuration.load(quick_stages / "config.toml")
     assert (saved.train.rank, saved.train.steps) == (4, QUICK.train.steps)
@@ -190,13 +196,59 @@ def test_a_forbidden_place_is_said_plainly(quick_stages, capsys, monkeypatch):
     assert "cannot be made (Not a directory): give --out another place" in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_a_run_in_order(number, quick_stages):
+def test_verbs_that_read_a_run_take_it_first(quick_stages, capsys):
+    run = str(quick_stages)
+    assert main(["discover", "--out", run, "--preset", "faces-quick"]) == 0
+    assert main(["train", run]) == 0
+    assert main(["sample", "--out", run]) == 0
+    assert lines_of(capsys)[1] == [f"--out names the run here, as `invdiff sample {run}` does"]
+    assert main(["evaluate", run, "-q"]) == 0
+    assert lines_of(capsys) == ([f"{run}/metrics.json"], [])
+    assert main(["report", run, "-v"]) == 0
+    assert re.search("report took [0-9]+ seconds", "\n".join(lines_of(capsys)[0]))
+    for words, told in (
+        (["report"], "report needs a run folder, as in `invdiff report runs/mine`"),
+        (["report", run, "--out", run], "name the run once"),
+        (["evaluate", run, "other"], "--out DIR is needed"),
+    ):
+        assert main(words) == 2
+        assert told in lines_of(capsys)[1][0]
+
+
+def test_a_mistake_leaves_no_new_folder_behind(tmp_path, capsys):
+    words = ["--preset", "faces", "--data.path", str(tmp_path / "nowhere"), "--processes", "1"]
+    words += ["--evaluate.classifier", "none"]
+    for verb in ("run", "discover"):
+        assert main([verb, *words, "--out", str(tmp_path / "out")]) == 1
+        assert "nowhere does not exist" in lines_of(capsys)[1][0]
+        assert os.listdir(tmp_path) == []
+
+
+def test_what_a_library_raises_is_one_line(quick_stages, capsys, monkeypatch):
+    monkeypatch.setenv("STUB_RAISE", "1")
+    assert main(["demo", "--out", str(quick_stages)]) == 1
+    (told,) = lines_of(capsys)[1]
+    assert re.search("error: json says JSONDecodeError: .*; with INVDIFF_DEBUG=1", told)
+
+
+def test_a_shell_gets_its_completion(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--completion", "bash"])
+    assert ended.value.code in (0, None)
+    script = capsys.readouterr().out
+    assert "'discover' 'train' 'sample' 'evaluate' 'report'" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 3)]
+)
+def test_signals_end_a_run_in_order(number, times, quick_stages):
     table = {stage: list(api.STAGE_HOMES[stage]) for stage in STAGES}
     code = (
         f"import sys; sys.path.insert(0, {str(quick_stages.parent)!r})\n"
         f"from invdiff.app import api, cli\napi.STAGE_HOMES.update({table!r})\n"
-        f"sys.exit(cli.main(['demo', '--out', {str(quick_stages)!r}]))"
+        f"sys.argv = ['invdiff', 'demo', '--out', {str(quick_stages)!r}]\nsys.exit(cli.main())"
     )
     environment = os.environ | {"STUB_SLEEP": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
@@ -210,7 +262,11 @@ def test_signals_end_a_run_in_order(number, quick_stages):
     while "asleep" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(number)
-    _, error = process.communicate(timeout=120)
+    begun = process.stderr.readline()
+    for _ in range(times - 1):  # whoever presses Ctrl-C again while it ends
+        process.send_signal(number)
+    _, rest = process.communicate(timeout=120)
+    error = begun + rest
     assert process.returncode == 75
     words = "interrupted; run the same command again to go on where it stopped"
     assert error == f"invdiff: error: {words}\n"

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from invdiff.app.cli.summary import summary
+from invdiff.app.cli.summary import outcome, outcome_record, summary
 
 
 def arm(share, bias, **more):
@@ -51,3 +51,32 @@ def test_an_arm_that_was_not_drawn_is_dashes(tmp_path, name, column):
     assert [row[2 - column] for row in cells] == ["-", "-"]
     assert [row[1 + column] for row in cells] == ["0.90 [0.86, 0.94]", "0.80 [0.75, 0.85]"]
     assert "Bias 0.08 at this number" in lines[4]
+
+
+def test_without_a_classifier_groups_gap_and_strength_are_told(tmp_path):
+    """The run's own figures need no labels."""
+    groups = [{"share": 0.9, "low": 0.83, "high": 0.94}, {"share": 0.1, "low": 0.06, "high": 0.17}]
+    found = {"found": True, "images": 100, "p_value": 0.0001, "groups": groups}
+    even = {"found": False, "note": "nothing to balance", "groups": groups}
+    prompts = {"a nurse\x1b": found, "a pilot": even}
+    point = {"low": 0.0, "high": 1.0}
+    curve = [{"strength": 0.0, "gap": 0.82, **point}, {"strength": 1.5, "gap": 0.1, **point}]
+    for name, record in (
+        ("discovery.json", {"estimator": "auto", "prompts": prompts}),
+        ("calibration.json", {"guidance_scale": 2.5, "strength": 1.5, "curve": curve}),
+        ("metrics.json", {"arms": {"base": {"1.0": {}}}}),
+    ):
+        place = tmp_path / ("adapter" if name == "calibration.json" else "")
+        place.mkdir(exist_ok=True)
+        (place / name).write_text(json.dumps(record))
+    lines = outcome(tmp_path).splitlines()
+    assert lines[0] == "groups: found in 1 of 2 prompts"
+    assert lines[1].startswith(r"  a nurse\u001b: under-represented group 10% [6%, 17%] of 100")
+    assert lines[2] == "  a pilot: nothing to balance"
+    assert lines[3].startswith("strength: 1.5; estimated gap from the wanted shares 0.82 [0.00, 1")
+    assert lines[3].endswith("without the adapter, 0.10 [0.00, 1.00] with it")
+    assert lines[4] == "no attribute classifier: no shares"
+    record = outcome_record(tmp_path)
+    assert record["discovery"]["prompts"]["a nurse\x1b"]["found"]
+    assert record["calibration"]["strength"] == 1.5
+    assert record["calibration"]["curve"][1]["gap"] == 0.1

@@ -231,7 +231,7 @@ def test_prompts_that_name_a_class_are_held_to_it(tmp_path):
         (["A", "B", "--target", "male"], 2, "'male' is not CLASS=SHARE"),
         (["A", "B", "--target", "m=0.5,f=0.4"], 2, "add up to 1"),
         (["A", "B", "--size", "2"], 2, "--size: must be a whole number of at least 8"),
-        (["A", "B", "--protocol", "mine"], 1, "there is no protocol 'mine': take standard or"),
+        (["A", "B", "--protocol", "mine"], 2, "there is no protocol 'mine': take standard or"),
         (["nowhere", "nothing"], 1, "nowhere does not exist"),
     ],
 )

@@ -49,6 +49,17 @@ def test_a_file_is_put_over_a_preset_and_data_over_both(tmp_path):
     assert invdiff.Run(tmp_path / "two", settings, data="mine").config.data.quarantine == "bad.csv"
 
 
+def test_data_is_there_before_settings_that_need_it_are_checked(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[data]\nquarantine = "bad.csv"\n')
+    run = None
+    for number, given in enumerate(({"data": {"quarantine": "bad.csv"}}, file)):
+        run = invdiff.Run(tmp_path / str(number), given, data=tmp_path)
+        assert (run.config.data.path, run.config.data.quarantine) == (str(tmp_path), "bad.csv")
+    again = invdiff.Run(run.path, data=tmp_path)
+    assert again.config == run.config
+
+
 def test_what_cannot_be_meant_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"there is no preset 'sd16'; there are: .*sd15"):
         invdiff.Run(tmp_path / "run", preset="sd16")

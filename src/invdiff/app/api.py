@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invdiff.data.sets import builtin
+from invdiff.engine.distributed import only_once
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.study import StudySection
 from invdiff.engine.workflow import HOMES, do_stage
-from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError
+from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError, printable
 
 if TYPE_CHECKING:
     from invdiff.app.results import RunGroups, RunMetrics
@@ -71,6 +72,7 @@ class Run:
         redo: bool = False,
         preset: str | None = None,
     ) -> None:
+        only_once()
         denoisers = ("unet", "transformer")
         if pipeline is not None and not any(hasattr(pipeline, name) for name in denoisers):
             raise ModelError(
@@ -90,10 +92,10 @@ class Run:
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><th style="text-align:left;vertical-align:top">{escape(name)}</th>'
-            f'<td style="text-align:left;white-space:pre-line">{escape(value)}</td></tr>'
+            f'<td style="text-align:left;white-space:pre-line">{_html(value)}</td></tr>'
             for name, value in _facts(self)
         )
-        return f"<table><caption>Run {escape(str(self.path))}</caption>{rows}</table>"
+        return f"<table><caption>Run {_html(str(self.path))}</caption>{rows}</table>"
 
     @property
     def path(self) -> Path:
@@ -190,6 +192,10 @@ def _settings(
             f"{type(config).__name__}"
         )
     return configuration.load(config, overrides, preset)
+
+
+def _html(text: str) -> str:
+    return escape(printable(text, keep="\n"))
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:

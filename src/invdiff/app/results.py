@@ -41,7 +41,7 @@ class RunGroups(Inferred):
             captions=groups.caption,
             memberships=memberships(groups.membership),
             weights=groups.weight,
-            verdicts={name: _verdict(entry) for name, entry in entries.items()},
+            verdicts={name: verdict_of(entry) for name, entry in entries.items()},
         )
 
     def __len__(self) -> int:
@@ -105,8 +105,8 @@ class RunMetrics:
         )
 
 
-def _verdict(entry: PromptFindings) -> PromptVerdict:
-    """Of more than two groups the share is that of all but the over-represented one."""
+def verdict_of(entry: PromptFindings) -> PromptVerdict:
+    """What a run found in a prompt; of several groups the share is of all but the largest."""
     first, *others = entry.groups
     share = _number(others[0].share) if len(others) == 1 else 1 - _number(first.share)
     return PromptVerdict(

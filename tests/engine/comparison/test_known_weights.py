@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import threading
+import time
 
 import pytest
 
@@ -88,6 +89,45 @@ def test_a_mirror_may_be_an_address(tmp_path, mirror):
     assert path.read_bytes() == CONTENT
 
 
+class Broken(http.server.BaseHTTPRequestHandler):
+    """A server with which something is wrong, as the first folder of the address says."""
+
+    def do_GET(self):
+        if self.path.startswith("/garbage"):
+            self.wfile.write(b"nonsense\r\n\r\n")
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(CONTENT)
+        if self.path.startswith("/silent"):
+            time.sleep(3)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("garbage", "nonsense"), ("short", "7 of 1,000 bytes came"), ("silent", "timed out")],
+)
+def test_a_server_that_fails_is_one_line_and_leaves_nothing(
+    tmp_path, monkeypatch, capsys, how, told
+):
+    monkeypatch.setattr(known_weights, "PATIENCE", 1)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / ".model.bin.partial").write_bytes(b"of a fetch that was killed")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        mirror = f"http://127.0.0.1:{server.server_port}/{how}"
+        words = ["weights", "fetch", "recorded", "--mirror", mirror, "--to", str(tmp_path)]
+        assert main(words) == 1
+        server.shutdown()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"model.bin cannot be had ({told}" in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_the_command_line(tmp_path, mirror, monkeypatch, capsys):
     monkeypatch.setenv(known_weights.PLACE, str(tmp_path / "here"))
     assert main(["weights", "fetch", "pinned", "--mirror", str(mirror)]) == 0
@@ -106,7 +146,7 @@ def test_the_command_line(tmp_path, mirror, monkeypatch, capsys):
     [
         (["fetch"], 2, "weights fetch needs a name"),
         (["list", "--mirror", "x"], 2, "--mirror belongs to weights fetch"),
-        (["fetch", "nothing"], 1, "'nothing' are no known weights: take pinned, recorded"),
+        (["fetch", "nothing"], 2, "'nothing' are no known weights: take pinned, recorded"),
         (["fetch", "pinned", "--mirror", "nowhere"], 1, "nowhere/one.pth cannot be had"),
     ],
 )

@@ -1,14 +1,17 @@
 """Worker processes: all results, in any number of processes; quiet ones and early ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
 from tqdm import tqdm
 
+from invdiff.engine import distributed
 from invdiff.engine.distributed import pool
 from invdiff.errors import RunError
 
@@ -111,5 +114,69 @@ def end(how):
     ("requested", "device", "expected"),
     [(3, "cpu", 3), (3, "cuda", 3), (0, "cuda", 1), (0, "cpu", min(2, os.cpu_count() or 1))],
 )
-def test_how_many_processes(requested, device, expected):
+def test_how_many_processes(requested, device, expected, monkeypatch):
+    assert pool.worker_count(requested, device) == max(1, requested)  # from Python
+    monkeypatch.setattr(distributed, "by_command", True)
     assert pool.worker_count(requested, device) == expected
+
+
+SCRIPT = """
+from pathlib import Path
+from test_pool import end_as
+from invdiff.engine.distributed.pool import run_shards
+from invdiff.errors import RunError
+with Path("begun").open("a") as file:
+    file.write("x")
+try:
+    print("done", list(run_shards(end_as, [{how}] * 2, processes={processes}, title="outer")))
+except RunError as error:
+    print("told", error)
+"""
+
+
+def end_as(how):
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "exit":
+        os._exit(3)
+    return how
+
+
+@pytest.mark.parametrize(
+    ("how", "processes", "guarded", "told"),
+    [
+        (0, 1, False, "done"),
+        (
+            0,
+            2,
+            False,
+            'told a worker process runs your script again .*`if __name__ == "__main__":`',
+        ),
+        (
+            "kill",
+            2,
+            True,
+            r"told a worker process ended before .* \(by the signal SIGKILL\): run the same",
+        ),
+        (
+            "exit",
+            2,
+            True,
+            r"told a worker process ended before .* \(exit code 3; what it said is above\)",
+        ),
+    ],
+)
+def test_the_end_of_a_worker_is_told_as_far_as_it_is_known(tmp_path, how, processes, guarded, told):
+    text = SCRIPT.format(how=repr(how), processes=processes)
+    if guarded:
+        head, body = text.split("with Path", 1)
+        text = f"{head}if __name__ == '__main__':\n" + textwrap.indent(f"with Path{body}", "    ")
+    (tmp_path / "script.py").write_text(text)
+    paths = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200,
+        env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    assert re.match(told, done.stdout)
+    assert "memory ran out" not in done.stdout
+    assert "Traceback" not in done.stderr

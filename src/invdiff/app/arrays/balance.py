@@ -1,5 +1,7 @@
 """The min step's weights on arrays, and the bound that its risks give."""
 
+from __future__ import annotations  # in `help()` a signature as it is written here
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

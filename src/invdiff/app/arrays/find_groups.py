@@ -1,5 +1,7 @@
 """The max step on arrays: groups from what pictures cost the model and look like to it."""
 
+from __future__ import annotations  # in `help()` a signature as it is written here
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,7 @@ from invdiff.core.uncertainty.intervals import wilson
 from invdiff.engine.distributed import randomness
 from invdiff.engine.settings.method import high_levels
 from invdiff.errors import ArgumentError
+from invdiff.terminal import printable
 
 READ_FROM = {
     "contrast": "what each picture costs under every prompt",
@@ -79,7 +82,8 @@ class Inferred:
 
     def told(self, head: str) -> str:
         """The ``head`` and a line for each prompt."""
-        return "\n".join([head, *(f"  {name}: {one}" for name, one in self.verdicts.items())])
+        lines = [f"  {printable(name)}: {verdict}" for name, verdict in self.verdicts.items()]
+        return "\n".join([head, *lines])
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -1,5 +1,7 @@
 """Bias on arrays: how unevenly pictures fall into classes, and how sure that is."""
 
+from __future__ import annotations  # in `help()` a signature as it is written here
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

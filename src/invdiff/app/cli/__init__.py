@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from invdiff.app.cli.parser import parse
+from invdiff.app.cli.verbs import SOURCE
+from invdiff.engine import distributed
 from invdiff.errors import ConfigError, Interrupted, InvDiffError, InvDiffWarning
+from invdiff.terminal import PlainStream
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
@@ -38,11 +41,11 @@ def _run(argv: Sequence[str] | None) -> int:
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     shown = warnings.showwarning
     warnings.showwarning = partial(_warn, shown)
+    output, errors, distributed.by_command = sys.stdout, sys.stderr, True
+    sys.stdout, sys.stderr = (cast(TextIO, PlainStream(stream)) for stream in (output, errors))
     try:
         asked = parse(sys.argv[1:] if argv is None else argv)
-        if (
-            "--config FILE" not in asked.entry.takes
-        ):  # else those of the settings are told with them
+        if SOURCE.keys().isdisjoint(asked.entry.takes):  # else problems are told with the settings'
             asked.stop_at()
         module, _, function = asked.entry.does.partition(":")
         getattr(import_module(f"{__name__}.{module}"), function)(asked)
@@ -53,12 +56,15 @@ def _run(argv: Sequence[str] | None) -> int:
         code, problems = _outcome(error)
         if not problems or os.environ.get("INVDIFF_DEBUG") == "1":
             raise
+        if code == INTERRUPTED and argv is None:  # a second Ctrl-C would only make noise
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         for problem in problems:
             print(f"invdiff: error: {' '.join(problem.split())}", file=sys.stderr)
         return code
     finally:
         signal.signal(signal.SIGTERM, before)
-        warnings.showwarning = shown
+        warnings.showwarning, sys.stdout, sys.stderr = shown, output, errors
+        distributed.by_command = False
     return OK
 
 
@@ -84,7 +90,11 @@ def _outcome(error: BaseException) -> tuple[int, tuple[str, ...]]:
             return USAGE, error.problems
         case InvDiffError():
             return FAILED, (str(error),)
-    return FAILED, _about_the_disk(error)
+        case UnicodeEncodeError() | UnicodeDecodeError():
+            part = error.object[max(0, error.start - 40) : error.end + 20]
+            told = f"{part!r} holds what is not UTF-8: rename the file, or write its text as UTF-8"
+            return FAILED, (told,)
+    return FAILED, _about_the_disk(error) or _of_a_library(error)
 
 
 def _about_the_disk(error: BaseException) -> tuple[str, ...]:
@@ -100,4 +110,18 @@ def _about_the_disk(error: BaseException) -> tuple[str, ...]:
         return (f"the disk is full{place}: make room and run the same command again to go on",)
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return (f"{where or 'a file'}: {os.strerror(number)}; take a place that you may write to",)
+    if isinstance(error, OSError) and error.strerror:
+        return (f"{where or 'the system'}: {error.strerror}",)
     return ()
+
+
+def _of_a_library(error: BaseException) -> tuple[str, ...]:
+    """What a library raised that nobody foresaw; nothing of what was raised by our own code."""
+    inner = error.__traceback__
+    while inner is not None and inner.tb_next is not None:
+        inner = inner.tb_next
+    library = inner.tb_frame.f_globals.get("__name__", "").partition(".")[0] if inner else ""
+    if library in ("", "invdiff") or isinstance(error, AssertionError):
+        return ()
+    told = f"{library} says {type(error).__name__}: {error}"
+    return (f"{told}; with INVDIFF_DEBUG=1 in the environment the command shows where",)

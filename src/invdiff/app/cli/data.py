@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import aligned
 from invdiff.engine.storage.files import read_json, write_parquet, write_text
 from invdiff.errors import ConfigError, DataError, Interrupted
+from invdiff.terminal import aligned, printable
 
 if TYPE_CHECKING:
     from invdiff.data.audit import Audit, AuditFinding
@@ -27,7 +27,7 @@ def check(asked: Asked) -> None:
 
     place: Path | None = asked.quarantine
     if place is not None and place.suffix.lower() not in QUARANTINE_SUFFIXES:
-        raise DataError(f"--quarantine {place} must end in {' or '.join(QUARANTINE_SUFFIXES)}")
+        raise ConfigError(f"--quarantine {place} must end in {' or '.join(QUARANTINE_SUFFIXES)}")
     try:
         found = audit(asked.path, asked.prompt_column, asked.min_side or TINY)
     except KeyboardInterrupt:
@@ -46,7 +46,7 @@ def check(asked: Asked) -> None:
             "told": found.told,
             "findings": [vars(finding) for finding in found.findings],
         }
-        print(json.dumps(told, indent=1, ensure_ascii=False), flush=True)
+        print(json.dumps(told, indent=1), flush=True)
     else:
         print(_audit_text(asked.path, found), flush=True)
     if bad:
@@ -83,7 +83,7 @@ def _audit_text(path: str, found: "Audit") -> str:
     for kind, count in found.counts().items():
         if count:
             shown = [f for f in found.findings if f.kind == kind][:SHOWN]
-            lines += ["", f"{kind}:", *(f"  {f.name}: {f.reason}" for f in shown)]
+            lines += ["", f"{kind}:", *(printable(f"  {f.name}: {f.reason}") for f in shown)]
             lines += [f"  and {count - SHOWN} more"] if count > SHOWN else []
     return "\n".join(lines)
 

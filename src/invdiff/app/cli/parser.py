@@ -5,7 +5,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
+
+import shtab
 
 from invdiff.app.cli.verbs import VERBS, Verb
 from invdiff.errors import ConfigError
@@ -54,6 +57,11 @@ def build() -> argparse.ArgumentParser:
         "configuration, 75 interrupted (run the same command again to go on).",
     )
     parser.add_argument("--version", action="version", version=f"invdiff {version('invdiff')}")
+    shtab.add_argument_to(
+        parser,
+        "--completion",
+        help="print what lets a shell complete the command: docs/guides/troubleshooting.md",
+    )
     _verbs(parser, VERBS, "verb")
     return parser
 
@@ -79,9 +87,12 @@ def _verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], dest: str
 
 
 def _add(to: Any, key: str, entry: str | Mapping[str, Any]) -> None:
-    name, _, value = key.partition(" ")
     more = {"help": entry} if isinstance(entry, str) else entry
-    to.add_argument(name, **{"metavar": value} if value else {}, **more)
+    *names, last = key.split()
+    value = {} if not names or last.startswith("-") else {"metavar": last}
+    action = to.add_argument(*names, *[] if value else [last], **value, **more)
+    if more.get("type") is Path:
+        action.complete = shtab.FILE
 
 
 def parse(argv: Sequence[str]) -> Asked:
@@ -92,8 +103,8 @@ def parse(argv: Sequence[str]) -> Asked:
     overrides, problems, rest = _take_settings(argv)
     asked, extra = build().parse_known_args(rest, Asked())
     problems += _unknown(extra, asked.parser)
-    if overrides and asked.entry.no_settings:
-        problems.append(f"{asked.verb} takes no settings: {asked.entry.no_settings}")
+    if overrides and (why := VERBS[asked.verb].no_settings):
+        problems.append(f"{asked.verb} takes no settings: {why}")
     asked.overrides, asked.problems, asked.typed = overrides, problems, argv
     return asked
 

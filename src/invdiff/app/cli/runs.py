@@ -1,20 +1,35 @@
 """What the verbs do that make a run or work with one."""
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from invdiff.app.api import Run
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import aligned, checkup_text, plan_text, strength_line, summary
+from invdiff.app.cli.summary import (
+    checkup_text,
+    outcome,
+    outcome_record,
+    plan_text,
+    strength_line,
+)
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
-from invdiff.errors import ConfigError, RunError
+from invdiff.engine.storage.files import read_json
+from invdiff.errors import ConfigError, Interrupted, RunError
+from invdiff.terminal import Bar, aligned
 
+OF_A_NEW_RUN = {"config.toml", "environment.json", "events.jsonl", ".lock"}
 SMOKE = "smoke run: it shows that everything works, its figures show nothing"
 
 
@@ -22,46 +37,103 @@ def demo(asked: Asked) -> None:
     """All stages on the embedded faces."""
     asked.config, asked.preset = None, "faces-quick" if asked.quick else "faces"
     if asked.quick:
-        print(SMOKE)
+        _on_the_way(asked, SMOKE)
     all_stages(asked)
     if asked.quick and not asked.dry_run:
-        print(SMOKE)
+        print(SMOKE, file=sys.stderr if asked.json else sys.stdout)
 
 
 def all_stages(asked: Asked) -> None:
     """Every stage in its order, or the plan of them."""
+    if asked.dry_run and asked.json:
+        asked.problems.append("--json tells what a run found, and --dry-run finds nothing")
     config = _resolve(asked, asked.out)
     if asked.dry_run:
         print(plan_text(asked.out, config))
         return
-    run = Run(asked.out, config, redo=asked.redo)
-    if asked.redo and not run.folder.changed:
-        run.folder.clear(STAGES[0])
-    for number, stage in enumerate(STAGES, 1):
-        before = " (done before)" if run.done(stage) else ""
-        print(f"[{number}/{len(STAGES)}] {stage}{before}", flush=True)
-        report = run.do(stage)
-    print(strength_line(run.path))
-    print(summary(run.path))
-    print(f"report: {report}")
+    with _opened(asked, config) as run:
+        if asked.redo and not run.folder.changed:
+            run.folder.clear(STAGES[0])
+        for number, stage in enumerate(STAGES, 1):
+            before = " (done before)" if run.done(stage) else ""
+            _on_the_way(asked, f"[{number}/{len(STAGES)}] {stage}{before}")
+            _do(run, stage, asked)
+    if asked.json:
+        print(json.dumps(outcome_record(run.path), indent=1))
+        return
+    print(outcome(run.path))
+    print(f"report: {run.path / 'report.html'}")
 
 
 def one_stage(asked: Asked) -> None:
     """The stage that the verb is named for."""
     stage = asked.verb
+    if stage != STAGES[0]:
+        _name_the_run(asked)
     config = _resolve(asked, asked.out)
     if stage != STAGES[0]:
         RunFolder.read(asked.out).require(STAGES[STAGES.index(stage) - 1], by=stage)
-    run = Run(asked.out, config, redo=asked.redo)
-    if asked.redo:
-        run.folder.clear(stage)
-    before = run.done(stage)
-    result = run.do(stage)
+    with _opened(asked, config) as run:
+        if asked.redo:
+            run.folder.clear(stage)
+        before = run.done(stage)
+        result = _do(run, stage, asked)
     again = "done before, nothing to do (--redo does it again)"
-    print(f"{stage}: {again if before else 'done'}")
+    _on_the_way(asked, f"{stage}: {again if before else 'done'}")
     if stage == "train":
         print(strength_line(run.path))
     print(result)
+
+
+def _name_the_run(asked: Asked) -> None:
+    """The run is named first, or by ``--out`` as in earlier versions."""
+    if asked.out is None:
+        if asked.run is None:
+            asked.stop_at(
+                f"{asked.verb} needs a run folder, as in `invdiff {asked.verb} runs/mine`"
+            )
+        asked.out = asked.run
+    elif asked.run is not None:
+        asked.stop_at(f"{asked.run} and --out {asked.out}: name the run once")
+    else:
+        words = shlex.join(["invdiff", asked.verb, str(asked.out)])
+        print(f"--out names the run here, as `{words}` does", file=sys.stderr)
+
+
+def _do(run: Run, stage: str, asked: Asked) -> Path:
+    result = run.do(stage)
+    if asked.verbose:
+        mark = read_json(run.path / "stages" / f"{stage}.json")
+        _on_the_way(asked, f"{stage} took {mark['seconds']:,.0f} seconds")
+    return result
+
+
+def _on_the_way(asked: Asked, text: str) -> None:
+    """What is no result."""
+    if not asked.quiet:
+        print(text, file=sys.stderr if getattr(asked, "json", False) else sys.stdout, flush=True)
+
+
+@contextmanager
+def _opened(asked: Asked, config: Config) -> Iterator[Run]:
+    """The run in ``--out``; a new folder in which nothing was begun goes again after a mistake."""
+    Bar.hidden = asked.quiet
+    if asked.verbose:
+        logging.basicConfig(level=logging.INFO)
+        os.environ |= {f"{library}_VERBOSITY": "info" for library in ("DIFFUSERS", "TRANSFORMERS")}
+    new, there = not RunFolder.is_run(asked.out), asked.out.exists()
+    run = Run(asked.out, config, redo=asked.redo)
+    try:
+        yield run
+    except Exception as error:
+        files = {path.name for path in run.path.rglob("*") if path.is_file()}
+        if new and files <= OF_A_NEW_RUN and not isinstance(error, Interrupted):
+            shutil.rmtree(run.path)
+            if there:
+                run.path.mkdir()
+        raise
+    finally:
+        Bar.hidden = False
 
 
 def export_adapter(asked: Asked) -> None:

@@ -1,26 +1,21 @@
 """The tables that the command line prints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from invdiff.app.results import interval_of, shown
+from invdiff.app.results import interval_of, shown, verdict_of
 from invdiff.data.samples import plural
 from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.run.records import Calibration
+from invdiff.engine.run.records import Calibration, Discovery, Metrics
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
+from invdiff.terminal import aligned, printable
 
-
-def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """A table of text: the first column to the left, the others to the right if ``numbers``."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    other = str.rjust if numbers else str.ljust
-    lines = ([row[0].ljust(widths[0]), *map(other, row[1:], widths[1:])] for row in rows)
-    return "\n".join("  ".join(cells).rstrip() for cells in lines)
+MOST_PROMPTS = 12
 
 
 def plan_text(out: Path, config: Config) -> str:
@@ -73,6 +68,30 @@ def model_line(needed: MemoryEstimate) -> str:
 def size(amount: int) -> str:
     """Bytes as people say them."""
     return f"{amount / 1e9:,.1f} GB" if amount >= 1e8 else f"{amount / 1e6:,.0f} MB"
+
+
+def outcome(path: Path) -> str:
+    """What a run has come to: groups, strength and gap, and shares where a classifier saw them."""
+    results, lines = Results(path), []
+    if results.has(Discovery.FILE):
+        found, prompts = results.discovery.found, results.discovery.prompts
+        lines.append(f"groups: found in {len(found)} of {len(prompts)} prompts")
+        each = [f"  {printable(name)}: {verdict_of(entry)}" for name, entry in prompts.items()]
+        lines += each[:MOST_PROMPTS]
+        lines += [f"  and {len(each) - MOST_PROMPTS} more"] if len(each) > MOST_PROMPTS else []
+    if results.has(Calibration.FILE):
+        lines.append(strength_line(path))
+    return "\n".join([*lines, summary(path)])
+
+
+def outcome_record(path: Path) -> dict[str, Any]:
+    """The same for another program, as it stands in the run's files (docs/reference/files.md)."""
+    results = Results(path)
+    record: dict[str, Any] = {"run": str(path), "report": str(path / "report.html")}
+    for kind in (Discovery, Calibration, Metrics):
+        if results.has(kind.FILE):
+            record[Path(kind.FILE).stem] = getattr(results, kind.__name__.lower()).stored()
+    return record
 
 
 def summary(path: Path) -> str:

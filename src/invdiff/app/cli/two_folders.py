@@ -7,12 +7,16 @@ from invdiff.app.cli.parser import Asked
 from invdiff.app.cli.runs import one_stage
 from invdiff.app.cli.verbs import TWO_FOLDERS, TWO_PIPELINES, Options
 from invdiff.data.sets import builtin
+from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.evaluation import has_text, wrong_classes
 from invdiff.errors import DataError
 
 
 def evaluate(asked: Asked) -> None:
     """Measure two folders, or do the stage of a run if none are named."""
+    asked.run = None
+    if len(asked.folders) == 1 and RunFolder.is_run(asked.folders[0]):
+        asked.run = Path(asked.folders.pop())
     asked.stop_at(*_problems(asked))
     if not asked.folders:
         one_stage(asked)
@@ -38,9 +42,11 @@ def _problems(asked: Asked) -> list[str]:
         told = f"{names}: for two folders, as in `invdiff evaluate A B --out DIR`"
         return [told] if names else []
     if len(asked.folders) != 2:
-        found = [f"evaluate takes two folders, not {len(asked.folders)}"]
+        found = [f"evaluate takes two folders, not {len(asked.folders)}; or one, that is a run"]
     else:
         found = _problems_of_pipelines(asked)
+    if asked.out is None:
+        found.append("--out DIR is needed: the folder for the page and the tables")
     if asked.config or asked.preset or asked.overrides or asked.redo:
         found.append(
             "settings, --config, --preset and --redo are for a run: two folders have options of "

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 Options = Mapping[str, str | Mapping[str, Any]]
-"""``--name VALUE``, or ``name VALUE`` of a positional, with its help or all that argparse takes."""
+"""``--name VALUE`` or ``-n --name``, or ``name VALUE`` of a positional, with its help or all that
+argparse takes."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ PRESETS = (
     "celeba, digits, faces, faces-balanced, faces-marginal, faces-named, faces-quick, faces-race, "
     "fairface, flux, scenes, sd15, sdxl, waterbirds"
 )
-OF_THE_RUN, OF_PICTURES = "the run has its own", "it looks at pictures, not at a run"
+OF_THE_RUN = "the run has its own"
 
 SOURCE: Options = {
     "--config FILE": _path("TOML file with settings; with --preset what it says counts"),
@@ -101,18 +102,30 @@ DRY_AND_REDO: Options = {
     "--dry-run": _flag("print the plan and its work, start nothing"),
     "--redo": _flag("do again what changed settings touch; everything, if none has changed"),
 }
+JSON: Options = {"--json": _flag("print everything as JSON")}
+HOW_LOUD: Options = {
+    "-q --quiet": _flag("print what was found and nothing on the way there"),
+    "-v --verbose": _flag("print how long each stage took, and what libraries have to say"),
+}
+LAST_LINES: Options = {
+    **HOW_LOUD,
+    "--json": _flag("print what was found as JSON, and nothing else to the standard output"),
+}
 STAGE: Options = {
-    **SOURCE,
-    **RUN_FOLDER,
+    **HOW_LOUD,
     "--redo": _flag("do this stage again and forget those that follow it"),
+}
+OF_A_RUN: Options = {
+    "run RUN": _path("the run folder", nargs="?"),
+    **SOURCE,
+    "--out DIR": _path("the run folder, as another way to name it"),
+    **STAGE,
 }
 
 
-def _stage(words: str) -> Verb:
-    return Verb(words, "runs:one_stage", STAGE, OVERRIDES + RESUME)
+def _stage(words: str, takes: Options = OF_A_RUN) -> Verb:
+    return Verb(words, "runs:one_stage", takes, OVERRIDES + RESUME)
 
-
-JSON: Options = {"--json": _flag("print everything as JSON")}
 
 TWO_FOLDERS: Options = {
     "--reference FOLDER": "pictures to compare both with",
@@ -171,7 +184,6 @@ CHECK = Verb(
     },
     "Near-duplicates and tiny pictures are told and not left out, unless --near-duplicates or "
     "--min-side says so. Exit code 1 if there is anything to leave out.",
-    no_settings=OF_PICTURES,
 )
 BUILD = Verb(
     "make a built-in set: its pictures, base model and attribute classifier",
@@ -189,7 +201,6 @@ BUILD = Verb(
     },
     f"{RESUME} Afterwards the name serves as data.path, model.path, preset and benchmark. "
     "docs/evidence/sets.md tells what the sets are and how long they take.",
-    no_settings=OF_PICTURES,
 )
 CLASSIFIER = Verb(
     "train an attribute classifier on labelled pictures",
@@ -212,7 +223,6 @@ CLASSIFIER = Verb(
     },
     "A fifth of the pictures is held out; how often the classifier is wrong on it stands in the "
     f"file's header and corrects the shares of a report. {RESUME}",
-    no_settings=OF_PICTURES,
 )
 PREPARE = Verb(
     "check a benchmark's official archive and lay it out for a run",
@@ -232,7 +242,6 @@ PREPARE = Verb(
     },
     "No picture is copied: the folders link to the archive. docs/evidence/benchmarks.md tells "
     "where the archives are from and what is checked.",
-    no_settings=OF_PICTURES,
 )
 BENCHMARK = Verb(
     "run a named benchmark",
@@ -276,33 +285,39 @@ VERBS: Mapping[str, Verb] = {
             "--quick": _flag("smoke run: shows that it works, its figures are void"),
             "--out DIR": _path("run folder (invdiff-demo)", default=Path("invdiff-demo")),
             **DRY_AND_REDO,
+            **LAST_LINES,
         },
         OVERRIDES + RESUME,
     ),
     "run": Verb(
         "run all stages in order",
         "runs:all_stages",
-        {**SOURCE, **RUN_FOLDER, **DRY_AND_REDO},
+        {**SOURCE, **RUN_FOLDER, **DRY_AND_REDO, **LAST_LINES},
         OVERRIDES + RESUME,
     ),
-    "discover": _stage("infer the groups that the model over- and under-represents"),
+    "discover": _stage(
+        "infer the groups that the model over- and under-represents",
+        {**SOURCE, **RUN_FOLDER, **STAGE},
+    ),
     "train": _stage("train and calibrate the guidance on balanced groups"),
     "sample": _stage("make pictures before and after from the same seeds"),
     "evaluate": Verb(
         "measure the pictures of a run, or any two folders of pictures",
         "two_folders:evaluate",
         {
+            **SOURCE,
+            "--out DIR": _path("folder for the page and the tables of two folders"),
             **STAGE,
             "folders FOLDER": _text(
-                "two folders: flat, with a sub-folder for each prompt, or with captions; or two "
-                "pipelines in diffusers format",
+                "a run folder; or two folders: flat, with a sub-folder for each prompt, or with "
+                "captions; or two pipelines in diffusers format",
                 nargs="*",
             ),
         },
         "With two folders: measures the second beside the first (or both beside --reference) and "
         "writes metrics.json, report.html, CSV and LaTeX tables into --out. Nothing is trained or "
         "downloaded. With pipelines instead of folders, draws pictures with them first, from the "
-        "same seeds. Without folders: the stage of the run in --out. " + OVERRIDES + RESUME,
+        "same seeds. " + OVERRIDES + RESUME,
         {"two folders of pictures": TWO_FOLDERS, "pipelines instead of folders": TWO_PIPELINES},
     ),
     "report": _stage("write report.html, one file that opens offline"),
@@ -354,6 +369,7 @@ VERBS: Mapping[str, Verb] = {
     "data": Verb(
         "look at pictures and captions before a run",
         actions={"check": CHECK, "build": BUILD, "classifier": CLASSIFIER, "prepare": PREPARE},
+        no_settings="it looks at pictures, not at a run",
     ),
     "benchmark": Verb(
         "run the method and its alternatives side by side", actions={"run": BENCHMARK}

@@ -9,6 +9,7 @@ from invdiff.app.comparison.sheets import figures_csv, sheet_csv, sheets
 from invdiff.app.report.rendering import render
 from invdiff.engine.comparison.comparison import compare
 from invdiff.engine.comparison.request import ComparisonRequest
+from invdiff.engine.distributed import only_once
 from invdiff.engine.storage.files import write_text
 
 
@@ -73,6 +74,7 @@ def evaluate_folders(
         ModelError, MissingExtra: an extractor or classifier that is not there.
         RunError: ``out`` is a run.
     """
+    only_once()
     place = Path(out)
     asked = ComparisonRequest(
         first=first,

@@ -10,11 +10,10 @@ from difflib import get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
 
-from tqdm import tqdm
-
 from invdiff.data.pictures import BadPicture, StoredAs, decode, one_line, stored_as
 from invdiff.data.samples import Pictures, pick_caption, plural
 from invdiff.errors import DataError
+from invdiff.terminal import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +87,9 @@ class Listing:
     def __len__(self) -> int:
         return len(self.names)
 
-    def rows(self, what: str) -> "tqdm[int]":
+    def rows(self, what: str) -> Bar:
         """The numbers of the rows, with a bar when someone watches."""
-        return tqdm(range(len(self)), desc=what, unit=" pictures", disable=None, leave=False)
+        return Bar(range(len(self)), desc=what, unit=" pictures", disable=None, leave=False)
 
     def content(self, row: int) -> bytes:
         """The bytes of the picture in a row. Raises BadPicture."""

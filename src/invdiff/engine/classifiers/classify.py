@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from invdiff.data.pictures import fit_array
 from invdiff.data.samples import Pictures
@@ -16,6 +15,7 @@ from invdiff.data.sources import open_listing
 from invdiff.engine.classifiers.error_table import ABSTAINED, decide
 from invdiff.errors import DataError, RunError
 from invdiff.model.vision.classifiers import Classifier
+from invdiff.terminal import Bar
 
 Columns = Mapping[str, NDArray[Any]]
 BATCH = 256
@@ -74,7 +74,7 @@ def features_of(
     classifier: Classifier, take: Callable[[slice], Pictures], count: int, title: str
 ) -> NDArray[np.float32]:
     """Features of ``count`` pictures, taken in batches under a progress bar."""
-    starts = tqdm(range(0, count, BATCH), desc=f"looking at {title}", unit="batch")
+    starts = Bar(range(0, count, BATCH), desc=f"looking at {title}", unit="batch")
     parts = [take(slice(at, at + BATCH)) for at in starts]
     return np.concatenate([classifier.features(resized_for(part, classifier)) for part in parts])
 

@@ -5,15 +5,16 @@ the one that was recorded when it was first fetched (``recorded.json``): a later
 `invdiff weights verify` compare with it.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-
-from torch.hub import download_url_to_file
+from urllib.request import urlopen
 
 from invdiff.engine.storage.files import read_json, write_json
-from invdiff.errors import ModelError
+from invdiff.errors import ConfigError, ModelError
 from invdiff.model.vision.extractors.common import file_hash
 from invdiff.model.vision.extractors.fetched import (
     INCEPTION_FILE,
@@ -21,10 +22,12 @@ from invdiff.model.vision.extractors.fetched import (
     VGG16_FILE,
     VGG16_SHA256,
 )
+from invdiff.terminal import Bar
 
 PLACE = "INVDIFF_WEIGHTS"
 RECORDED = "recorded.json"
 HUB = "https://huggingface.co"
+PATIENCE = 60  # seconds without a byte
 TORCH_FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
 
 
@@ -100,7 +103,8 @@ def fetch(name: str, place: Path, mirror: str = "") -> list[Path]:
     ``mirror`` is a folder, or an address, that holds the files under the same names.
 
     Raises:
-        ModelError: an unknown name, a file that cannot be had, or one with another hash; nothing
+        ConfigError: an unknown name.
+        ModelError: a file that cannot be had, or one with another hash; nothing
             of it is kept.
     """
     files = known_weights(name).files
@@ -127,9 +131,9 @@ def verify(name: str, place: Path) -> Iterator[FileState]:
 
 
 def known_weights(name: str) -> WeightSet:
-    """The entry of a name. ModelError for an unknown one."""
+    """The entry of a name. ConfigError for an unknown one."""
     if name not in WEIGHTS:
-        raise ModelError(f"{name!r} are no known weights: take {', '.join(WEIGHTS)}")
+        raise ConfigError(f"{name!r} are no known weights: take {', '.join(WEIGHTS)}")
     return WEIGHTS[name]
 
 
@@ -142,14 +146,36 @@ def _get(source: str, path: Path, wanted: str) -> str:
     """Copy or download a file; its hash, which must be ``wanted`` unless that is ""."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     address = source if "://" in source else Path(source).absolute().as_uri()
+    part = path.with_name(f".{path.name}.partial")  # one name: what a killed fetch left is replaced
     try:
-        download_url_to_file(address, str(path), wanted or None)
-    except RuntimeError as problem:
-        raise ModelError(f"{source} is not the known file ({problem}): it was not kept") from None
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "reason", None) or problem
+        found = _download(address, part)
+        if wanted and found != wanted:
+            raise ModelError(
+                f"{source} is not the known file (its SHA-256 is {found}, not {wanted}): it was "
+                "not kept"
+            )
+        os.replace(part, path)
+    except (OSError, ValueError, HTTPException) as problem:
+        reason = getattr(problem, "reason", None) or str(problem).strip() or type(problem).__name__
         raise ModelError(
             f"{source} cannot be had ({reason}): bring the file from elsewhere and give its folder "
             "as --mirror"
         ) from problem
-    return file_hash(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return found
+
+
+def _download(address: str, part: Path) -> str:
+    """The SHA-256 of what came; OSError if that was not all."""
+    digest, came = hashlib.sha256(), 0
+    with urlopen(address, timeout=PATIENCE) as source, part.open("wb") as out:
+        total = int(source.headers.get("Content-Length") or 0)
+        with Bar(desc=part.name[1:-8], total=total or None, unit="B", unit_scale=True) as bar:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                came += out.write(block)
+                bar.update(len(block))
+    if came < total:
+        raise OSError(f"{came:,} of {total:,} bytes came")
+    return digest.hexdigest()

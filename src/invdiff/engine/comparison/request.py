@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invdiff.errors import InvDiffError
+from invdiff.errors import ConfigError
 from invdiff.model.vision.extractors import DEFAULT
 from invdiff.model.vision.extractors.common import Preparation
 
@@ -108,10 +108,10 @@ class ComparisonRequest:
 
     @property
     def chosen(self) -> ComparisonProtocol:
-        """The protocol. InvDiffError for an unknown name."""
+        """The protocol. ConfigError for an unknown name."""
         if self.protocol not in PROTOCOLS:
             known = " or ".join(PROTOCOLS)
-            raise InvDiffError(f"there is no protocol {self.protocol!r}: take {known}")
+            raise ConfigError(f"there is no protocol {self.protocol!r}: take {known}")
         return PROTOCOLS[self.protocol]
 
     @property

@@ -22,7 +22,9 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
+from invdiff.engine import distributed
 from invdiff.errors import RunError
+from invdiff.terminal import Bar
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -34,9 +36,12 @@ _kept: dict[tuple[int, bool], ProcessPoolExecutor] | None = None
 
 
 def worker_count(requested: int, device: str) -> int:
-    """How many processes to use: the number asked for, or 2 on a CPU with 2 cores or more."""
-    if requested:
-        return requested
+    """How many processes to use: as many as are asked for, else one from Python."""
+    return requested or (automatic(device) if distributed.by_command else 1)
+
+
+def automatic(device: str) -> int:
+    """2 on a CPU with 2 cores or more, else 1."""
     return min(2, os.cpu_count() or 1) if device == "cpu" else 1
 
 
@@ -102,7 +107,7 @@ def run_shards(
     ``quiet`` does it in workers that show none.
     """
     count = len(list(shards)) if count is None else count
-    with tqdm(desc=title, total=done + count, initial=done, unit=unit) as bar:
+    with Bar(desc=title, total=done + count, initial=done, unit=unit) as bar:
         for pair in _results(work, shards, min(processes, count), quiet):
             yield pair
             bar.update()
@@ -114,6 +119,7 @@ def _results(
     if processes <= 1 and not quiet:
         yield from ((shard, work(shard)) for shard in shards)
         return
+    distributed.only_once()
     pool = _pool(max(1, processes), quiet)
     workers: list[BaseProcess] = []
     try:
@@ -140,6 +146,7 @@ def _results(
 def how_ended(processes: Sequence[BaseProcess]) -> str:
     """What ended the first of ``processes`` that did not end well: its signal or its exit code."""
     wait([process.sentinel for process in processes], timeout=5)
+    distributed.require_guard(process.exitcode for process in processes)
     codes = [process.exitcode for process in processes if process.exitcode]
     # Those that are left when one has ended are sent a SIGTERM.
     code = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else 0)

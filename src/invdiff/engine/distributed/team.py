@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from invdiff.engine.distributed import pool
 from invdiff.engine.distributed.pool import (
@@ -39,6 +38,7 @@ from invdiff.engine.distributed.pool import (
     start_worker,
 )
 from invdiff.errors import Interrupted, InvDiffError, RunError
+from invdiff.terminal import Bar
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
@@ -143,7 +143,7 @@ class Team:
                 yield pair
                 self.stop_if_asked()
             return
-        for start in tqdm(range(0, len(shards), self.size), title, disable=not self.leads):
+        for start in Bar(range(0, len(shards), self.size), title, disable=not self.leads):
             turn = list(shards[start : start + self.size])
             own = work(turn[self.rank]) if self.rank < len(turn) else None
             results: list[Any] = [None] * self.size

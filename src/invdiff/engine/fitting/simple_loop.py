@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from invdiff.engine.storage import checkpoint
+from invdiff.terminal import Bar
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def fit(
         checkpoint.unpack(found[0], optimiser=optimiser, **modules)
         start, curve = found[1]["step"], found[1]["curve"]
         before = found[1].get("seconds", 0.0)
-    for step in tqdm(range(start, steps), desc=name, initial=start, total=steps, unit="step"):
+    for step in Bar(range(start, steps), desc=name, initial=start, total=steps, unit="step"):
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(step, steps)
         loss = loss_of(step)

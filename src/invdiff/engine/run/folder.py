@@ -100,7 +100,8 @@ class RunFolder:
         What it and the stages before it have left must be what they wrote.
         """
         if missing := self._missing(stage):
-            raise RunError(f"{by} needs {missing}: run `invdiff {missing} --out {self.path}` first")
+            words = f"{missing} --out" if missing == STAGES[0] else missing
+            raise RunError(f"{by} needs {missing}: run `invdiff {words} {self.path}` first")
         self.seals.verify(STAGES[: STAGES.index(stage) + 1])
 
     def _missing(self, stage: str) -> str | None:

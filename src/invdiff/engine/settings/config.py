@@ -37,7 +37,7 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of every random draw of the run."""
     processes: int = Field(0, ge=0, le=256)
-    """Worker processes; 0 is 2 on a CPU of several cores, else 1."""
+    """Worker processes; 0 is 2 for the command on a CPU of several cores, else 1."""
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     discover: DiscoverSection = DiscoverSection()

@@ -19,7 +19,7 @@ from invdiff.core.groups.memberships import Mix, memberships
 from invdiff.engine.base_model.loading import ModelRef, Source, resolve
 from invdiff.engine.discovery.groups import load_models, wanted_mix
 from invdiff.engine.distributed import randomness
-from invdiff.engine.distributed.pool import kept_workers, worker_count
+from invdiff.engine.distributed.pool import automatic, kept_workers
 from invdiff.engine.distributed.team import Team, assembled
 from invdiff.engine.encoding.encode import encode_pictures
 from invdiff.engine.encoding.session import Session
@@ -85,9 +85,7 @@ def team_size(config: Config, source: Source) -> int:
     section = config.train
     if section.processes or not isinstance(source, ModelRef):
         return section.processes or 1
-    return min(
-        worker_count(0, source.device), section.batch_size // section.gradient_accumulation_steps
-    )
+    return min(automatic(source.device), section.batch_size // section.gradient_accumulation_steps)
 
 
 def help_train(team: Team, config: Config, source: ModelRef, risks: Risks) -> None:

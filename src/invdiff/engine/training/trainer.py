@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch.amp import GradScaler
-from tqdm import tqdm
 
 from invdiff.engine.distributed.team import Team, noted
 from invdiff.engine.fitting.optimisers import Average, make
@@ -25,6 +24,7 @@ from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
 from invdiff.model.lora.arithmetic import fused_branches
+from invdiff.terminal import Bar
 
 MOST_NORM = 1.0
 WARMUP = 50
@@ -82,7 +82,7 @@ class Trainer:
             stack.enter_context(prepared(self.denoiser.module, self.config))
             try:
                 todo = range(start, self.steps)
-                for step in tqdm(todo, "training", initial=start, total=self.steps, unit="step"):
+                for step in Bar(todo, "training", initial=start, total=self.steps, unit="step"):
                     self._pause(step, log, held)
                     numbers = self.step(step)
                     done = step + 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from invdiff.engine.base_model.loading import device_of
-from invdiff.engine.distributed.pool import run_shards, worker_count
+from invdiff.engine.distributed.pool import automatic, run_shards
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -168,7 +168,7 @@ def beside_each_other(
     unit: str,
 ) -> None:
     """Do what is ``left``, several at a time, under one bar; ``done`` others were done before."""
-    processes = worker_count(0, device_of("auto"))
+    processes = automatic(device_of("auto"))
     results = run_shards(
         work, left, processes=processes, title=title, unit=unit, done=done, quiet=True
     )

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
-from tqdm import tqdm
 
 from invdiff.data.samples import Pictures
 from invdiff.data.sets.stored import SIZE, SPLITS, DrawnSplit, Split
 from invdiff.errors import DataError, MissingExtra
+from invdiff.terminal import Bar
 
 SHARE = Path("/usr/share")
 GARMENTS = {1: "a pair of trousers", 3: "a dress", 8: "a bag", 9: "an ankle boot"}
@@ -106,7 +106,7 @@ def compose(
     streams = {kind: backgrounds(images, rng) for kind, images in views.items()}
     pictures, prompts, kinds = [], [], []
     total = sum(map(len, garments.values()))
-    with tqdm(total=total, desc=f"drawing {title}", unit="picture") as bar:
+    with Bar(total=total, desc=f"drawing {title}", unit="picture") as bar:
         for label, cut in garments.items():
             (other,) = set(views) - {USUAL[label]}
             usual = round(share * len(cut))

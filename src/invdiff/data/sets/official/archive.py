@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from invdiff.data.pictures import formats, one_line
 from invdiff.data.readers.listing import SourceTable
 from invdiff.errors import ConfigError, DataError
+from invdiff.terminal import Bar
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = {"0": TRAIN, "1": VALIDATION, "2": TEST}  # as label files code them
@@ -114,7 +114,7 @@ def check_pictures(folder: Path, names: Sequence[str], size: tuple[int, int] | N
     Raises DataError that names the first picture that is missing or altered.
     """
     faults = []
-    for name in tqdm(names, desc="checking pictures", unit=" pictures", disable=None, leave=False):
+    for name in Bar(names, desc="checking pictures", unit=" pictures", disable=None, leave=False):
         if fault := file_fault(folder / name, size):
             faults.append((folder / name, fault))
     if faults:
