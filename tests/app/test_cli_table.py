@@ -26,7 +26,7 @@ def test_the_table_shows_shares_and_bias_with_intervals(tmp_path):
     assert lines[2] == "a person: male      0.90 [0.86, 0.94]  0.55 [0.51, 0.59]"
     assert lines[3].startswith("Bias ")
     assert "0.80 [0.75, 0.85]  0.10 [0.05, 0.15]" in lines[3]
-    assert "100 images before" in lines[4]
+    assert "100 pictures before" in lines[4]
     assert "Bias 0.08 at this number" in lines[4]
 
 

@@ -15,6 +15,8 @@ from invdiff.app.cli import main
 from invdiff.data.samples import picture_id
 from invdiff.data.sets.drawn import faces
 from invdiff.engine.comparison import features
+from invdiff.errors import MissingExtra
+from invdiff.model.vision.extractors import lite
 from tests.app.html_page import Page
 
 EACH = 48
@@ -70,9 +72,9 @@ def figure(record, name, of, **where):
 def test_the_folders_mend_a_bias_and_the_figures_say_so(record):
     before, after = (figure(record, "bias", of, attribute="gender") for of in ("a", "b"))
     assert before["low"] > after["value"]
-    less = figure(record, "bias", "a - b", attribute="gender")
-    assert less["low"] > 0
-    assert less["value"] == pytest.approx(before["value"] - after["value"])
+    more = figure(record, "bias", "b - a", attribute="gender")
+    assert more["high"] < 0
+    assert more["value"] == pytest.approx(after["value"] - before["value"])
     assert figure(record, "prompt_fidelity", "b")["value"] > 0.95
     off = figure(record, "off_target", "a", attribute="gender")
     assert off["target"] == {"female": 0.5, "male": 0.5}
@@ -150,9 +152,9 @@ def test_with_a_reference_both_are_measured_and_their_difference(folders, tmp_pa
     found = invdiff.evaluate_folders(
         first, second, tmp_path, reference=second, extractors=["faces"], resamples=200
     )
-    kid = {of: figure(found, "kid", of, against="reference") for of in ("a", "b", "a - b")}
+    kid = {of: figure(found, "kid", of, against="reference") for of in ("a", "b", "b - a")}
     assert kid["a"]["value"] > kid["b"]["value"]
-    assert kid["a - b"]["note"] == "paired by name"
+    assert kid["b - a"]["note"] == "paired by name"
     assert figure(found, "coverage", "b")["value"] == 1
 
 
@@ -168,6 +170,13 @@ def test_flat_folders_without_prompts_have_distances(tmp_path, folders):
     assert figure(found, "kid", "b")["low_over_prompts"] != figure(found, "kid", "b")["low"]
     assert "pixel means on an 8 x 8 grid" in " ".join(found["warnings"])
     assert f"192 features and the smallest set {4 * EACH}" in " ".join(found["warnings"])
+
+
+def test_without_its_extra_the_default_extractor_is_refused_by_name(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(lite, "PACKAGE", "no_such_package")
+    with pytest.raises(MissingExtra, match=r"invdiff\[eval\].*'pixels' needs nothing"):
+        invdiff.evaluate_folders(*folders, tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_the_official_protocol_has_its_choices(folders, tmp_path):

@@ -14,7 +14,7 @@ from invdiff.app.cli.two_folders import is_pipeline
 from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 from invdiff.engine.sampling.sample import SamplingPart
 from invdiff.engine.sampling.sampler import seed_of
-from invdiff.errors import RunError
+from invdiff.errors import DataError, ModelError, RunError
 from invdiff.model.lora.adapter_file import write_settings
 from tests import tiny_world
 from tests.tiny_world import copy_of, finished, world
@@ -71,6 +71,16 @@ def test_the_adapter_is_on_the_second_alone(measured, world):
     assert abs(plain - other).max() > 1
 
 
+def test_prompts_that_are_cut_and_steps_that_are_too_few_are_told(world, tmp_path, caplog):
+    model, long = Pipeline(str(world.model)), "c" * 40
+    draw_folder(model, Wanted(("a hat", long), 1, 1.0, 2, 0), tmp_path / "drawn", processes=1)
+    told = f"1 of 2 prompts of {world.model} are longer than the 16 tokens"
+    assert told in caplog.text
+    with pytest.raises(ModelError, match="takes no 5000 steps: set the number of steps"):
+        draw_folder(model, Wanted(("a hat",), 1, 1.0, 5000, 0), tmp_path / "more", processes=1)
+    assert not (tmp_path / "more").exists()
+
+
 def test_a_second_call_draws_nothing(measured, monkeypatch):
     out, words = measured
     before = tiny_world.contents(out / "drawn", "*.png")
@@ -113,7 +123,9 @@ def test_what_is_a_pipeline(world, tmp_path, monkeypatch):
     assert not is_pipeline(str(world.data))
     (tmp_path / "faces").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert not is_pipeline("faces"), "a folder of pictures with that name"
+    with pytest.raises(DataError, match=r"builtin:faces for the set, \./faces for the folder"):
+        is_pipeline("faces")
+    assert not is_pipeline("./faces"), "a folder of pictures with that name"
 
 
 @pytest.mark.parametrize(

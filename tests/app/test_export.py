@@ -19,6 +19,7 @@ from invdiff.app.cli import main
 from invdiff.app.export import export
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.storage.files import read_json, write_json
+from invdiff.engine.storage.seals import Seals
 from invdiff.errors import ConfigError, InvDiffError, ModelError, RunError
 from invdiff.model.formats import kohya
 from invdiff.model.guidance.hook import guidance_of
@@ -145,10 +146,10 @@ def test_the_card_has_everything_a_stranger_needs(run, tmp_path):
     ):
         assert part in text, part
     row = next(line for line in text.splitlines() if "wearing a hat: male" in line)
-    cell = r"\d+% \(\d+ to \d+%\), \d+ of 400 images"
+    cell = r"\d+% \(\d+ to \d+%\), \d+ of 400 pictures"
     assert re.fullmatch(rf"\| .* \| {cell} \| {cell} \|", row)
     bias = next(line for line in text.splitlines() if line.startswith("| Bias"))
-    assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), 1,600 images", bias)
+    assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), 1,600 pictures", bias)
     assert "unbiased" not in text
 
 
@@ -161,7 +162,7 @@ def test_a_card_without_a_classifier_tells_the_estimated_gap(run, tmp_path):
     write_json(tmp_path / "run" / "metrics.json", metrics)
     export(tmp_path / "run", tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "0.78 (95% interval 0.72 to 0.84), 256 images before; 0.09 (95% interval" in text
+    assert "0.78 (95% interval 0.72 to 0.84), 256 pictures before; 0.09 (95% interval" in text
     assert "at adapter strength 1." in text
 
 
@@ -374,7 +375,7 @@ def test_a_run_that_sampled_at_another_strength_delivers_that_one(calibrated, tm
     settings = (calibrated / "config.toml").read_text()
     assert settings.count('strength = "auto"') == 1
     settings = settings.replace('strength = "auto"', "strength = 0.5")
-    (calibrated / "config.toml").write_text(settings)
+    Seals(calibrated).write_settings(settings.rpartition("# ")[0])
     export(calibrated, tmp_path / "out")
     told = json.loads(header(tmp_path / "out" / kohya.FILE)["invdiff"])
     assert (told["recommended_strength"], told["weight_scale"]) == (0.5, 0.5)

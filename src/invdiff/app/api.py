@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invdiff.data.sets import builtin
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -168,16 +169,13 @@ def _settings(
     data: str | Path | None,
 ) -> Config | None:
     """What ``config``, ``preset`` and ``data`` say together; None keeps an existing run's."""
-    if isinstance(data, Path):  # a folder, whatever its name; a name is resolved with the settings
-        data = str(configuration.resolved({"data": {"path": data}})["data"]["path"])
-    overrides = [] if data is None else [f"data.path={data}"]
+    place = builtin.resolve_name(data) if isinstance(data, Path) else data
+    overrides = [] if place is None else [f"data.path={place}"]
     if config is None and preset is None:
         if data is None:
             return None
-        config = RunFolder.read(path).config if RunFolder.is_run(path) else None
-    if isinstance(config, Mapping):
-        config = configuration.resolved(config)
-    elif isinstance(config, Config):
+        config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
+    if isinstance(config, Config):
         if preset is not None:
             raise ArgumentError(
                 "preset",
@@ -185,7 +183,7 @@ def _settings(
                 repr(preset),
                 "give nested settings or a file to change some of the preset's",
             )
-        config = config.model_dump()
+        return configuration.with_overrides(config, overrides)
     if not isinstance(config, str | Path | Mapping | None):
         raise InvDiffError(
             "config must be a Config, nested settings, a TOML file or None, not "

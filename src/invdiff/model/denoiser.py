@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.errors import ModelError
+from invdiff.model.texts import Reader
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ class Denoiser(Protocol):
 
     ``pipeline`` is the stock diffusers pipeline, ``module`` its network (adapters attach there), a
     torch module that knows its ``device`` and ``dtype``, as those of diffusers do. Pictures are
-    ``image_size`` pixels a side.
+    ``image_size`` pixels a side; ``reader`` tells what is cut off of texts.
     """
 
     schedule: Schedule
     image_size: int
+    reader: Reader | None
 
     @property
     def pipeline(self) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from invdiff.app.api import _given, _settings
+from invdiff.app.api import _settings
 from invdiff.app.cli.two_folders import is_pipeline
 from invdiff.data.audit import audit
 from invdiff.data.gallery import open_gallery, open_labelled
@@ -29,6 +29,10 @@ def from_file(here: Path, text: str) -> str:
     return configuration.load(here / "mine.toml").data.path
 
 
+def run_with(here: Path, config: object, preset: str | None = None, data: str | None = None) -> str:
+    return _settings(here / "run", config, preset, data).data.path
+
+
 DOORS = {
     "data check": lambda here, text: str(audit(text).pictures),
     "gallery": lambda here, text: str(len(open_gallery(text, size=8))),
@@ -36,8 +40,8 @@ DOORS = {
     "override": lambda here, text: configuration.load(None, [f"data.path={text}"]).data.path,
     "model": lambda here, text: configuration.load(None, [f"model.path={text}"]).model.path,
     "file": from_file,
-    "settings": lambda here, text: _given({"data": {"path": text}}, "faces").data.path,
-    "data": lambda here, text: _settings(here / "x", configuration.Config(), text).data.path,
+    "settings": lambda here, text: run_with(here, {"data": {"path": text}}, "faces"),
+    "data": lambda here, text: run_with(here, configuration.Config(), data=text),
 }
 FOLDER = {"data check": "3", "gallery": "3", "classifier": "3"}
 SET = {"data check": "8000", "gallery": "8000", "classifier": "8000"}

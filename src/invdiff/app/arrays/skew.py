@@ -10,6 +10,7 @@ from invdiff.app.arrays.inputs import Array, floats, require, require_between, s
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
 from invdiff.data.readers.listing import one_spelling
+from invdiff.data.samples import plural
 from invdiff.errors import ArgumentError
 
 
@@ -46,8 +47,8 @@ class Bias:
 
     def __repr__(self) -> str:
         return (
-            f"Bias {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.pictures} pictures "
-            f"under {len(self.prompts)} prompts\n"
+            f"Bias {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of "
+            f"{plural(self.pictures, 'picture')} under {plural(len(self.prompts), 'prompt')}\n"
             f"  bias-corrected {self.corrected:.3f}; a balanced sampler shows "
             f"{self.parity_value:.3f}, one class alone {self.largest:.3f}"
         )

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.results import interval_of, shown
+from invdiff.data.samples import plural
 from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
-from invdiff.engine.preflight.plan import prompts_of, work_plan
+from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.records import Calibration
 from invdiff.engine.run.results import Results
@@ -25,20 +26,18 @@ def aligned(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
 def plan_text(out: Path, config: Config) -> str:
     """The stages with their work and whether they are done."""
     run = RunFolder.read(out) if RunFolder.is_run(out) else None
-    needed = estimate_memory(config)
-    works = work_plan(config, one_pass=bool(needed and needed.one_pass))
-    known = prompts_of(config) is not None
-    unit = "denoiser passes" if known else "denoiser passes a prompt"
-    lines = [f"plan for {out} (nothing is started)", ""]
+    data, needed = data_size(config.data), estimate_memory(config)
+    works = work_plan(config, data, one_pass=bool(needed and needed.one_pass))
+    lines = [f"plan for {out} (nothing is started)", f"data: {config.data.path}, {data}", ""]
     for work in works:
-        amount = f"{work.passes:>12,} {unit}" if work.passes else ""
+        amount = f"{work.passes:,}" if work.passes else "no"
         state = "done before" if run and run.done(work.stage) else ""
-        lines.append(
-            f"{work.stage:9} {amount or 'no denoiser passes':>{13 + len(unit)}}  {state}".rstrip()
-        )
+        lines.append(f"{work.stage:9} {amount:>12} denoiser passes  {state}".rstrip())
         lines.append(f"{'':9} {work.detail}")
     total = sum(work.passes for work in works if not (run and run.done(work.stage)))
-    return "\n".join([*lines, "", f"to do: {total:,} {unit}", "", *needs(config, needed, total)])
+    return "\n".join(
+        [*lines, "", f"to do: {total:,} denoiser passes", "", *needs(config, needed, total)]
+    )
 
 
 def needs(config: Config, needed: MemoryEstimate | None, passes: int) -> list[str]:
@@ -110,8 +109,8 @@ def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     parity = (after.get("bias") or before.get("bias") or {}).get("parity_value")
     level = "" if parity is None else f"; a balanced sampler shows Bias {parity:.2f} at this number"
     return (
-        f"classifier-estimated, {before.get('images', 0)} images before, {after.get('images', 0)} "
-        f"after, 95 % intervals{level}"
+        f"classifier-estimated, {plural(before.get('images', 0), 'picture')} before, "
+        f"{after.get('images', 0):,} after, 95 % intervals{level}"
     )
 
 
@@ -133,6 +132,8 @@ def checkup_text(found: Checkup) -> str:
         lines.append("cached: no model of the hub")
     if found.model:
         lines.append(f"model: {found.model['name']}, {found.model['folder'] or 'not here'}")
+    if found.data:
+        lines.append(f"data: {found.data}")
     if found.estimate:
         lines += [memory_line(found.estimate), model_line(found.estimate)]
     return "\n".join([*lines, *(f"to mend: {problem}" for problem in found.problems)])

@@ -45,7 +45,7 @@ def evaluate_folders(
         second: what is to be judged.
         out: folder for ``metrics.json``, ``report.html`` and the tables; made if it is not there.
         reference: pictures to compare both with.
-        extractors: names or folders of feature extractors; () takes the best that is there.
+        extractors: names or folders of feature extractors; () takes efficientnet-lite0.
         classifier: "faces", a file of a classifier, or clip:, siglip: or model: before the folder
             or hub id of a model; "" for none.
         attribute: what such a model estimates, or which one of a file's attributes.

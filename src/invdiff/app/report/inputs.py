@@ -153,9 +153,13 @@ class Inputs:
         base, guided = (self.arms.get((name, scale)) for name in ARMS)
         return getattr(base, figure, Quantity()), getattr(guided, figure, Quantity())
 
-    def paired(self, scale: str, figure: str = "bias_reduction") -> Any:
+    def paired(self, scale: str, figure: str) -> Any:
         """A figure of pairs of one seed; None where it was not measured."""
         return (self.metrics.paired.get(scale) or {}).get(figure)
+
+    def difference(self, scale: str) -> Quantity:
+        """Bias of the adapted model minus that of the base model, of pairs of one seed."""
+        return -Quantity.of(self.paired(scale, "bias_reduction"))
 
     @property
     def kept(self) -> Mapping[str, Mapping[str, Any]]:

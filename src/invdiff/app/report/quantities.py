@@ -7,6 +7,7 @@ from typing import Any
 
 from invdiff.data.samples import plural
 from invdiff.engine.run.records import Record
+from invdiff.errors import printable
 
 UNDEFINED = "not defined"
 
@@ -34,6 +35,12 @@ class Quantity:
             finite(known.get(name)) for name in (key, "low", "high", "parity_value")
         )
         return cls(value, low, high, known.get("count"), known.get("images"), reference)
+
+    def __neg__(self) -> "Quantity":
+        """A difference the other way round."""
+        ends = (self.value, self.high, self.low)
+        value, low, high = (None if end is None else 0 - end for end in ends)
+        return Quantity(value, low, high)
 
     @property
     def has_interval(self) -> bool:
@@ -138,7 +145,8 @@ def markdown_cell(text: str) -> str:
 def latex(text: str) -> str:
     """Text with the characters that mean something to LaTeX escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+    shown = printable(text)  # before its backslashes are escaped
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in shown)
 
 
 FILTERS = {

@@ -11,7 +11,7 @@ from scipy import stats
 
 from invdiff.data.gallery import Gallery
 from invdiff.data.pictures import StoredAs
-from invdiff.data.sources import first_few
+from invdiff.data.readers.listing import first_few
 from invdiff.engine.classifiers.error_table import warning
 from invdiff.engine.comparison.figures import CONFIDENCE, Sides
 from invdiff.engine.comparison.labels import Attribute

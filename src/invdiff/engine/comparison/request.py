@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.errors import InvDiffError
-from invdiff.model.vision.extractors import DEFAULT, lite
+from invdiff.model.vision.extractors import DEFAULT
 from invdiff.model.vision.extractors.common import Preparation
 
 DISTANCES, MANIFOLDS, DIVERSITY = "distances", "manifolds", "diversity"
-FALLBACK = "pixels"
 FAMILIES = (DISTANCES, MANIFOLDS, DIVERSITY)
 
 
@@ -21,7 +20,7 @@ class ComparisonProtocol:
     ``neighbours`` is k of precision, recall, density and coverage. ``draws`` images of each set are
     drawn at random with replacement for distances; 0 takes each image once. ``with_itself``
     compares images with themselves in the diversity. ``extractors`` are those that the protocol
-    asks for, with the families of figures each is for; empty: the best that is there, for all.
+    asks for, with the families of figures each is for; empty: the default, for all.
     """
 
     name: str
@@ -119,5 +118,4 @@ class ComparisonRequest:
     def looking(self) -> Mapping[str, tuple[str, ...]]:
         """Extractors with the families of figures that each is for."""
         own = dict.fromkeys(self.extractors, FAMILIES)
-        best = DEFAULT if lite.installed() else FALLBACK
-        return own or self.chosen.extractors or {best: FAMILIES}
+        return own or self.chosen.extractors or {DEFAULT: FAMILIES}

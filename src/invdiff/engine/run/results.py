@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from invdiff.core.groups.memberships import Membership, hard, memberships
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
@@ -50,8 +51,8 @@ class Groups:
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.2f}" for share in memberships(self.membership).mean(0))
-        prompts = len(set(self.prompt))
-        return f"Groups({len(self)} pictures, {prompts} prompts, overall shares {shares})"
+        sizes = f"{plural(len(self), 'picture')}, {plural(len(set(self.prompt)), 'prompt')}"
+        return f"Groups({sizes}, overall shares {shares})"
 
     @property
     def group(self) -> NDArray[np.int64]:

@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from invdiff.data.pictures import is_one_colour
-from invdiff.engine.base_model.offloading import tokenizers
 from invdiff.engine.classifiers.classify import read_picture
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with
 from invdiff.model.denoiser import Denoiser
+from invdiff.model.texts import warn_of_cut
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ def sample(session: Session) -> dict[str, Any]:
     section, wanted = session.config.sample, sampling_parts(session)
     shards = [shard for part in wanted for shard in part.missing(section.batch_size)]
     done = sum(part.batches(section.batch_size) for part in wanted) - len(shards)
+    captions = sorted({caption for part in wanted for caption in part.captions})
+    warn_of_cut(session.denoiser.reader, captions, "prompts")
     for _ in run_shards(
         draw_shard, shards, processes=session.processes, title="sampling", done=done
     ):
@@ -45,7 +47,6 @@ def sample(session: Session) -> dict[str, Any]:
         logger.warning("%s", told)
     if not section.prompt_suffix:
         return {"pictures": len(rows)}
-    captions = {caption for part in wanted for caption in part.captions}
     read = reading(session.denoiser, captions, section.prompt_suffix)
     return {"pictures": len(rows), "prompt_suffix": read}
 
@@ -182,14 +183,9 @@ def reading(denoiser: Denoiser, captions: Iterable[str], suffix: str) -> dict[st
     """
     words = re.findall(r"\w+", suffix)
     found: dict[str, Any] = {"text": suffix, "words": len(words)}
-    readers = tokenizers(denoiser)
-    if not readers:
+    reader, prompts = denoiser.reader, list(captions)
+    if reader is None:
         return found
-    longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)
-    pieces = longest(words, add_special_tokens=False).input_ids if words else []
-    prompts = longest(list(captions), truncation=False, verbose=False).input_ids
-    return found | {
-        "known": sum(len(one) == 1 for one in pieces),
-        "prompts": len(prompts),
-        "cut": sum(len(one) > longest.model_max_length for one in prompts),
-    }
+    pieces = reader.tokenizer(words, add_special_tokens=False).input_ids if words else []
+    known = sum(len(one) == 1 for one in pieces)
+    return found | {"known": known, "prompts": len(prompts), "cut": len(reader.cut(prompts))}

@@ -129,27 +129,24 @@ def load(
     What comes later counts. Raises ConfigError with every problem of all of them together.
     """
     values, problems = dict[str, Any](), list[str]()
-    for read in (lambda: _of_preset(preset), lambda: _nested(settings)):
+    for given, find in ((preset, preset_path), (settings, Path)):
         try:
-            more = read()
+            more = given if isinstance(given, Mapping) else _read(find(str(given))) if given else {}
+            more = resolved(more) if find is Path else more
         except ConfigError as unusable:
             problems += unusable.problems
             continue
         for key, value in more.items():
             held = values.get(key)
-            under = held if isinstance(held, dict) else {}
-            values[key] = {**under, **value} if isinstance(value, Mapping) else value
+            if isinstance(held, dict) and isinstance(value, Mapping):
+                value = {**held, **value}
+            values[key] = value
     return _checked(values, overrides, problems)
 
 
-def _of_preset(name: str | None) -> Mapping[str, Any]:
-    return {} if name is None else _read(preset_path(name))
-
-
-def _nested(settings: Mapping[str, Any] | Path | str | None) -> Mapping[str, Any]:
-    if isinstance(settings, Path | str):
-        return resolved(_read(Path(settings)))
-    return settings or {}
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """``config`` with some settings changed; its own paths are resolved already."""
+    return _checked(config.model_dump(), overrides)
 
 
 def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -55,7 +55,6 @@ def save_checkpoint(
     try:
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         save_file(contiguous, stage / "tensors.safetensors")
-        give_default_mode(stage)
         (stage / "facts.json").write_text(json.dumps({"step": step, **facts}))
         files = {path.name: _digest(path) for path in stage.iterdir()}
         (stage / MANIFEST).write_text(json.dumps(files))

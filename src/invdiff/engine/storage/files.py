@@ -40,15 +40,16 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def give_default_mode(path: Path) -> None:
-    """Give a file, or all files of a folder, the mode that the umask gives to any new file.
+    """Give a file, or the files of a folder, the mode that the umask gives to any new file.
 
     safetensors keeps what it writes to its owner (0600), which nobody meant who shares a folder.
-    No file is made to find it out: a killed process would leave it.
+    Links, and files that others may read already, are left as they are. No file is made to find
+    the mode out: a killed process would leave it.
     """
     umask = os.umask(0o077)
     os.umask(umask)
     for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file() and not file.is_symlink():
+        if file.is_file() and not file.is_symlink() and not file.stat().st_mode & 0o077:
             file.chmod(0o666 & ~umask)
 
 
