@@ -1,6 +1,7 @@
 """Kill runs with SIGKILL, over and over, and compare what they end with to a run left in peace.
 
     python tests/stress.py --kills 50 --processes 1 2
+    python tests/stress.py --damage 20        # flip, cut and empty the files of a finished run
 
 Each stage of a run is killed a few times and then finished; half of the kills come after a random
 time, half just before or after a random one of the operations that put a file in its place (fsync
@@ -28,13 +29,14 @@ from pathlib import Path
 import torch
 
 from invdiff.app import cli
+from invdiff.app.api import Run
 from invdiff.engine.distributed import pool
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.workflow import HOMES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # also a script of its own
-from tests import tiny_world
+from tests import damage, tiny_world
 
 STAGES = ("discover", "train", "sample", "evaluate")
 SETTINGS = (
@@ -226,15 +228,33 @@ def prepare(root: Path) -> None:
     pool.START = "fork"
 
 
+def damaged(root: Path, flips: int, seed: int) -> int:
+    """Damage every file of a finished run in turn; 1 if a reader was silent or fell over."""
+    torch.set_num_threads(1)
+    world = tiny_world.World(root / "model", root / "data")
+    small = ("sample.images_per_prompt=1", "calibrate.images_per_prompt=2", "processes=1")
+    run = Run(root / "run", world.config(*SETTINGS, *small))
+    run.run_all()
+    sweep = damage.Sweep(run.path, root / "place", flips=flips, seed=seed)
+    for file in sweep.files:
+        sweep.go(file)
+        print(f"{file}: {sweep.told()}", flush=True)
+    print("\n".join(sweep.wrong) or "every damage was told, or did no harm")
+    return 1 if sweep.wrong else 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50, help="at least so many in all (50)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--damage", type=int, metavar="FLIPS", help="damage a finished run instead")
     asked = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="invdiff-stress-"))
     print(f"runs in {root}", flush=True)
     prepare(root)
+    if asked.damage is not None:
+        sys.exit(damaged(root, asked.damage, asked.seed))
     told, total = {}, 0
     for number, size in enumerate(asked.processes, 1):
         harness = Harness(root, size, random.Random(asked.seed))

@@ -31,13 +31,17 @@ TINY = """
 processes = 1
 [model]
 path = "path/to/pipeline"
+dtype = "float32"
 [data]
 path = "path/to/pictures"
+image_size = 16
 [discover]
 images_per_prompt = 45
 levels = [0.95]
 [train]
 steps = 2
+[calibrate]
+images_per_prompt = 4
 [sample]
 images_per_prompt = 2
 guidance_scales = [1.0]

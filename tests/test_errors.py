@@ -35,7 +35,7 @@ def test_config_error_takes_a_single_problem():
         errors.ArgumentError("risks", "must be two or more", 1, "add the others"),
         errors.ConfigError(["a", "b"]),
         errors.Interrupted(),
-        errors.MissingExtra("lpips", "eval"),
+        errors.MissingExtra("lpips", "eval", "pixels need nothing"),
     ],
 )
 def test_errors_survive_the_way_between_processes(error):

@@ -17,7 +17,8 @@ from invdiff.engine.base_model import loading
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import FILES, STAGES
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.storage.files import read_parquet
+from invdiff.engine.storage.files import read_json, read_parquet
+from invdiff.engine.storage.seals import SEAL, Seals
 from invdiff.studies import comparison
 from tests.model import tiny
 
@@ -80,6 +81,16 @@ def copy_of(run: Path, to: Path, first: str = "") -> Path:
         for path in (to / name for name in FILES[stage]):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return to
+
+
+def resealed(run: Path) -> Path:
+    """The run whose files were changed on purpose, as if its stages had left them so."""
+    seals = Seals(run)
+    for mark in run.glob("stages/*.json"):
+        record = read_json(mark)
+        record.pop(SEAL, None)
+        seals.write(f"stages/{mark.name}", record | {"files": seals.of(FILES[mark.stem])})
+    return run
 
 
 def table(path: Path) -> dict[str, np.ndarray]:

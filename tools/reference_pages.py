@@ -25,9 +25,10 @@ HELP = ROOT / "docs/cli-help"
 SETTINGS = """# Settings
 
 Every setting of a run, written by `python tools/reference_pages.py` from the code; `invdiff config`
-prints the same with the values of a preset or of a file. {count} settings in all. Put those that
-differ from the defaults into a TOML file, one table for each section, and give it with `--config`;
-or give single ones on the command line, as in `--train.steps 600`. A name that does not exist is
+prints the same with the values of a preset or of a file. {count} settings in all. The defaults are
+for the small embedded model; a preset (`--preset sd15`) is the base for others. Put
+what differs from it into a TOML file, one table for each section, and give that with `--config`; or
+give single ones on the command line, as in `--train.steps 600`. A name that does not exist is
 refused, with the nearest one that does.
 
 Noise levels are fractions of the schedule: 0 is clean, 1 is pure noise.

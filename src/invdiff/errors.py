@@ -4,9 +4,12 @@ Everything here is shown as one line by the command line, without a traceback. A
 of our own is an ``assert`` and keeps its traceback.
 """
 
+import errno
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
+REASON = 160  # characters of a library's words in a line of ours
 JOINERS = "\u200c\u200d"  # of emoji, and of Persian and Indic words
 
 
@@ -94,11 +97,31 @@ class InvDiffWarning(UserWarning):
 
 
 class MissingExtra(InvDiffError):
-    """An optional library is not installed."""
+    """An optional library is not installed; ``instead`` is what can be done without it."""
 
-    def __init__(self, library: str, extra: str) -> None:
-        self.library, self.extra = library, extra
-        super().__init__(f"{library} is not installed: pip install 'invdiff[{extra}]'")
+    def __init__(self, library: str, extra: str, instead: str = "") -> None:
+        self.library, self.extra, self.instead = library, extra, instead
+        told = f"{library} is not installed: pip install 'invdiff[{extra}]'"
+        super().__init__(f"{told} ({instead})" if instead else told)
 
-    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
-        return type(self), (self.library, self.extra)
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str]]:
+        return type(self), (self.library, self.extra, self.instead)
+
+
+@contextmanager
+def refused(what: str, way_out: str) -> Iterator[None]:
+    """Whatever a library has against a model, which the user can mend, as one ModelError.
+
+    A disk or a memory that is full is not the model's fault.
+    """
+    try:
+        yield
+    except InvDiffError:
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full or "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        short = reason if len(reason) <= REASON else f"{reason[:REASON]}..."
+        raise ModelError(f"{what}: {way_out} ({short})") from error

@@ -98,3 +98,13 @@ def test_an_interrupted_check_writes_nothing(data, tmp_path, monkeypatch, capsys
     assert told(data, "--quarantine", str(tmp_path / "bad.csv")) == 75
     assert "interrupted; nothing was written, the same command begins" in capsys.readouterr().err
     assert not (tmp_path / "bad.csv").exists()
+
+
+def test_tiny_pictures_are_told_and_left_out_only_when_asked(tmp_path, capsys):
+    folder = tiny_world.pictures(tmp_path / "pictures", count=4)  # 16 x 16
+    assert main(["data", "check", str(folder)]) == 0
+    assert "8 can be used" in capsys.readouterr().out
+    place = tmp_path / "list.csv"
+    assert main(["data", "check", str(folder), "--quarantine", str(place)]) == 0
+    assert len(place.read_text().splitlines()) == 1
+    assert main(["data", "check", str(folder), "--min-side", "17"]) == 1

@@ -98,11 +98,21 @@ def test_dry_run_tells_memory_and_work(tmp_path, capsys):
     text = capsys.readouterr().out
     assert re.search(r"memory: discover [\d.]+ GB, train [\d.]+ GB, sample [\d.]+ GB \(est", text)
     assert "1,370 million parameters and 15.9 million of the adapter" in text
-    passes = int(re.search(r"to do: ([\d,]+) denoiser passes a prompt", text)[1].replace(",", ""))
+    passes = int(re.search(r"to do: ([\d,]+) denoiser passes", text)[1].replace(",", ""))
     work, one = (float(n) for n in re.search(r"work: (\S+) PFLOP, (\S+) TFLOP", text).groups())
     assert work == pytest.approx(passes * one / 1000, rel=0.01)
+    assert "data: faces, 8,000 pictures of 4 prompts" in text
     assert main([*words, "--model.path", "me/unheard-of"]) == 0
     assert "memory: not known, me/unheard-of is not on this" in capsys.readouterr().out
+
+
+def test_dry_run_opens_the_data(tmp_path, capsys):
+    words = ["run", "--out", str(tmp_path / "run"), "--dry-run", "--data.path"]
+    assert main([*words, str(tmp_path / "nowhere")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert f"{tmp_path / 'nowhere'} does not exist" in said.err
 
 
 def test_dry_run_knows_what_is_done(quick_stages, capsys):

@@ -26,7 +26,7 @@ def test_the_table_shows_shares_and_bias_with_intervals(tmp_path):
     assert lines[2] == "a person: male      0.90 [0.86, 0.94]  0.55 [0.51, 0.59]"
     assert lines[3].startswith("Bias ")
     assert "0.80 [0.75, 0.85]  0.10 [0.05, 0.15]" in lines[3]
-    assert "100 images before" in lines[4]
+    assert "100 pictures before" in lines[4]
     assert "Bias 0.08 at this number" in lines[4]
 
 
@@ -65,6 +65,7 @@ def test_without_a_classifier_groups_gap_and_strength_are_told(tmp_path):
         ("discovery.json", {"estimator": "auto", "prompts": prompts}),
         ("calibration.json", {"guidance_scale": 2.5, "strength": 1.5, "curve": curve}),
         ("metrics.json", {"arms": {"base": {"1.0": {}}}}),
+        ("training.json", {"steps": 1}),
     ):
         place = tmp_path / ("adapter" if name == "calibration.json" else "")
         place.mkdir(exist_ok=True)
@@ -73,8 +74,7 @@ def test_without_a_classifier_groups_gap_and_strength_are_told(tmp_path):
     assert lines[0] == "groups: found in 1 of 2 prompts"
     assert lines[1].startswith(r"  a nurse\u001b: under-represented group 10% [6%, 17%] of 100")
     assert lines[2] == "  a pilot: nothing to balance"
-    assert lines[3].startswith("strength: 1.5; estimated gap from the wanted shares 0.82 [0.00, 1")
-    assert lines[3].endswith("without the adapter, 0.10 [0.00, 1.00] with it")
+    assert lines[3].startswith("adapter strength 1.5: estimated gap 0.10, 0.82 before")
     assert lines[4] == "no attribute classifier: no shares"
     record = outcome_record(tmp_path)
     assert record["discovery"]["prompts"]["a nurse\x1b"]["found"]

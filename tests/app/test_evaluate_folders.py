@@ -3,15 +3,20 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 import invdiff
 from invdiff.app.cli import main
+from invdiff.data.samples import picture_id
 from invdiff.data.sets.drawn import faces
 from invdiff.engine.comparison import features
+from invdiff.errors import MissingExtra
+from invdiff.model.vision.extractors import lite
 from tests.app.html_page import Page
 
 EACH = 48
@@ -67,9 +72,9 @@ def figure(record, name, of, **where):
 def test_the_folders_mend_a_bias_and_the_figures_say_so(record):
     before, after = (figure(record, "bias", of, attribute="gender") for of in ("a", "b"))
     assert before["low"] > after["value"]
-    less = figure(record, "bias", "a - b", attribute="gender")
-    assert less["low"] > 0
-    assert less["value"] == pytest.approx(before["value"] - after["value"])
+    more = figure(record, "bias", "b - a", attribute="gender")
+    assert more["high"] < 0
+    assert more["value"] == pytest.approx(after["value"] - before["value"])
     assert figure(record, "prompt_fidelity", "b")["value"] > 0.95
     off = figure(record, "off_target", "a", attribute="gender")
     assert off["target"] == {"female": 0.5, "male": 0.5}
@@ -147,9 +152,9 @@ def test_with_a_reference_both_are_measured_and_their_difference(folders, tmp_pa
     found = invdiff.evaluate_folders(
         first, second, tmp_path, reference=second, extractors=["faces"], resamples=200
     )
-    kid = {of: figure(found, "kid", of, against="reference") for of in ("a", "b", "a - b")}
+    kid = {of: figure(found, "kid", of, against="reference") for of in ("a", "b", "b - a")}
     assert kid["a"]["value"] > kid["b"]["value"]
-    assert kid["a - b"]["note"] == "paired by name"
+    assert kid["b - a"]["note"] == "paired by name"
     assert figure(found, "coverage", "b")["value"] == 1
 
 
@@ -165,6 +170,13 @@ def test_flat_folders_without_prompts_have_distances(tmp_path, folders):
     assert figure(found, "kid", "b")["low_over_prompts"] != figure(found, "kid", "b")["low"]
     assert "pixel means on an 8 x 8 grid" in " ".join(found["warnings"])
     assert f"192 features and the smallest set {4 * EACH}" in " ".join(found["warnings"])
+
+
+def test_without_its_extra_the_default_extractor_is_refused_by_name(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(lite, "PACKAGE", "no_such_package")
+    with pytest.raises(MissingExtra, match=r"invdiff\[eval\].*'pixels' needs nothing"):
+        invdiff.evaluate_folders(*folders, tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_the_official_protocol_has_its_choices(folders, tmp_path):
@@ -234,3 +246,140 @@ def test_sets_of_two_sizes_are_refused(folders, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(invdiff.errors.DataError, match="differ in size"):
         invdiff.evaluate_folders(folders[0], tmp_path, tmp_path / "out")
+
+
+def test_a_plain_script_needs_no_guard_around_its_main_part(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(260):  # enough for workers, which would import the script again
+            pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import invdiff\n"
+        "found = invdiff.evaluate_folders('a', 'b', 'out', extractors=['pixels'], resamples=100)\n"
+        "print(found['sets']['a']['images'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["260"]), done.stderr
+
+
+# What differs between the files alone
+
+
+def saved(root, save, seed=1):
+    """40 faces as ``save(picture, path without suffix)`` stores them; other ones for each seed."""
+    root.mkdir()
+    pictures = faces.pictures("balanced")
+    rows = np.random.default_rng(seed).permutation(len(pictures))[:40]
+    for number, row in enumerate(rows):
+        save(Image.fromarray(pictures[row]), root / f"{number:03d}")
+    return root
+
+
+def as_png(picture, path):
+    picture.save(path.with_suffix(".png"))
+
+
+def measure(first, second, out, **options):
+    return invdiff.evaluate_folders(
+        first, second, out, extractors=["pixels"], resamples=100, **options
+    )
+
+
+def differences(record):
+    return [text for text in record["warnings"] if text.startswith("The files of the sets differ")]
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp"])
+def test_sets_that_are_stored_without_loss_get_no_line(tmp_path, kind):
+    sets = (
+        saved(tmp_path / "a", as_png),
+        saved(tmp_path / "b", lambda p, path: p.save(path.with_suffix(f".{kind}")), seed=2),
+    )
+    assert differences(measure(*sets, tmp_path / "out")) == []
+
+
+WIDE = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("save", "told"),
+    [
+        (
+            lambda p, path: p.save(path.with_suffix(".jpg"), quality=75),
+            "format: a lossless (40); b JPEG",
+        ),
+        (lambda p, path: p.save(path.with_suffix(".webp")), "format: a lossless (40); b WEBP (40)"),
+        (lambda p, path: as_png(p.convert("P"), path), "kind of pixels: a RGB (40); b P (40)"),
+        (
+            lambda p, path: p.save(path.with_suffix(".png"), icc_profile=WIDE),
+            "colour profile: a sRGB (40); b Lab identity",
+        ),
+        (
+            lambda p, path: as_png(p.resize((16, 16)).resize((32, 32)), path),
+            "finest detail, which alone tells the set in 100% of pairs",
+        ),
+    ],
+)
+def test_what_alone_makes_the_files_differ_is_named(tmp_path, save, told):
+    sets = saved(tmp_path / "a", as_png), saved(tmp_path / "b", save)
+    (line,) = differences(measure(*sets, tmp_path / "out"))
+    assert told in line
+
+
+def test_pictures_that_are_resized_here_are_named_with_their_sizes(tmp_path):
+    second = saved(tmp_path / "b", lambda p, path: as_png(p.resize((128, 128)), path))
+    found = differences(measure(saved(tmp_path / "a", as_png), second, tmp_path / "out", side=32))
+    assert "size (brought to 32 x 32 here): a 32 x 32 (40); b 128 x 128 (40)" in found[0]
+
+
+def test_coarser_jpeg_is_another_format(tmp_path):
+    def save(quality):
+        return lambda picture, path: picture.save(path.with_suffix(".jpg"), quality=quality)
+
+    sets = [saved(tmp_path / name, save(quality)) for name, quality in (("a", 95), ("b", 60))]
+    (line,) = differences(measure(*sets, tmp_path / "out"))
+    assert re.search(r"a JPEG with quantiser 5\.\d \(40\); b JPEG with quantiser 4\d\.\d", line)
+
+
+def test_pictures_of_one_colour_are_told(tmp_path):
+    first, second = saved(tmp_path / "a", as_png), saved(tmp_path / "b", as_png)
+    for number in range(5):
+        Image.new("RGB", (32, 32)).save(second / f"{number:03d}.png")
+    record = measure(first, second, tmp_path / "out")
+    assert record["sets"]["b"]["one_colour"] == [f"{number:03d}.png" for number in range(5)]
+    (line,) = [text for text in record["warnings"] if "of one colour" in text]
+    assert "b: 5 of 40 pictures" in line
+    assert "000.png, 001.png, 002.png and 2 more" in line
+
+
+def test_broken_pictures_of_a_reference_can_be_left_out_and_are_told(tmp_path):
+    sets = [saved(tmp_path / name, as_png) for name in ("a", "b", "reference")]
+    (sets[2] / "bad.png").write_bytes(b"half a picture")
+    with pytest.raises(invdiff.errors.DataError, match=r"1 of 41 .*bad\.png.*--max-bad-share"):
+        measure(*sets[:2], tmp_path / "out", reference=sets[2])
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    found = measure(*sets[:2], tmp_path / "out", reference=sets[2], max_bad_share=0.05)
+    known = found["sets"]["reference"]
+    assert (known["images"], known["left_out"][0][0]) == (40, "bad.png")
+    (line,) = [text for text in found["warnings"] if "left out" in text]
+    assert "reference: 1 of 41 pictures were left out: bad.png: not a picture" in line
+
+
+def test_a_quarantine_list_leaves_pictures_out_of_a_reference(tmp_path):
+    sets = [saved(tmp_path / name, as_png) for name in ("a", "b", "reference")]
+    (sets[2] / "bad.png").write_bytes(b"half a picture")
+    listed = tmp_path / "list.csv"
+    identity = picture_id(b"half a picture")
+    listed.write_text(f"name,kind,reason,picture\nbad.png,unreadable,no picture,{identity}\n")
+    with pytest.raises(invdiff.errors.DataError, match=r"bad\.png"):
+        measure(*sets[:2], tmp_path / "out", reference=sets[2])
+    words = ["evaluate", *map(str, sets[:2]), "--reference", str(sets[2]), "--extractor", "pixels"]
+    words += ["--quarantine", str(listed), "--resamples", "100", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    known = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]["reference"]
+    assert known["images"] == 40

@@ -1,5 +1,6 @@
 """Two pipelines measured: drawn from the same seeds, once, and then compared as folders."""
 
+import argparse
 import csv
 import json
 import shutil
@@ -8,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invdiff.app.cli import main
+from invdiff.app.cli import main, two_folders
 from invdiff.app.cli.two_folders import is_pipeline
 from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
 from invdiff.engine.sampling.sample import SamplingPart
 from invdiff.engine.sampling.sampler import seed_of
-from invdiff.errors import RunError
+from invdiff.errors import DataError, ModelError, RunError
+from invdiff.model.lora.adapter_file import write_settings
 from tests import tiny_world
-from tests.tiny_world import finished, world
+from tests.tiny_world import copy_of, finished, world
 
 __all__ = ["finished", "world"]
 FEW = ["--images-per-prompt", "6", "--steps", "2", "--scale", "2.5", "--resamples", "100"]
@@ -69,6 +71,16 @@ def test_the_adapter_is_on_the_second_alone(measured, world):
     assert abs(plain - other).max() > 1
 
 
+def test_prompts_that_are_cut_and_steps_that_are_too_few_are_told(world, tmp_path, caplog):
+    model, long = Pipeline(str(world.model)), "c" * 40
+    draw_folder(model, Wanted(("a hat", long), 1, 1.0, 2, 0), tmp_path / "drawn", processes=1)
+    told = f"1 of 2 prompts of {world.model} are longer than the 16 tokens"
+    assert told in caplog.text
+    with pytest.raises(ModelError, match="takes no 5000 steps: set the number of steps"):
+        draw_folder(model, Wanted(("a hat",), 1, 1.0, 5000, 0), tmp_path / "more", processes=1)
+    assert not (tmp_path / "more").exists()
+
+
 def test_a_second_call_draws_nothing(measured, monkeypatch):
     out, words = measured
     before = tiny_world.contents(out / "drawn", "*.png")
@@ -81,7 +93,7 @@ def test_a_second_call_draws_nothing(measured, monkeypatch):
         lambda self, batch: asked.append(found := missing(self, batch)) or found,
     )
     assert main([*words, "--out", str(out)]) == 0
-    assert [len(shard.indices) for shards in asked for shard in shards] == [1]
+    assert [len(indices) for shards in asked for _, indices in shards] == [1]
     assert tiny_world.contents(out / "drawn", "*.png").keys() == before.keys()
 
 
@@ -111,7 +123,9 @@ def test_what_is_a_pipeline(world, tmp_path, monkeypatch):
     assert not is_pipeline(str(world.data))
     (tmp_path / "faces").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert not is_pipeline("faces"), "a folder of pictures with that name"
+    with pytest.raises(DataError, match=r"builtin:faces for the set, \./faces for the folder"):
+        is_pipeline("faces")
+    assert not is_pipeline("./faces"), "a folder of pictures with that name"
 
 
 @pytest.mark.parametrize(
@@ -146,3 +160,25 @@ def test_a_file_without_prompts(world, tmp_path, capsys):
     assert "has no prompts: give one a line" in capsys.readouterr().err
     assert main([*words, "--prompts", str(tmp_path / "none.txt")]) == 1
     assert "cannot be read as a text file of prompts" in capsys.readouterr().err
+
+
+def test_an_adapter_is_measured_at_the_strength_that_was_calibrated(
+    world, finished, prompts, tmp_path, monkeypatch
+):
+    asked = {}
+
+    def noted(pipeline, wanted, folder, processes=0):
+        asked[pipeline.adapter] = pipeline.strength
+        return folder
+
+    monkeypatch.setattr("invdiff.engine.comparison.drawn.draw_folder", noted)
+    adapter = copy_of(finished, tmp_path / "run") / "adapter"
+    write_settings(adapter, recommended_strength=1.5)
+    unsaid = ("images_per_prompt", "scale", "steps", "seed_of_pictures", "strength")
+    words = argparse.Namespace(**dict.fromkeys(unsaid), out=tmp_path / "out")
+    words.folders, words.prompts, words.adapter = [str(world.model)] * 2, prompts, adapter
+    two_folders.drawn(words)
+    assert asked[adapter] == 1.5
+    words.strength = 0.5
+    two_folders.drawn(words)
+    assert asked[adapter] == 0.5

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import pytest
 
@@ -118,6 +119,14 @@ def test_what_users_write_is_text_not_markup(tmp_path: Path) -> None:
     assert len(drawn) == 3  # shares at two scales, risks
     assert all("<script" not in svg for svg in page.drawings.values())
     assert page.text.count(evil) > 6
+
+
+def test_characters_that_cannot_be_seen_are_shown_as_escapes(tmp_path: Path) -> None:
+    sly = "a \x1b[2Jnurse \u202eeman\x07"
+    run = write_run(tmp_path, prompts=(sly, "b", "c", "d"))
+    html = report_of(run)
+    assert "a \\u001b[2Jnurse \\u202eeman\\u0007" in Page(html).text
+    assert not [one for one in html if one != "\n" and category(one) in ("Cc", "Cf")]
 
 
 @pytest.mark.parametrize(("steps", "shown"), [(0, False), (90, True), (100, False)])
@@ -233,7 +242,7 @@ def test_a_split_that_is_even_is_said_to_be_left_alone(tmp_path: Path) -> None:
     assert row[2:4] == ["50% 48 to 52%"] * 2
     assert "left alone" in row[0]
     assert "(about 50 : 50)" in page.findings["Found"]
-    assert "about 50 : 50, left alone (p < 0.001, 600 images scored)" in page.text
+    assert "about 50 : 50, left alone (p < 0.001, 600 pictures scored)" in page.text
     assert "no groups stood out" not in page.text
 
 
@@ -245,6 +254,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_settings_in_the_report_are_those_of_the_run(run: RunFolder, page: Page) -> None:
-    settings = " ".join((run.path / "config.toml").read_text(encoding="utf-8").split())
+    text = (run.path / "config.toml").read_text(encoding="utf-8")
+    settings = " ".join(text.rpartition("# ")[0].split())
     assert settings in page.text
     assert json.dumps(run.config.train.rank) in settings

@@ -76,6 +76,10 @@ def test_lists_read_as_english() -> None:
     assert quantities.enumerated(list("abcdefgh"), most=2) == "a, b and 6 more"
 
 
+def test_latex_has_no_command_of_a_caption() -> None:
+    assert quantities.latex("50% \x1b_") == r"50\% \textbackslash{}u001b\_"
+
+
 # findings
 
 
@@ -84,14 +88,14 @@ def test_findings_carry_intervals_counts_and_the_value_at_parity(known: Inputs) 
     bias = told["Bias at guidance scale 2.5"]
     for fact in (
         "Reduced from 0.78 (95% interval 0.74 to 0.82) to 0.14 (95% interval 0.10 to 0.18)",
-        "the difference is 0.63 (0.58 to 0.68)",
-        "1,600 images",
+        "the difference is -0.63 (-0.68 to -0.58)",
+        "1,600 pictures",
         "would show 0.04",
     ):
         assert fact in bias
     assert not [lead for lead in told if lead.startswith("Estimated gap")]
     assert "In 3 of 4 prompts" in told["Found"]
-    assert "(10% of its images, 8 to 12%)" in told["Found"]
+    assert "(10% of its pictures, 8 to 12%)" in told["Found"]
     assert quantities.quoted(HEADBAND) in told["Found"].partition("Nothing to balance in")[2]
 
 
@@ -113,7 +117,7 @@ def test_a_group_that_is_absent_from_the_images_is_not_zero(known: Inputs) -> No
     empty = metrics(MALE)
     nothing = {"share": None, "count": 0, "low": None, "high": None}
     empty["arms"]["guided"]["1.0"]["shares"][HAT] = {"male": nothing, "female": nothing}
-    table = page_of(known, metrics=empty).tables["Share of the images classified as male"]
+    table = page_of(known, metrics=empty).tables["Share of the pictures classified as male"]
     assert table[HAT][:2] == ["96% 94 to 98%; 384 of 400", "not defined"]
 
 
@@ -137,7 +141,7 @@ def test_more_than_two_classes_are_all_shown_with_their_parity(known: Inputs) ->
     drawn = builder.share_charts(told)
     assert list(drawn) == ["1.0", "2.5"]
     assert all(f"{HAT}: other" in svg_text(one.picture.uri) for one in drawn.values())
-    assert f"{HAT} other" in page_of(told).tables["Share of the images in each class"]
+    assert f"{HAT} other" in page_of(told).tables["Share of the pictures in each class"]
 
 
 def test_the_certificate_names_risks_counts_and_the_worst_mixture(known: Inputs) -> None:
@@ -211,6 +215,30 @@ def test_a_calibration_without_a_curve_leaves_its_plot_out(known: Inputs) -> Non
     bare = page_of(known, calibration=dict(known.calibration or {}) | {"curve": []})
     (missing,) = set(page_of(known).drawings) - set(bare.drawings)
     assert missing.startswith("Estimated gap over the adapter strength")
+
+
+def test_a_vetoed_strength_is_told_with_what_it_lost(known: Inputs) -> None:
+    def point(strength: float, gap: float, shown: int, **more: Any) -> dict[str, Any]:
+        told = {"strength": strength, "gap": gap, "low": gap - 0.05, "high": gap + 0.05}
+        return told | {"images": 64, "own_prompt": {HAT: {"shown": shown, "images": 64}}} | more
+
+    lost = point(1.0, 0.05, 30, vetoed=True, prompts_lost_p=0.0004)
+    curve = [point(0.0, 0.78, 60), point(0.75, 0.09, 58), lost]
+    strict = dict(known.calibration or {}) | {"strength": 0.75, "curve": curve}
+    page = page_of(known, calibration=strict)
+    table = page.tables["Estimated gap between the inferred groups at guidance scale 2.5"]
+    assert table["Adapter strength 0 the base model"] == ["0.78 0.73 to 0.83", "94%", "64"]
+    assert table["Adapter strength 0.75 chosen"] == ["0.09 0.04 to 0.14", "91%", "64"]
+    assert table["Adapter strength 1 vetoed, p < 0.001"] == ["0.05 0.00 to 0.10", "47%", "64"]
+    told = page.findings["Adapter strength"]
+    assert "0.75 was chosen: 91% of its pictures show their prompt, 94% of the base" in told
+    assert "1 (47%, p < 0.001)" in told
+    assert "etoed" not in page_of(known).findings["Adapter strength"]
+
+
+def test_one_of_a_thing_is_singular(known: Inputs) -> None:
+    few = dict(known.discovery) | {"images_scored": 1}
+    assert "looked at 1 picture." in page_of(known, discovery=few).text
 
 
 def test_shares_estimated_without_a_classifier_are_those_of_the_chosen_strength(

@@ -5,8 +5,10 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -118,6 +120,28 @@ def test_prompts_in_a_drawing_are_escaped_and_no_formulas() -> None:
     drawing = svg_text(plots.dumbbell([(label, Quantity(0.9), Quantity(0.1))], "axis").uri)
     assert "<b>" not in drawing
     assert '>&lt;b&gt;$5 &amp; $6&lt;/b&gt; "</text>' in drawing
+
+
+@pytest.mark.parametrize(
+    "name", ["\u4e00\u4e2a\u6234\u5e3d\u5b50\u7684\u4eba", "\u0928\u092e\u0938\u094d\u0924\u0947"]
+)
+def test_names_in_any_script_are_text_and_warn_of_nothing(name: str) -> None:
+    """Warnings are errors here; the fonts are those of who opens the page."""
+    drawing = svg_text(plots.dumbbell([(name, Quantity(0.9), Quantity(0.1))], "axis").uri)
+    assert f">{name}</text>" in drawing
+
+
+@pytest.mark.parametrize(("letter", "kept"), [("a", 40), ("\u4eba", 20)])
+def test_a_long_name_without_spaces_keeps_its_beginning(letter: str, kept: int) -> None:
+    drawing = svg_text(plots.dumbbell([(letter * 70, Quantity(0.9), Quantity(0.1))], "axis").uri)
+    assert f">{letter * kept} ...</text>" in drawing
+
+
+def test_a_name_with_control_characters_leaves_the_drawing_well_formed() -> None:
+    label = "a \x1b[31mred\x1b[0m \u202eeman"
+    drawing = svg_text(plots.dumbbell([(label, Quantity(0.9), Quantity(0.1))], "axis").uri)
+    shown = [element.text for element in ElementTree.fromstring(drawing).iter()]
+    assert "a \\u001b[31mred\\u001b[0m \\u202eeman" in shown
 
 
 def test_a_profile_leaves_out_levels_without_a_value() -> None:

@@ -12,7 +12,7 @@ from invdiff.app import api
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import write_json, write_parquet
 from invdiff.errors import ArgumentError, ConfigError, RunError
-from tests.tiny_world import copy_of, finished, table, world
+from tests.tiny_world import copy_of, finished, resealed, table, world
 
 __all__ = ["finished", "world"]
 
@@ -48,6 +48,16 @@ def test_data_is_there_before_settings_that_need_it_are_checked(tmp_path):
         assert (run.config.data.path, run.config.data.quarantine) == (str(tmp_path), "bad.csv")
     again = invdiff.Run(run.path, data=tmp_path)
     assert again.config == run.config
+
+
+def test_a_file_is_put_over_a_preset_and_data_over_both(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nsteps = 9\n[data]\npath = 'theirs'\n")
+    run = invdiff.Run(tmp_path / "run", file, preset="sd15", data="mine")
+    overrides = ["train.steps=9", "data.path=mine"]
+    assert run.config == configuration.preset("sd15", overrides)
+    settings = {"data": {"quarantine": "bad.csv"}}  # is for data of one's own, which `data` names
+    assert invdiff.Run(tmp_path / "two", settings, data="mine").config.data.quarantine == "bad.csv"
 
 
 def test_what_cannot_be_meant_is_told(tmp_path):
@@ -111,7 +121,7 @@ def test_of_several_groups_the_share_is_that_of_all_but_the_first(finished, tmp_
     write_json(run / "discovery.json", {"estimator": "auto", "prompts": {"a hat": entry}})
     stored = {name: column.tolist() for name, column in table(run / "groups.parquet").items()}
     write_parquet(run / "groups.parquet", {**stored, "q_2": [0.0] * len(stored["q_1"])})
-    found = invdiff.Run(run).groups
+    found = invdiff.Run(resealed(run)).groups
     verdict = found.verdicts["a hat"]
     assert (verdict.share, verdict.low, verdict.high) == pytest.approx((0.4, 0.2, 0.5))
     assert str(verdict) == "under-represented group 40% [20%, 50%] of 10 pictures"
@@ -130,6 +140,7 @@ def measured(run):
         "paired": {"2.5": {"bias_reduction": {"value": 0.67, "low": 0.61, "high": 0.77}}},
     }
     write_json(run / "metrics.json", record)
+    resealed(run)
     return record
 
 

@@ -49,7 +49,7 @@ def test_one_picture_with_two_labels_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "damaged", "said"),
     [
-        (["a"] * 4, [], "has 1 labels"),
+        (["a"] * 4, [], "has 1 label on"),
         (["a", "b"] * 4, [1], "1 of 8 pictures"),
     ],
 )

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from invdiff.data.pictures import BadPicture, decode, fit_array, fit_square
+from invdiff.data.sets.drawn import faces
+from tests.data import profiles
 from tests.data.tiny_sources import bomb, encode, picture, png
 
 
@@ -145,3 +147,48 @@ def test_every_size_becomes_the_square_asked_for(width: int, height: int, size: 
 
 def test_decoding_twice_gives_the_same() -> None:
     assert np.array_equal(decode(png(3), 5), decode(png(3), 5))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("space", profiles.SPACES)
+def test_the_same_colours_in_another_profile_are_the_same_picture(space, kind):
+    """A step of 8 bits in a wide space is up to a few in sRGB, and JPEG adds its own."""
+    plain = Image.fromarray(faces.pictures("train")[0]).resize((64, 64), Image.Resampling.BICUBIC)
+    moved = profiles.within(plain, space)
+    settings = {"quality": 100} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    if kind == "JPEG":
+        settings["subsampling"] = 0
+    content = encode(moved, kind, icc_profile=moved.info["icc_profile"], **settings)
+    off = np.abs(decode(content, 64).astype(int) - np.asarray(plain).astype(int))
+    ignored = np.abs(np.asarray(moved).astype(int) - np.asarray(plain).astype(int))
+    assert ignored.mean() > 3
+    assert off.mean() < 1.5
+
+
+def test_a_profile_of_srgb_changes_nothing_and_a_broken_one_neither():
+    pixels = faces.pictures("train")[0]
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for content in (srgb, b"no profile", profiles.profile("Adobe RGB")[:200]):
+        assert np.array_equal(
+            decode(encode(Image.fromarray(pixels), icc_profile=content), 32), pixels
+        )
+
+
+def test_a_profile_counts_with_transparency_palettes_and_grey():
+    wide = profiles.within(picture(3), "ProPhoto")
+    expected = decode(encode(wide, icc_profile=wide.info["icc_profile"]), 8)
+    for mode in ("RGBA", "P"):
+        other = wide.convert(mode, palette=Image.Palette.ADAPTIVE)
+        content = encode(other, icc_profile=wide.info["icc_profile"])
+        assert np.abs(decode(content, 8).astype(int) - expected).max() <= 1
+    grey = Image.new("L", (8, 8), 100)  # the profile of another kind of pixels
+    assert (decode(encode(grey, icc_profile=wide.info["icc_profile"]), 8) == 100).all()
+
+
+def test_a_picture_of_which_nothing_can_be_seen_is_refused():
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    with pytest.raises(BadPicture, match="every pixel of it is transparent") as caught:
+        decode(encode(Image.fromarray(pixels)), 8)
+    assert caught.value.kind == "transparent"
+    pixels[0, 0, 3] = 1
+    decode(encode(Image.fromarray(pixels)), 8)

@@ -22,6 +22,7 @@ def strengthened(run, factor=100.0):
         header = file.metadata()
     larger = {k: v * factor if ".lora_B." in k else v for k, v in weights.items()}
     save_file(larger, path, metadata=header)
+    tiny_world.resealed(run)
 
 
 def test_the_guided_model_is_the_base_of_the_next_round(world, finished, tmp_path):

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invdiff.data.sets import builtin
 from invdiff.engine.distributed import only_once
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
@@ -39,14 +40,14 @@ class Run:
             defaults.
         pipeline: a loaded diffusers pipeline to use instead of ``config.model.path``.
         data: shorthand for ``config.data.path``.
-        preset: name of settings that come with the package, such as "sd15"; nested settings in
-            ``config`` are put over them.
+        preset: name of settings that come with the package, such as "sd15"; nested settings or
+            the file in ``config`` are put over them.
         redo: forget stages that changed settings touch, instead of refusing the change.
 
     Raises:
         ConfigError: settings are wrong; all of them are listed.
         RunError: the folder is not this run's.
-        ArgumentError: a preset together with a Config or a file, which are whole by themselves.
+        ArgumentError: a preset together with a Config, which is whole by itself.
 
     Examples:
         >>> import invdiff
@@ -169,35 +170,28 @@ def _settings(
     preset: str | None,
     data: str | Path | None,
 ) -> Config | None:
-    """The settings that all of these make together; None keeps those of an existing run."""
-    more = [] if data is None else [f"data.path={data}"]  # before anything is checked
-    if isinstance(config, Mapping):
-        base = {} if preset is None else configuration.preset(preset).model_dump()
-        return configuration.parse(_over(base, config), more)
-    if config is not None and not isinstance(config, Config | str | Path):
+    """What ``config``, ``preset`` and ``data`` say together; None keeps an existing run's."""
+    place = builtin.resolve_name(data) if isinstance(data, Path) else data
+    overrides = [] if place is None else [f"data.path={place}"]
+    if config is None and preset is None:
+        if data is None:
+            return None
+        config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
+    if isinstance(config, Config):
+        if preset is not None:
+            raise ArgumentError(
+                "preset",
+                "must be left out with a Config, which is whole by itself",
+                repr(preset),
+                "give nested settings or a file to change some of the preset's",
+            )
+        return configuration.with_overrides(config, overrides)
+    if not isinstance(config, str | Path | Mapping | None):
         raise InvDiffError(
             "config must be a Config, nested settings, a TOML file or None, not "
             f"{type(config).__name__}"
         )
-    if preset is not None:
-        if config is None:
-            return configuration.preset(preset, more)
-        rule, advice = "must be left out with a Config or a file", "give nested settings to change"
-        raise ArgumentError("preset", rule, repr(preset), f"{advice} some of the preset's")
-    if isinstance(config, str | Path):
-        return configuration.load(config, more)
-    if more and config is None and RunFolder.is_run(path):
-        config = RunFolder.read(path).config
-    return configuration.parse((config or Config()).model_dump(), more) if more else config
-
-
-def _over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` with those of ``more`` in their place, section by section."""
-    merged = dict(settings)
-    for key, value in more.items():
-        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
-        merged[key] = {**merged[key], **value} if both else value
-    return merged
+    return configuration.load(config, overrides, preset)
 
 
 def _html(text: str) -> str:

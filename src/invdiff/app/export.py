@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.report import inputs as report
+from invdiff.app.report.quantities import quoted
 from invdiff.app.report.rendering import render, render_lines
 from invdiff.engine.export import formats as engine
 from invdiff.engine.export import hub
@@ -48,10 +49,11 @@ def export(
     Args:
         source: a run folder, or an adapter folder.
         out: the folder to make.
-        formats: of "diffusers", "kohya" and "merged"; by default the LoRA formats of the family.
+        formats: of "diffusers", "kohya", "peft" and "merged"; by default the family's LoRA formats.
         model: the base model, where the run or the adapter's header doesn't name it.
         pipeline: the base model, loaded; used instead of ``model`` and left as it was.
-        strength: recommended strength, and weight of "merged"; by default the calibrated one.
+        strength: the adapter strength that is in the files, where other programs draw at weight 1;
+            by default the one of the run's pictures, which is the calibrated one.
         verify: load every file again and compare pictures.
         audit: address of the audit; by default the run's report.html, which is copied.
         repo: repository the card is written for, as OWNER/NAME.
@@ -61,17 +63,18 @@ def export(
     Raises:
         ConfigError, ModelError, RunError: nothing can be exported, or a file did not pass.
     """
-    found = engine.locate_adapter(Path(source), model)
+    found = engine.locate_adapter(Path(source), model, strength)
     base = engine.base_of(found, pipeline)
     chosen = engine.require_formats(formats, base)
-    facts = _facts(found, strength, audit or _audit(found, repo))
-    if pipeline is None and (verify or engine.MERGED in chosen):
+    facts = _facts(found, audit or _audit(found, repo))
+    own = pipeline is not None
+    if not own and (verify or engine.MERGED in chosen):
         pipeline = engine.base_pipeline(found)
     with new_folder(Path(out)) as folder:
-        written = engine.write_formats(found, folder, chosen, base, facts, pipeline)
+        written = engine.write_formats(found, folder, chosen, base, facts, pipeline, own)
         checks: list[Check] = []
         if verify:
-            checks = engine.verify_files(found, folder, written, facts.strength, pipeline, options)
+            checks = engine.verify_files(found, folder, written, facts, pipeline, options)
             write_json(folder / "verification.json", [check.record() for check in checks])
         if found.run and (found.run.path / AUDIT).is_file():
             shutil.copyfile(found.run.path / AUDIT, folder / AUDIT)
@@ -80,7 +83,7 @@ def export(
     return Exported(Path(out), tuple(written), tuple(checks))
 
 
-def _facts(source: AdapterSource, strength: float | None, audit: str) -> Facts:
+def _facts(source: AdapterSource, audit: str) -> Facts:
     date = ""
     if source.run is not None:
         date = str(read_json(source.run.path / "stages" / "train.json").get("done", ""))
@@ -90,7 +93,7 @@ def _facts(source: AdapterSource, strength: float | None, audit: str) -> Facts:
         description=f"A LoRA for {base or 'its base model'}: the groups that were inferred within "
         "each prompt are sampled in more equal shares. It mitigates the skew that was found; what "
         "was not looked for stays as it was.",
-        strength=source.strength if strength is None else strength,
+        strength=source.strength,
         window=source.window,
         scale=source.scale,
         audit=audit,
@@ -110,15 +113,25 @@ def _card(source: AdapterSource, base: Description, told: dict[str, Any]) -> str
     The first lines are what the model hub reads; ``template:sd-lora`` gives the page its gallery.
     """
     run = report.read(source.run) if source.run else None
+    names = {name: name for name in (run.prompts if run else ())}
+    limits = render_lines("run_limits.txt.j2", {"run": run}) if run else []
+    if run and run.discovery.prompt_groups.get("by") == "meaning":
+        # Such a group is called by the caption of a picture, which is not for everybody.
+        names = {name: f"prompt group {k + 1}" for k, name in enumerate(names)}
+        for name, number in names.items():
+            limits = [line.replace(quoted(name), number) for line in limits]
     context = {
         "run": run,
+        "names": names,
         "confidence": run.confidence if run else None,
-        "limits": render_lines("run_limits.txt.j2", {"run": run}) if run else [],
+        "limits": limits,
+        "reported": source.reported,
         "base": engine.public_name(source.base),
         "pipeline": base.pipeline,
         "component": base.component,
         "diffusers_file": adapter_file.FILE,
         "kohya_file": kohya.FILE,
+        "peft_file": engine.FORMATS["peft"],
         "merged_folder": engine.MERGED,
     }
     return render("model_card.md.j2", context | told)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from invdiff.app.arrays.find_groups import Inferred, PromptVerdict
 from invdiff.core.groups.memberships import memberships
 from invdiff.core.uncertainty.intervals import Interval
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import PromptFindings
 from invdiff.engine.run.results import Results
 
@@ -47,7 +48,7 @@ class RunGroups(Inferred):
         return len(self.prompts)
 
     def __repr__(self) -> str:
-        count = f"{len(self.found)} of {len(self.verdicts)} prompts"
+        count = f"{len(self.found)} of {plural(len(self.verdicts), 'prompt')}"
         return self.told(f"groups of {len(self)} pictures, found in {count}")
 
 
@@ -100,7 +101,7 @@ class RunMetrics:
         level = "" if parity is None else f" (a balanced sampler shows {parity:.2f})"
         return (
             f"guidance scale {scale:g}: Bias {shown(first)} before, {shown(second)} after, of "
-            f"{self.images[scale]} pictures{level}"
+            f"{plural(self.images[scale], 'picture')}{level}"
         )
 
 

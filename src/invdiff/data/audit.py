@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from invdiff.data.pictures import BadPicture
 from invdiff.data.readers.listing import Listing
 from invdiff.data.samples import Pictures, pick_caption, picture_id
+from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions
 
-UNUSABLE = ("missing", "unreadable", "truncated", "oversized", "no caption")
+UNUSABLE = ("missing", "unreadable", "truncated", "oversized", "transparent", "no caption")
 LESSER = ("tiny", "duplicate", "near-duplicate")
 KINDS = UNUSABLE + LESSER
 
@@ -45,9 +46,10 @@ class AuditFinding:
 
 @dataclass
 class Audit:
-    """Everything that was found in a source, in its order."""
+    """Everything that was found in a source, in its order; `told` is about no single picture."""
 
     pictures: int
+    told: tuple[str, ...] = ()
     findings: list[AuditFinding] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
@@ -105,15 +107,16 @@ def audit(path: str | Path, prompt_column: str = "", least_side: int = 32) -> Au
     """Decode every picture of a source and look for everything that could be wrong with it.
 
     Args:
-        path: as for `open_samples`, but for the embedded set.
+        path: a built-in set, a folder, a file or a pattern, as a user names it.
         prompt_column: column with the captions; "" finds it.
         least_side: pictures whose shorter side has fewer pixels are tiny.
 
     Raises DataError for a source that cannot be opened.
     """
+    path = builtin.resolve_name(path)
     listing = open_listing(path)
     captions = read_captions(path, listing, prompt_column)
-    looked, found = Likeness(), Audit(len(listing))
+    looked, found = Likeness(), Audit(len(listing), tuple(listing.told))
     for row in listing.rows("checking pictures"):
         found.findings += _look(listing, row, captions[row], least_side, looked)
     return found
@@ -138,7 +141,7 @@ def _look(
         if fault.kind == "missing":
             return found
     else:
-        width, height = listing.size_of(content)
+        width, height = listing.stored_as(content).size
         if min(width, height) < least_side:
             note("tiny", f"{width} x {height} pixels: the shorter side has less than {least_side}")
         if repeated := _repeated(name, identity, pick_caption(captions, content), picture, looked):

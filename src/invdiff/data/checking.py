@@ -119,6 +119,7 @@ def to_samples(listing: Listing, prompts: Sequence[str], checked: Checked, size:
         pictures=again if checked.pixels is None else from_memory,
         quarantined=tuple(checked.faults + checked.duplicates + checked.listed),
         caption=tuple(checked.captions),
+        name=tuple(str(listing.names[row]) for row in checked.rows),
     )
 
 

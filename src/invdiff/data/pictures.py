@@ -2,22 +2,38 @@
 
 import io
 import warnings
-from functools import cache
-from typing import Literal
+from functools import cache, lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from invdiff.data.samples import Pictures
 
 MAX_PIXELS = 64_000_000
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+)
+NOT_READ = (
+    ".arw",
+    ".cr2",
+    ".dng",
+    ".heic",
+    ".heif",
+    ".jp2",
+    ".jxl",
+    ".nef",
+    ".psd",
+    ".svg",
+    ".tga",
+)
+"""Pictures of kinds that no decoder here knows: they are told, not passed over."""
 # Named, because Pillow's other readers include one that starts an external program (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # MPO is read as JPEG
 
 
-Fault = Literal["missing", "unreadable", "truncated", "oversized", "no caption"]
+Fault = Literal["missing", "unreadable", "truncated", "oversized", "transparent", "no caption"]
 
 
 class BadPicture(Exception):
@@ -56,12 +72,34 @@ def decode(content: bytes, size: int) -> Pictures:
         raise BadPicture(f"cannot be decoded: {reason}", kind) from error
 
 
-def size_of(content: bytes) -> tuple[int, int]:
-    """Width and height as the header of a picture file that :func:`decode` accepts tells them."""
+class StoredAs(NamedTuple):
+    """How a picture is stored: width and height, format, kind of pixels, profile ("": sRGB)."""
+
+    size: tuple[int, int]
+    format: str = "array"
+    pixels: str = "RGB"
+    profile: str = ""
+
+
+def stored_as(content: bytes) -> StoredAs:
+    """What the header of a picture file that :func:`decode` accepts tells of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(content), formats=formats()) as image:
-            return image.size
+            name, profile = image.format or "", image.info.get("icc_profile")
+            if steps := getattr(image, "quantization", None):  # of JPEG: the larger, the coarser
+                name += f" with quantiser {np.mean(steps[0]):.1f}"
+            return StoredAs(image.size, name, image.mode, profile_name(profile or b""))
+
+
+def profile_name(profile: bytes) -> str:
+    """What a colour profile calls itself; "" for sRGB, which is what no profile means as well."""
+    try:
+        known = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
+        told = " ".join(ImageCms.getProfileDescription(known).split()) if known else ""
+    except (ImageCms.PyCMSError, OSError):
+        return "damaged"
+    return "" if "srgb" in told.lower() else told
 
 
 @cache
@@ -79,27 +117,73 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Palette, grey, 16-bit grey, CMYK and transparent pictures (over white) to RGB."""
+    """Palette, grey, 16-bit grey, CMYK and transparent pictures (over white) to sRGB.
+
+    Raises BadPicture for pixels without a fixed range, and when nothing can be seen.
+    """
     if image.mode.startswith("I;16"):
         # Pillow would clip instead of scaling: 65535 / 257 = 255.
         grey = np.asarray(image).astype(np.uint32) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise BadPicture(f"pixels of type {image.mode} have no fixed range; save it with 8 bits")
+    image = in_srgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
+        if not np.asarray(layer)[..., 3].any():
+            raise BadPicture("every pixel of it is transparent", "transparent")
         paper = Image.new("RGBA", layer.size, "white")
         paper.alpha_composite(layer)
         return paper.convert("RGB")
     return image.convert("RGB")
 
 
+def in_srgb(image: Image.Image) -> Image.Image:
+    """The picture with its colour profile, if it has one, turned into numbers of sRGB."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    step = to_srgb(profile, image.mode)
+    return image if step is None else ImageCms.applyTransform(image, step) or image
+
+
+@lru_cache(maxsize=64)
+def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from a profile to sRGB; None for sRGB itself, and where a profile can't be used.
+
+    Such are damaged ones and those of another kind of pixels, which viewers leave alone as well.
+    """
+    try:
+        step = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGBA" if mode == "RGBA" else "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+    if mode in ("RGB", "RGBA"):
+        grid = np.stack(np.meshgrid(*[np.arange(0, 256, 51, dtype=np.uint8)] * 3), -1)
+        colours = Image.fromarray(grid.reshape(36, 6, 3)).convert(mode)
+        moved = np.asarray(ImageCms.applyTransform(colours, step)).astype(int)
+        if np.abs(moved - np.asarray(colours)).max() <= 2:  # rounding within the profile's tables
+            return None
+    return step
+
+
 def fit_square(image: Image.Image, size: int) -> Pictures:
-    """Crop the central square and resize it: area means when shrinking, Lanczos when enlarging."""
+    """Crop the central square and resize it: area means when shrinking, Lanczos when enlarging.
+
+    ``size`` 0 keeps its pixels.
+    """
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
-    if side != size:
+    if size not in (0, side):
         kernel = Image.Resampling.BOX if side > size else Image.Resampling.LANCZOS
         square = square.resize((size, size), kernel)
     return np.array(square)
@@ -110,6 +194,26 @@ def fit_array(pixels: NDArray[np.uint8], size: int) -> Pictures:
     if pixels.shape == (size, size, 3):
         return pixels
     return fit_square(Image.fromarray(pixels), size)
+
+
+def is_one_colour(pixels: NDArray[np.uint8]) -> bool:
+    """Whether all pixels (height, width, 3) are alike: black, or another colour."""
+    return bool((pixels == pixels[0, 0]).all())
+
+
+def finest_detail(pixels: NDArray[np.uint8]) -> float:
+    """Energy of second differences between neighbours over that at twice the distance.
+
+    Near 1 for noise, near 0 where a picture was enlarged or smoothed; NaN without any detail.
+    """
+    grey, energy = pixels.mean(-1), []
+    if min(grey.shape) < 5:
+        return np.nan
+    for far in (1, 2):
+        down = grey[: -2 * far] + grey[2 * far :] - 2 * grey[far:-far]
+        right = grey[:, : -2 * far] + grey[:, 2 * far :] - 2 * grey[:, far:-far]
+        energy.append(np.square(down).mean() + np.square(right).mean())
+    return float(energy[0] / energy[1]) if energy[1] else np.nan
 
 
 def one_line(error: Exception) -> str:

@@ -15,7 +15,8 @@ class Samples:
     """Captioned pictures that passed the checks, in the order of their source.
 
     `prompt` is what a picture is compared within, `caption` its own text, which it is scored and
-    trained under; they are the same unless prompts were grouped (`data.prompt_groups`).
+    trained under; they are the same unless prompts were grouped (`data.prompt_groups`). `name` says
+    where each is in its source: below the folder, or in which file and row.
     `pictures(indices)` returns RGB pictures of shape (len(indices), size, size, 3), uint8 0..255.
     `quarantined` names what was left out: (where, reason). Attributes are not part of a sample:
     `sources.read_labels` is the only way to them.
@@ -26,6 +27,7 @@ class Samples:
     pictures: Callable[[Sequence[int]], Pictures]
     quarantined: tuple[tuple[str, str], ...] = ()
     caption: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.caption:
@@ -66,6 +68,11 @@ def pick_caption(captions: Sequence[str], content: bytes) -> str:
     if len(known) < 2:
         return known[0] if known else ""
     return known[int(picture_id(content), 16) % len(known)]
+
+
+def plural(amount: int, noun: str) -> str:
+    """``1 prompt``, ``2 prompts``."""
+    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
 
 
 def clean_prompt(text: str) -> str:

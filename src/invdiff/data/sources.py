@@ -1,25 +1,21 @@
 """Open a source of captioned pictures, check every picture, keep the good ones."""
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 
 from invdiff.data.checking import Checked, check_listing, read_quarantine, to_samples
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import open_parquet_pictures
 from invdiff.data.readers.folders import METADATA, open_folder
-from invdiff.data.readers.listing import Listing
+from invdiff.data.readers.listing import Listing, first_few, warn_once
 from invdiff.data.readers.packed import open_npz
 from invdiff.data.readers.tars import open_tars
-from invdiff.data.samples import Samples, clean_prompt, pick_caption, sample_id
+from invdiff.data.samples import Samples, clean_prompt, pick_caption, plural, sample_id
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 EMBEDDED = tuple(builtin.SETS)
 PROMPT_COLUMNS = ("caption", "text", "prompt")
@@ -40,7 +36,8 @@ def open_samples(
     """Open a source and decode every picture once.
 
     Args:
-        path: a built-in set such as "faces", a folder, a file, or a pattern such as "shards/*.tar".
+        path: a built-in set such as "faces", a folder, a file, or a pattern such as "shards/*.tar",
+            as `builtin.resolve_name` gives it.
         image_size: side of the square pictures in pixels.
         prompt_column: column with the captions; "" finds caption, text or prompt, in this order.
         max_bad_share: more unusable pictures than this share (0..1) are an error.
@@ -57,9 +54,10 @@ def open_samples(
     captions = read_captions(path, listing, prompt_column)
     checked = check_listing(listing, captions, image_size, left_out)
     require_usable(path, checked, len(listing), max_bad_share)
-    prompts = checked.captions
+    prompts: Sequence[str] = checked.captions
     if group_column:
-        prompts = read_groups(path, listing, group_column, checked)
+        values = listing.table.labels(group_column)
+        prompts = listing.table.filled(group_column, [values[row] for row in checked.rows])
     return to_samples(listing, prompts, checked, image_size)
 
 
@@ -81,19 +79,6 @@ def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple
     return captions
 
 
-def read_groups(path: str | Path, listing: Listing, column: str, checked: Checked) -> list[str]:
-    """The value of a column for each good row. Raises DataError when one has none."""
-    values = listing.table.text(column)
-    groups = [clean_prompt(values[row]) for row in checked.rows]
-    empty = groups.count("")
-    if empty:
-        raise DataError(
-            f"{empty} of {len(groups)} pictures have no value in data.group_column {column!r} of "
-            f"{path}; fill them in, or leave out those pictures"
-        )
-    return groups
-
-
 def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:
     """The values of an attribute column, one for each sample: the only way to attributes.
 
@@ -106,7 +91,7 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
     if not column:
         raise DataError("no label column was named; set data.label_column to a column of the data")
     listing = open_listing(path, attributes=True)
-    values = listing.table.text(column)
+    values = listing.table.labels(column)
     labels: dict[str, str] = {}
     columns = []
     for name in listing.table.columns:
@@ -125,21 +110,22 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
             f"{unknown} of {len(samples)} samples have no row in {path}; "
             "the data changed, or the samples come from elsewhere: open them again"
         )
-    empty = sum(not labels[one] for one in samples.sample_id)
-    if empty:
-        raise DataError(
-            f"{empty} of {len(samples)} samples have no value in column {column!r} of {path}; "
-            "fill them in, or leave out those pictures"
-        )
-    return tuple(labels[one] for one in samples.sample_id)
+    return listing.table.filled(column, [labels[one] for one in samples.sample_id])
 
 
 def open_listing(path: str | Path, *, bare: bool = False, attributes: bool = False) -> Listing:
-    """List a source by what it is. Raises DataError for anything else.
+    """List a source by what it is, and tell what in it is left out. Raises DataError.
 
     ``bare`` takes folders of pictures without any captions, too. ``attributes`` opens how the
     pictures of a built-in set were drawn, whose file stays closed otherwise.
     """
+    listing = _listing(path, bare, attributes)
+    for line in listing.told:
+        warn_once(f"{path}: {line}")
+    return listing
+
+
+def _listing(path: str | Path, bare: bool, attributes: bool) -> Listing:
     if not str(path):
         raise DataError(f"data.path is empty; give {KINDS}")
     if str(path) in EMBEDDED:
@@ -201,19 +187,6 @@ def require_usable(path: str | Path, checked: Checked, total: int, max_bad_share
         )
     if bad or repeated:
         warn_once(
-            f"{path}: left out {bad + repeated} of {total} pictures ({bad} unusable, "
-            f"{repeated} duplicates): {first_few(checked.faults + checked.duplicates)}"
+            f"{path}: left out {bad + repeated} of {plural(total, 'picture')} ({bad} unusable, "
+            f"{plural(repeated, 'duplicate')}): {first_few(checked.faults + checked.duplicates)}"
         )
-
-
-@cache
-def warn_once(text: str) -> None:
-    """A warning line; every stage opens the data again, and one line is enough."""
-    logger.warning("%s", text)
-
-
-def first_few(entries: Sequence[tuple[str, str]], count: int = 3) -> str:
-    """The first entries of a quarantine list on one line."""
-    shown = "; ".join(f"{name}: {reason}" for name, reason in entries[:count])
-    more = f"; and {len(entries) - count} more" if len(entries) > count else ""
-    return " ".join((shown + more).split())

@@ -30,6 +30,7 @@ def do_stage(run: RunFolder, stage: str, home: tuple[str, str] | None = None) ->
     A stage is a function of the session; what it returns stands in ``stages/<stage>.json``.
     """
     if run.done(stage):
+        run.require(stage, by=stage)  # done, and still what it was
         return
     module, function = home or HOMES[stage]
     with run.stage(stage) as facts:

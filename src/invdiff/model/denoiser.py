@@ -4,8 +4,8 @@ The method needs a denoiser, a noise schedule, a prompt encoder and latents, and
 classes in ``families`` give them; the method never asks which family it has.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.errors import ModelError
+from invdiff.model.texts import Reader
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ class Denoiser(Protocol):
 
     ``pipeline`` is the stock diffusers pipeline, ``module`` its network (adapters attach there), a
     torch module that knows its ``device`` and ``dtype``, as those of diffusers do. Pictures are
-    ``image_size`` pixels a side.
+    ``image_size`` pixels a side; ``reader`` tells what is cut off of texts.
     """
 
     schedule: Schedule
     image_size: int
+    reader: Reader | None
 
     @property
     def pipeline(self) -> Any:
@@ -99,6 +101,23 @@ class Denoiser(Protocol):
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Latents (n, channels, height, width) of those that the pipeline's own call gives."""
+
+
+@contextmanager
+def as_drawn(pipe: Any) -> Iterator[None]:
+    """Within it a pipeline of diffusers gives its pictures as they are drawn.
+
+    A safety checker blackens what it flags and a watermark writes into every picture: both would
+    be counted as what the model draws.
+    """
+    kept = {
+        part: vars(pipe)[part] for part in ("safety_checker", "watermark") if part in vars(pipe)
+    }
+    vars(pipe).update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        vars(pipe).update(kept)
 
 
 def denoiser_module(pipe: Any) -> nn.Module:

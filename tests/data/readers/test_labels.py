@@ -117,7 +117,7 @@ def test_a_sample_without_a_value(tmp_path: Path) -> None:
     ]
     tiny.write_rows(tmp_path / "metadata.jsonl", rows)
     samples = open_samples(tmp_path, 8)
-    with pytest.raises(DataError, match="1 of 2 samples have no value in column 'gender'"):
+    with pytest.raises(DataError, match="1 of 2 pictures have no value in column 'gender'"):
         read_labels(tmp_path, "gender", samples)
 
 

@@ -1,5 +1,6 @@
 """Every kind of source gives the same samples; ids survive renaming and reordering."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -217,7 +218,7 @@ def test_duplicates_are_kept_once_and_are_not_damage(
     # the same picture with another prompt is another sample
     assert len(samples) == 4
     assert samples.quarantined == (("a2.png", "duplicate of a.png"),)
-    assert "1 duplicates" in caplog.text
+    assert "1 duplicate)" in caplog.text
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
@@ -231,3 +232,9 @@ def test_pictures_stay_beside_their_prompts_when_rows_are_left_out(
     assert samples.prompt == (PLAIN, HAT)
     assert np.array_equal(samples.pictures([0])[0], np.asarray(tiny.picture(1)))
     assert np.array_equal(samples.pictures([1])[0], np.asarray(tiny.picture(2)))
+
+
+def test_a_sample_id_is_what_the_reference_says():
+    inner = hashlib.sha256(b"the picture file").digest()
+    expected = hashlib.sha256(inner + "a caf\u00e9".encode()).hexdigest()[:16]
+    assert sample_id(b"the picture file", "a caf\u00e9") == expected

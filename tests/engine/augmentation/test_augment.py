@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from invdiff.app.cli import main
 from invdiff.core.groups.two_groups import GroupModel
+from invdiff.data.readers.listing import Listing, SourceTable
 from invdiff.data.sources import open_samples
 from invdiff.engine.augmentation import augment as augmenting
+from invdiff.engine.augmentation import drawing
 from invdiff.engine.augmentation.augment import augment
 from invdiff.engine.augmentation.drawing import Quota, draw_all, due, kept_pictures
 from invdiff.engine.sampling.sampler import Sampler
@@ -42,6 +45,7 @@ def trained(world, tmp_path_factory):
         middle = float(np.median(artist((quota, tuple(range(8))))))
         models[prompt] = torch.cat([weight, torch.tensor([-middle, 1.0, 0.0, 0.0])]).double()
     save_file(models, path)
+    tiny_world.resealed(run.path)
     return run
 
 
@@ -157,6 +161,7 @@ def test_other_files_are_left_alone(trained, tmp_path):
 def test_a_run_without_guidance_has_nothing_to_draw_with(world, finished, tmp_path):
     copy = tiny_world.copy_of(finished, tmp_path / "run")
     write_json(copy / "training.json", read_json(copy / "training.json") | {"skipped": True})
+    tiny_world.resealed(copy)
     with pytest.raises(RunError, match="trained nothing"):
         augment(session_of(world.open(copy)), tmp_path / "set")
 
@@ -224,3 +229,45 @@ def test_a_damaged_picture_is_drawn_again(trained, tmp_path):
         artist((quota, (0,)))
     assert not path.exists()
     shutil.rmtree(tmp_path)
+
+
+# The files of the data
+
+
+def test_originals_are_copied_byte_for_byte_under_their_own_names(topped, trained):
+    out, _ = topped
+    own = tiny_world.contents(Path(trained.config.data.path), "*.png")
+    assert tiny_world.contents(out / "real") == own
+    rows = [row for row in rows_of(out) if row["synthetic"] == "false"]
+    assert {row["file_name"] for row in rows} == {f"real/{name}" for name in own}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("deep/er/1.jpeg", "deep/er/1.jpeg"),
+        ("../../1.png", "1.png"),
+        ("/etc/1.png", "etc/1.png"),
+        ("train.parquet, row 3", "train.parquet, row 3.png"),
+    ],
+)
+def test_a_name_stays_below_the_folder_and_says_its_format(tmp_path, name, own):
+    path = tmp_path / "p.png"
+    Image.new("RGB", (4, 4)).save(path)
+    listing = Listing([name], SourceTable(tmp_path, (), lambda _: []), lambda _: b"")
+    content = path.read_bytes()
+    assert augmenting._file_of(listing, 0, content, "id") == (own, content)
+
+
+def test_drawn_pictures_of_one_colour_are_told(trained, tmp_path, monkeypatch, capsys):
+    original = Sampler.pictures
+    monkeypatch.setattr(Sampler, "pictures", lambda *asked: 0 * original(*asked))
+    words = ["augment", str(trained.path), "--images-per-prompt", "2", "--out"]
+    monkeypatch.setattr(
+        augmenting, "groups_of_drawn", lambda quota, known: np.arange(len(known)) % 2
+    )
+    monkeypatch.setattr(drawing, "groups_of_drawn", lambda quota, known: np.arange(len(known)) % 2)
+    assert main([*words, str(tmp_path / "set"), "--strength", "1"]) == 0
+    record = read_json(tmp_path / "set" / "augmentation.json")
+    assert len(record["one_colour"]) == 4
+    assert "note: 4 drawn pictures are of one colour throughout" in capsys.readouterr().out

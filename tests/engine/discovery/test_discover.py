@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from invdiff.data.samples import Samples
+from invdiff.data.samples import Samples, sample_id
 from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples
 from invdiff.engine.base_model import cache_keys
@@ -39,6 +39,16 @@ def results(run):
 def shards_of_30(monkeypatch):
     """90 pictures in three shards."""
     monkeypatch.setattr(cache_keys, "SHARD", 30)
+
+
+def test_every_weight_says_which_file_it_is_of(world, finished):
+    """The id alone is a hash of the file and its prompt, which no other trainer knows."""
+    groups = tiny_world.table(finished / "groups.parquet")
+    assert list(groups)[-2:] == ["weight", "path"]
+    for path, name, caption in zip(
+        groups["path"], groups["sample_id"], groups["caption"], strict=True
+    ):
+        assert sample_id((world.data / path).read_bytes(), caption) == name
 
 
 # Attributes
@@ -283,7 +293,7 @@ def test_prompts_that_never_repeat(world, tmp_path):
         row["caption"] = f"picture {number}"
     tiny_world.write_metadata(data, rows)
     run = tiny_world.World(world.model, data).open(tmp_path / "run")
-    with pytest.raises(DataError, match=r"no prompt has 40 images \(data\.min_images\).*repeat"):
+    with pytest.raises(DataError, match=r"no prompt has 40 images \(data\.min_images\), .* has 10"):
         do_stage(run, "discover")
     assert not run.done("discover")
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from invdiff.engine import distributed
 from invdiff.engine.distributed import pool
+from invdiff.errors import RunError
 
 
 def work(seconds):
@@ -89,6 +90,24 @@ def test_a_failure_does_not_wait_for_the_others():
     )
     assert done.returncode == 1
     assert "ValueError: no time" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("SIGKILL", "by the signal SIGKILL"), ("exit", "exit code 3")]
+)
+def test_what_ended_a_worker_is_read_and_not_guessed(how, told):
+    with pytest.raises(RunError) as caught:
+        list(pool.run_shards(end, [how, "wait"], processes=2, title="outer"))
+    assert f"ended before its work was done ({told}" in str(caught.value)
+    assert "memory" not in str(caught.value)
+
+
+def end(how):
+    if how == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "exit":
+        os._exit(3)
+    time.sleep(60)
 
 
 @pytest.mark.parametrize(

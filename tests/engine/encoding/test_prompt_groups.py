@@ -1,21 +1,22 @@
 """Prompt groups through the stages: compared within the group, trained under the own caption."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from invdiff.engine.discovery import scoring
 from invdiff.engine.discovery.passes import Score
 from invdiff.engine.encoding import encode, prompt_groups
-from invdiff.engine.encoding.prompt_groups import group_prompts, warn_of_long, way_of
+from invdiff.engine.encoding.prompt_groups import group_prompts, way_of
 from invdiff.engine.sampling.sample import sampling_parts
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.training.train import load_mixture
 from invdiff.engine.workflow import do_stage, session_of
-from invdiff.errors import ConfigError
+from invdiff.errors import ConfigError, DataError
 from tests import tiny_world
-from tests.model import tiny
 from tests.tiny_world import COAT, HAT, denoiser, table
 
 COLOURS = ("red", "blue", "old", "new", "big")
@@ -160,9 +161,7 @@ def test_meanings_are_the_text_encoders_and_are_kept(own, tmp_path):
 )
 def test_auto_takes_captions_when_half_of_the_images_share_one(settings, captions, way):
     section = configuration.parse({"data": {"path": "x", **settings}}).data
-    ids = tuple(f"{k:016x}" for k in range(len(captions)))
-    samples = prompt_groups.Samples(ids, tuple(captions), lambda _: None)
-    assert way_of(section, samples) == way
+    assert way_of(section, captions) == way
 
 
 @pytest.mark.parametrize(
@@ -182,12 +181,24 @@ def test_settings_that_do_not_go_together(data, message):
     assert message in str(caught.value)
 
 
-def test_captions_that_are_too_long_are_told_once_and_shortly(caplog):
-    class Denoiser:
-        pipeline = tiny.pipeline()
+@pytest.mark.parametrize(
+    ("way", "advised"), [("meaning", False), ("auto", False), ("caption", True)]
+)
+def test_nothing_is_advised_that_is_set_already(way, advised):
+    config = configuration.load(None, [f"data.prompt_groups={way}"])
+    samples = prompt_groups.Samples(("a", "b"), ("x", "y"), lambda _: None)
+    with pytest.raises(DataError, match="the most frequent one has 1") as caught:
+        scoring.run_passes(SimpleNamespace(config=config), samples)
+    assert ('set data.prompt_groups = "meaning"' in str(caught.value)) == advised
 
-    assert warn_of_long(Denoiser, ["a hat", "b" * 14]) == 0
-    assert caplog.text == ""
-    assert warn_of_long(Denoiser, ["a hat", "b" * 15, "c" * 40]) == 2
-    (record,) = caplog.records
-    assert "2 of 3 captions are longer than the 16 tokens" in record.getMessage()
+
+def test_one_of_a_thing_is_told_as_one(tmp_path, monkeypatch, caplog):
+    samples = prompt_groups.Samples(("a",), ("x",), lambda _: None)
+    config = configuration.load(None, ["data.prompt_groups=auto"])
+    monkeypatch.setattr(prompt_groups, "text_embeddings", lambda *_: np.ones((1, 2)))
+    monkeypatch.setattr(prompt_groups, "warn_of_cut", lambda *_: 0)
+    group_prompts(
+        SimpleNamespace(config=config, samples=samples, denoiser=SimpleNamespace(reader=None))
+    )
+    told = "1 caption of 1 picture were put into 1 prompt group by meaning"
+    assert told in caplog.text

@@ -12,12 +12,14 @@ from invdiff.data.sets.drawn import faces
 from invdiff.data.sets.stored import StoredSet
 from invdiff.data.sources import open_samples
 from invdiff.engine.distributed.randomness import halves
+from invdiff.engine.evaluation import confounders
 from invdiff.engine.evaluation import evaluate as evaluation
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json, write_json, write_parquet
-from invdiff.engine.workflow import do_stage
+from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError, RunError
+from tests.tiny_world import resealed
 
 HAT, PLAIN = "a person wearing a hat", "a person"
 UNSEEN = halves(4000, 0)[1]
@@ -160,6 +162,7 @@ def test_a_finished_stage_is_left_alone(tmp_path):
     run = small_run(tmp_path / "run", [f"data.path={own_data(tmp_path)}"])
     do_stage(run, "evaluate")
     (run.path / "metrics.json").write_text("{}")
+    resealed(run.path)
     do_stage(run, "evaluate")
     assert read_json(run.path / "metrics.json") == {}
 
@@ -263,3 +266,47 @@ def test_missing_damaged_and_foreign_pictures(tmp_path):
     write_samples(run, per_prompt=4, size=48)
     with pytest.raises(ModelError, match="32 x 32"):
         do_stage(run, "evaluate")
+
+
+def stored(folder, save):
+    """30 faces with a caption each, as ``save(number, picture, path without suffix)`` has them."""
+    folder.mkdir()
+    for number, picture in enumerate(faces.pictures("balanced")[:30]):
+        save(number, Image.fromarray(picture), folder / f"{number:02d}")
+        (folder / f"{number:02d}.txt").write_text(HAT)
+    return folder
+
+
+def test_data_in_other_files_than_the_samples_is_named(tmp_path):
+    def save(_, picture, path):
+        picture.resize((64, 64)).save(path.with_suffix(".jpg"), quality=75)
+
+    folder = stored(tmp_path / "data", save)
+    (folder / "broken.jpg").write_bytes(b"half a picture")
+    (folder / "broken.txt").write_text(HAT)
+    session = session_of(small_run(tmp_path / "run", [f"data.path='{folder}'"]))
+    kind, size = confounders.files_of(session, session.results.samples)
+    assert "format: data JPEG with quantiser" in kind
+    assert "samples lossless (80)" in kind
+    assert "size (brought to 32 x 32 here): data 64 x 64 (30); samples 32 x 32 (80)" in size
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_groups_that_follow_the_files_are_named(tmp_path, follow):
+    def save(number, picture, path):
+        picture.save(path.with_suffix(".png" if number % 2 else ".webp"), lossless=True)
+
+    folder = stored(tmp_path / "data", save)
+    run = small_run(tmp_path / "run", [f"data.path='{folder}'"])
+    data = open_samples(folder, 32)
+    rows = np.arange(len(data))
+    write_groups(run, data, (rows % 2 if follow else rows % 4 < 2).astype(float))
+    told = [x for x in confounders.files_of(session_of(run), session_of(run).results.samples)
+            if x.startswith("The inferred groups")]  # fmt: skip
+    assert len(told) == follow
+    assert not follow or "format: group 0 WEBP (15); group 1 lossless (15)" in told[0]
+
+
+def test_a_built_in_set_has_no_files_to_differ_in(tmp_path):
+    session = session_of(small_run(tmp_path / "run"))
+    assert list(confounders.files_of(session, session.results.samples)) == []

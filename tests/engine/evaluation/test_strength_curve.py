@@ -14,7 +14,7 @@ from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError
-from tests.tiny_world import copy_of, denoiser, stamps
+from tests.tiny_world import copy_of, denoiser, resealed, stamps
 
 CLASSES = ("warm", "cold")
 
@@ -80,6 +80,7 @@ def test_where_nothing_was_trained_there_is_no_curve(asked):
     run, chosen, protocol = asked
     path = run.path / "training.json"
     path.write_text(path.read_text().replace('"skipped": false', '"skipped": true'))
+    resealed(run.path)
     assert strength_curve(run, chosen, protocol) == ([], [NOTHING])
 
 

@@ -44,6 +44,12 @@ def test_a_plan_lists_every_file_and_asks_nobody(folder, calls):
     assert calls == []
 
 
+def test_a_public_report_is_told_to_show_the_data(folder):
+    (folder / "report.html").write_text("pictures")
+    assert "everybody will see the training pictures" in str(hub.upload_plan(folder, "me/x"))
+    assert "everybody" not in str(hub.upload_plan(folder, "me/x", private=True))
+
+
 def test_an_upload_makes_the_repository_and_sends_the_folder(folder, calls):
     address = hub.push(hub.upload_plan(folder, "me/balanced"))
     assert calls == [

@@ -8,6 +8,8 @@ import pytest
 from invdiff.engine.preflight import doctor
 from invdiff.engine.settings import config as configuration
 from invdiff.errors import ModelError
+from invdiff.model.sizing.description import missing_parts
+from tests.engine.preflight.captioned import write_captioned
 from tests.model import tiny
 
 
@@ -38,6 +40,26 @@ def test_a_run_that_can_begin_has_no_problems(model):
     json.dumps(found.record())
 
 
+def test_the_size_of_the_data_is_told(model, tmp_path):
+    pictures = write_captioned(tmp_path / "own", ["a hat"] * 3 + ["a coat"] * 2)
+    own = [f"data.path={pictures}", "data.prompt_groups=caption"]
+    found = doctor.examine(settings(model, *own))
+    assert (found.data, found.problems) == (f"{pictures}, 5 pictures of 2 prompts", [])
+    assert doctor.examine(settings(model)).data == "faces, 8,000 pictures of 4 prompts"
+
+
+def test_only_savings_that_are_not_made_yet_are_advised(model, monkeypatch):
+    monkeypatch.setattr(doctor, "_memory", lambda: 1000)
+    made = ["model.dtype=bfloat16", "train.gradient_checkpointing=true", "train.batch_size=64"]
+    made += ["train.gradient_accumulation_steps=64", "sample.batch_size=1", "discover.batch_size=1"]
+    (told,) = doctor.examine(settings(model, *made)).problems
+    assert "bfloat16" not in told
+    assert "checkpointing" not in told
+    assert told.endswith("lower data.image_size")
+    (told,) = doctor.examine(settings(model)).problems
+    assert "take model.dtype bfloat16" in told
+
+
 def test_without_a_configuration_only_the_computer_is_looked_at():
     found = doctor.examine()
     assert (found.model, found.estimate, found.problems) == (None, None, [])
@@ -51,8 +73,8 @@ def test_every_problem_is_told_with_its_way_out(monkeypatch):
     for told in (
         "missing-thing cannot be imported: pip install missing-thing",
         "me/stable-diffusion-v1-9 is not on this computer: hf download me/stable-diffusion-v1-9",
-        "data.path nowhere is not there: give --data.path a folder",
-        "GB are needed and cpu has 1 GB: lower train.batch_size",
+        "nowhere does not exist; give a folder of pictures",
+        "GB are needed and cpu has 1 GB: lower sample.batch_size, or take model",
     ):
         assert told in text
 
@@ -71,10 +93,10 @@ def test_a_device_that_is_not_here_is_told(model, monkeypatch):
 
 
 def test_missing_weights_of_a_component_are_named(copy):
-    assert doctor.missing_parts(copy) == []
+    assert missing_parts(copy) == []
     (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     shutil.rmtree(copy / "tokenizer")
-    assert sorted(doctor.missing_parts(copy)) == ["tokenizer", "unet"]
+    assert sorted(missing_parts(copy)) == ["tokenizer", "unet"]
     found = doctor.examine(settings(copy))
     assert f"the model {copy} lacks files of" in found.problems[0]
 
@@ -84,9 +106,9 @@ def test_a_missing_shard_is_noticed(copy):
     path = copy / "unet" / "diffusion_pytorch_model.safetensors"
     path.rename(copy / "unet" / "model-1-of-2.safetensors")
     path.with_name("model.safetensors.index.json").write_text(json.dumps(index))
-    assert doctor.missing_parts(copy) == ["unet"]
+    assert missing_parts(copy) == ["unet"]
     (copy / "unet" / "model-2-of-2.safetensors").touch()
-    assert doctor.missing_parts(copy) == []
+    assert missing_parts(copy) == []
 
 
 def test_a_damaged_model_is_a_problem_not_a_crash(copy):
@@ -122,5 +144,6 @@ def test_a_set_that_was_not_built_is_told_with_its_command(tmp_path, monkeypatch
     monkeypatch.setenv("INVDIFF_SETS", str(tmp_path))
     assert doctor.examine(configuration.preset("scenes")).problems[:2] == [
         "the model scenes is not on this computer: invdiff data build scenes",
-        "data.path scenes is not there: invdiff data build scenes",
+        f"the set scenes is not in {tmp_path}: make it with `invdiff data build scenes`, or set "
+        "INVDIFF_SETS to the folder that it was built in",
     ]

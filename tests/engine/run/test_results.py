@@ -31,6 +31,16 @@ def test_groups_come_back(tmp_path, membership):
     ]  # fmt: skip
 
 
+def test_groups_without_paths_are_those_of_before(tmp_path):
+    groups = Groups(("a",), ("hat",), ("hat",), np.array([0.5]), np.array([1.0]), ("x/1.png",))
+    assert list(groups.columns())[-1] == "path"
+    Results(tmp_path).write_groups(groups)
+    assert Results(tmp_path).groups.path == ("x/1.png",)
+    table = groups.columns()
+    del table["path"]
+    assert Groups.of_columns(table).path == ()
+
+
 def test_a_record_is_written_as_it_was_given(tmp_path):
     results = Results(tmp_path)
     given = {"estimator": "auto", "prompts": {"hat": FOUND}, "of_a_later_version": 3}
@@ -39,6 +49,24 @@ def test_a_record_is_written_as_it_was_given(tmp_path):
     results.write(Calibration(guidance_scale=2.5, strength=1.25))
     stored = read_json(tmp_path / "adapter" / "calibration.json")
     assert stored == {"guidance_scale": 2.5, "strength": 1.25}
+
+
+def test_a_calibration_says_which_strength_and_why():
+    def point(strength, gap, shown, vetoed=False):
+        own = {name: {"shown": shown, "images": 50} for name in ("hat", "coat")}
+        return {"strength": strength, "gap": gap, "own_prompt": own, "vetoed": vetoed}
+
+    curve = [point(0.0, 0.98, 49), point(1.0, 0.12, 48), point(1.5, 0.04, 20, True)]
+    record = {"guidance_scale": 2.5, "tolerance": 0.2, "curve": curve}
+    line = str(Calibration.model_validate(record | {"strength": 1.0}))
+    assert "adapter strength 1: estimated gap 0.12, 0.98 before" in line
+    assert "96 % of its pictures show their prompt, 98 % before" in line
+    assert "not 1.5" in line
+    assert "tolerance" not in line
+    strict = record | {"strength": 1.0, "tolerance": 0.1}
+    assert "more than the tolerance of 0.1" in str(Calibration.model_validate(strict))
+    old = {"guidance_scale": 2.5, "strength": 0.75}
+    assert str(Calibration.model_validate(old)) == "adapter strength 0.75, not calibrated"
 
 
 def test_what_is_written_is_what_is_read_next(tmp_path):

@@ -216,7 +216,7 @@ def test_reading_what_is_no_run(tmp_path):
 
 
 def test_a_run_of_another_version(run):
-    (run.path / "config.toml").write_text("[train]\nepochs = 3\n")
+    run.seals.write_settings("[train]\nepochs = 3\n")
     with pytest.raises(RunError, match=r"not one that this version .*train\.epochs"):
         RunFolder.open(run.path, configured())
 

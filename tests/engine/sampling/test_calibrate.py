@@ -25,14 +25,15 @@ from tests.tiny_world import COAT, HAT, copy_of, denoiser
 def gaps(world, finished, monkeypatch):
     """The recommendation when the strengths have these gaps; which of them were tried."""
 
-    def recommend(table, tolerance=0.1, past=9.0):
+    def recommend(table, tolerance=0.1, past=9.0, shown=None):
         tried = []
 
         def estimate(run, prompts, strength):
             tried.append(strength)
             gap = table.get(strength, 0.3)
             above = gap if strength > past else -gap
-            return {"strength": strength, "gap": gap, "above": above}
+            own = {HAT: {"shown": (shown or {}).get(strength, 60), "images": 64}}
+            return {"strength": strength, "gap": gap, "above": above, "own_prompt": own}
 
         monkeypatch.setattr(stage, "estimate_gap", estimate)
         run = world.open(finished)
@@ -47,14 +48,24 @@ def gaps(world, finished, monkeypatch):
     return recommend
 
 
-def test_the_trained_strength_is_kept_when_it_is_enough(gaps):
-    """Though less would do: at 1 the adapter is a stock LoRA for every tool."""
-    assert gaps({0.0: 0.8, 0.5: 0.05, 1.0: 0.1, 1.5: 0.0}) == (1.0, [0.0, 1.0])
-
-
-def test_otherwise_the_smallest_that_is_enough(gaps):
+def test_the_smallest_that_is_enough_is_taken_and_no_larger_one_is_tried(gaps):
+    assert gaps({0.0: 0.8, 0.5: 0.05, 1.0: 0.1, 1.5: 0.0}) == (0.5, [0.0, 0.5])
     table = {0.0: 0.8, 0.5: 0.3, 1.0: 0.2, 1.25: 0.09, 1.5: 0.02}
-    assert gaps(table) == (1.25, [0.0, 0.5, 1.0, 1.25, 1.5])
+    assert gaps(table) == (1.25, [0.0, 0.5, 1.0, 1.25])
+
+
+def test_the_base_model_is_not_what_is_enough(gaps):
+    """Where its shares are within tolerance by chance, too."""
+    assert gaps({0.0: 0.09, 0.5: 0.05, 1.0: 0.0}) == (0.5, [0.0, 0.5])
+
+
+def test_a_strength_that_loses_the_prompts_is_not_taken(gaps):
+    """However even its groups are: hats that have become headbands are no balanced hats."""
+    table = {0.0: 0.8, 1.0: 0.3, 1.5: 0.02}
+    assert gaps(table)[0] == 1.5
+    assert gaps(table, shown={1.5: 30})[0] == 1.0
+    assert gaps(table, shown={1.0: 30, 1.5: 10})[0] == 0.0, "the base model is left"
+    assert gaps(table, shown={1.5: 57})[0] == 1.5, "three of 64 are chance"
 
 
 def test_otherwise_the_one_with_the_smallest_gap(gaps):
@@ -70,7 +81,7 @@ def test_between_two_that_err_on_either_side_one_more_is_tried(gaps):
 
 def test_between_two_nothing_is_tried_where_one_of_the_grid_is_enough(gaps):
     table = {0.0: 0.8, 0.5: 0.05, 1.0: 0.4, 1.5: 0.5}
-    assert gaps(table, past=0.7) == (0.5, [0.0, 0.5, 1.0, 1.5])
+    assert gaps(table, past=0.7) == (0.5, [0.0, 0.5])
 
 
 @pytest.mark.parametrize(

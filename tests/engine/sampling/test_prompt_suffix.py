@@ -1,5 +1,7 @@
 """Pictures of prompts with a text at their end: drawn with it, counted without it."""
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
@@ -7,6 +9,7 @@ from invdiff.engine.run.stages import STAGES
 from invdiff.engine.sampling.sample import reading
 from invdiff.engine.storage.files import read_json
 from invdiff.engine.workflow import do_stage
+from invdiff.model.texts import Reader
 from tests import tiny_world
 
 ROW = ("study.estimator='none'", "train.steps=0", "study.arms=['base']")
@@ -53,8 +56,6 @@ def test_the_figures_name_the_suffix(suffixed, finished):
 class Tokenizer:
     """Knows two words, spells all others; a sentence has a start and an end."""
 
-    model_max_length = 9
-
     def __call__(self, texts, add_special_tokens=True, **_):
         known = {"a", "hat", "colour"}
         ids = [[w for word in text.split() for w in ([word] if word in known else word)]
@@ -63,10 +64,10 @@ class Tokenizer:
         return type("Read", (), {"input_ids": [[*one, *ends] for one in ids]})
 
 
-def test_words_in_pieces_and_cut_prompts_are_counted(monkeypatch):
-    monkeypatch.setattr("invdiff.engine.sampling.sample.tokenizers", lambda _: [Tokenizer()])
+def test_words_in_pieces_and_cut_prompts_are_counted():
+    model = SimpleNamespace(reader=Reader(Tokenizer(), 9))
     captions = ["a hat any colour", "a hat hat hat any colour"]
-    assert reading(None, captions, ", any colour") == {
+    assert reading(model, captions, ", any colour") == {
         "text": ", any colour",
         "words": 2,
         "known": 1,
@@ -75,9 +76,8 @@ def test_words_in_pieces_and_cut_prompts_are_counted(monkeypatch):
     }
 
 
-def test_a_model_without_a_tokenizer_is_only_quoted(monkeypatch):
-    monkeypatch.setattr("invdiff.engine.sampling.sample.tokenizers", lambda _: [])
-    assert reading(None, ["x, y"], ", y") == {"text": ", y", "words": 1}
+def test_a_model_without_a_tokenizer_is_only_quoted():
+    assert reading(SimpleNamespace(reader=None), ["x, y"], ", y") == {"text": ", y", "words": 1}
 
 
 def test_the_embedded_model_spells_its_suffix_and_cuts_nothing():

@@ -66,6 +66,17 @@ def test_the_strength_of_the_settings_goes_before_the_calibrated_one(tmp_path):
     assert {part.sampler.strength for part in parts} == {1.25}
 
 
+def test_a_strength_that_was_vetoed_is_drawn_with_a_line(tmp_path, caplog):
+    run = run_with(tmp_path, "sample.strength=1.25", "study.arms=['guided']")
+    curve = [{"strength": s, "gap": 0.1, "vetoed": s > 1} for s in (0.0, 0.75, 1.25)]
+    path = run.path / "adapter/calibration.json"
+    write_json(path, {"guidance_scale": 2.5, "strength": 0.75, "curve": curve})
+    assert {part.sampler.strength for part in sampling_parts(session_of(run))} == {1.25}
+    (line,) = caplog.messages
+    assert "adapter strength 1.25: calibration has vetoed it" in line
+    assert line.endswith("the calibrated one is 0.75")
+
+
 # Drawing them
 
 
@@ -223,3 +234,21 @@ def encoded(finished):
     return tiny_world.tensors(next((finished / "cache").rglob("latents-00000.safetensors")))[
         "latent"
     ]
+
+
+def test_pictures_of_one_colour_are_told_in_the_run_and_its_figures(
+    world, finished, tmp_path, caplog
+):
+    copy = tiny_world.copy_of(finished, tmp_path / "run", "sample")
+    run = world.open(copy)
+    parts = sampling_parts(session_of(run))
+    black = parts[0].path(0)
+    black.parent.mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(black)  # as a run that was interrupted has left it
+    do_stage(run, "sample")
+    shown = tiny_world.table(copy / "samples.parquet")
+    assert shown["path"][shown["one_colour"]].tolist() == [black.relative_to(copy).as_posix()]
+    assert f"1 of {len(shown['path'])} drawn pictures are of one colour" in caplog.text
+    do_stage(run, "evaluate")
+    (told,) = session_of(run).results.metrics.warnings
+    assert black.name in told

@@ -7,7 +7,7 @@ import pytest
 
 import invdiff
 from invdiff.app.report.builder import SMOKE
-from invdiff.engine.preflight.plan import work_plan
+from invdiff.engine.preflight.plan import DataSize, data_size, work_plan
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.common import EMBEDDED_SETS
@@ -21,7 +21,7 @@ PACKAGE = Path(invdiff.__file__).parent
 
 @pytest.mark.parametrize("name", configuration.preset_names())
 def test_presets_are_valid_and_have_a_plan(name):
-    plan = work_plan(configuration.preset(name))
+    plan = work_plan(configuration.preset(name), DataSize((100, 200)))
     assert [work.stage for work in plan] == list(STAGES)
     assert all(work.passes > 0 for work in plan[:3])  # the last two need no pass of the model
 
@@ -54,7 +54,9 @@ def test_presets_of_benchmarks_are_as_published(name):
 
 def test_the_quick_preset_is_quick():
     quick, whole = (configuration.preset(n) for n in ("faces-quick", "faces"))
-    assert sum(w.passes for w in work_plan(quick)) * 5 < sum(w.passes for w in work_plan(whole))
+    size = data_size(whole.data)
+    few, many = (sum(work.passes for work in work_plan(one, size)) for one in (quick, whole))
+    assert few * 5 < many
     assert 0 < quick.train.steps < SMOKE, "its report says that it is one"
 
 

@@ -18,7 +18,7 @@ from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError, RunError
 from invdiff.model.lora import adapter, adapter_file
 from tests import tiny_world
-from tests.tiny_world import HAT, contents, copy_of, denoiser, stamps
+from tests.tiny_world import HAT, contents, copy_of, denoiser, resealed, stamps
 
 TEN_STEPS = ("train.steps=10", "train.checkpointing_steps=5")
 
@@ -141,6 +141,7 @@ def test_with_nothing_to_balance_nothing_is_trained(discovered, monkeypatch):
     for entry in record["prompts"].values():
         entry["found"] = False
     write_json(run.path / "discovery.json", record)
+    resealed(run.path)
     monkeypatch.setattr(MinStep, "batch", lambda *_: pytest.fail("a step was made"))
     do_stage(run, "train")
     told = read_json(run.path / "training.json")
@@ -158,6 +159,7 @@ def test_a_comparison_without_groups_is_trained_all_the_same(discovered):
     for entry in record["prompts"].values():
         entry["found"] = False
     write_json(run.path / "discovery.json", record)
+    resealed(run.path)
     config = run.config.model_copy(
         update={"study": run.config.study.model_copy(update={"estimator": "none"})}
     )

@@ -1,13 +1,15 @@
 """Kohya names and alphas: what diffusers' own kohya loader makes of them is our adapter."""
 
+import json
 import os
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline
-from diffusers.utils import convert_state_dict_to_kohya
+from diffusers import FluxPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.utils import convert_state_dict_to_kohya, convert_unet_state_dict_to_peft
 from safetensors.torch import save_file
 
 from invdiff.errors import ModelError
@@ -192,3 +194,81 @@ def test_layers_that_kohya_joins_must_all_be_there():
     strange = {f"x_embedder.lora_{one}.weight": torch.ones(2, 2) for one in "AB"}
     with pytest.raises(ModelError, match="no name for the layer x_embedder"):
         kohya.convert(LoraFile("transformer", strange, {}), "FluxTransformer2DModel")
+
+
+def sdxl_network():
+    """The network of SDXL in its true shape, without weights."""
+    facts = json.loads(
+        files("invdiff").joinpath("assets/architectures/sdxl.json").read_text(encoding="utf-8")
+    )
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(facts["parts"]["unet"]["config"])
+
+
+def test_a_file_for_sdxl_has_the_names_of_its_authors():
+    """sd-scripts' `sdxl_merge_lora` and `--network_weights` look for these and no others."""
+    module = sdxl_network()
+    lora = random_lora(module, 1)
+    weights = kohya.convert(lora, "UNet2DConditionModel", sdxl_layers=2)
+    stems = {key.partition(".")[0] for key in weights}
+    assert len(stems) == len(lora.layers)
+    blocks = ("input_blocks", "middle_block", "output_blocks")
+    assert all(stem.startswith(tuple(f"lora_unet_{block}_" for block in blocks)) for stem in stems)
+    for name in (
+        "input_blocks_1_0_in_layers_2",
+        "input_blocks_4_0_skip_connection",
+        "input_blocks_8_1_transformer_blocks_9_attn2_to_k",
+        "middle_block_0_emb_layers_1",
+        "middle_block_1_proj_in",
+        "middle_block_2_out_layers_3",
+        "output_blocks_0_1_transformer_blocks_0_ff_net_0_proj",
+        "output_blocks_8_0_skip_connection",
+    ):
+        assert f"lora_unet_{name}" in stems
+    assert kohya.unread_by_comfyui(lora.layers, weights, "UNet2DConditionModel") == []
+
+
+def test_diffusers_maps_the_names_of_sdxl_back_layer_by_layer():
+    module = sdxl_network()
+    lora = random_lora(module, 1)
+    weights = kohya.convert(lora, "UNet2DConditionModel", sdxl_layers=2)
+    found, alphas = StableDiffusionXLPipeline.lora_state_dict(
+        dict(weights), unet_config=module.config
+    )
+    assert len(alphas) == len(lora.layers)
+    found = convert_unet_state_dict_to_peft(found)
+    assert {key.removeprefix("unet.") for key in found} == set(lora.weights)
+    assert all(torch.equal(found[f"unet.{key}"], value) for key, value in lora.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        ("down_blocks.0.downsamplers.0.conv", "input_blocks.3.0.op"),
+        ("down_blocks.1.downsamplers.0.conv", "input_blocks.6.0.op"),
+        ("up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"),
+        ("conv_in", "input_blocks.0.0"),
+        ("time_embedding.linear_2", "time_embed.2"),
+        ("add_embedding.linear_1", "label_emb.0.0"),
+    ],
+)
+def test_layers_of_other_loras_have_their_names_too(layer, name):
+    assert kohya.sai_name(layer, 2) == name
+
+
+def test_a_layer_that_sdxl_does_not_have_is_named():
+    strange = {f"class_embedding.lora_{one}.weight": torch.ones(2, 2) for one in "AB"}
+    with pytest.raises(ModelError, match="no name for the layer class_embedding"):
+        kohya.convert(LoraFile("unet", strange, {}), "UNet2DConditionModel", sdxl_layers=2)
+
+
+def test_a_small_sdxl_of_the_authors_names_draws_the_pictures_of_strength_one(tmp_path):
+    pipe = sdxl()
+    lora = trained(pipe.unet, tmp_path)
+    with attached(pipe, tmp_path, strength=1.0):
+        ours = draw(pipe)
+    layers = pipe.unet.config.layers_per_block
+    weights = kohya.convert(lora, "UNet2DConditionModel", layers)
+    save_file(weights, tmp_path / "kohya.safetensors", metadata={"format": "pt"})
+    pipe.load_lora_weights(tmp_path, weight_name="kohya.safetensors")
+    assert np.abs(draw(pipe) - ours).max() < 1e-5

@@ -1,9 +1,11 @@
 """The header of an exported LoRA: what user interfaces show and choose by."""
 
 import hashlib
+import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from invdiff.model.formats.modelspec import Facts, architecture_of, content_hash, header
 from invdiff.model.sizing import description
@@ -77,8 +79,9 @@ def test_every_key_of_the_header():
         "modelspec.title": "Faces",
         "modelspec.description": "A LoRA.",
         "modelspec.date": "2026-01-02",
-        "modelspec.usage_hint": "Recommended strength 0.75 at noise levels 0.3 to 1 (0 = clean, "
-        "1 = pure noise), calibrated at guidance scale 2.5. Bias audit: report.html",
+        "modelspec.usage_hint": "Recommended weight 1 (adapter strength 0.75) at noise levels 0.3 "
+        "to 1 (0 = clean, 1 = pure noise), calibrated at guidance scale 2.5. "
+        "Bias audit: report.html",
         "modelspec.timestep_range": "300,1000",
         "modelspec.resolution": "16x16",
         "modelspec.prediction_type": "v",
@@ -87,14 +90,16 @@ def test_every_key_of_the_header():
         "ss_network_dim": "4",
         "ss_network_alpha": "4.0",
         "ss_base_model_version": "sd_v1",
+        "ss_v2": "False",
     }
-    raw = weights["a"].view(torch.uint8).numpy().tobytes() + weights["b"].numpy().tobytes()
+    raw = weights["b"].numpy().tobytes() + weights["a"].view(torch.uint8).numpy().tobytes()
     assert digest == f"0x{hashlib.sha256(raw).hexdigest()}"
 
 
 def test_the_whole_schedule_and_an_unknown_scale_are_told_shortly():
     hint = facts(window=(0.0, 1.0), scale=None, strength=1.0).usage_hint
-    assert hint == "Recommended strength 1 at all noise levels. Bias audit: report.html"
+    told = "Recommended weight 1 (adapter strength 1) at all noise levels. Bias audit: report.html"
+    assert hint == told
 
 
 def test_the_hash_is_of_the_content_alone():
@@ -114,3 +119,59 @@ def test_a_pipeline_is_described_alike_from_memory_and_from_the_disk(make, size,
     assert loaded.image_size == saved.image_size == size
     assert loaded.scheduler["num_train_timesteps"] == saved.scheduler["num_train_timesteps"]
     assert {k for k in saved.parts if "tokenizer" not in k} == set(loaded.parts)
+
+
+def as_a1111_reads(head):
+    """Its `NetworkOnDisk.detect_version`, in our words: which base a LoRA is offered for."""
+    if head.get("ss_base_model_version", "").startswith("sdxl_"):
+        return "SDXL"
+    return "SD2" if head.get("ss_v2") == "True" else "SD1"
+
+
+def as_forge_reads(head):
+    """Forge's: the implementation, then two architectures, then what A1111 goes by."""
+    architecture = head.get("modelspec.architecture")
+    flux = head.get("modelspec.implementation") == "https://github.com/black-forest-labs/flux"
+    if flux or architecture == "flux-1-dev/lora":
+        return "Flux"
+    known = {"stable-diffusion-xl-v1-base/lora": "SDXL", "stable-diffusion-v1/lora": "SD1"}
+    asked = as_a1111_reads(head)
+    return asked if asked != "SD1" else known.get(architecture, "Unknown")
+
+
+UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
+BASES = {
+    "SD1": described("StableDiffusionPipeline", UNET, EPSILON, cross_attention_dim=768),
+    "SD2": described("StableDiffusionPipeline", UNET, EPSILON, cross_attention_dim=1024),
+    "SD2, v": described("StableDiffusionPipeline", UNET, V, cross_attention_dim=1024),
+    "SDXL": described("StableDiffusionXLPipeline", UNET, EPSILON, cross_attention_dim=2048),
+    "Flux, dev": described("FluxPipeline", FLUX, guidance_embeds=True),
+    "Flux, schnell": described("FluxPipeline", FLUX, guidance_embeds=False),
+}
+
+
+@pytest.mark.parametrize("key", ["unet.x.lora_A.weight", "lora_unet_x.lora_down.weight"])
+@pytest.mark.parametrize("base", BASES)
+def test_user_interfaces_offer_the_file_for_its_own_base(base, key):
+    """A1111 offered an SD 2 file for SD 1 and hid it for SD 2; Forge took schnell for unknown."""
+    head = header(facts(), BASES[base], {key: torch.ones(2, 2)}, rank=2)
+    if not base.startswith("Flux"):  # which A1111 does not run
+        assert as_a1111_reads(head) == base[:4].rstrip(",")
+    assert as_forge_reads(head) == base.partition(",")[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_hash_is_that_of_the_file_after_its_header(dtype, tmp_path):
+    """Alphas are float32: in a half-precision file they come first, whatever they are called."""
+    weights = {
+        "b.alpha": torch.tensor(4.0),
+        "a.lora_down.weight": torch.randn(4, 3).to(dtype),
+        "b.lora_down.weight": torch.randn(4, 3).to(dtype),
+    }
+    save_file(
+        weights, tmp_path / "f.safetensors", metadata=header(facts(), BASES["SD1"], weights, 4)
+    )
+    raw = (tmp_path / "f.safetensors").read_bytes()
+    body = raw[8 + int.from_bytes(raw[:8], "little") :]
+    told = json.loads(raw[8 : len(raw) - len(body)])["__metadata__"]["modelspec.hash_sha256"]
+    assert told == "0x" + hashlib.sha256(body).hexdigest()

@@ -96,8 +96,9 @@ def test_a_file_that_the_loader_refuses_is_an_error(tmp_path):
 
 def test_the_merged_pipeline_is_held_against_the_same_weight(verifier, pipe, lora, tmp_path):
     save_merged(pipe, lora, 0.5, tmp_path / "merged")
-    assert verifier.folder(tmp_path / "merged", 0.5).ok
-    wrong = verifier.folder(tmp_path / "merged", 1.0)
+    half = Verifier(pipe, tmp_path / "adapter", lora, ["a hat"], STEPS, 0.5)
+    assert half.folder(tmp_path / "merged").ok
+    wrong = verifier.folder(tmp_path / "merged")
     assert not wrong.ok
     assert wrong.difference > 0.2
 

@@ -97,6 +97,11 @@ def test_other_files_are_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="holds no attribute classifier"):
         AttributeClassifier.load(tmp_path / "other.safetensors")
+    header = {"kind": "invdiff attribute classifier", "classes": '{"a": ["b", "c"]}', "facts": "{}"}
+    for less in ({}, {"classes": "["}):  # without its tensors, and without its classes
+        save_file({"x": torch.zeros(1)}, tmp_path / "less.safetensors", header | less)
+        with pytest.raises(ModelError, match="cannot be read as a classifier"):
+            AttributeClassifier.load(tmp_path / "less.safetensors")
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64, 3), (2, 32, 32, 4), (32, 32, 3)])

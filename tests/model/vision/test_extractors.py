@@ -12,14 +12,16 @@ from transformers import (
     CLIPVisionConfig,
     Dinov2Config,
     Dinov2Model,
+    SiglipModel,
 )
 
 from invdiff.errors import InvDiffError, MissingExtra, ModelError
 from invdiff.model.vision import extractors
+from invdiff.model.vision.classifiers import ZeroShotClassifier
 from invdiff.model.vision.extractors import common, fetched, lite, towers
 from invdiff.model.vision.extractors.common import PLAIN, Extractor, Preparation
 from tests.core.clouds import waves
-from tests.model import tiny
+from tests.model import tiny, tiny_vision
 
 
 def pictures(count=3, side=32, seed=0):
@@ -112,12 +114,12 @@ def test_clip_t_is_what_the_model_itself_says(clip, tmp_path):
     seen = both.image.features(some)
     seen /= np.linalg.norm(seen, axis=1, keepdims=True)
     given = common.prepare_pictures(some, both.image, Preparation())
-    tokens = both.tokeniser(
+    tokens = both.text.reader.tokenizer(
         texts, padding=True, truncation=True, max_length=16, return_tensors="pt"
     )
     with torch.no_grad():
-        said = both.model(pixel_values=given, **tokens)
-    expected = said.logits_per_image / both.model.logit_scale.exp()
+        said = both.text.model(pixel_values=given, **tokens)
+    expected = said.logits_per_image / both.text.model.logit_scale.exp()
     np.testing.assert_allclose(seen @ both.texts(texts).T, expected.numpy(), atol=1e-6)
 
 
@@ -129,13 +131,13 @@ def test_clip_t_is_that_of_torchmetrics(clip, tmp_path):
     some, texts = pictures(2), ["a hat", "a coat"]
 
     class Model:
-        config = both.model.config
+        config = both.text.model.config
 
         def get_image_features(self, pixel_values):
-            return both.model.get_image_features(pixel_values=pixel_values).pooler_output
+            return both.text.model.get_image_features(pixel_values=pixel_values).pooler_output
 
         def get_text_features(self, input_ids, attention_mask):
-            found = both.model.get_text_features(input_ids, attention_mask)
+            found = both.text.model.get_text_features(input_ids, attention_mask)
             return found.pooler_output
 
         def to(self, device):
@@ -145,7 +147,7 @@ def test_clip_t_is_that_of_torchmetrics(clip, tmp_path):
         if images is not None:
             whole = np.stack([one.permute(1, 2, 0).numpy() for one in images]).astype(np.uint8)
             return {"pixel_values": common.prepare_pictures(whole, both.image, Preparation())}
-        return both.tokeniser(text, padding=True, return_tensors="pt")
+        return both.text.reader.tokenizer(text, padding=True, return_tensors="pt")
 
     given = [torch.from_numpy(one).permute(2, 0, 1) for one in some]
     scores, _ = _clip_score_update(given, texts, Model(), process)
@@ -155,10 +157,37 @@ def test_clip_t_is_that_of_torchmetrics(clip, tmp_path):
     np.testing.assert_allclose(ours, scores.numpy(), atol=1e-4)
 
 
+def test_texts_of_siglip_are_padded_as_it_was_trained_in_both_paths(tmp_path):
+    """Its own tower pools the last token, which padding decides."""
+    folder, texts = tiny_vision.siglip(tmp_path / "siglip"), ["a hat", "coats"]
+    how = {"padding": "max_length", "max_length": 16, "return_tensors": "pt"}
+    with torch.no_grad():
+        own = (
+            SiglipModel.from_pretrained(folder)
+            .eval()
+            .get_text_features(**tiny.tokenizer()(texts, **how))
+        )
+    expected = torch.nn.functional.normalize(own.pooler_output, dim=1).numpy()
+    found = towers.load_clip(folder, tmp_path).texts(texts)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    zero_shot = ZeroShotClassifier(folder, "garment", {text: [text] for text in texts})
+    np.testing.assert_allclose(zero_shot.anchors.numpy(), found, atol=1e-6)
+
+
+def test_texts_beyond_the_context_are_told_in_both_paths(clip, tmp_path, caplog):
+    long = ["a hat", "c" * 40]
+    towers.load_clip(str(clip), tmp_path).texts(long)
+    assert "1 of 2 texts for clip0 are longer than the 16 tokens" in caplog.text
+    caplog.clear()
+    folder = tiny_vision.clip(tmp_path / "small")
+    ZeroShotClassifier(folder, "garment", {"hat": long[:1], "coat": long[1:]})
+    assert "1 of 2 texts for small are longer than the 16 tokens" in caplog.text
+
+
 def test_a_model_that_reads_no_text_has_no_clip_t(tmp_path):
     config = Dinov2Config(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=28)
     Dinov2Model(config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="reads no text: CLIP-T needs a model with both towers"):
+    with pytest.raises(ModelError, match="reads no text: give a CLIP or SigLIP model"):
         towers.load_clip(str(tmp_path), tmp_path)
 
 

@@ -233,7 +233,7 @@ def test_older_runs_without_the_new_settings_are_taken(tmp_path):
     text = (run.path / "config.toml").read_text()
     old = text.replace('prompt_suffix = ""\n', "")
     assert "prompt_suffix" not in old
-    (run.path / "config.toml").write_text(old)
+    run.seals.write_settings(old.rpartition("# ")[0])
     again = jobs.Job(str(tmp_path), "faces", OURS, 0).open()
     assert again.done("discover")
 

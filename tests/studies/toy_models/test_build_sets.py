@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline
 from invdiff.data.sets import builtin
 from invdiff.data.sets.drawn import digits
 from invdiff.data.sets.stored import StoredSet
+from invdiff.data.sources import open_samples
 from invdiff.engine.base_model import loading
 from invdiff.engine.classifiers.choose import choose
 from invdiff.engine.distributed import randomness
@@ -156,7 +157,7 @@ def test_a_run_on_a_built_set_measures_with_its_own_classifier(home, tmp_path):
 def test_the_reference_is_the_sets_own_balanced_split(home):
     stored = StoredSet(home / "digits")
     classifier = AttributeClassifier.load(home / "digits" / "classifier.safetensors")
-    data = stored.samples()
+    data = open_samples("digits", 32)
     found = evaluation.real_pictures(configuration.preset("digits"), data, classifier)
     unseen = randomness.halves(80, classifier.facts["split_seed"])[1]
     assert np.allclose(

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from invdiff.app.arrays.inputs import Array, floats, require, require_between, same_count, texts
 from invdiff.core.measurement import parity
 from invdiff.core.uncertainty import intervals
+from invdiff.data.readers.listing import one_spelling
+from invdiff.data.samples import plural
 from invdiff.errors import ArgumentError
 
 
@@ -47,8 +49,8 @@ class Bias:
 
     def __repr__(self) -> str:
         return (
-            f"Bias {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.pictures} pictures "
-            f"under {len(self.prompts)} prompts\n"
+            f"Bias {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of "
+            f"{plural(self.pictures, 'picture')} under {plural(len(self.prompts), 'prompt')}\n"
             f"  bias-corrected {self.corrected:.3f}; a balanced sampler shows "
             f"{self.parity_value:.3f}, one class alone {self.largest:.3f}"
         )
@@ -123,9 +125,13 @@ Counted = tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]
 
 
 def _counted(labels: Sequence[str], prompts: Sequence[str], classes: Sequence[str]) -> Counted:
-    shown = texts("labels", labels, "for each picture").tolist()
+    shown = one_spelling(texts("labels", labels, "for each picture").tolist(), "labels", classes)
     names = texts("prompts", prompts, "for each picture").tolist()
     same_count("labels", len(shown), "prompts", len(names), "give both for each picture")
+    if without := shown.count(""):
+        raise ArgumentError(
+            "labels", "must name a class", f"{without} empty or nan", "leave these pictures out"
+        )
     columns = tuple(classes) or tuple(sorted(set(shown)))
     if unknown := sorted(set(shown) - set(columns)):
         raise ArgumentError(

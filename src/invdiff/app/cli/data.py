@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from invdiff.data.audit import Audit, AuditFinding
 
 SHOWN = 5
-NEAR = "near-duplicate"
+NEAR, TINY = "near-duplicate", 32
 
 
 def check(asked: Asked) -> None:
@@ -29,11 +29,12 @@ def check(asked: Asked) -> None:
     if place is not None and place.suffix.lower() not in QUARANTINE_SUFFIXES:
         raise ConfigError(f"--quarantine {place} must end in {' or '.join(QUARANTINE_SUFFIXES)}")
     try:
-        found = audit(asked.path, asked.prompt_column, asked.min_side)
+        found = audit(asked.path, asked.prompt_column, asked.min_side or TINY)
     except KeyboardInterrupt:
         again = "interrupted; nothing was written, the same command begins again"
         raise Interrupted(again) from None
-    bad = [f for f in found.findings if f.kind != NEAR or asked.near_duplicates]
+    kept = {NEAR: not asked.near_duplicates, "tiny": asked.min_side is None}
+    bad = [f for f in found.findings if not kept.get(f.kind)]
     if place is not None:
         _write_quarantine(place, bad)
     if asked.json:
@@ -42,6 +43,7 @@ def check(asked: Asked) -> None:
             "pictures": found.pictures,
             "usable": found.usable(),
             "counts": found.counts(),
+            "told": found.told,
             "findings": [vars(finding) for finding in found.findings],
         }
         print(json.dumps(told, indent=1), flush=True)
@@ -72,8 +74,9 @@ def _write_quarantine(path: Path, findings: Sequence["AuditFinding"]) -> None:
 def _audit_text(path: str, found: "Audit") -> str:
     """A table of counts, then the first findings of each kind."""
     from invdiff.data.audit import UNUSABLE
+    from invdiff.data.samples import plural
 
-    lines = [f"{path}: {found.pictures} pictures, {found.usable()} can be used", ""]
+    lines = [f"{path}: {plural(found.pictures, 'picture')}, {found.usable()} can be used", ""]
     for kind, count in found.counts().items():
         what = "cannot be used" if kind in UNUSABLE else ""
         lines.append(f"  {kind:15}{count:>7}  {what}".rstrip())

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import shtab
 
-from invdiff.app.cli.verbs import SOURCE, VERBS, Verb
+from invdiff.app.cli.verbs import VERBS, Verb
 from invdiff.errors import ConfigError
 
 _SETTING = re.compile(
@@ -76,10 +76,8 @@ def _verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], dest: str
             name, help=verb.words, description=text, epilog=verb.more or None
         )
         inner.set_defaults(parser=inner, entry=verb)  # the innermost verb's is what was asked for
-        one_of = SOURCE.keys() <= verb.takes.keys()
-        source = inner.add_mutually_exclusive_group() if one_of else inner
         for key, entry in verb.takes.items():
-            _add(source if key in SOURCE else inner, key, entry)
+            _add(inner, key, entry)
         for title, options in verb.groups.items():
             group = inner.add_argument_group(title)
             for key, entry in options.items():

@@ -8,12 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from invdiff.app.api import Run
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import checkup_text, outcome, outcome_record, plan_text
+from invdiff.app.cli.summary import checkup_text, outcome, outcome_record, plan_text, strength_line
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -73,6 +74,8 @@ def one_stage(asked: Asked) -> None:
         result = _do(run, stage, asked)
     again = "done before, nothing to do (--redo does it again)"
     _on_the_way(asked, f"{stage}: {again if before else 'done'}")
+    if stage == "train":
+        _on_the_way(asked, strength_line(run.path))
     print(result)
 
 
@@ -158,6 +161,9 @@ def augment(asked: Asked) -> None:
     run.require("train", by="augment")
     record = make(session_of(run), asked.out, asked.images_per_prompt, **options)
     print(_synthetic(record["prompts"]))
+    if plain := record.get("one_colour"):
+        told = f"note: {len(plain)} drawn pictures are of one colour throughout, such as {plain[0]}"
+        print(f"{told}: look at them before you train on them")
     print(f"set: {asked.out}")
 
 
@@ -195,21 +201,19 @@ def config(asked: Asked) -> None:
 
 
 def _resolve(asked: Asked, out: Path | None = None) -> Config:
-    """File or preset with overrides; without either those of the run ``out``, or the defaults."""
+    """Preset, file and overrides; without the first two those of the run ``out``, or defaults."""
     problems: list[str] = []
-    source: Path | None = asked.config
-    read: Callable[..., Config] = configuration.load
+    read: Callable[..., Config] = partial(configuration.load, asked.config, preset=asked.preset)
+    if asked.config is None and asked.preset is None:
+        if out is not None and RunFolder.is_run(out):
+            read = partial(configuration.load_run, out / "config.toml")
+        elif asked.verb in ("run", STAGES[0]):
+            problems.append(
+                f"{out} is a new run: name its settings with --preset (sd15, sdxl and flux are for "
+                "models of that size) or --config"
+            )
     try:
-        if asked.preset is not None:
-            source = configuration.preset_path(asked.preset)
-        elif source is None and out is not None and RunFolder.is_run(out):
-            source, read = out / "config.toml", configuration.load_run
-        elif source is None and asked.verb in ("run", STAGES[0]):
-            raise ConfigError(f"{out} is a new run: name its settings with --config or --preset")
-    except ConfigError as error:
-        problems += error.problems
-    try:
-        found = read(source, asked.overrides)
+        found = read(overrides=asked.overrides)
     except ConfigError as error:
         problems += error.problems
     asked.stop_at(*problems)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.app.results import interval_of, shown, verdict_of
+from invdiff.data.samples import plural
 from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
-from invdiff.engine.preflight.plan import prompts_of, work_plan
+from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.run.records import Calibration, Discovery, Metrics
+from invdiff.engine.run.records import Calibration, Discovery, Metrics, Training
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
 from invdiff.terminal import aligned, printable
@@ -20,20 +21,18 @@ MOST_PROMPTS = 12
 def plan_text(out: Path, config: Config) -> str:
     """The stages with their work and whether they are done."""
     run = RunFolder.read(out) if RunFolder.is_run(out) else None
-    needed = estimate_memory(config)
-    works = work_plan(config, one_pass=bool(needed and needed.one_pass))
-    known = prompts_of(config) is not None
-    unit = "denoiser passes" if known else "denoiser passes a prompt"
-    lines = [f"plan for {out} (nothing is started)", ""]
+    data, needed = data_size(config.data), estimate_memory(config)
+    works = work_plan(config, data, one_pass=bool(needed and needed.one_pass))
+    lines = [f"plan for {out} (nothing is started)", f"data: {config.data.path}, {data}", ""]
     for work in works:
-        amount = f"{work.passes:>12,} {unit}" if work.passes else ""
+        amount = f"{work.passes:,}" if work.passes else "no"
         state = "done before" if run and run.done(work.stage) else ""
-        lines.append(
-            f"{work.stage:9} {amount or 'no denoiser passes':>{13 + len(unit)}}  {state}".rstrip()
-        )
+        lines.append(f"{work.stage:9} {amount:>12} denoiser passes  {state}".rstrip())
         lines.append(f"{'':9} {work.detail}")
     total = sum(work.passes for work in works if not (run and run.done(work.stage)))
-    return "\n".join([*lines, "", f"to do: {total:,} {unit}", "", *needs(config, needed, total)])
+    return "\n".join(
+        [*lines, "", f"to do: {total:,} denoiser passes", "", *needs(config, needed, total)]
+    )
 
 
 def needs(config: Config, needed: MemoryEstimate | None, passes: int) -> list[str]:
@@ -80,19 +79,9 @@ def outcome(path: Path) -> str:
         each = [f"  {printable(name)}: {verdict_of(entry)}" for name, entry in prompts.items()]
         lines += each[:MOST_PROMPTS]
         lines += [f"  and {len(each) - MOST_PROMPTS} more"] if len(each) > MOST_PROMPTS else []
-    if results.has(Calibration.FILE):
+    if results.has(Training.FILE):
         lines.append(strength_line(path))
     return "\n".join([*lines, summary(path)])
-
-
-def strength_line(path: Path) -> str:
-    """The strength of a run, with the estimated gap that it leaves."""
-    known = Results(path).calibration
-    gap = {point.strength: shown(interval_of(vars(point), "gap")) for point in known.curve}
-    told = f"strength: {known.strength:g}; estimated gap from the wanted shares "
-    if not gap:
-        return f"{told}unknown"
-    return f"{told}{gap.get(0.0)} without the adapter, {gap.get(known.strength)} with it"
 
 
 def outcome_record(path: Path) -> dict[str, Any]:
@@ -113,6 +102,14 @@ def summary(path: Path) -> str:
     return "\n\n".join(block for block in blocks if block) or "no attribute classifier: no shares"
 
 
+def strength_line(path: Path) -> str:
+    """The strength that calibration has chosen, and why, or that nothing was trained."""
+    results = Results(path)
+    if not results.has(Calibration.FILE) or results.training.skipped:
+        return "nothing was trained: no adapter strength"
+    return str(results.calibration)
+
+
 def _block(scale: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """One scale; an arm that was not drawn is empty and shows as dashes."""
     rows: list[tuple[str, ...]] = [(f"guidance scale {scale}", "before", "after")]
@@ -131,8 +128,8 @@ def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     parity = (after.get("bias") or before.get("bias") or {}).get("parity_value")
     level = "" if parity is None else f"; a balanced sampler shows Bias {parity:.2f} at this number"
     return (
-        f"classifier-estimated, {before.get('images', 0)} images before, {after.get('images', 0)} "
-        f"after, 95 % intervals{level}"
+        f"classifier-estimated, {plural(before.get('images', 0), 'picture')} before, "
+        f"{after.get('images', 0):,} after, 95 % intervals{level}"
     )
 
 
@@ -154,6 +151,8 @@ def checkup_text(found: Checkup) -> str:
         lines.append("cached: no model of the hub")
     if found.model:
         lines.append(f"model: {found.model['name']}, {found.model['folder'] or 'not here'}")
+    if found.data:
+        lines.append(f"data: {found.data}")
     if found.estimate:
         lines += [memory_line(found.estimate), model_line(found.estimate)]
     return "\n".join([*lines, *(f"to mend: {problem}" for problem in found.problems)])

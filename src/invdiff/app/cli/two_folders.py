@@ -6,8 +6,8 @@ from pathlib import Path
 from invdiff.app.cli.parser import Asked
 from invdiff.app.cli.runs import one_stage
 from invdiff.app.cli.verbs import TWO_FOLDERS, TWO_PIPELINES, Options
+from invdiff.data.sets import builtin
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.evaluation import has_text, wrong_classes
 from invdiff.errors import DataError
 
@@ -27,7 +27,7 @@ def evaluate(asked: Asked) -> None:
     options = {name: getattr(asked, name) for name in _given(asked, TWO_FOLDERS).values()}
     again = shlex.join(["invdiff", *asked.typed])
     first, second = drawn(asked)
-    record = evaluate_folders(first, second, asked.out, **options, command=again)
+    record = evaluate_folders(first, second, asked.out, **options, processes=0, command=again)
     for sheet in sheets(record):
         print(sheet_text(sheet), end="\n\n")
     for text in record["warnings"] + record["not_measured"]:
@@ -88,9 +88,9 @@ def _problems_of_pipelines(asked: Asked) -> list[str]:
 
 
 def is_pipeline(path: str) -> bool:
-    """Whether ``path`` is a pipeline in diffusers format, or a built-in name and no folder."""
-    place = Path(path).expanduser()
-    return (place / "model_index.json").is_file() or (path in EMBEDDED_SETS and not place.exists())
+    """Whether ``path`` is a pipeline in diffusers format or a built-in name; DataError for both."""
+    name = builtin.resolve_name(path)
+    return name in builtin.SETS or (Path(name).expanduser() / "model_index.json").is_file()
 
 
 def drawn(asked: Asked) -> list[str]:
@@ -102,6 +102,7 @@ def drawn(asked: Asked) -> list[str]:
     if not any(map(is_pipeline, asked.folders)):
         return list(asked.folders)
     from invdiff.engine.comparison.drawn import Pipeline, Wanted, draw_folder
+    from invdiff.model.lora.adapter_file import read_settings
 
     wanted = Wanted(
         read_prompts(asked.prompts),
@@ -110,13 +111,16 @@ def drawn(asked: Asked) -> list[str]:
         steps=asked.steps or 30,
         seed=asked.seed_of_pictures or 0,
     )
-    strength = 1.0 if asked.strength is None else asked.strength
+    strength = asked.strength
+    if strength is None and asked.adapter is not None:
+        strength = read_settings(asked.adapter).get("recommended_strength")
+    strength = 1.0 if strength is None else strength
     folders = []
     for path, adapter, name in zip(
         asked.folders, (None, asked.adapter), ("first", "second"), strict=True
     ):
         if is_pipeline(path):
-            pipeline = Pipeline(path, adapter, strength)
+            pipeline = Pipeline(builtin.resolve_name(path), adapter, strength)
             path = str(draw_folder(pipeline, wanted, asked.out / "drawn" / name))
         folders.append(path)
     return folders

@@ -92,7 +92,7 @@ PRESETS = (
 OF_THE_RUN = "the run has its own"
 
 SOURCE: Options = {
-    "--config FILE": _path("TOML file with settings"),
+    "--config FILE": _path("TOML file with settings; with --preset what it says counts"),
     "--preset NAME": f"settings by name: {PRESETS}",
 }
 RUN_FOLDER: Options = {
@@ -147,6 +147,8 @@ TWO_FOLDERS: Options = {
     "--protocol NAME": "standard (default), or official: the authors' choices",
     "--target A=S,B=S": _text("mix that shares are to have, as male=0.5,female=0.5", type=_mix),
     "--prompt-column NAME": "column with the prompts",
+    "--quarantine FILE": "list by `invdiff data check` of pictures to leave out",
+    "--max-bad-share S": _number("leave out unusable pictures, up to this share of a set (0)"),
     "--size N": _whole("bring all pictures to N x N first", 8, dest="side"),
     "--resamples N": _whole("draws behind each interval (1000)", 100),
     "--seed-of-draws N": _whole("seed of the draws behind intervals (0)", dest="seed"),
@@ -154,7 +156,7 @@ TWO_FOLDERS: Options = {
 TWO_PIPELINES: Options = {
     "--prompts FILE": _path("what to draw: a text file, a prompt a line"),
     "--adapter DIR": _path("adapter of InvDiff on the second pipeline"),
-    "--strength S": _number("of the adapter (1)"),
+    "--strength S": _number("of the adapter (as calibrated)"),
     "--images-per-prompt N": _whole("pictures of each prompt (100)", 1),
     "--scale W": _number("guidance scale (7.5)", 1),
     "--steps N": _whole("denoising steps of one picture (30)", 1),
@@ -166,11 +168,13 @@ CHECK = Verb(
     "data:check",
     {
         "path PATH": (
-            "a folder of pictures, a saved Hugging Face data set, or .tar, .parquet or .npz files"
+            "a folder of pictures, a saved Hugging Face data set, .tar, .parquet or .npz files, or "
+            "a built-in set"
         ),
         "--prompt-column NAME": _text("column with captions", default=""),
         "--min-side N": _whole(
-            "a picture whose shorter side has fewer pixels is tiny (32)", default=32
+            "pictures whose shorter side has fewer pixels are to be left out; without it those "
+            "below 32 are told as tiny"
         ),
         "--quarantine FILE": _path(
             "write the list of pictures to leave out, .csv or .parquet, for data.quarantine"
@@ -178,8 +182,8 @@ CHECK = Verb(
         "--near-duplicates": _flag("near-duplicates are to be left out, too"),
         **JSON,
     },
-    "Near-duplicates are told and not left out, unless --near-duplicates says so. Exit code 1 if "
-    "there is anything to leave out.",
+    "Near-duplicates and tiny pictures are told and not left out, unless --near-duplicates or "
+    "--min-side says so. Exit code 1 if there is anything to leave out.",
 )
 BUILD = Verb(
     "make a built-in set: its pictures, base model and attribute classifier",
@@ -323,23 +327,25 @@ VERBS: Mapping[str, Verb] = {
         {
             "source RUN_OR_ADAPTER": _path("a run folder, or an adapter folder"),
             "--format": _text(
-                "can be given more than once; kohya is what ComfyUI and A1111 read, merged a whole "
-                "pipeline",
+                "can be given more than once; kohya is what ComfyUI and A1111 read, peft what "
+                "PeftModel.from_pretrained does, merged a whole pipeline",
                 action="append",
                 dest="formats",
-                choices=("diffusers", "kohya", "merged"),
+                choices=("diffusers", "kohya", "peft", "merged"),
                 default=[],
             ),
             "--out DIR": _path("new folder for the files; made if it is not there", required=True),
             "--model MODEL": "base model, where it is not known",
-            "--strength S": _number("instead of the calibrated strength"),
+            "--strength S": _number(
+                "instead of the calibrated strength; it is in the files, to be used at weight 1"
+            ),
             "--verify": _flag("load every file again and compare pictures"),
             "--audit URL": "address of the audit, for the header",
             "--push OWNER/NAME": "upload the folder to the model hub",
             "--private": _flag("with --push: a private repository"),
             "--dry-run": _flag("with --push: list what would be uploaded, no more"),
         },
-        "Without --format: diffusers, and kohya where the family has it.",
+        "Without --format: diffusers, peft, and kohya where the family has it.",
         no_settings=OF_THE_RUN,
     ),
     "augment": Verb(

@@ -28,10 +28,12 @@ def evaluate_folders(
     protocol: str = "standard",
     target: Mapping[str, float] | None = None,
     prompt_column: str = "",
+    quarantine: str | Path = "",
+    max_bad_share: float = 0.0,
     side: int = 0,
     seed: int = 0,
     resamples: int = 1000,
-    processes: int = 0,
+    processes: int = 1,
     command: str = "",
 ) -> dict[str, Any]:
     """Measure two folders of pictures; both against ``reference``, else the second by the first.
@@ -44,7 +46,7 @@ def evaluate_folders(
         second: what is to be judged.
         out: folder for ``metrics.json``, ``report.html`` and the tables; made if it is not there.
         reference: pictures to compare both with.
-        extractors: names or folders of feature extractors; () takes the best that is there.
+        extractors: names or folders of feature extractors; () takes efficientnet-lite0.
         classifier: "faces", a file of a classifier, or clip:, siglip: or model: before the folder
             or hub id of a model; "" for none.
         attribute: what such a model estimates, or which one of a file's attributes.
@@ -55,10 +57,13 @@ def evaluate_folders(
         protocol: "standard" or "official".
         target: the mix that shares are to have, by class.
         prompt_column: column with the prompts; "" finds caption, text or prompt.
+        quarantine: a list of pictures to leave out of all sets, as `invdiff data check` writes it.
+        max_bad_share: leave out pictures that cannot be used, up to this share (0..1) of a set.
         side: bring all pictures to this many pixels first; 0 keeps their size.
         seed: owner of every random draw.
         resamples: draws behind each interval.
-        processes: worker processes; 0 is automatic.
+        processes: worker processes; 0 is automatic. A script that asks for more than one needs
+            ``if __name__ == "__main__":`` around what it does, since workers import it.
         command: how to do it again, for the report; "" tells it in Python.
 
     Returns:
@@ -72,9 +77,9 @@ def evaluate_folders(
     only_once()
     place = Path(out)
     asked = ComparisonRequest(
-        first=Path(first),
-        second=Path(second),
-        reference=None if reference is None else Path(reference),
+        first=first,
+        second=second,
+        reference=reference,
         extractors=tuple(extractors),
         classifier=classifier,
         attribute=attribute,
@@ -84,6 +89,8 @@ def evaluate_folders(
         protocol=protocol,
         target=dict(target or {}),
         prompt_column=prompt_column,
+        quarantine=quarantine,
+        max_bad_share=max_bad_share,
         side=side,
         seed=seed,
         resamples=resamples,

@@ -6,13 +6,13 @@ from typing import Any
 
 from invdiff.app.report.quantities import Quantity
 
-EACH = ("a", "b", "a - b")
+EACH = ("a", "b", "b - a")
 SCALE = {"kid": 1000.0}  # shown times this
 
 
 @dataclass(frozen=True)
 class ComparisonFigures:
-    """The figures of a ``metrics.json`` of two sets, ``a`` and ``b``; "a - b" is a difference."""
+    """The figures of a ``metrics.json`` of two sets, ``a`` and ``b``; "b - a" is a difference."""
 
     record: Mapping[str, Any]
 

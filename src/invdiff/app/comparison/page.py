@@ -8,9 +8,10 @@ from invdiff.app.comparison.sheets import Sheet
 from invdiff.app.report import plots
 from invdiff.app.report.montage import PICTURED_PROMPTS, TILE, InlinePicture, grid
 from invdiff.app.report.plots import BeforeAfter
-from invdiff.app.report.quantities import percent, whole_number
+from invdiff.app.report.quantities import percent
 from invdiff.app.report.rendering import render
 from invdiff.data.gallery import Gallery
+from invdiff.data.samples import plural
 from invdiff.engine.comparison.attributes import ALL
 from invdiff.engine.comparison.comparison import ComparisonResult
 
@@ -75,9 +76,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     """What was compared, in a line under the title."""
     titles = {"a": "First", "b": "Second", "reference": "Reference"}
     sets = record["sets"].items()
-    facts = {
-        titles[of]: f"{one['name']}, {whole_number(one['images'])} pictures" for of, one in sets
-    }
+    facts = {titles[of]: f"{one['name']}, {plural(one['images'], 'picture')}" for of, one in sets}
     return facts | {
         "Protocol": record["protocol"]["name"],
         "Features": ", ".join(record["extractors"]),

@@ -4,11 +4,13 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import indent
 from typing import Any
 
 from invdiff.app.comparison.figures import EACH, ComparisonFigures
 from invdiff.app.report.quantities import Quantity, decimal, percent, span, whole_number
 from invdiff.app.report.rendering import render
+from invdiff.terminal import aligned
 
 DISTANCES = {
     "frechet": "Fréchet distance",
@@ -99,7 +101,7 @@ def sheets(record: Mapping[str, Any]) -> list[Sheet]:
     names = {of: facts["name"] for of, facts in record["sets"].items()}
     if len(set(names.values())) < len(names):
         names = {of: f"{name} ({of.upper()})" for of, name in names.items()}
-    names["a - b"] = "difference"
+    names["b - a"] = "difference"
     made = [_distances(figures, names), _of_each(figures, names)]
     for attribute in figures.values("attribute", "share"):
         made += [_bias(figures, attribute, names), _shares(figures, attribute, names)]
@@ -185,14 +187,8 @@ def _shares(figures: ComparisonFigures, attribute: str, names: Mapping[str, str]
 
 def sheet_text(sheet: Sheet) -> str:
     """A table for a terminal, without its note."""
-    rows = [["", *sheet.columns]]
-    rows += [[label, *(one.plain for one in cells)] for label, cells in sheet.rows]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
-    return "\n".join([sheet.title, *(f"  {line}" for line in lines)])
+    rows = [[label, *(one.plain for one in cells)] for label, cells in sheet.rows]
+    return f"{sheet.title}\n{indent(aligned([['', *sheet.columns], *rows]), '  ')}"
 
 
 def sheet_csv(sheet: Sheet) -> str:

@@ -135,7 +135,7 @@ def share_charts(run: Inputs) -> dict[str, BeforeAfter]:
     """Guidance scale -> the shares of the classes for each prompt."""
     shown = run.shown_classes
     one_class = len(shown) == 1
-    axis = f"share classified as {shown[0]}" if one_class else "share of the images"
+    axis = f"share classified as {shown[0]}" if one_class else "share of the pictures"
     drawn = {}
     for scale in run.scales if shown else ():
         rows: list[DumbbellRow] = []

@@ -12,6 +12,7 @@ from invdiff.app.report.quantities import Quantity
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, PromptFindings, Training
 from invdiff.engine.run.results import Results
 from invdiff.engine.run.stages import STAGES
+from invdiff.engine.settings.config import dump
 from invdiff.engine.storage.files import read_json
 
 HASHED = (
@@ -152,9 +153,13 @@ class Inputs:
         base, guided = (self.arms.get((name, scale)) for name in ARMS)
         return getattr(base, figure, Quantity()), getattr(guided, figure, Quantity())
 
-    def paired(self, scale: str, figure: str = "bias_reduction") -> Any:
+    def paired(self, scale: str, figure: str) -> Any:
         """A figure of pairs of one seed; None where it was not measured."""
         return (self.metrics.paired.get(scale) or {}).get(figure)
+
+    def difference(self, scale: str) -> Quantity:
+        """Bias of the adapted model minus that of the base model, of pairs of one seed."""
+        return -Quantity.of(self.paired(scale, "bias_reduction"))
 
     @property
     def kept(self) -> Mapping[str, Mapping[str, Any]]:
@@ -293,7 +298,5 @@ def read(run: Any) -> Inputs:
         quarantined=optional("quarantine.json", ()),
         environment=optional("environment.json", {}),
         stages={file.stem: read_json(file) for file in sorted(path.glob("stages/*.json"))},
-        config_text=(path / "config.toml").read_text(encoding="utf-8")
-        if results.has("config.toml")
-        else "",
+        config_text=dump(run.config),
     )

@@ -1,12 +1,13 @@
 """The drawings of the pages: values with their intervals, before and after on one line."""
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 from matplotlib import style
@@ -15,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from invdiff.app.report.montage import InlinePicture
-from invdiff.app.report.quantities import Quantity, decimal, percent
+from invdiff.app.report.quantities import Quantity, decimal, percent, single_line
 from invdiff.engine.run.records import Calibration
+from invdiff.errors import printable
 
 STYLE = Path(__file__).with_name("plots.mplstyle")
 # those of style.css
@@ -55,7 +57,10 @@ def _drawing(height: float, left: float = LEFT, top: float = TOP) -> Iterator[tu
 def _inline(figure: Figure) -> InlinePicture:
     """The figure as an SVG picture; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata=METADATA)
+    with warnings.catch_warnings():
+        # text stays text: who opens the page has the fonts, here it is measured only
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
+        figure.savefig(buffer, format="svg", metadata=METADATA)
     width, height = (round(CSS_PIXELS * inches) for inches in figure.get_size_inches())
     return InlinePicture.of(buffer.getvalue(), "image/svg+xml", (width, height))
 
@@ -99,8 +104,7 @@ def _dumbbell_row(
     text: Callable[[float | None], str],
 ) -> None:
     left, right = axes.get_xlim()
-    label = shorten(label, LABEL_WIDTH, placeholder=" ...")
-    axes.text(left, position - 0.42, label, va="center")
+    axes.text(left, position - 0.42, _fitting(label), va="center")
     ends = [one.value for one in (before, after) if one.value is not None]
     values = " \N{RIGHTWARDS ARROW} ".join(map(text, ends))
     axes.text(right, position - 0.42, values, va="center", ha="right", color=MUTED)
@@ -111,6 +115,16 @@ def _dumbbell_row(
         axes.plot(parity, position, marker="|", color=INK, markersize=11, zorder=2.5)
     _dot(axes, before, position, BASE, hollow=True)
     _dot(axes, after, position, GUIDED)
+
+
+def _fitting(label: str) -> str:
+    """A label in one line that fits above a row; letters of East Asia are twice as wide."""
+    label = printable(single_line(label))
+    ends = np.cumsum([1 + (east_asian_width(letter) in "FW") for letter in label])
+    if not len(ends) or ends[-1] <= LABEL_WIDTH:
+        return label
+    kept = label[: np.searchsorted(ends, LABEL_WIDTH - 4, "right")]
+    return f"{kept.rpartition(' ')[0] or kept} ..."
 
 
 def _dot(axes: Axes, one: Quantity, position: float, colour: str, hollow: bool = False) -> None:
@@ -222,7 +236,12 @@ def plot_training(curve: Mapping[str, Sequence[float | None]]) -> InlinePicture:
     window = max(1, len(loss) // 20)
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
     with _drawing(2.1) as (figure, axes):
-        axes.plot(curve["step"][window - 1 :], smooth, color=GUIDED, linewidth=1.4)
+        axes.plot(
+            np.asarray(curve["step"][window - 1 :], dtype=float),
+            smooth,
+            color=GUIDED,
+            linewidth=1.4,
+        )
         axes.set_xlabel("training step")
         axes.grid(axis="y")
         _name(axes, "loss")

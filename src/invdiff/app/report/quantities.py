@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import Record
+from invdiff.errors import printable
 
 UNDEFINED = "not defined"
 
@@ -33,6 +35,12 @@ class Quantity:
             finite(known.get(name)) for name in (key, "low", "high", "parity_value")
         )
         return cls(value, low, high, known.get("count"), known.get("images"), reference)
+
+    def __neg__(self) -> "Quantity":
+        """A difference the other way round."""
+        ends = (self.value, self.high, self.low)
+        value, low, high = (None if end is None else 0 - end for end in ends)
+        return Quantity(value, low, high)
 
     @property
     def has_interval(self) -> bool:
@@ -109,11 +117,6 @@ def p_value(value: float | None) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def plural(amount: int, noun: str) -> str:
-    """``1 prompt``, ``2 prompts``."""
-    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
-
-
 def enumerated(items: Sequence[str], most: int = 6) -> str:
     """``a, b and c``; past ``most`` items, how many more there are."""
     items = list(items)
@@ -142,7 +145,8 @@ def markdown_cell(text: str) -> str:
 def latex(text: str) -> str:
     """Text with the characters that mean something to LaTeX escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+    shown = printable(text)  # before its backslashes are escaped
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in shown)
 
 
 FILTERS = {

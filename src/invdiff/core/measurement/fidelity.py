@@ -4,11 +4,13 @@ Every figure needs its reference named: a balanced sampler is far from a biased 
 figures move with the number of images, so compare only figures that were taken with the same.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from invdiff.errors import InvDiffError
@@ -94,14 +96,19 @@ def manifolds(
     """
     require_features(images, reference, least=neighbours + 1)
     first, second = torch.from_numpy(images).double(), torch.from_numpy(reference).double()
-    radii = _radii(second, neighbours)
-    balls = _balls(first, second, radii)
-    recalled = _balls(second, first, _radii(first, neighbours)) > 0
+    # a point is its own nearest, hence + 1
+    radii, own = (
+        of_distances(one, one, lambda far: far.kthvalue(neighbours + 1, dim=1).values)
+        for one in (second, first)
+    )
+    balls = of_distances(first, second, lambda far: (far <= radii).sum(1))
+    recalled = of_distances(second, first, lambda far: (far <= own).any(1))
+    covered = of_distances(second, first, lambda far: far.amin(1)) <= radii
     return Manifolds(
         (balls > 0).double().numpy(),
         (balls.double() / neighbours).numpy(),
         recalled.double().numpy(),
-        _reached(second, radii, first).double().numpy(),
+        covered.double().numpy(),
     )
 
 
@@ -129,37 +136,12 @@ def require_features(
             )
 
 
-def _radii(points: Float[Tensor, "point feature"], neighbours: int) -> Float[Tensor, " point"]:
-    """Distance of each point to its nearest others; a point is its own nearest, hence + 1."""
-    parts = [
-        _distances(part, points).kthvalue(neighbours + 1, dim=1).values
-        for part in points.split(ROWS)
-    ]
-    return torch.cat(parts)
-
-
-def _balls(
+def of_distances(
     points: Float[Tensor, "point feature"],
-    centres: Float[Tensor, "centre feature"],
-    radii: Float[Tensor, " centre"],
-) -> Int[Tensor, " point"]:
-    """In the balls of how many centres each point lies."""
-    parts = [(_distances(part, centres) <= radii).sum(1) for part in points.split(ROWS)]
-    return torch.cat(parts)
-
-
-def _reached(
-    centres: Float[Tensor, "centre feature"],
-    radii: Float[Tensor, " centre"],
-    points: Float[Tensor, "point feature"],
-) -> Bool[Tensor, " centre"]:
-    """Whether there is some point in the ball of each centre."""
-    nearest = [_distances(part, points).min(1).values for part in centres.split(ROWS)]
-    return torch.cat(nearest) <= radii
-
-
-def _distances(
-    points: Float[Tensor, "point feature"], centres: Float[Tensor, "centre feature"]
-) -> Float[Tensor, "point centre"]:
+    others: Float[Tensor, "other feature"],
+    figure: Callable[[Tensor], Tensor],
+) -> Shaped[Tensor, " point"]:
+    """``figure`` of the distances (point, other) for each point, ``ROWS`` points at a time."""
     # The matrix product that cdist takes by default loses digits where points are close.
-    return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
+    exact = partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cat([figure(exact(part, others)) for part in points.split(ROWS)])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from invdiff.core.measurement.fidelity import ROWS, require_features
+from invdiff.core.measurement.fidelity import ROWS, of_distances, require_features
 from invdiff.errors import InvDiffError
 
 Parts = Float[np.ndarray, " image"]
@@ -164,7 +164,11 @@ def diversity(
     if not rows_of:
         raise InvDiffError("no prompt has two images to compare: give more images of each prompt")
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    distances = [_mean_distances(unit[rows], len(rows) - (not with_itself)) for rows in rows_of]
+    distances = []
+    for rows in rows_of:
+        points = torch.from_numpy(unit[rows]).double()
+        sums = of_distances(points, points, lambda far: far.sum(1))
+        distances.append(sums.numpy() / (len(rows) - (not with_itself)))
     value = float(np.mean([of_prompt.mean() for of_prompt in distances]))
     parts = np.zeros(len(features))
     for rows, of_prompt in zip(rows_of, distances, strict=True):
@@ -173,25 +177,15 @@ def diversity(
     return InfluenceExpansion(value, parts, np.zeros(0))
 
 
-def _mean_distances(
-    points: Float[np.ndarray, "image feature"], others: int
-) -> Float[np.ndarray, " image"]:
-    """Sum of each point's distances to all points, over ``others``."""
-    tensor = torch.from_numpy(points).double()
-    exact = "donot_use_mm_for_euclid_dist"
-    sums = [torch.cdist(part, tensor, compute_mode=exact).sum(1) for part in tensor.split(ROWS)]
-    return torch.cat(sums).numpy() / others
-
-
 def difference(before: InfluenceExpansion, after: InfluenceExpansion) -> InfluenceExpansion:
-    """``before`` less ``after``, image by image: row k of both has the same prompt and seed."""
+    """``after`` less ``before``, image by image: row k of both has the same prompt and seed."""
     if len(before.parts) != len(after.parts):
         raise InvDiffError(
             f"{len(before.parts)} and {len(after.parts)} images make no pairs: give as many"
         )
     return InfluenceExpansion(
-        before.value - after.value,
-        before.parts - after.parts,
-        before.reference - after.reference,
+        after.value - before.value,
+        after.parts - before.parts,
+        after.reference - before.reference,
         float(np.hypot(before.rest, after.rest)),
     )

@@ -31,6 +31,10 @@ class Interval:
     low: float
     high: float
 
+    def __neg__(self) -> "Interval":
+        """A difference the other way round."""
+        return Interval(0 - self.value, 0 - self.high, 0 - self.low)
+
 
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
@@ -101,7 +105,7 @@ def bias_reduction(
 def bias_difference(
     before: Counts, after: Counts, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
-    """:func:`bias_reduction` for sets of pictures that share no seeds.
+    """Bias after less Bias before, of sets that share no seeds; negative means less biased.
 
     Prompts without images in either set are left out of both.
     """
@@ -110,7 +114,7 @@ def bias_difference(
     if not len(before):
         return NOTHING
     tested = hypotheses.change(before, after, resamples, seed)
-    return Interval(float(bias(before) - bias(after)), *tested.ends(confidence))
+    return -Interval(float(bias(before) - bias(after)), *tested.ends(confidence))
 
 
 def over_prompts(counts: Counts, measure: Measure, confidence: float = 0.95) -> Interval:

@@ -6,9 +6,10 @@ files, or structures with `bytes` or `path`. No row is unpacked before it is ask
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,20 @@ PICTURES = "image"
 STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class TableFile:
-    """One file: how many rows its chunks have, and how to read a column of all or one of them."""
+    """One file: its columns, and its chunks as numbers of rows and ways to read a column."""
 
     path: Path
     schema: pa.Schema
-    sizes: Sequence[int]
-    column: Callable[[str], pa.ChunkedArray]
-    chunk: Callable[[int, str], pa.ChunkedArray]
+    chunks: Sequence[tuple[int, Callable[[str], pa.ChunkedArray]]]
+
+    def column(self, name: str) -> list[Any]:
+        """All values of a column, classes by their names. Raises DataError."""
+        names = class_names(self.schema, name)
+        with damage_as_line(f"column {name!r} of {self.path} cannot be read"):
+            cells = [cell for _, read in self.chunks for cell in read(name).to_pylist()]
+        return [class_of(cell, names) for cell in cells]
 
 
 def open_parquet_pictures(paths: Sequence[Path]) -> Listing:
@@ -63,81 +69,73 @@ def is_saved(folder: Path) -> bool:
     return (folder / STATE).is_file() or (folder / SPLITS).is_file()
 
 
+@contextmanager
+def damage_as_line(what: str) -> Iterator[None]:
+    """What libraries say of a damaged file, as DataError."""
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{what}: {one_line(error)}; is it complete?") from error
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object. Raises DataError."""
-    try:
+    with damage_as_line(f"{path} cannot be read"):
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}; is it complete?") from error
     return found if isinstance(found, dict) else {}
 
 
 def open_parquet(path: Path) -> TableFile:
     """A parquet file; a chunk is a row group. It is opened again for each read: files are many."""
-    try:
+
+    def read(group: int, name: str) -> pa.ChunkedArray:
+        return pq.ParquetFile(path).read_row_group(group, columns=[name])[name]
+
+    with damage_as_line(f"{path} cannot be read as parquet"):
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} cannot be read as parquet: {one_line(error)}; is it complete?"
-        ) from error
-    return TableFile(
-        path,
-        file.schema_arrow,
-        [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)],
-        lambda name: pq.read_table(path, columns=[name])[name],
-        lambda chunk, name: pq.ParquetFile(path).read_row_group(chunk, columns=[name])[name],
-    )
+    groups = range(file.num_row_groups)
+    sizes = [file.metadata.row_group(group).num_rows for group in groups]
+    reads = [partial(read, group) for group in groups]
+    return TableFile(path, file.schema_arrow, list(zip(sizes, reads, strict=True)))
 
 
 def arrow_shard(path: Path) -> TableFile:
     """A file in Arrow's stream format, mapped into memory; the whole of it is one chunk."""
-    try:
+    with damage_as_line(f"{path} cannot be read"):
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}; is it complete?") from error
-    return TableFile(
-        path, table.schema, [table.num_rows], lambda name: table[name], lambda _, name: table[name]
-    )
+    return TableFile(path, table.schema, [(table.num_rows, table.column)])
 
 
 def list_rows(shards: Sequence[TableFile]) -> Listing:
     """One row for each row of all shards, in their order."""
     first = shards[0]
     for other in shards[1:]:
-        if other.schema.names != first.schema.names:
+        if set(other.schema.names) != set(first.schema.names):
             raise DataError(
                 f"{other.path} has other columns ({', '.join(other.schema.names)}) than "
                 f"{first.path.name} ({', '.join(first.schema.names)}); "
                 "give files of one data set and split"
             )
     pictures = picture_column(first.path, first.schema)
-    names = [f"{shard.path.name}, row {row}" for shard in shards for row in range(sum(shard.sizes))]
+    rows = ((one.path.name, row) for one in shards for row in range(sum(n for n, _ in one.chunks)))
+    names = [f"{name}, row {row}" for name, row in rows]
     return Listing(names, table_of(shards, but=pictures), RowReader(shards, pictures).content)
 
 
 def table_of(shards: Sequence[TableFile], but: str = "") -> SourceTable:
     """The columns of files that hold text, numbers or lists of these, all but one."""
-
-    def values(column: str) -> list[object]:
-        found: list[object] = []
-        for shard in shards:
-            try:
-                found += shard.column(column).to_pylist()
-            except (OSError, pa.ArrowException) as error:
-                reason = one_line(error)
-                raise DataError(
-                    f"column {column!r} of {shard.path} cannot be read: {reason}"
-                ) from error
-        return found
-
     path, schema = shards[0].path, shards[0].schema
     columns = (field.name for field in schema if field.name != but and is_plain(field.type))
-    return SourceTable(path if len(shards) == 1 else path.parent, tuple(columns), values)
+    return SourceTable(
+        path if len(shards) == 1 else path.parent,
+        tuple(columns),
+        lambda name: [cell for shard in shards for cell in shard.column(name)],
+    )
 
 
 def is_plain(kind: pa.DataType) -> bool:
     """Whether values of a type are text, numbers or lists of these."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if hasattr(kind, "value_type") and not pa.types.is_dictionary(kind):  # lists of every make
         kind = kind.value_type
     nested = pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind)
     return not nested and not is_bytes(kind)
@@ -145,7 +143,28 @@ def is_plain(kind: pa.DataType) -> bool:
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether values of a type are bytes of any length."""
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return (
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    )
+
+
+def class_names(schema: pa.Schema, column: str) -> Sequence[str]:
+    """The names of class numbers, as Hugging Face data sets keep them (``ClassLabel``)."""
+    try:
+        known = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = known["info"]["features"][column]
+        return tuple(map(str, feature.get("feature", feature)["names"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ()
+
+
+def class_of(cell: Any, names: Sequence[str]) -> Any:
+    """A class by its name, where it has one; -1 stands for none."""
+    if isinstance(cell, list):
+        return [class_of(one, names) for one in cell]
+    if not names or not isinstance(cell, int):
+        return cell
+    return None if cell == -1 else names[cell] if cell < len(names) else cell
 
 
 def picture_column(path: Path, schema: pa.Schema) -> str:
@@ -175,23 +194,21 @@ class RowReader:
     """Single pictures of all shards; the chunk read last stays in memory."""
 
     def __init__(self, shards: Sequence[TableFile], column: str) -> None:
-        self.chunks = [(shard, at) for shard in shards for at in range(len(shard.sizes))]
-        sizes = [size for shard in shards for size in shard.sizes]
-        self.starts = list(accumulate(sizes, initial=0))
-        self.read = lru_cache(maxsize=1)(lambda shard, at: shard.chunk(at, column))
+        self.chunks = [(one.path.parent, *chunk) for one in shards for chunk in one.chunks]
+        self.starts = list(accumulate((count for _, count, _ in self.chunks), initial=0))
+        self.read = lru_cache(maxsize=1)(lambda number: self.chunks[number][2](column))
 
     def content(self, row: int) -> bytes:
         """The bytes of the picture file in a row. Raises BadPicture."""
         number = bisect_right(self.starts, row) - 1
-        shard, at = self.chunks[number]
         try:
-            value = self.read(shard, at)[row - self.starts[number]].as_py()
+            value = self.read(number)[row - self.starts[number]].as_py()
         except pa.ArrowException as error:
             raise BadPicture(f"cannot be read: {one_line(error)}") from error
         if isinstance(value, dict):
             inside, beside = value.get("bytes"), value.get("path")
             if inside is None and beside:
-                return (shard.path.parent / beside).read_bytes()
+                return (self.chunks[number][0] / beside).read_bytes()
             value = inside
         if value is None:
             raise BadPicture("there is no picture in this row", "missing")

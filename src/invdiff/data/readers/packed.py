@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from invdiff.data.pictures import BadPicture, check_pixels, fit_array, one_line
+from invdiff.data.pictures import BadPicture, StoredAs, check_pixels, fit_array, one_line
 from invdiff.data.readers.listing import Listing, SourceTable, hint
 from invdiff.data.samples import Pictures
 from invdiff.errors import DataError
@@ -34,7 +34,7 @@ def open_npz(path: Path) -> Listing:
         ),
         load=lambda row: images[row].tobytes(),
         decode=partial(fit_bytes, images.shape[1:]),
-        size_of=lambda _: (images.shape[2], images.shape[1]),
+        stored_as=lambda _: StoredAs((images.shape[2], images.shape[1])),
     )
 
 

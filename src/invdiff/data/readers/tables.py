@@ -28,7 +28,7 @@ def read_csv(path: Path) -> SourceTable:
     """Comma-separated values whose first line names the columns."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         try:
-            rows = [row for row in csv.reader(stream, strict=True) if row]
+            rows = [row for row in csv.reader(stream, strict=True, skipinitialspace=True) if row]
         except csv.Error as error:
             raise DataError(f"{path} is not valid CSV: {one_line(error)}") from error
     header = tuple(name.strip() for name in rows[0]) if rows else ()

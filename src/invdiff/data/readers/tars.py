@@ -1,5 +1,7 @@
 """Web data sets: .tar files in which the members of a sample share a key, `key.jpg`, `key.txt`.
 
+A key ends at the last dot where picture and text agree on it, as in `22.05.png` and `22.05.txt`,
+else at the first: what follows it names a part of the sample, as in `key.input.jpg`.
 A file is read through once for its index; then each picture is read from its place in the file.
 Nothing is unpacked.
 """
@@ -9,13 +11,16 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from invdiff.data.pictures import SUFFIXES, BadPicture, one_line
-from invdiff.data.readers.listing import Listing, SourceTable
+from invdiff.data.pictures import NOT_READ, SUFFIXES, BadPicture, one_line
+from invdiff.data.readers.listing import Listing, SourceTable, several, told_of
 from invdiff.errors import DataError
 
 CAPTION = "caption"
 TEXTS = (".txt", ".caption")
+Members = list[tuple[str, Any]]
+"""Names, with offset and number of bytes of a picture or the bytes of a text."""
 
 
 @dataclass
@@ -26,12 +31,14 @@ class TarSample:
     key: str
     pictures: list[tuple[str, int, int]] = field(default_factory=list)  # member, offset, bytes
     columns: dict[str, object] = field(default_factory=dict)
+    written: bool = False  # whether the caption is from a caption file
     fault: BadPicture | None = None
 
 
 def open_tars(paths: Sequence[Path]) -> Listing:
     """The samples of .tar files, one after the other. Raises DataError."""
-    entries = [entry for path in paths for entry in read_index(path)]
+    left: list[tuple[str, str]] = []
+    entries = [entry for path in paths for entry in read_index(path, left)]
     place = paths[0] if len(paths) == 1 else paths[0].parent
     if not any(entry.pictures for entry in entries):
         raise DataError(f"{place} holds no pictures ({', '.join(SUFFIXES)})")
@@ -54,51 +61,85 @@ def open_tars(paths: Sequence[Path]) -> Listing:
         table=SourceTable(place, columns, lambda name: [one.columns.get(name) for one in entries]),
         load=load,
         faults={row: fault for row, one in enumerate(entries) if (fault := sample_fault(one))},
+        told=told_of(left, [one.columns.get(CAPTION) for one in entries if one.written]),
     )
 
 
-def read_index(path: Path) -> list[TarSample]:
-    """The samples of a .tar file in the order of their first members."""
-    entries: dict[str, TarSample] = {}
+def read_index(path: Path, left: list[tuple[str, str]]) -> list[TarSample]:
+    """The samples of a .tar file in the order of their first members; others go to ``left``."""
+    members: Members = []
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                key, suffix = key_and_suffix(member.name)
-                if not member.isreg() or not key:
+                stem, suffix = split_name(member.name)
+                if member.isdir() or not stem:
                     continue
-                if suffix in SUFFIXES:
-                    place = (member.name, member.offset_data, member.size)
-                    entries.setdefault(key, TarSample(path, key)).pictures.append(place)
-                elif suffix in (*TEXTS, ".json"):
-                    stream = tar.extractfile(member)
-                    assert stream is not None, "a regular member has content"
-                    add_text(entries.setdefault(key, TarSample(path, key)), suffix, stream.read())
+                if suffix in NOT_READ or (suffix in SUFFIXES and not member.isreg()):
+                    kind = "it is no file" if suffix in SUFFIXES else "this kind is not read"
+                    left.append((f"{path.name}/{member.name}", kind))
+                elif suffix in SUFFIXES:
+                    members.append((member.name, (member.offset_data, member.size)))
+                elif suffix in (*TEXTS, ".json") and (stream := tar.extractfile(member)):
+                    members.append((member.name, stream.read()))
     except (OSError, tarfile.TarError) as error:
         raise DataError(
             f"{path} cannot be read as .tar: {one_line(error)}; is it complete, and without "
             "compression? (gunzip a .tar.gz)"
         ) from error
-    return list(entries.values())
+    return [sample_of(path, key, *found, left) for key, found in grouped(members).items()]
 
 
-def key_and_suffix(name: str) -> tuple[str, str]:
-    """Key and suffix: the base name is cut at its first dot, hidden members have no key."""
+def grouped(members: Members) -> dict[str, tuple[Members, Members]]:
+    """By key the members that are a sample, and those that are named as parts of it."""
+    stems: tuple[set[str], set[str]] = (set(), set())  # of pictures, of texts
+    for name, found in members:
+        stems[isinstance(found, bytes)].add(split_name(name)[0])
+    groups: dict[str, tuple[Members, Members]] = {}
+    for name, found in members:
+        stem, partners = split_name(name)[0], stems[not isinstance(found, bytes)]
+        path = PurePosixPath(stem)
+        short = str(path.with_name(path.name.partition(".")[0]))
+        is_part = stem not in partners and short != stem and short in stems[0] | stems[1]
+        groups.setdefault(short if is_part else stem, ([], []))[is_part].append((name, found))
+    return groups
+
+
+def sample_of(
+    path: Path, key: str, own: Members, parts: Members, left: list[tuple[str, str]]
+) -> TarSample:
+    """One sample: of each kind its own members, or its parts where it has none of the kind."""
+    sample = TarSample(path, key)
+    for is_text in (False, True):
+        mine = [one for one in own if isinstance(one[1], bytes) == is_text]
+        others = [one for one in parts if isinstance(one[1], bytes) == is_text]
+        for name, found in mine or others:
+            if is_text:
+                add_text(sample, split_name(name)[1], found)
+            else:
+                sample.pictures.append((name, *found))
+        if mine:
+            left += [(f"{path.name}/{name}", f"a part of {key}") for name, _ in others]
+    return sample
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A member's name up to its last dot, "" for hidden ones, and its suffix."""
     path = PurePosixPath(name)
-    stem, _, suffix = path.name.partition(".")
-    return ((path.parent / stem).as_posix() if stem else ""), f".{suffix.lower()}"
+    return "" if path.name.startswith(".") else str(path.with_suffix("")), path.suffix.lower()
 
 
 def add_text(entry: TarSample, suffix: str, content: bytes) -> None:
     """Take in a caption file, or the keys of a JSON object; a caption file comes first."""
     try:
         text = content.decode("utf-8-sig")
-        values = {CAPTION: text} if suffix in TEXTS else json.loads(text)
+        values = {CAPTION: several(text)} if suffix in TEXTS else json.loads(text)
         if not isinstance(values, dict):
             raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
         reason = f"its member {suffix} cannot be read: {one_line(error)}"
         entry.fault = BadPicture(reason, "no caption")
         return
+    entry.written |= suffix in TEXTS
     entry.columns = entry.columns | values if suffix in TEXTS else values | entry.columns
 
 

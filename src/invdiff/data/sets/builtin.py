@@ -14,6 +14,7 @@ from pathlib import Path
 from invdiff.errors import DataError
 
 HOME = "INVDIFF_SETS"
+PREFIX = "builtin:"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,29 @@ SETS: Mapping[str, BuiltIn] = {
     "scenes": BuiltIn(4, 2000, "background"),
     "digits": BuiltIn(10, 800, "background"),
 }
+
+
+def resolve_name(path: str | Path, what: str = "") -> str:
+    """What a name that a user gave means: a set's bare name, or a place on the disk.
+
+    Names are resolved once, where they come in; the settings of a run hold what they mean. A Path
+    is a place. Raises DataError, which names ``what`` was given, for a name that is a set and a
+    folder at once, and for a set that there is not.
+    """
+    text = str(path)
+    name = text.removeprefix(PREFIX)
+    if isinstance(path, Path):
+        return f"./{text}" if text in SETS else text
+    if text.startswith(PREFIX) and name not in SETS:
+        raise DataError(
+            f"{what} {text}: there is no such set; there are: {', '.join(SETS)}".strip()
+        )
+    if text in SETS and Path(text).is_dir():
+        raise DataError(
+            f"{what} {text} is a built-in set and a folder here: give {PREFIX}{text} for the set, "
+            f"./{text} for the folder".strip()
+        )
+    return name
 
 
 def home() -> Path:

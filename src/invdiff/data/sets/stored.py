@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from invdiff.data.pictures import StoredAs
 from invdiff.data.readers.listing import Listing, SourceTable
 from invdiff.data.readers.packed import fit_bytes
 from invdiff.data.samples import Pictures
@@ -73,7 +74,7 @@ class StoredSet:
             SourceTable(Path(self.folder.name), tuple(columns), lambda name: list(columns[name])),
             lambda row: pixels[row].tobytes(),
             partial(fit_bytes, (SIZE, SIZE, 3)),
-            lambda _: (SIZE, SIZE),
+            lambda _: StoredAs((SIZE, SIZE)),
         )
 
     def columns(self, name: str) -> dict[str, tuple[str, ...]]:

@@ -1,1 +1,1 @@
-"""Evening out a training set with pictures of the guided model."""
+"""Evening out a training set with pictures of the adapted model."""

@@ -5,6 +5,7 @@ last of these is there, the same call goes on; it draws no picture twice.
 """
 
 import hashlib
+import io
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,10 @@ import numpy as np
 from PIL import Image
 from scipy.special import expit, softmax
 
+from invdiff.data.pictures import SUFFIXES, BadPicture, is_one_colour
+from invdiff.data.readers.listing import Listing
+from invdiff.data.samples import sample_id
+from invdiff.data.sources import open_listing, read_captions
 from invdiff.engine.augmentation.drawing import (
     Artist,
     Quota,
@@ -25,6 +30,7 @@ from invdiff.engine.augmentation.drawing import (
     even_set,
     groups_of_drawn,
     kept_pictures,
+    read_ratios,
     top_up,
 )
 from invdiff.engine.discovery.passes import Features
@@ -73,7 +79,7 @@ def augment(
     request = AugmentRequest(
         images,
         session.config.calibrate.guidance_scale if scale is None else scale,
-        strength_of(session) if strength is None else strength,
+        strength_of(session, strength),
         identity(session),
         session.config.seed,
     )
@@ -88,9 +94,11 @@ def augment(
             rows += keep_drawn(artist, quota, ratios[quota.prompt], out, request.run)
         told = sorted({key for row in rows for key in row if key.startswith("q_")} | {"q_1"})
         write_csv(out / "metadata.csv", (*COLUMNS, *told, *MORE_COLUMNS), rows)
+        drawn = [row["file_name"] for row in rows if row["synthetic"] == "true"]
         record = asdict(request) | {
             "base_model": session.base_model,
             "prompts": augmentation_summary(rows, ratios),
+            "one_colour": [name for name in drawn if is_one_colour(read_ratios(out / name))],
             "versions": environment()["versions"],
         }
         write_json(out / "augmentation.json", record)
@@ -163,31 +171,55 @@ def keep_drawn(artist: Artist, quota: Quota, ratios: np.ndarray, out: Path, run:
 
 
 def keep_real(session: Session, out: Path) -> list[Row]:
-    """Put the pictures of the run's data, at its size, into their places; their rows."""
-    samples, groups = session.samples, session.results.groups
+    """Copy the files of the run's data into their places, under their own names; their rows.
+
+    Pictures that are no files, such as those of built-in sets, become PNG files.
+    """
+    section, samples, groups = session.config.data, session.samples, session.results.groups
     entries = zip(groups.prompt, groups.group.tolist(), groups.membership, strict=True)
     found = dict(zip(groups.sample_id, entries, strict=True))
     if unknown := set(samples.sample_id) - set(found):
         raise RunError(
-            f"{len(unknown)} of {len(samples)} pictures of {session.config.data.path} were not "
+            f"{len(unknown)} of {len(samples)} pictures of {section.path} were not "
             "there when the groups were inferred: give a run on the data as it is now"
         )
+    listing = open_listing(section.path)
+    captions = read_captions(section.path, listing, section.prompt_column)
+    caption_of = dict(zip(samples.sample_id, samples.caption, strict=True))
     rows: list[Row] = []
-    for index, name in enumerate(samples.sample_id):
-        place = out / "real" / f"{name}.png"
+    for at in listing.rows(f"copying {section.path}"):
+        try:
+            content = listing.content(at)
+            name = sample_id(content, listing.caption(at, captions[at], content))
+        except BadPicture:
+            continue  # it is in the run's quarantine.json
+        if name not in caption_of:
+            continue  # left out as well, or a copy
+        own, file = _file_of(listing, at, content, name)
+        place = out / "real" / own
         if not place.is_file():
-            picture = samples.pictures([index])[0]
-            write_with(place, Image.fromarray(picture).save)
+            write_with(place, partial(Path.write_bytes, data=file))
         prompt, group, q = found[name]
         row = {
             "file_name": place.relative_to(out).as_posix(),
-            "caption": samples.caption[index],
+            "caption": caption_of.pop(name),
             "prompt": prompt,
             "synthetic": "false",
             "sample_id": name,
         }
         rows.append(row | _told(group, q))
     return rows
+
+
+def _file_of(listing: Listing, row: int, content: bytes, name: str) -> tuple[str, bytes]:
+    """The name of a picture's file below ``real``, as in its source, and the bytes of it."""
+    kind = listing.stored_as(content).format.split()[0].lower()
+    if kind == "array":
+        file = io.BytesIO()
+        Image.fromarray(listing.decode(content, 0)).save(file, "png")
+        return f"{name}.png", file.getvalue()
+    own = "/".join(part for part in Path(listing.names[row]).parts if part not in ("..", "/"))
+    return own if Path(own).suffix.lower() in SUFFIXES else f"{own}.{kind}", content
 
 
 def _told(group: int, q: np.ndarray) -> Row:

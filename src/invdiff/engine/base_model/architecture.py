@@ -6,6 +6,7 @@ InvDiff in ``assets/architectures``.
 """
 
 import json
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +32,22 @@ def model_folder(model: str) -> Path | None:
     except HFValidationError:  # a path that does not exist
         return None
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def way_to(model: str) -> str:
+    """What to do about a model that is not on this computer."""
+    if model in EMBEDDED_SETS:
+        return f"invdiff data build {model}"
+    if Path(model).expanduser().is_file():
+        return (
+            "it is a single file; save it as a folder, with from_single_file(...) and "
+            "save_pretrained(...) of its pipeline in diffusers"
+        )
+    if near := get_close_matches(model, EMBEDDED_SETS, 1):
+        return f"did you mean {near[0]!r}?"
+    if model.startswith((".", "/", "~")) or model.count("/") != 1:
+        return "give --model.path a diffusers folder"
+    return f"hf download {model}, or give --model.path a diffusers folder"
 
 
 def describe(model: str) -> Description | None:

@@ -1,10 +1,8 @@
 """Which model a run works on, and how a worker process gets it."""
 
-import errno
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,16 @@ import torch
 from safetensors import safe_open
 
 from invdiff.data.sets import builtin
-from invdiff.engine.base_model.architecture import model_folder
+from invdiff.engine.base_model.architecture import model_folder, way_to
 from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.conditions import InMemory, OnDisk, Store
 from invdiff.engine.base_model.offloading import GROUPS, Group, Offloading
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.errors import ModelError
+from invdiff.errors import ModelError, refused
 from invdiff.model.denoiser import Denoiser, denoiser_module
 from invdiff.model.families.registry import from_pipeline
 from invdiff.model.sizing import shapes
-from invdiff.model.sizing.description import of_folder
+from invdiff.model.sizing.description import missing_parts, of_folder, variant_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,8 @@ def _load_group(ref: ModelRef, group: Group | None) -> Denoiser:
     """The model with the networks of one group; what the others are is known, not their weights."""
     absent = [name for other in GROUPS if other != group for name in GROUPS[other]]
     pipeline = load_pipeline(ref, absent)
-    denoiser = from_pipeline(pipeline)
+    with refused(f"cannot use model.path {ref.path!r}", WAYS_OUT):
+        denoiser = from_pipeline(pipeline)
     for name in absent:
         if name in pipeline.config:
             setattr(pipeline, name, None)
@@ -105,24 +104,20 @@ def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
     place = Path(ref.path).expanduser()
     if ref.path in EMBEDDED_SETS:
         place = builtin.require_built(ref.path) / "base"
-    if ref.path.startswith((".", "/", "~")) and not place.is_dir():
-        raise ModelError(f"model.path {ref.path} is no folder: give a diffusers folder or a hub id")
-    try:
-        with hushed():
-            pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype, absent)
-    except Exception as error:  # whatever the libraries have against a model, the user can mend
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        near = get_close_matches(ref.path, EMBEDDED_SETS, 1)
-        way_out = f"did you mean {near[0]!r}?" if near and near[0] != ref.path else WAYS_OUT
-        raise ModelError(f"cannot load model.path {ref.path!r} ({reason}): {way_out}") from error
-    pipeline.set_progress_bar_config(disable=True)
+    cannot, way_out = f"cannot load model.path {ref.path!r}", "give a whole copy of the model"
+    if place.is_dir():
+        if lost := missing_parts(place):
+            raise ModelError(f"{cannot}: it lacks files of {', '.join(lost)}, {way_out}")
+    elif not (way_out := way_to(ref.path)).startswith("hf "):
+        raise ModelError(f"model.path {ref.path} is no folder: {way_out}")
+    with refused(cannot, way_out), hushed():
+        pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype, absent)
+        pipeline.set_progress_bar_config(disable=True)
+        for name, part in pipeline.components.items():
+            if isinstance(part, torch.nn.Module) and name not in absent:
+                part.to(ref.device)
     if not set(GROUPS["denoiser"]) & set(absent):
         _set_attention(pipeline, ref.attention)
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module) and name not in absent:
-            part.to(ref.device)
     return pipeline
 
 
@@ -135,18 +130,12 @@ def _set_attention(pipeline: Any, name: str) -> None:
     if name == "auto":
         return
     denoiser: Any = denoiser_module(pipeline)
-    try:
-        with hushed():
-            denoiser.set_attention_backend(name)  # refuses what is not installed
+    with refused(f'model.attention = "{name}" does not work here', 'use "auto"'), hushed():
+        denoiser.set_attention_backend(name)  # refuses what is not installed
         # Of a UNet the attention layers don't read what they are set to.
         layers = (getattr(module, "processor", None) for module in denoiser.modules())
         if name != "native" and not any(hasattr(one, "_attention_backend") for one in layers):
             getattr(denoiser, f"enable_{name}_memory_efficient_attention")()
-    except Exception as error:  # whatever the library has against it
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(
-            f'model.attention = "{name}" does not work here ({reason}): use "auto"'
-        ) from error
 
 
 def _stock(place: str, dtype: str, absent: Collection[str]) -> Any:
@@ -155,12 +144,31 @@ def _stock(place: str, dtype: str, absent: Collection[str]) -> Any:
     if not Path(place).is_dir():
         place = DiffusionPipeline.download(place)  # under the hub's own progress bars
     parts = of_folder(Path(place)).parts
-    empty = {name: shapes.build(parts[name]) for name in absent if name in parts}
-    for path in sorted(Path(place).rglob("*.safetensors")) if empty else ():
-        with safe_open(path, "pt"):  # one that was cut off is told of now, not after hours of work
-            pass
+    ready: dict[str, Any] = {name: shapes.build(parts[name]) for name in absent if name in parts}
+    for path in sorted(Path(place).rglob("*.safetensors")) if ready else ():
+        with refused(f"{path} is damaged", "give a whole copy of the model"), safe_open(path, "pt"):
+            pass  # one that was cut off is told of now, not after hours of work
+    variants = {name: variant_of(Path(place, name)) for name in parts}
+    known = {"dtype": getattr(torch, dtype), "variant": next(filter(None, variants.values()), None)}
     with hushed(bars=False):
-        return DiffusionPipeline.from_pretrained(place, dtype=getattr(torch, dtype), **empty)
+        for name in set(GROUPS["prompts"]) & set(parts) - set(absent):
+            settings = known | {"variant": variants[name]}
+            ready[name] = _whole_encoder(Path(place, name), parts[name].kind, settings)
+        return DiffusionPipeline.from_pretrained(place, **known, **ready)
+
+
+def _whole_encoder(folder: Path, kind: str, settings: Mapping[str, Any]) -> Any:
+    """A text encoder with all its weights: what its files lack would be filled in at random."""
+    import transformers
+
+    loader = getattr(transformers, kind)
+    found, info = loader.from_pretrained(folder, output_loading_info=True, **settings)
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"{folder} has no weights for {len(missing)} parts of {kind}, first {missing[0]}: give "
+            "a whole copy of the model"
+        )
+    return found
 
 
 @contextmanager

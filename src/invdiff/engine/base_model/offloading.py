@@ -6,6 +6,7 @@ denoiser works. They are loaded when they are asked for and dropped at the denoi
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.engine.base_model.conditions import Store
+from invdiff.errors import refused
 from invdiff.model.denoiser import Condition, Denoiser
 
 Group = Literal["pictures", "prompts", "denoiser"]
@@ -21,7 +23,6 @@ GROUPS: dict[Group, tuple[str, ...]] = {
     "prompts": ("text_encoder", "text_encoder_2", "text_encoder_3"),
     "denoiser": ("unet", "transformer"),
 }
-TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 Load = Callable[[Group | None], Denoiser]
 """The denoiser with the networks of one group alone; None: with no network but all settings."""
 
@@ -36,9 +37,10 @@ class Offloading:
     def __init__(self, load: Load, store: Store) -> None:
         self._load, self.store = load, store
         self.held: dict[Group, Denoiser] = {}  # what is in memory
-        self.settings = load(None)  # for what needs no network: tokenizers, scheduler
+        self.settings = load(None)  # for what needs no network
         self.schedule: Schedule = self.settings.schedule
         self.image_size: int = self.settings.image_size
+        self.reader = self.settings.reader
 
     @classmethod
     def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":
@@ -117,11 +119,14 @@ def drawing(denoiser: Denoiser, decode: bool) -> Any:
     return denoiser.drawing(decode) if isinstance(denoiser, Offloading) else denoiser.pipeline
 
 
-def tokenizers(denoiser: Denoiser) -> list[Any]:
-    """The tokenizers of its pipeline; no network is loaded for them."""
-    pipeline = (denoiser.settings if isinstance(denoiser, Offloading) else denoiser).pipeline
-    found = (getattr(pipeline, name, None) for name in TOKENIZERS)
-    return [tokenizer for tokenizer in found if tokenizer is not None]
+def require_steps(denoiser: Denoiser, steps: int) -> None:
+    """ModelError if the model's scheduler does not take so many steps (PNDM needs four)."""
+    known = denoiser.settings if isinstance(denoiser, Offloading) else denoiser
+    scheduler = deepcopy(known.pipeline.scheduler)
+    shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
+    what = f"the scheduler {type(scheduler).__name__} takes no {steps} steps"
+    with refused(what, "set the number of steps (sample.steps) to another"):
+        scheduler.set_timesteps(steps, **shift)
 
 
 def _lend(source: Any | None, pipeline: Any) -> None:

@@ -95,7 +95,7 @@ def written_labels(folder: Path, samples: Columns, column: str) -> NDArray[np.st
         DataError: no such file or column, or fewer than two labels.
     """
     listing = open_listing(folder / "samples")
-    values = listing.table.text(column)
+    values = listing.table.labels(column)
     label_of = dict(zip((f"samples/{name}" for name in listing.names), values, strict=True))
     labels = [label_of.get(path) or ABSTAINED for path in samples["path"].tolist()]
     if len(set(labels) - {ABSTAINED}) < 2:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.core.measurement import parity
+from invdiff.data.readers.listing import one_spelling
 from invdiff.data.samples import Pictures, Samples
 from invdiff.data.sets.stored import open_set
 from invdiff.data.sources import read_labels
@@ -119,6 +120,7 @@ def claims_of(
         values = classifier.classify(classifier.features(pictures))[chosen.attribute]
         classes = classifier.classes[chosen.attribute]
         estimated = decide(values, classes, threshold).tolist()
+        labels = one_spelling(labels, "the labels of the data", classes)
         found[chosen.attribute] = claims(labels, estimated, classes, threshold > 0)
     return found
 

@@ -26,6 +26,7 @@ from invdiff.engine.distributed import randomness
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import write_with
+from invdiff.engine.storage.hashed_tensors import short_name
 from invdiff.errors import DataError
 from invdiff.model.vision.attribute_classifier import SIZE, AttributeClassifier, to_input
 from invdiff.model.vision.classifiers import BackboneClassifier
@@ -126,7 +127,9 @@ def _network(
     model = small_classifier.build(recipe, {column: classes})
     best = _Best(model, images[chosen], targets[chosen])
 
-    folder = out.with_name(f".{out.stem}-{_digest(data, steps, seed)}")
+    seen = hashlib.sha256(data.pictures.tobytes()).hexdigest()
+    depends_on = {"pictures": seen, "labels": data.labels, "steps": steps, "seed": seed}
+    folder = out.with_name(f".{out.stem}-{short_name(depends_on)}")
     small_classifier.fit_classifier(
         model,
         small_classifier.Pictures(images, {column: targets}, known),
@@ -171,10 +174,3 @@ def _on_backbone(
         "validation_f1": float(scores[best]),
     }
     return BackboneClassifier(vision, column, classes, tensors), facts
-
-
-def _digest(data: Labelled, steps: int, seed: int) -> str:
-    """Names what a training depends on, so that it goes on from its own checkpoints only."""
-    found = hashlib.sha256(data.pictures.tobytes())
-    found.update(repr((data.labels, steps, seed)).encode())
-    return found.hexdigest()[:12]

@@ -59,7 +59,7 @@ class AttributeFigures:
             if counts[rows].any():
                 yield from self._bias(of, counts[rows], free)
         if rows:
-            yield self._reduction(tables["a"][rows], tables["b"][rows], free)
+            yield self._difference(tables["a"][rows], tables["b"][rows], free)
         if named:
             yield from self._explicit(named)
 
@@ -101,7 +101,7 @@ class AttributeFigures:
             "parity_value": parity.parity_value(counts.sum(1), classes),
             "prompts": int((counts.sum(1) > 0).sum()),
         } | self._error_corrected(counts)
-        about = {"of": of, "images": images, "where": where}
+        about: dict[str, Any] = {"of": of, "images": images, "where": where}
         yield Figure("bias", **asdict(found), prompts=ends, more=more, **about)
         yield self._worst(of, counts, prompts)
         if target is not None and len(target) == classes:
@@ -131,22 +131,22 @@ class AttributeFigures:
         images = int(counts[row].sum())
         return Figure("worst_prompt", of, **asdict(found), images=images, where=where)
 
-    def _reduction(self, before: Counts, after: Counts, prompts: Sequence[str]) -> Figure:
-        """Bias of the first set less that of the second; pairs where seeds pair."""
+    def _difference(self, before: Counts, after: Counts, prompts: Sequence[str]) -> Figure:
+        """Bias of the second set less that of the first; pairs where seeds pair."""
         attribute, sides = self.attribute, self.sides
         if sides.paired:
             partners = sides.partners(attribute.labels["b"])
             rows = zip(sides.prompts["a"], attribute.labels["a"], partners, strict=True)
             pairs = [row for row in rows if row[0] in prompts]
-            columns = [[row[at] for row in pairs] for at in range(3)]
-            joint = parity.joint_table(*columns, prompts, attribute.classes)
-            found = intervals.bias_reduction(joint, *self.drawing)
+            of, one, other = ([row[at] for row in pairs] for at in range(3))
+            joint = parity.joint_table(of, one, other, prompts, attribute.classes)
+            found = -intervals.bias_reduction(joint, *self.drawing)
             images, note = len(pairs), PAIRED
         else:
             found = intervals.bias_difference(before, after, *self.drawing)
             images, note = int(before.sum() + after.sum()), ""
         where = {"attribute": attribute.name}
-        return Figure("bias", "a - b", **asdict(found), images=images, note=note, where=where)
+        return Figure("bias", "b - a", **asdict(found), images=images, note=note, where=where)
 
     def _explicit(self, named: Mapping[str, str]) -> Iterator[Figure]:
         """Of the pictures whose prompt names a class, the share that is estimated to show it.

@@ -17,7 +17,7 @@ from invdiff.engine.comparison.attributes import (
     crossed_attribute,
     prompt_fidelity,
 )
-from invdiff.engine.comparison.features import Looker, each, extractor_of, side_of
+from invdiff.engine.comparison.features import Look, each, extractor_of, features_of_all, side_of
 from invdiff.engine.comparison.figures import CONFIDENCE, Drawing, Figure, Sides, sides
 from invdiff.engine.comparison.known_weights import folder as weights_folder
 from invdiff.engine.comparison.labels import Attribute, attributes_of
@@ -87,8 +87,8 @@ class _Work:
     def look(self, cache: Path) -> None:
         """Distances, manifolds and diversity in the features of each extractor."""
         asked, protocol = self.asked, self.protocol
-        looker = Looker(cache, self.weights, protocol.preparation, asked.side, asked.processes)
         for name, families in asked.looking.items():
+            look = Look(name, self.weights, protocol.preparation)
             extractor = extractor_of(name, self.weights)
             self.looked[extractor.name] = {
                 "sha256": extractor.sha256,
@@ -97,11 +97,13 @@ class _Work:
                 "for": list(families),
                 "limits": extractor.limits,
             }
-            features = {of: looker.features(name, one) for of, one in self.galleries.items()}
+            how = asked.side, cache, asked.processes
+            features = {of: features_of_all(look, one, *how) for of, one in self.galleries.items()}
             for family in families:
-                how = extractor.name, family, self.sides, protocol, self.drawing
                 try:
-                    self.figures += pictures.from_features(features, *how)
+                    self.figures += pictures.from_features(
+                        features, extractor.name, family, self.sides, protocol, self.drawing
+                    )
                 except InvDiffError as problem:
                     what = f"{family} in {extractor.name} features"
                     self.missing.append(f"Not measured: {what} ({problem}).")
@@ -181,6 +183,7 @@ class _Work:
             "figures": [figure.record(facts, hashes) for figure in self.figures],
             "warnings": [
                 *caveats.of_sets(self.galleries, self.sides),
+                *caveats.differing_files(self.galleries, asked.side),
                 *caveats.of_extractors(self.looked, self.galleries, self.protocol),
                 *caveats.of_attributes(self.attributes),
             ],
@@ -197,7 +200,7 @@ def _open(asked: ComparisonRequest) -> dict[str, Gallery]:
     places = {"a": asked.first, "b": asked.second}
     if asked.reference is not None:
         places["reference"] = asked.reference
-    how = asked.side, asked.prompt_column
+    how = asked.side, asked.prompt_column, asked.quarantine, asked.max_bad_share
     found = {of: open_gallery(place, *how) for of, place in places.items()}
     sizes = {gallery.size: gallery.path for gallery in found.values()}
     if len(sizes) > 1 and not asked.side:
@@ -219,5 +222,7 @@ def _described(gallery: Gallery) -> dict[str, Any]:
         "prompts_from": gallery.by,
         "prompts": {prompt or ALL: counts[prompt] for prompt in sorted(counts)},
         "repeated": gallery.repeated,
+        "one_colour": list(gallery.one_colour),
+        "left_out": [list(one) for one in gallery.left_out],
         "sha256": gallery.sha256,
     }

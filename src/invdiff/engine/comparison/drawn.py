@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.engine.base_model.cache_keys import fingerprint
-from invdiff.engine.base_model.loading import ModelRef, device_of, weights_of
-from invdiff.engine.base_model.offloading import GROUPS
+from invdiff.engine.base_model.loading import ModelRef, device_of, resolve, weights_of
+from invdiff.engine.base_model.offloading import GROUPS, require_steps
 from invdiff.engine.distributed.pool import run_shards, worker_count
 from invdiff.engine.sampling.sample import SamplingPart, draw_shard, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import read_json, write_csv, write_json
 from invdiff.errors import RunError
 from invdiff.model.guidance.hook import FULL
+from invdiff.model.texts import warn_of_cut
 
 BATCH = 16
 FIELDS = ("file_name", "caption", "seed")
@@ -58,6 +59,9 @@ def draw_folder(pipeline: Pipeline, wanted: Wanted, folder: Path, processes: int
         raise RunError(
             f"{folder} has pictures of another pipeline or with other settings: take another --out"
         )
+    denoiser = resolve(source)
+    require_steps(denoiser, wanted.steps)
+    warn_of_cut(denoiser.reader, wanted.prompts, f"prompts of {pipeline.path}")
     write_json(known, asked)
     strength = pipeline.strength if pipeline.adapter else 0.0
     sampler = Sampler(source, pipeline.adapter, strength, FULL, wanted.scale, wanted.steps)

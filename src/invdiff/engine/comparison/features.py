@@ -60,44 +60,27 @@ class _Lazy(Sequence[Any]):
         return self.gallery.pictures(self.rows[index * SHARD : (index + 1) * SHARD], self.side)
 
 
-@dataclass(frozen=True)
-class Looker:
-    """Where features are kept and how pictures are prepared, for one comparison.
+def features_of_all(
+    look: Look, gallery: Gallery, side: int, folder: Path, processes: int
+) -> Features:
+    """Features (n, dims) of all pictures of a gallery, kept in ``folder`` for its content.
 
     ``side`` 0 takes pictures at their stored (shorter) side. ``processes`` 0: automatic.
     """
-
-    folder: Path
-    weights: Path
-    preparation: Preparation
-    side: int
-    processes: int
-
-    def features(self, name: str, gallery: Gallery) -> Features:
-        """Features (n, dims) of all pictures of a gallery; the same content is seen once."""
-        extractor, side = extractor_of(name, self.weights), side_of(gallery, self.side)
-        parts = []
-        for rows in blocks(len(gallery), side):
-            seen = "".join(gallery.digest[row] for row in rows)
-            about = {
-                "extractor": f"{extractor.name} {extractor.sha256}",
-                "preparation": repr(self.preparation),
-                "side": str(side),
-                "pictures": hashlib.sha256(seen.encode()).hexdigest(),
-            }
-            shards = _Lazy(gallery, rows, side)
-            worth_it = len(shards) >= WORTH_A_WORKER
-            found = cached(
-                Look(name, self.weights, self.preparation),
-                shards,
-                self.folder,
-                "features",
-                about,
-                processes=worker_count(self.processes, "cpu") if worth_it else 1,
-                title=f"looking at {gallery.path.name}",
-            )
-            parts.append(found["features"].numpy())
-        return np.concatenate(parts)
+    extractor, side, parts = extractor_of(look.name, look.weights), side_of(gallery, side), []
+    for rows in blocks(len(gallery), side):
+        seen = "".join(gallery.digest[row] for row in rows)
+        about = {
+            "extractor": f"{extractor.name} {extractor.sha256}",
+            "preparation": repr(look.preparation),
+            "side": str(side),
+            "pictures": hashlib.sha256(seen.encode()).hexdigest(),
+        }
+        shards, title = _Lazy(gallery, rows, side), f"looking at {gallery.path.name}"
+        workers = worker_count(processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
+        found = cached(look, shards, folder, "features", about, processes=workers, title=title)
+        parts.append(found["features"].numpy())
+    return np.concatenate(parts)
 
 
 def side_of(gallery: Gallery, side: int) -> int:

@@ -27,7 +27,7 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """A number. ``of`` is a set ("a", "b") or "a - b", ``against`` the set it is compared with.
+    """A number. ``of`` is a set ("a", "b") or "b - a", ``against`` the set it is compared with.
 
     ``prompts`` is the interval over prompts, ``low`` and ``high`` those over images. ``where``
     names the prompt, attribute and class it is about.
@@ -99,10 +99,10 @@ class Sides:
         """Whether every picture has its partner."""
         return self.order is not None
 
-    def less(
+    def difference(
         self, before: InfluenceExpansion, after: InfluenceExpansion
     ) -> tuple[InfluenceExpansion, list[str], list[str]]:
-        """``before`` less ``after`` with its strata and prompts.
+        """``after`` less ``before`` with its strata and prompts.
 
         What both share (the seed of a pair, the reference) cancels.
         """
@@ -111,9 +111,9 @@ class Sides:
             moved = replace(after, parts=after.parts[self.order])
             return difference(before, moved), list(first), list(first)
         joined = InfluenceExpansion(
-            before.value - after.value,
-            np.concatenate([before.parts, -after.parts]),
-            before.reference - after.reference,
+            after.value - before.value,
+            np.concatenate([-before.parts, after.parts]),
+            after.reference - before.reference,
             float(np.hypot(before.rest, after.rest)),
         )
         strata = [f"{of} {prompt}" for of, own in self.prompts.items() for prompt in own]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.data.gallery import Gallery
+from invdiff.data.readers.listing import one_spelling
 from invdiff.data.samples import Pictures
 from invdiff.engine.classifiers.choose import Chosen, classifier_named
 from invdiff.engine.classifiers.classify import resized_for
@@ -22,9 +23,9 @@ CLAIMS = ("accuracy", "held_out", "confusion")
 class Attribute:
     """An attribute of both sets: one label of each picture, and who made them.
 
-    ``claims`` has the classifier's ``accuracy``, ``held_out`` and ``confusion``; empty for labels
-    that came with the pictures, and where nobody measured it (``is_estimated``). ``is_prompt``:
-    its classes are prompts, nothing to balance.
+    ``claims`` has the ``accuracy``, ``held_out`` and ``confusion`` of the ``classifier`` if
+    somebody measured them; labels that came with the pictures have neither. ``is_prompt``: its
+    classes are prompts, nothing to balance.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Attribute:
     made_by: str
     claims: Mapping[str, Any]
     is_prompt: bool = False
-    is_estimated: bool = False
+    classifier: str = ""
 
     @property
     def confusion(self) -> NDArray[np.int64] | None:
@@ -71,8 +72,10 @@ def attributes_of(
 
 
 def _column(name: str, galleries: Mapping[str, Gallery]) -> Attribute:
-    labels = {of: galleries[of].column(name) for of in ("a", "b")}
-    classes = tuple(sorted({*labels["a"], *labels["b"]}))
+    first, second = (galleries[of].column(name) for of in ("a", "b"))
+    both = tuple(one_spelling([*first, *second], f"column {name!r} of both folders"))
+    labels = {"a": both[: len(first)], "b": both[len(first) :]}
+    classes = tuple(sorted(set(both)))
     if len(classes) < 2:
         raise DataError(
             f"column {name!r} has one value only, {classes[0]!r}: there is nothing to balance"
@@ -83,28 +86,24 @@ def _column(name: str, galleries: Mapping[str, Gallery]) -> Attribute:
 def _estimated(
     classifier: str, chosen: Chosen, galleries: Mapping[str, Gallery]
 ) -> list[Attribute]:
-    model = chosen.classifier
+    model, made = chosen.classifier, f"the classifier {classifier} (SHA-256 {chosen.sha256})"
 
-    def probabilities(pictures: Pictures) -> NDArray[np.float64]:
-        seen = model.classify(model.features(resized_for(pictures, model)))
-        return np.concatenate([seen[name] for name in model.classes], 1)
+    def features(pictures: Pictures) -> NDArray[np.float32]:
+        return model.features(resized_for(pictures, model))
 
-    seen = {of: each(galleries[of], probabilities, model.side) for of in ("a", "b")}
-    ends = np.cumsum([len(classes) for classes in model.classes.values()])
-    made_by = f"estimated by the classifier {classifier} (SHA-256 {chosen.sha256})"
+    seen = {of: model.classify(each(galleries[of], features, model.side)) for of in ("a", "b")}
     found = []
-    for (name, classes), end in zip(model.classes.items(), ends, strict=True):
-        own = slice(end - len(classes), end)
+    for name, classes in model.classes.items():
         known = model.facts.get("attributes", {}).get(name, {})
         found.append(
             Attribute(
                 name=name,
                 classes=classes,
-                labels={of: tuple(decide(seen[of][:, own], classes).tolist()) for of in seen},
-                made_by=made_by,
+                labels={of: tuple(decide(p[name], classes).tolist()) for of, p in seen.items()},
+                made_by=f"estimated by {made}",
                 claims={key: known[key] for key in CLAIMS if key in known},
-                is_estimated=True,
                 is_prompt=name == "prompt",
+                classifier=chosen.name,
             )
         )
     return found

@@ -67,7 +67,7 @@ def clip_t(
 def _of_each(
     name: str, found: Mapping[str, Parts], sides: Sides, drawing: Drawing, **about: Any
 ) -> Iterator[Figure]:
-    """The figure of each set and, where there are both, that of the first less the second."""
+    """The figure of each set and, where there are both, that of the second less the first."""
     least = 0.0 if name == "frechet" else -np.inf
     about["name"] = name
     for of, (parts, note) in found.items():
@@ -75,9 +75,9 @@ def _of_each(
         about |= {"of": of, "images": len(prompts), "note": note}
         yield with_intervals(parts, prompts, prompts, drawing, least, **about)
     if "a" in found:
-        less, strata, prompts = sides.less(found["a"][0], found["b"][0])
-        about |= {"of": "a - b", "images": len(less.parts), "note": PAIRED if sides.paired else ""}
-        yield with_intervals(less, strata, prompts, drawing, **about)
+        less, strata, each = sides.difference(found["a"][0], found["b"][0])
+        about |= {"of": "b - a", "images": len(less.parts), "note": PAIRED if sides.paired else ""}
+        yield with_intervals(less, strata, each, drawing, **about)
 
 
 def _parts(

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.errors import ConfigError
-from invdiff.model.vision.extractors import DEFAULT, lite
+from invdiff.model.vision.extractors import DEFAULT
 from invdiff.model.vision.extractors.common import Preparation
 
 DISTANCES, MANIFOLDS, DIVERSITY = "distances", "manifolds", "diversity"
-FALLBACK = "pixels"
 FAMILIES = (DISTANCES, MANIFOLDS, DIVERSITY)
 
 
@@ -21,7 +20,7 @@ class ComparisonProtocol:
     ``neighbours`` is k of precision, recall, density and coverage. ``draws`` images of each set are
     drawn at random with replacement for distances; 0 takes each image once. ``with_itself``
     compares images with themselves in the diversity. ``extractors`` are those that the protocol
-    asks for, with the families of figures each is for; empty: the best that is there, for all.
+    asks for, with the families of figures each is for; empty: the default, for all.
     """
 
     name: str
@@ -84,12 +83,13 @@ class ComparisonRequest:
     with the first. ``extractors`` () takes what the protocol asks for. ``labels`` are columns of
     both, ``classifier`` "" for none; ``attribute`` and ``classes`` name what it estimates where it
     does not itself. ``target`` is the mix that shares should have, by class.
-    ``side`` 0 keeps the stored size.
+    ``side`` 0 keeps the stored size. Pictures of the list ``quarantine`` are left out of all sets,
+    and unusable ones up to ``max_bad_share`` of a set.
     """
 
-    first: Path
-    second: Path
-    reference: Path | None = None
+    first: str | Path
+    second: str | Path
+    reference: str | Path | None = None
     extractors: tuple[str, ...] = ()
     classifier: str = ""
     attribute: str = ""
@@ -99,10 +99,12 @@ class ComparisonRequest:
     protocol: str = "standard"
     target: Mapping[str, float] = field(default_factory=dict)
     prompt_column: str = ""
+    quarantine: str | Path = ""
+    max_bad_share: float = 0.0
     side: int = 0
     seed: int = 0
     resamples: int = 1000
-    processes: int = 0
+    processes: int = 1
 
     @property
     def chosen(self) -> ComparisonProtocol:
@@ -116,5 +118,4 @@ class ComparisonRequest:
     def looking(self) -> Mapping[str, tuple[str, ...]]:
         """Extractors with the families of figures that each is for."""
         own = dict.fromkeys(self.extractors, FAMILIES)
-        best = DEFAULT if lite.installed() else FALLBACK
-        return own or self.chosen.extractors or {best: FAMILIES}
+        return own or self.chosen.extractors or {DEFAULT: FAMILIES}

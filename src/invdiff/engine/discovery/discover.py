@@ -121,7 +121,7 @@ def write_results(
         shares = {pool[0]: mix} if shares else {}
     weight = balanced_weights(grouping.against, pool, shares, config.study.certainty)
     columns = samples.sample_id, samples.prompt, samples.caption
-    session.results.write_groups(Groups(*columns, grouping.against, weight))
+    session.results.write_groups(Groups(*columns, grouping.against, weight, samples.name))
     write_scores(session.path / "scores.parquet", samples, measured, config.discover.levels)
     save_models(session.path / "group_model.safetensors", grouping.models)
     stable = None

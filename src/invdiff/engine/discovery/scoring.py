@@ -1,5 +1,6 @@
 """What discovery computes with the model: latents, scores and features, in shards on the disk."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -54,10 +55,13 @@ def run_passes(session: Session, samples: Samples) -> PassResults:
     section = config.discover
     scored = choose_scored(samples, section.images_per_prompt, config.data.min_images, config.seed)
     if len(scored) == 0:
+        most = max(Counter(samples.prompt).values(), default=0)
+        by_caption = config.data.prompt_groups == "caption"
         raise DataError(
-            f"no prompt has {config.data.min_images} images (data.min_images): groups are inferred "
-            "among images of one prompt. Give more images, captions that repeat, or set "
-            'data.prompt_groups = "meaning"'
+            f"no prompt has {config.data.min_images} images (data.min_images), the most frequent "
+            f"one has {most}: groups are inferred among images of one prompt. Give more images"
+            + (', set data.prompt_groups = "meaning"' if by_caption else "")
+            + ", or lower data.min_images"
         )
     latents = encode_pictures(session)
     encode_captions(session)

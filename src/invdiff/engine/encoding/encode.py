@@ -17,7 +17,7 @@ from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.storage.hashed_tensors import Tensors
 
-PREPROCESSING = "central square, area means, RGB / 127.5 - 1, posterior mean"
+PREPROCESSING = "sRGB, central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from invdiff.core.discovery.prompt_clusters import nearest_centre, prompt_groups
-from invdiff.data.samples import Samples
-from invdiff.engine.base_model.offloading import tokenizers
+from invdiff.data.samples import Samples, plural
 from invdiff.engine.encoding.encode import text_embeddings
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import DataSection
-from invdiff.model.denoiser import Denoiser
+from invdiff.model.texts import warn_of_cut
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +51,8 @@ class Grouped:
 def group_prompts(session: Session) -> Grouped:
     """Put the session's samples into prompt groups as its settings say."""
     section, samples = session.config.data, session.samples
-    warn_of_long(session.denoiser, sorted(set(samples.caption)))
-    way = way_of(section, samples)
+    warn_of_cut(session.denoiser.reader, sorted(set(samples.caption)), "captions")
+    way = way_of(section, samples.caption)
     if way == "caption":
         return Grouped(samples, way, {text: (text,) for text in samples.prompts()}, {})
     counts = Counter(samples.caption)
@@ -69,42 +68,25 @@ def group_prompts(session: Session) -> Grouped:
     grouped = replace(samples, prompt=tuple(group_of[text] for text in samples.caption))
     if section.prompt_groups == "auto":
         logger.warning(
-            "few captions have %d pictures or more (data.min_images): %d captions of %d pictures "
-            "were put into %d prompt groups by meaning (data.prompt_groups)",
-            *(section.min_images, len(captions), len(samples), len(lists)),
+            "few captions have %s or more (data.min_images): %s of %s were put into %s by meaning "
+            "(data.prompt_groups)",
+            plural(section.min_images, "picture"),
+            plural(len(captions), "caption"),
+            plural(len(samples), "picture"),
+            plural(len(lists), "prompt group"),
         )
     return Grouped(grouped, way, {texts[0]: texts for texts in lists}, found.silhouettes)
 
 
-def warn_of_long(denoiser: Denoiser, captions: Sequence[str]) -> int:
-    """Say how many captions the model reads only in part; returns their number.
-
-    A pipeline with several text encoders reads a caption if the one with the longest input does.
-    """
-    readers = tokenizers(denoiser)
-    if not readers:
-        return 0
-    longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)
-    tokens = longest(list(captions), truncation=False, verbose=False).input_ids
-    count = sum(len(one) > longest.model_max_length for one in tokens)
-    if count:
-        logger.warning(
-            "%d of %d captions are longer than the %d tokens that the model's text encoder reads; "
-            "it leaves out their ends",
-            *(count, len(captions), longest.model_max_length),
-        )
-    return count
-
-
-def way_of(section: DataSection, samples: Samples) -> Way:
+def way_of(section: DataSection, captions: Sequence[str]) -> Way:
     """How to group; ``auto`` takes the captions if most images have one that repeats enough."""
     if section.prompt_groups != "auto":
         return section.prompt_groups
     if section.group_column:
         return "column"
-    counts = Counter(samples.caption).values()
+    counts = Counter(captions).values()
     inside = sum(count for count in counts if count >= section.min_images)
-    return "caption" if 2 * inside >= len(samples) else "meaning"
+    return "caption" if 2 * inside >= len(captions) else "meaning"
 
 
 def spokesmen(

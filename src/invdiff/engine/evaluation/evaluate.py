@@ -28,11 +28,13 @@ from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.distributed.randomness import halves
 from invdiff.engine.encoding.session import Session, open_data
 from invdiff.engine.evaluation import metrics
+from invdiff.engine.evaluation.confounders import files_of
 from invdiff.engine.evaluation.label_agreement import compare_with_labels, has_labels
 from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.evaluation.strength_curve import strength_curve
 from invdiff.engine.run.environment import environment
 from invdiff.engine.run.records import Metrics
+from invdiff.engine.sampling.sample import one_colour_told
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
 from invdiff.engine.storage.files import plain
@@ -42,7 +44,7 @@ from invdiff.model.vision.classifiers import Classifier
 Columns = dict[str, NDArray[Any]]
 REFERENCE = 2000
 NO_CLASSIFIER = (
-    "Shares, Bias, fidelity, Frechet distance, precision and recall were not measured: no "
+    "Shares, Bias, fidelity, Fréchet distance, precision and recall were not measured: no "
     "attribute classifier was used."
 )
 
@@ -65,6 +67,8 @@ def evaluate(session: Session) -> dict[str, Any]:
         measured = with_labels(session, samples, column)
     else:
         measured = without_classifier(session, samples)
+    told = [*filter(None, [one_colour_told(samples)]), *files_of(session, samples)]
+    measured["warnings"] = [*measured.get("warnings", ()), *told]
     agreement = compare_with_labels(session, data) if data and labelled else None
     session.results.write(Metrics(**plain(measured | {"groups_vs_labels": agreement})))
     return {}

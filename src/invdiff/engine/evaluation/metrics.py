@@ -107,7 +107,7 @@ def _distances(
         return {"frechet": {}}
     found: dict[str, Any] = {"frechet": {}}
     for name, real in protocol.references.items():
-        if far := _attempt(notes, "Frechet distance", fidelity.frechet, features, real):
+        if far := _attempt(notes, "Fréchet distance", fidelity.frechet, features, real):
             known = {key: value for key, value in asdict(far).items() if value != ""}
             found["frechet"][name] = known
     name, real = next(iter(protocol.references.items()))

@@ -7,7 +7,6 @@ and the attribute classifier says what it sees in them.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,8 +58,9 @@ def seen_at(
     work, shards = drawn_at(session, prompts, strength)
     threshold = config.evaluate.abstain_below
     seen: dict[str, list[np.ndarray]] = {name: [] for name in prompts}
-    spread = partial(run_shards, processes=session.processes)
-    for (name, *_), pictures in spread(work, shards, title=f"drawing, strength {strength:g}"):
+    title = f"drawing, strength {strength:g}"
+    drawn = run_shards(work, shards, processes=session.processes, title=title)
+    for (name, *_), pictures in drawn:
         features = features_of(classifier, pictures.__getitem__, len(pictures), name)
         values = classifier.classify(features)[protocol.attribute]
         seen[name].append(decide(values, protocol.classes, threshold))

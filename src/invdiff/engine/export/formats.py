@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 
-from invdiff.engine.base_model.architecture import describe
+from invdiff.data.sets import builtin
+from invdiff.engine.base_model.architecture import describe, model_folder, published
 from invdiff.engine.base_model.loading import (
     ModelRef,
     device_of,
@@ -21,8 +24,10 @@ from invdiff.engine.base_model.loading import (
 )
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.storage.files import write_with
+from invdiff.engine.storage.files import give_default_mode, write_json, write_with
+from invdiff.engine.storage.seals import Seals
 from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError, RunError
 from invdiff.model.formats import kohya, modelspec
@@ -34,7 +39,13 @@ from invdiff.model.sizing import description
 from invdiff.model.sizing.description import Description
 
 MERGED = "merged"
-FORMATS = {"diffusers": adapter_file.FILE, "kohya": kohya.FILE, MERGED: MERGED}
+FORMATS = {
+    "diffusers": adapter_file.FILE,
+    "kohya": kohya.FILE,
+    "peft": SAFETENSORS_WEIGHTS_NAME,
+    MERGED: MERGED,
+}
+CONFIGS = [description.INDEX, *(f"*/{name}" for name in description.CONFIGS)]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 VERIFY_STEPS = 2
 VERIFY_PROMPTS = 2
@@ -43,22 +54,31 @@ ANY_PROMPT = "a portrait of a person"
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """An adapter with what is known about it; ``run`` is None for a bare adapter folder."""
+    """An adapter with what is known about it; ``run`` is None for a bare adapter folder.
+
+    ``strength`` is the one to deliver, ``reported`` that of the run's pictures and figures.
+    """
 
     folder: Path
     run: Session | None
     lora: LoraFile
     base: str | None
     strength: float
+    reported: float
     window: tuple[float, float]
     scale: float | None
 
 
-def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
+def locate_adapter(
+    path: Path, model: str | None = None, strength: float | None = None
+) -> AdapterSource:
     """The adapter at ``path``, a run folder or an adapter folder, on the base ``model``.
 
+    ``strength`` is in place of the one that the run sampled with, which is the calibrated one
+    unless its settings name another.
+
     Raises:
-        RunError: there is none, or the run found nothing to train for.
+        RunError: there is none, the run found nothing to train for, or the strength is 0.
     """
     run, folder = None, path
     if RunFolder.is_run(path):
@@ -70,13 +90,22 @@ def locate_adapter(path: Path, model: str | None = None) -> AdapterSource:
             raise RunError(f"{path} found nothing to balance: its adapter does nothing to export")
     elif not (path / adapter_file.FILE).is_file():
         raise RunError(f"{path} is neither a run folder nor a folder with {adapter_file.FILE}")
+    elif path.name == "adapter":  # of a run, which has hashes
+        Seals(path.parent).verify(["train"], only=f"adapter/{adapter_file.FILE}")
     lora = adapter_file.read(folder)
     told = lora.settings
     start, stop = run.config.sample.window if run else told.get("window", (0.0, 1.0))
     scale = run.config.calibrate.guidance_scale if run else told.get("guidance_scale")
     base = model or (run.base_model if run else None) or told.get("base_model")
-    strength = float(told.get("recommended_strength", 1.0))
-    return AdapterSource(folder, run, lora, base, strength, (float(start), float(stop)), scale)
+    reported = strength_of(run) if run else float(told.get("recommended_strength", 1.0))
+    strength = reported if strength is None else strength
+    if strength == 0:
+        raise RunError(
+            f"adapter strength 0 is the base model, nothing of {path} would be in the files: give "
+            "--strength, and see in the report what calibration found at others"
+        )
+    window = (float(start), float(stop))
+    return AdapterSource(folder, run, lora, base, strength, reported, window, scale)
 
 
 def require_formats(formats: Sequence[str], base: Description) -> list[str]:
@@ -84,7 +113,8 @@ def require_formats(formats: Sequence[str], base: Description) -> list[str]:
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"there is no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
     if not formats:
-        return ["diffusers", *(["kohya"] if base.denoiser.kind in kohya.SUPPORTED else [])]
+        named = base.denoiser.kind in kohya.SUPPORTED
+        return ["diffusers", *(["kohya"] if named else []), "peft"]
     if "kohya" in formats:
         kohya.require_supported(base.denoiser.kind)
     return list(dict.fromkeys(formats))
@@ -98,8 +128,19 @@ def base_of(source: AdapterSource, pipeline: Any | None) -> Description:
         raise RunError(
             f"{source.folder} does not say which model it was trained on: name it with --model"
         )
-    known = describe(source.base)
-    return known if known is not None else description.of_pipeline(base_pipeline(source))
+    if source.base in EMBEDDED_SETS:
+        builtin.require_built(source.base)  # it is nothing of the hub's
+    if known := describe(source.base) or published(source.base):
+        return known
+    try:  # names need the architecture alone, some kilobytes of the hub's gigabytes
+        place = huggingface_hub.snapshot_download(source.base, allow_patterns=CONFIGS)
+    except Exception as error:  # whatever the hub has against the name, the user can mend
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RunError(
+            f"{source.base} is not on this computer, and the hub does not tell what it is "
+            f"({reason}): name the folder of the base model with --model"
+        ) from None
+    return description.of_folder(Path(place), source.base)
 
 
 def base_pipeline(source: AdapterSource) -> Any:
@@ -117,15 +158,19 @@ def write_formats(
     base: Description,
     facts: modelspec.Facts,
     pipeline: Any | None = None,
+    own_pipeline: bool = False,
 ) -> list[str]:
     """Write each format into ``folder``; the names of files and folders written.
 
-    ``pipeline`` is needed for "merged" only, which takes the strength of ``facts``.
+    ``pipeline`` is needed for "merged" only. If the caller's own, its parts are saved as they are
+    in memory; else they are copied from where the model lies.
     """
     for name in formats:
         if name == MERGED:
             with hushed(bars=False):
-                save_merged(pipeline, source.lora, facts.strength, folder / MERGED)
+                place = None if own_pipeline else model_folder(str(source.base))
+                save_merged(pipeline, source.lora, facts.strength, folder / MERGED, place)
+            give_default_mode(folder / MERGED)
         else:
             _write_lora(source, folder / FORMATS[name], name, base, facts)
     return [FORMATS[name] for name in formats]
@@ -134,8 +179,13 @@ def write_formats(
 def _write_lora(
     source: AdapterSource, file: Path, form: str, base: Description, facts: modelspec.Facts
 ) -> None:
-    lora = source.lora
-    weights = lora.prefixed() if form == "diffusers" else kohya.convert(lora, base.denoiser.kind)
+    lora, network = source.lora.at(facts.strength), base.denoiser
+    xl = base.pipeline.startswith("StableDiffusionXL")
+    layers = network.config.get("layers_per_block", 2) if xl else 0
+    if form == "kohya":
+        weights = kohya.convert(lora, network.kind, layers)
+    else:
+        weights = lora.prefixed("base_model.model" if form == "peft" else lora.component)
     header = {"format": "pt"} | modelspec.header(facts, base, weights, max(lora.ranks.values()))
     settings = lora.settings | {
         "base_model": public_name(source.base),
@@ -145,6 +195,9 @@ def _write_lora(
     }
     told = replace(lora, settings=settings).header()
     header |= told if form == "diffusers" else {SETTINGS_KEY: told[SETTINGS_KEY]}
+    if form == "peft":  # and no more: each PEFT refuses fields that a later one brought
+        peft = {"peft_type": "LORA", "base_model_name_or_path": settings["base_model"]}
+        write_json(file.with_name(CONFIG_NAME), peft | {"inference_mode": True} | lora.config())
     write_with(file, lambda beside: save_file(weights, beside, metadata=header))
 
 
@@ -159,7 +212,7 @@ def verify_files(
     source: AdapterSource,
     folder: Path,
     written: Sequence[str],
-    strength: float,
+    facts: modelspec.Facts,
     pipeline: Any,
     options: Mapping[str, Any] | None = None,
 ) -> list[Check]:
@@ -170,13 +223,10 @@ def verify_files(
     settings = {"num_inference_steps": VERIFY_STEPS} | dict(options or {})
     prompts = list(source.run.results.discovery.prompts) if source.run else [ANY_PROMPT]
     with hushed(bars=False):
-        verifier = Verifier(
-            pipeline, source.folder, source.lora, prompts[:VERIFY_PROMPTS], settings
-        )
+        asked = prompts[:VERIFY_PROMPTS], settings, facts.strength, facts.window
+        verifier = Verifier(pipeline, source.folder, source.lora, *asked)
         checks = [
-            verifier.folder(folder / name, strength)
-            if name == MERGED
-            else verifier.lora_file(folder / name)
+            verifier.folder(folder / name) if name == MERGED else verifier.lora_file(folder / name)
             for name in written
         ]
     if wrong := [check for check in checks if not check.ok]:

@@ -24,9 +24,10 @@ class Upload:
         kind = "private" if self.private else "public"
         lines = [f"{size:>14,} bytes  {name}" for name, size in self.files]
         total = sum(size for _, size in self.files)
-        return "\n".join(
-            [f"to the {kind} model repository {self.repo}:", *lines, f"{total:>14,} bytes"]
-        )
+        lines = [f"to the {kind} model repository {self.repo}:", *lines, f"{total:>14,} bytes"]
+        if not self.private and any(name.endswith("report.html") for name, _ in self.files):
+            lines.append("everybody will see the training pictures and captions in report.html")
+        return "\n".join(lines)
 
 
 def upload_plan(folder: Path, repo: str, private: bool = False) -> Upload:

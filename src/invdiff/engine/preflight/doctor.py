@@ -2,20 +2,18 @@
 
 import importlib
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invdiff.data.sets import builtin
-from invdiff.engine.base_model.architecture import model_folder
+from invdiff.engine.base_model.architecture import model_folder, way_to
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
+from invdiff.engine.preflight.plan import data_size
 from invdiff.engine.run.environment import environment
-from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.engine.settings.config import Config
-from invdiff.errors import ModelError
+from invdiff.errors import DataError, ModelError
 from invdiff.model.sizing import description
 
 # Import names of what InvDiff cannot do without, and of what its extras bring.
@@ -24,8 +22,6 @@ NEEDED = {
                             "safetensors", "pyarrow", "jinja2", "matplotlib", "tokenizers")
 } | {"scikit-learn": "sklearn", "pillow": "PIL"}  # fmt: skip
 EXTRAS = {"hub": {"huggingface_hub": "huggingface_hub"}}
-WEIGHTS = (".safetensors", ".bin")
-SHARD = re.compile(r'"([^"/]+\.(?:safetensors|bin))"')
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class Checkup:
     free_disk: int
     cached: list[dict[str, Any]]
     model: Mapping[str, Any] | None = None
+    data: str = ""
     estimate: MemoryEstimate | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -111,33 +108,14 @@ def cached_models() -> list[dict[str, Any]]:
     ]
 
 
-def missing_parts(folder: Path) -> list[str]:
-    """Components of the pipeline in ``folder`` whose files are not all there."""
-    base = description.of_folder(folder)
-    lost = []
-    for name, part in base.parts.items():
-        inside = folder / name
-        files = [path.name for path in inside.iterdir()] if inside.is_dir() else []
-        indexes = (inside / file for file in files if file.endswith(".index.json"))
-        wanted = {s for index in indexes for s in SHARD.findall(index.read_text("utf-8"))}
-        needs_weights = part.library in ("diffusers", "transformers") and "config.json" in files
-        has_weights = any(file.endswith(WEIGHTS) for file in files)
-        if not files or (needs_weights and not has_weights) or wanted - set(files):
-            lost.append(name)
-    return lost
-
-
 def _examine_run(found: Checkup, config: Config) -> None:
     found.model = _model(config.model.path)
     if problem := found.model["problem"]:
         found.problems.append(problem)
-    data = config.data.path
-    place = builtin.set_folder(data) if data in EMBEDDED_SETS else Path(data).expanduser()
-    if not place.exists():
-        way_out = (
-            f"invdiff data build {data}" if data in EMBEDDED_SETS else "give --data.path a folder"
-        )
-        found.problems.append(f"data.path {data} is not there: {way_out}")
+    try:
+        found.data = f"{config.data.path}, {data_size(config.data)}"
+    except DataError as error:
+        found.problems.append(str(error))
     wanted = config.model.device
     device = next((d for d in found.devices if wanted in ("auto", d.name.partition(":")[0])), None)
     if device is None:
@@ -149,28 +127,40 @@ def _examine_run(found: Checkup, config: Config) -> None:
     if device and device.memory and found.estimate and found.estimate.peak > device.memory:
         found.problems.append(
             f"about {found.estimate.peak / 1e9:.0f} GB are needed and {device.name} has "
-            f"{device.memory / 1e9:.0f} GB: lower train.batch_size, sample.batch_size, "
-            "discover.batch_size or data.image_size, or take model.dtype bfloat16"
+            f"{device.memory / 1e9:.0f} GB: {', or '.join(_savings(config, found.estimate))}"
         )
+
+
+def _savings(config: Config, estimate: MemoryEstimate) -> list[str]:
+    """What would need less memory and is not set yet, for the stage that needs most."""
+    stage = max(estimate.memory, key=lambda name: estimate.memory[name])
+    batch, ways = getattr(config, stage).batch_size, []
+    if stage == "train":
+        batch //= config.train.gradient_accumulation_steps
+        if not config.train.gradient_checkpointing:
+            ways.append("set train.gradient_checkpointing")
+        if batch > 1:
+            ways.append("raise train.gradient_accumulation_steps")
+    if batch > 1:
+        ways.append(f"lower {stage}.batch_size")
+    if config.model.dtype == "float32":
+        ways.append("take model.dtype bfloat16")
+    return [*ways, "lower data.image_size"]
 
 
 def _model(name: str) -> dict[str, Any]:
     """Where the model is, and what has to be done for it to be there."""
-    folder = model_folder(name)
-    if folder is None:
-        is_path = name.startswith((".", "/", "~")) or name.count("/") != 1
-        way_out = "give --model.path a diffusers folder" if is_path else f"hf download {name}"
-        if name in EMBEDDED_SETS:
-            way_out = f"invdiff data build {name}"
-        problem = f"the model {name} is not on this computer: {way_out}"
-        return {"name": name, "folder": None, "problem": problem}
+    folder, problem = model_folder(name), None
     try:
-        lost = missing_parts(folder)
+        if folder is None:
+            raise ModelError(f"the model {name} is not on this computer: {way_to(name)}")
+        if lost := description.missing_parts(folder):
+            own = Path(name).expanduser().is_dir()
+            way_out = "give a whole copy" if own else f"hf download {name}"
+            raise ModelError(f"the model {name} lacks files of {', '.join(lost)}: {way_out}")
     except ModelError as error:
-        return {"name": name, "folder": str(folder), "problem": str(error)}
-    way_out = "give a whole copy" if Path(name).expanduser().is_dir() else f"hf download {name}"
-    lacks = f"the model {name} lacks files of {', '.join(lost)}: {way_out}" if lost else None
-    return {"name": name, "folder": str(folder), "problem": lacks}
+        problem = str(error)
+    return {"name": name, "folder": folder and str(folder), "problem": problem}
 
 
 def _importable(module: str) -> bool:

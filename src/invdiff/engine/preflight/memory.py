@@ -11,8 +11,9 @@
 
 Passes are traced on the meta device (:mod:`sizing.tracing`) at the configuration's picture
 size: training with its own batch, the rest with one picture, times the batch. Operations are those
-of the denoiser alone, at that size. A training step keeps what its backward pass
-needs; there is no gradient checkpointing in it.
+of the denoiser alone, at that size. A training step takes one part of its batch
+(train.gradient_accumulation_steps) and keeps what its backward pass needs, which is less with
+train.gradient_checkpointing.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,10 +25,11 @@ import torch
 from invdiff.engine.base_model.architecture import describe, published
 from invdiff.engine.base_model.loading import hushed
 from invdiff.engine.settings.config import Config
+from invdiff.errors import refused
 from invdiff.model.lora import adapter
 from invdiff.model.sizing import shapes
 from invdiff.model.sizing.description import Description
-from invdiff.model.sizing.tracing import MARGIN, trace
+from invdiff.model.sizing.tracing import MARGIN, checkpointed, trace
 
 TRAINING_BYTES, RESTING_BYTES = 16, 4
 
@@ -59,24 +61,27 @@ def estimate_memory(config: Config) -> MemoryEstimate | None:
         ModelError: the model's files are damaged, or its family is not known.
     """
     base = describe(config.model.path) or published(config.model.path)
-    return None if base is None else of_description(base, config)
+    if base is None:
+        return None
+    with refused(f"the description of {base.source} cannot be used", "give a whole copy"):
+        return of_description(base, config)
 
 
 def of_description(base: Description, config: Config) -> MemoryEstimate:
     """What ``config`` needs on the model ``base``."""
-    dtype = getattr(torch, config.model.dtype)
+    dtype, own_size = getattr(torch, config.model.dtype), base.image_size
     with hushed():
         built: dict[str, Any] = {name: shapes.build(part) for name, part in base.parts.items()}
         modules = {name: module.to(dtype) for name, module in built.items() if module is not None}
     sizes = {name: module.num_parameters() for name, module in modules.items()}
     denoiser = modules[base.component]
-    size = config.data.image_size or base.image_size
+    size = config.data.image_size or own_size
     one_pass = shapes.guided_in_one_pass(base.denoiser)
 
     one = trace(denoiser, shapes.call(denoiser, base, 1, size, dtype))
     drawn = one  # pictures are drawn at the size that the model was made for
-    if size != base.image_size:
-        drawn = trace(denoiser, shapes.call(denoiser, base, 1, base.image_size, dtype))
+    if size != own_size:
+        drawn = trace(denoiser, shapes.call(denoiser, base, 1, own_size, dtype))
     doubled = 1 if one_pass or max(config.sample.guidance_scales) == 1 else 2
     passes = {
         "discover": one.peak * config.discover.batch_size,
@@ -84,10 +89,11 @@ def of_description(base: Description, config: Config) -> MemoryEstimate:
     }
     if vae := modules.get("vae"):
         encoding = _coding(vae, base, size, dtype)[0] * config.discover.batch_size
-        decoding = _coding(vae, base, base.image_size, dtype)[1] * config.sample.batch_size
+        decoding = _coding(vae, base, own_size, dtype)[1] * config.sample.batch_size
         passes["discover"] = max(passes["discover"], encoding)
         passes["sample"] = max(passes["sample"], decoding)
-    step = shapes.call(denoiser, base, config.train.batch_size, size, dtype)
+    part = -(-config.train.batch_size // config.train.gradient_accumulation_steps)
+    step = shapes.call(denoiser, base, part, size, dtype)
     lora, passes["train"] = _training(denoiser, config, step)
     weights = sum(sizes.values()) * dtype.itemsize
     held = {"train": TRAINING_BYTES * lora, "sample": RESTING_BYTES * lora}
@@ -103,6 +109,8 @@ def _training(denoiser: Any, config: Config, call: Callable[[], Any]) -> tuple[i
     """Parameters of the adapter, and the memory of one training step beside them."""
     adapter.add_lora(denoiser, config.train.rank, seed=0)
     lora = sum(tensor.numel() for tensor in adapter.parameters(denoiser))
+    if config.train.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing(checkpointed)
     return lora, trace(denoiser, call, backward=True).peak - RESTING_BYTES * lora
 
 

@@ -1,43 +1,85 @@
 """How much work a configuration asks for, in denoiser passes.
 
 One pass takes one image through the denoiser once. A pass that is trained counts three times: its
-gradient costs about two more.
+gradient costs about two more; gradient checkpointing makes it one more.
 """
 
+from collections import Counter
 from collections.abc import Sized
 from dataclasses import dataclass
 
-from invdiff.engine.settings.common import EMBEDDED_SETS
+import numpy as np
+
+from invdiff.core.measurement.content import LEVELS, MOST_TEXTS
+from invdiff.data.sets import builtin
+from invdiff.data.sources import open_listing, read_captions
+from invdiff.engine.encoding.prompt_groups import way_of
+from invdiff.engine.settings.common import EMBEDDED_SETS, DataSection
 from invdiff.engine.settings.config import Config
 
-TRAINED = 3
+TRAINED, CHECKPOINTED = 3, 4
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """How many ``pictures`` there are of each prompt, none of them decoded.
+
+    Captions that have yet to be grouped by meaning are counted as the most groups that there can
+    be, and ``exact`` is False.
+    """
+
+    pictures: tuple[int, ...]
+    exact: bool = True
+
+    def __str__(self) -> str:
+        prompts = f"{'' if self.exact else 'at most '}{_counted(self.pictures, 'prompt')}"
+        return f"{sum(self.pictures):,} pictures of {prompts}"
+
+
+def data_size(section: DataSection) -> DataSize:
+    """The size of a run's data.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    if section.path in EMBEDDED_SETS:
+        builtin.require_built(section.path)
+        prompts, held = EMBEDDED_SETS[section.path]
+        return DataSize((held,) * prompts)
+    listing = open_listing(section.path)
+    texts = read_captions(section.path, listing, section.prompt_column)
+    rows = [
+        row for row, captions in enumerate(texts) if row not in listing.faults and any(captions)
+    ]
+    captions = [next(filter(None, texts[row])) for row in rows]
+    way = way_of(section, captions)
+    if way == "meaning":
+        most = max(1, len(rows) // section.min_images)
+        return DataSize(tuple(map(len, np.array_split(rows, most))), exact=False)
+    if way == "column":
+        groups = listing.table.labels(section.group_column)
+        captions = list(listing.table.filled(section.group_column, [groups[row] for row in rows]))
+    return DataSize(tuple(Counter(captions).values()))
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one stage will do; ``passes`` are for one prompt where the prompts are not known."""
+    """What one stage will do."""
 
     stage: str
     passes: int
     detail: str
 
 
-def prompts_of(config: Config) -> int | None:
-    """How many prompts the run has, where that is known without reading the data."""
-    known = EMBEDDED_SETS.get(config.data.path)
-    return known[0] if known else None
-
-
-def work_plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
-    """The stages in order, each with its work.
+def work_plan(config: Config, data: DataSize, one_pass: bool = False) -> tuple[Work, ...]:
+    """The stages in order, each with its work on all of ``data``.
 
     With ``one_pass`` guidance is an input of the denoiser (Flux), so that a guided step takes one
     pass instead of two.
     """
-    prompts = prompts_of(config) or 1
-    branches = 1 if one_pass else 2
+    prompts, branches = len(data.pictures), 1 if one_pass else 2
     return (
-        _discover(config, prompts),
+        _discover(config, data),
         _train(config, prompts, branches),
         _sample(config, len(config.sample.prompts) or prompts, branches),
         Work("evaluate", 0, "every figure with its interval"),
@@ -45,13 +87,12 @@ def work_plan(config: Config, one_pass: bool = False) -> tuple[Work, ...]:
     )
 
 
-def _discover(config: Config, prompts: int) -> Work:
+def _discover(config: Config, data: DataSize) -> Work:
     asked = config.discover
-    _, held = EMBEDDED_SETS.get(config.data.path, (0, asked.images_per_prompt))
-    scored = prompts * min(asked.images_per_prompt, held)
+    scored = sum(min(asked.images_per_prompt, held) for held in data.pictures)
     levels, features = len(asked.levels), len(config.study.feature_levels)
     scoring = scored * levels * asked.draws * 2  # under the prompt and under none
-    read = prompts * held + scored  # the scored ones again, to see how stable the groups are
+    read = sum(data.pictures) + scored  # the scored ones again, to see how stable the groups are
     detail = (
         f"{scored} images x {levels} levels x {asked.draws} draws x 2 conditions, "
         f"features at {features} levels"
@@ -61,20 +102,25 @@ def _discover(config: Config, prompts: int) -> Work:
 
 def _train(config: Config, prompts: int, branches: int) -> Work:
     asked, calibrate = config.train, config.calibrate
-    training = asked.steps * asked.batch_size * TRAINED
+    each = CHECKPOINTED if asked.gradient_checkpointing else TRAINED
+    training = asked.steps * asked.batch_size * each
     images = prompts * calibrate.images_per_prompt
     walks = sum(
         _walks(strength, calibrate.guidance_scale, branches) for strength in calibrate.strengths
     )
+    compared = len(calibrate.strengths) * len(LEVELS) * (1 + min(prompts, 1 + MOST_TEXTS))
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
     checks = asked.share_feedback
     walks += len(checks) * sum(_walks(1.0, scale, branches) for scale in scales)
     told = f"{_counted(checks, 'mid-training check')} and " if checks else ""
     detail = (
-        f"{asked.steps} steps of {asked.batch_size} images, rank {asked.rank}; at most "
+        f"{asked.steps} steps of {asked.batch_size} images"
+        f"{f' in {parts} parts' if (parts := asked.gradient_accumulation_steps) > 1 else ''}"
+        f"{', with gradient checkpointing' if asked.gradient_checkpointing else ''}, "
+        f"rank {asked.rank}; at most "
         f"{images} images for each of {told}{_counted(calibrate.strengths, 'strength')}"
     )
-    return Work("train", training + images * walks * config.sample.steps, detail)
+    return Work("train", training + images * (walks * config.sample.steps + compared), detail)
 
 
 def _sample(config: Config, prompts: int, branches: int) -> Work:

@@ -18,7 +18,8 @@ from invdiff.engine.run.environment import environment, pipeline_identity
 from invdiff.engine.run.stages import FILES, NEEDS, STAGES, from_stage, touched
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.config import Config
-from invdiff.engine.storage.files import locked, plain, read_json, write_json, write_text
+from invdiff.engine.storage.files import locked, plain
+from invdiff.engine.storage.seals import Seals
 from invdiff.errors import ConfigError, Interrupted, RunError
 
 
@@ -29,6 +30,7 @@ class RunFolder:
         self.path = path
         self.config = config
         self.pipeline = pipeline
+        self.seals = Seals(path)
         self.changed: tuple[str, ...] = ()  # settings of this visit that can touch a stage
 
     @classmethod
@@ -93,10 +95,14 @@ class RunFolder:
         return self._missing(stage) is None
 
     def require(self, stage: str, by: str) -> None:
-        """RunError with the command that makes what ``by`` needs, unless ``stage`` is done."""
+        """RunError with the command that makes what ``by`` needs, unless ``stage`` is done.
+
+        What it and the stages before it have left must be what they wrote.
+        """
         if missing := self._missing(stage):
             words = f"{missing} --out" if missing == STAGES[0] else missing
             raise RunError(f"{by} needs {missing}: run `invdiff {words} {self.path}` first")
+        self.seals.verify(STAGES[: STAGES.index(stage) + 1])
 
     def _missing(self, stage: str) -> str | None:
         """The first stage up to ``stage`` that is not finished."""
@@ -144,21 +150,21 @@ class RunFolder:
         total = round(seconds + self._seconds_before(stage), 3)
         self.event("done", stage=stage, seconds=seconds)
         known = {"stage": stage, "begun": begun, "done": _now(), "seconds": total}
-        write_json(self._mark(stage), known | facts)
+        files = self.seals.of(FILES[stage])
+        self.seals.write(f"stages/{stage}.json", known | facts | {"files": files})
 
     def _seconds_before(self, stage: str) -> float:
         """Seconds of the sessions that did not finish ``stage``, since it was last forgotten."""
         total = 0.0
-        for line in (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):  # the last line of a process that was killed while it wrote
+        text = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
+            with suppress(ValueError, AttributeError, TypeError):  # a line that was cut or damaged
                 event = json.loads(line)
-                if event.get("stage") == stage:
-                    total = 0.0 if event["event"] in ("forgotten", "done") else total
-                    total += (
-                        event.get("seconds", 0.0)
-                        if event["event"] in ("interrupted", "failed")
-                        else 0.0
-                    )
+                kind = event.get("event") if event.get("stage") == stage else None
+                if kind in ("forgotten", "done"):
+                    total = 0.0
+                elif kind in ("interrupted", "failed"):
+                    total += event.get("seconds", 0.0)
         return total
 
     def _mark(self, stage: str) -> Path:
@@ -195,8 +201,8 @@ class RunFolder:
                 f"{self.path} cannot be made ({error.strerror}): give --out another place"
             ) from None
         with locked(self.path):
-            self._write_environment()
-            write_text(self.path / "config.toml", configuration.dump(self.config))
+            self._write_environment(new=True)
+            self.seals.write_settings(configuration.dump(self.config))
             self.event("created")
 
     def _reconcile(self, old: Config, redo: bool) -> None:
@@ -222,7 +228,7 @@ class RunFolder:
             self._clear(from_stage(stage))
         if changes:
             self.event("settings", changed={k: list(pair) for k, pair in changes.items()})
-            write_text(self.path / "config.toml", configuration.dump(self.config))
+            self.seals.write_settings(configuration.dump(self.config))
         if self.pipeline is not None:
             self._write_environment()
 
@@ -234,12 +240,12 @@ class RunFolder:
         return {k: (before[k], after[k]) for k in after if before[k] != after[k]}
 
     def _recorded_pipeline(self) -> str | None:
-        recorded: str | None = read_json(self.path / "environment.json").get("pipeline")
+        recorded: str | None = self.seals.read("environment.json").get("pipeline")
         return recorded
 
-    def _write_environment(self) -> None:
+    def _write_environment(self, new: bool = False) -> None:
         pipeline = pipeline_identity(self.pipeline) if self.pipeline is not None else None
-        write_json(self.path / "environment.json", environment() | {"pipeline": pipeline})
+        self.seals.write("environment.json", environment() | {"pipeline": pipeline}, new)
 
     def _need_pipeline(self, stage: str) -> None:
         drawing = stage == "evaluate" and self.config.evaluate.strength_curve

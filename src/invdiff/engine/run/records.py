@@ -4,6 +4,7 @@ Numbers that are not finite are null in the files and None here.
 """
 
 from collections.abc import Mapping
+from math import nan
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
@@ -147,7 +148,11 @@ class Training(Record):
 
 
 class CalibrationPoint(Record):
-    """One strength that was tried: the estimated gap from the wanted shares, with its interval."""
+    """One strength that was tried: the estimated gap from the wanted shares, with its interval.
+
+    ``own_prompt`` has for each prompt how many of its ``images`` show it; ``vetoed`` strengths
+    lose prompts, with the p-value ``prompts_lost_p`` of chance alone.
+    """
 
     strength: float
     gap: Number
@@ -156,6 +161,15 @@ class CalibrationPoint(Record):
     high: Number = None
     images: int = 0
     shares: dict[str, Any] = {}
+    own_prompt: dict[str, dict[str, int]] = {}
+    prompts_lost_p: Number = None
+    vetoed: bool = False
+
+    @property
+    def shown(self) -> float:
+        """The share of the pictures that show their own prompt; NaN where it is not known."""
+        images = sum(one["images"] for one in self.own_prompt.values())
+        return sum(one["shown"] for one in self.own_prompt.values()) / images if images else nan
 
 
 class Calibration(Record):
@@ -178,6 +192,26 @@ class Calibration(Record):
     def chosen(self) -> CalibrationPoint:
         """The point of the chosen strength."""
         return min(self.curve, key=lambda point: abs(point.strength - self.strength))
+
+    @property
+    def vetoed(self) -> list[float]:
+        """The strengths that lose prompts."""
+        return [point.strength for point in self.curve if point.vetoed]
+
+    def __str__(self) -> str:
+        if not self.curve:
+            return f"adapter strength {self.strength:g}, not calibrated"
+        chosen, base = self.chosen, self.before
+        gap, before = (nan if point.gap is None else point.gap for point in (chosen, base))
+        said = [f"adapter strength {self.strength:g}: estimated gap {gap:.2f}, {before:.2f} before"]
+        if gap > self.tolerance:
+            said.append(f"more than the tolerance of {self.tolerance:g}")
+        if base.own_prompt:
+            shown, at_base = 100 * chosen.shown, 100 * base.shown
+            said.append(f"{shown:.0f} % of its pictures show their prompt, {at_base:.0f} % before")
+        if lost := ", ".join(f"{strength:g}" for strength in self.vetoed):
+            said.append(f"not {lost}, where fewer do than chance explains")
+        return "; ".join(said)
 
 
 class Metrics(Record):

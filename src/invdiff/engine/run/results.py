@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from invdiff.core.groups.memberships import Membership, hard, memberships
+from invdiff.data.samples import plural
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
+from invdiff.engine.storage.seals import Seals
 from invdiff.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class Groups:
 
     ``membership`` is q_i(1), the probability of group 1, as (n,) for two groups, and all q_i(e) as
     (n, K) for more. ``weight`` balances the groups of a prompt; the weights of a prompt average 1.
+    ``path`` says where each is in its source; empty in files of before.
     """
 
     sample_id: tuple[str, ...]
@@ -40,14 +44,15 @@ class Groups:
     caption: tuple[str, ...]
     membership: Membership
     weight: NDArray[np.float64]
+    path: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sample_id)
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.2f}" for share in memberships(self.membership).mean(0))
-        prompts = len(set(self.prompt))
-        return f"Groups({len(self)} pictures, {prompts} prompts, overall shares {shares})"
+        sizes = f"{plural(len(self), 'picture')}, {plural(len(set(self.prompt)), 'prompt')}"
+        return f"Groups({sizes}, overall shares {shares})"
 
     @property
     def group(self) -> NDArray[np.int64]:
@@ -64,6 +69,7 @@ class Groups:
             "group": self.group.astype(np.int32),
             **{f"q_{group}": q[:, group] for group in range(q.shape[1])},
             "weight": self.weight,
+            **({"path": list(self.path)} if self.path else {}),
         }
 
     @classmethod
@@ -77,6 +83,7 @@ class Groups:
             tuple(table.get("caption", table["prompt"])),
             q[0] if len(q) == 1 else np.stack(q, 1),
             np.array(table["weight"], float),
+            tuple(table.get("path", ())),
         )
 
 
@@ -96,7 +103,7 @@ class Results:
     @cached_property
     def groups(self) -> Groups:
         """What discovery says about each picture."""
-        return Groups.of_columns(read_parquet(self.path / "groups.parquet"))
+        return Groups.of_columns(self._columns("groups.parquet"))
 
     @cached_property
     def discovery(self) -> Discovery:
@@ -121,7 +128,7 @@ class Results:
     @cached_property
     def samples(self) -> Columns:
         """The drawn pictures, a row for each: arm, scale, prompt, seed, path, strength."""
-        table = read_parquet(self.path / "samples.parquet")
+        table = self._columns("samples.parquet")
         return {name: np.asarray(values) for name, values in table.items()}
 
     def write_groups(self, groups: Groups) -> None:
@@ -137,8 +144,13 @@ class Results:
         write_json(self.path / record.FILE, record.stored())
         self.__dict__.pop(type(record).__name__.lower(), None)
 
+    def _columns(self, name: str) -> dict[str, list[Any]]:
+        Seals(self.path).verify(STAGES, only=name)
+        return read_parquet(self.path / name)
+
     def _read(self, kind: type[Kind]) -> Kind:
         path, renamed = self.path / kind.FILE, set[tuple[str, str]]()
+        Seals(self.path).verify(STAGES, only=kind.FILE)
         try:
             found = kind.model_validate(read_json(path), context=renamed)
         except ValidationError as error:

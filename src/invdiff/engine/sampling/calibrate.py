@@ -3,9 +3,10 @@
 The model of the groups that discovery fitted (features to q) says of each generated picture which
 group it belongs to. It is asked at the guidance scale that people sample with, because
 classifier-free guidance raises the odds of any imbalance that is left to the power of the scale.
+The base model says whether the picture still shows its prompt.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,26 +14,26 @@ from typing import Any
 import numpy as np
 
 from invdiff.core.groups.memberships import Mix, as_mix, off_by, within
+from invdiff.core.measurement import content
 from invdiff.engine.discovery.groups import Model, load_models, wanted_mix
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
-from invdiff.engine.run.records import Calibration
-from invdiff.engine.sampling.group_shares import Shard, log_ratios, pictures_of, shards_of
+from invdiff.engine.run.records import Calibration, Discovery
+from invdiff.engine.sampling.group_shares import Shard, judge_generated, pictures_of, shards_of
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.storage.files import plain
 
-TRAINED = 1.0
 OWNER = "calibration"
 
 
 def calibrate(session: Session) -> Calibration:
     """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
 
-    Strength 1 is kept if its estimated gap is within tolerance: there the adapter is a stock LoRA
-    for every tool, without a second pass. Otherwise it is the smallest strength within tolerance.
-    If there is none, one more is tried where two neighbours err on either side
-    (:func:`between`), and the one with the smallest gap is taken.
+    The smallest strength that is enough: its estimated gap is within tolerance, and its pictures
+    still show their prompts. If there is none, one more is tried where two neighbours err on either
+    side (:func:`between`), and the one with the smallest gap is taken of those whose pictures do,
+    the base model among them.
     """
     section = session.config.calibrate
     prompts = session.results.discovery.found
@@ -40,29 +41,48 @@ def calibrate(session: Session) -> Calibration:
         "guidance_scale": section.guidance_scale,
         "tolerance": section.tolerance,
         "images_per_prompt": section.images_per_prompt,
-        "strength": TRAINED,
+        "strength": 1.0,
         "curve": [],
     }
     if len(section.strengths) < 2 or not prompts:
         return Calibration(**plain(record))
-    others = [s for s in section.strengths if s not in (0.0, TRAINED)]
-    tried = {s: estimate_gap(session, prompts, s) for s in (0.0, TRAINED)}
-    if tried[TRAINED]["gap"] > section.tolerance:
-        tried |= {s: estimate_gap(session, prompts, s) for s in others}
-        enough = [s for s in sorted(tried) if tried[s]["gap"] <= section.tolerance]
-        strength = None if enough else between(tried)
-        if strength is not None and strength not in tried:
-            tried[strength] = estimate_gap(session, prompts, strength)
-        record["strength"] = enough[0] if enough else min(tried, key=lambda s: tried[s]["gap"])
-    record["curve"] = [tried[s] for s in sorted(tried)]
+    tried: dict[float, dict[str, Any]] = {}
+    grid = sorted({0.0, *section.strengths})
+    chosen = next((s for s in grid if _is_enough(session, prompts, s, tried)), None)
+    if chosen is None:
+        more = between({s: point for s, point in tried.items() if not point["vetoed"]})
+        if more is not None and more not in tried:
+            _is_enough(session, prompts, more, tried)
+        kept = [s for s, point in tried.items() if not point["vetoed"]]
+        chosen = min(kept, key=lambda s: tried[s]["gap"])
+    record |= {"strength": chosen, "curve": [tried[s] for s in sorted(tried)]}
     return Calibration(**plain(record))
+
+
+def _is_enough(
+    session: Session, prompts: list[str], strength: float, tried: dict[float, dict[str, Any]]
+) -> bool:
+    """Whether a strength above 0 is within tolerance and not vetoed; it is noted in ``tried``.
+
+    It is vetoed if fewer of its pictures show their prompts than of the base model's, by a test at
+    the level :data:`~invdiff.core.measurement.content.FALSE_VETO`.
+    """
+    point = tried[strength] = estimate_gap(session, prompts, strength)
+    base, own = (
+        [(one["shown"], one["images"]) for one in tried[s]["own_prompt"].values()]
+        for s in (0.0, strength)
+    )
+    chance = content.prompts_lost(base, own)
+    point |= {"prompts_lost_p": chance, "vetoed": chance < content.FALSE_VETO}
+    within = point["gap"] <= session.config.calibrate.tolerance
+    return bool(strength and within and not point["vetoed"])
 
 
 def between(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
     """The strength at which groups would be as wanted on average; None if none tried is past it.
 
-    Between the first two neighbours of which one leaves too few pictures against the model and the
-    next too many, on a straight line between what they are ``above``.
+    Between the first two neighbours of which one leaves too few pictures of the under-represented
+    groups and the next too many, on a straight line between what they are ``above``.
     """
     points = [(strength, tried[strength]["above"]) for strength in sorted(tried)]
     for (weaker, low), (stronger, high) in pairwise(points):
@@ -72,10 +92,14 @@ def between(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
 
 
 def estimate_gap(session: Session, prompts: list[str], strength: float) -> dict[str, Any]:
-    """Estimated shares of the groups at a strength, and how far they are from the wanted ones."""
+    """What pictures drawn at a strength show.
+
+    The estimated shares of the groups, how far they are from the wanted ones, and how many of the
+    pictures show their own prompt.
+    """
     models = load_models(session.path / "group_model.safetensors")
     chosen = {name: models[name] for name in prompts}
-    ratios = log_ratios(
+    seen = judge_generated(
         session.config,
         session.source,
         session.adapter if strength else None,
@@ -86,9 +110,21 @@ def estimate_gap(session: Session, prompts: list[str], strength: float) -> dict[
         owner=OWNER,
         title=f"calibrating, strength {strength:g}",
         spread=partial(run_shards, processes=session.processes),
+        texts=compared_texts(session.results.discovery, prompts),
     )
     wanted = wanted_mix(session.config.discover, max(len(one.present) for one in chosen.values()))
-    return {"strength": strength, **calibration_summary(ratios, models, wanted=wanted)}
+    ratios = {name: one for name, (one, _) in seen.items()}
+    shown = {name: {"shown": sum(own), "images": len(own)} for name, (_, own) in seen.items()}
+    summary = calibration_summary(ratios, models, wanted=wanted)
+    return {"strength": strength, **summary, "own_prompt": plain(shown)}
+
+
+def compared_texts(discovery: Discovery, prompts: Sequence[str]) -> dict[str, str]:
+    """What pictures of ``prompts`` are compared under: the prompts with most images, by name."""
+    known = discovery.captions_drawn
+    images = {name: discovery.prompts[name].images for name in known}
+    most = sorted(known, key=lambda name: (-images[name], name))[: 1 + content.MOST_TEXTS]
+    return {name: known[name][0] for name in sorted({*most, *prompts})}
 
 
 def drawn_at(
@@ -112,9 +148,9 @@ def calibration_summary(
     """Shares of group 1, their mean gap and its 95 % bootstrap interval over pictures.
 
     The gap is the sum over the groups of what each is off its ``wanted`` share: |share - share| of
-    two where even ones are. ``above`` is by how much the groups against the model have more than
-    they should, less than 0 where they lack it. Of more than two groups the shares are those of
-    all.
+    two where even ones are. ``above`` is by how much the under-represented groups have more
+    than they should, less than 0 where they lack it. Of more than two groups the shares are those
+    of all.
     """
     target = {name: within(wanted, models[name].present) for name in ratios}
     gaps = np.zeros(resamples)

@@ -5,8 +5,9 @@ there already is not drawn again.
 """
 
 import hashlib
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from invdiff.engine.base_model.offloading import tokenizers
+from invdiff.data.pictures import is_one_colour
+from invdiff.engine.classifiers.classify import read_picture
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import write_with
 from invdiff.model.denoiser import Denoiser
+from invdiff.model.texts import warn_of_cut
+
+logger = logging.getLogger(__name__)
 
 
 def sample(session: Session) -> dict[str, Any]:
@@ -27,17 +32,35 @@ def sample(session: Session) -> dict[str, Any]:
     section, wanted = session.config.sample, sampling_parts(session)
     shards = [shard for part in wanted for shard in part.missing(section.batch_size)]
     done = sum(part.batches(section.batch_size) for part in wanted) - len(shards)
+    captions = sorted({caption for part in wanted for caption in part.captions})
+    warn_of_cut(session.denoiser.reader, captions, "prompts")
     for _ in run_shards(
         draw_shard, shards, processes=session.processes, title="sampling", done=done
     ):
         pass
     rows = [row for part in wanted for row in part.rows(session.path)]
-    session.results.write_samples({key: [row[key] for row in rows] for key in rows[0]})
+    for row in rows:
+        row["one_colour"] = is_one_colour(read_picture(session.path / str(row["path"])))
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    session.results.write_samples(columns)
+    if told := one_colour_told(columns):
+        logger.warning("%s", told)
     if not section.prompt_suffix:
         return {"pictures": len(rows)}
-    captions = {caption for part in wanted for caption in part.captions}
     read = reading(session.denoiser, captions, section.prompt_suffix)
     return {"pictures": len(rows), "prompt_suffix": read}
+
+
+def one_colour_told(samples: Mapping[str, Any]) -> str:
+    """A sentence on pictures that show nothing; "" without any, and where nobody looked."""
+    known = zip(samples["path"], samples.get("one_colour", ()), strict=False)
+    plain = [path for path, shows_nothing in known if shows_nothing]
+    if not plain:
+        return ""
+    return (
+        f"{len(plain)} of {len(samples['path'])} drawn pictures are of one colour throughout, such "
+        f"as {plain[0]}: they were counted as any other, so look at them before you believe figures"
+    )
 
 
 @dataclass(frozen=True)
@@ -126,12 +149,22 @@ def sampling_parts(session: Session) -> list[SamplingPart]:
     ]
 
 
-def strength_of(session: Session) -> float:
-    """The strength to sample with: the settings', or the calibrated one."""
-    chosen = session.config.sample.strength
-    if chosen != "auto":
-        return float(chosen)
-    return session.results.calibration.strength
+def strength_of(session: Session, asked: float | None = None) -> float:
+    """The strength to draw with: the one ``asked`` for, or the settings', or the calibrated one.
+
+    A line says so if it is one that calibration has vetoed.
+    """
+    chosen = session.config.sample.strength if asked is None else asked
+    found = session.results.calibration
+    strength = found.strength if chosen == "auto" else float(chosen)
+    if strength in found.vetoed:
+        logger.warning(
+            "adapter strength %g: calibration has vetoed it, since fewer of its pictures show "
+            "their prompts than of the base model's; the calibrated one is %g",
+            strength,
+            found.strength,
+        )
+    return strength
 
 
 def slug(prompt: str) -> str:
@@ -150,14 +183,9 @@ def reading(denoiser: Denoiser, captions: Iterable[str], suffix: str) -> dict[st
     """
     words = re.findall(r"\w+", suffix)
     found: dict[str, Any] = {"text": suffix, "words": len(words)}
-    readers = tokenizers(denoiser)
-    if not readers:
+    reader, prompts = denoiser.reader, list(captions)
+    if reader is None:
         return found
-    longest = max(readers, key=lambda tokenizer: tokenizer.model_max_length)
-    pieces = longest(words, add_special_tokens=False).input_ids if words else []
-    prompts = longest(list(captions), truncation=False, verbose=False).input_ids
-    return found | {
-        "known": sum(len(one) == 1 for one in pieces),
-        "prompts": len(prompts),
-        "cut": sum(len(one) > longest.model_max_length for one in prompts),
-    }
+    pieces = reader.tokenizer(words, add_special_tokens=False).input_ids if words else []
+    known = sum(len(one) == 1 for one in pieces)
+    return found | {"known": known, "prompts": len(prompts), "cut": len(reader.cut(prompts))}

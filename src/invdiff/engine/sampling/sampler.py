@@ -1,7 +1,8 @@
 """Drawing pictures through the stock pipeline, with or without the guidance.
 
 Picture k of a prompt belongs to its seed alone: base and guided pictures share it, and
-``pipe(prompt, generator=torch.Generator().manual_seed(seed), ...)`` draws it anywhere else.
+``pipe(prompt, generator=torch.Generator().manual_seed(seed), ...)`` draws it anywhere else, but for
+its safety checker and watermark, which are left out here.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from invdiff.engine.base_model.loading import Source, require_finite, resolve
 from invdiff.engine.base_model.offloading import drawing
 from invdiff.engine.distributed import randomness
 from invdiff.engine.settings.config import Config
-from invdiff.model.denoiser import denoiser_module
+from invdiff.model.denoiser import as_drawn, denoiser_module
 from invdiff.model.guidance.attach import attached, within_window
 from invdiff.model.guidance.hook import FULL
 from invdiff.model.lora.adapter import switched_on
@@ -69,7 +70,7 @@ class Sampler:
         known = encode_known(denoiser, prompts)
         pipeline = drawing(denoiser, decode=kind == "np")
         own, null = (known(p, pipeline.device) for p in (prompts, [""] * len(prompts)))
-        with self._guidance(pipeline):
+        with self._guidance(pipeline), as_drawn(pipeline):
             return pipeline(
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=self.steps,

@@ -114,7 +114,9 @@ class CalibrateSection(Section):
     tolerance: float = Field(0.2, gt=0, le=1)
     """Largest gap from the wanted shares that is close enough."""
     strengths: Strengths = Field([0.0, 0.5, 0.75, 1.0, 1.25, 1.5])
-    """Strengths to try, ascending, with 1.0; if none is enough, one more between two of them."""
+    """Strengths to try, ascending, with 1.0, up to the first that is enough; if none is, one more
+    between two of them.
+    """
 
 
 class SampleSection(Section):

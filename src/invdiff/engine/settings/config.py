@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from invdiff.data.sets import builtin
 from invdiff.engine.settings.common import (
     EMBEDDED_SETS,
     CalibrateSection,
@@ -23,7 +24,8 @@ from invdiff.engine.settings.evaluation import EvaluateSection, wrong_classes
 from invdiff.engine.settings.method import DiscoverSection, TrainSection
 from invdiff.engine.settings.names import describe_problem, formerly, nearest, translated
 from invdiff.engine.settings.study import SEVERAL, StudySection
-from invdiff.errors import ConfigError, InvDiffWarning
+from invdiff.engine.storage.seals import Seals
+from invdiff.errors import ConfigError, DataError, InvDiffWarning
 
 PRESETS = Path(str(files("invdiff"))) / "presets"
 HIDDEN = "study."
@@ -117,16 +119,34 @@ def flatten(config: Config) -> dict[str, Any]:
     return {key: attrgetter(key)(config) for key, _ in _all_fields()}
 
 
-def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Defaults, then the TOML file at ``path``, then overrides such as ``train.steps=100``.
+def load(
+    settings: Mapping[str, Any] | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    preset: str | None = None,
+) -> Config:
+    """Defaults, the ``preset``, nested settings or a TOML file, overrides as ``train.steps=100``.
 
-    Raises ConfigError with every problem of the file and of the overrides together.
+    What comes later counts. Raises ConfigError with every problem of all of them together.
     """
-    try:
-        values = _read(Path(path)) if path is not None else {}
-    except ConfigError as unreadable:
-        return _checked({}, overrides, unreadable.problems)
-    return _checked(values, overrides)
+    values, problems = dict[str, Any](), list[str]()
+    for given, find in ((preset, preset_path), (settings, Path)):
+        try:
+            more = given if isinstance(given, Mapping) else _read(find(str(given))) if given else {}
+            more = resolved(more) if find is Path else more
+        except ConfigError as unusable:
+            problems += unusable.problems
+            continue
+        for key, value in more.items():
+            held = values.get(key)
+            if isinstance(held, dict) and isinstance(value, Mapping):
+                value = {**held, **value}
+            values[key] = value
+    return _checked(values, overrides, problems)
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """``config`` with some settings changed; its own paths are resolved already."""
+    return _checked(config.model_dump(), overrides)
 
 
 def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -136,7 +156,10 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
         ConfigError: as :func:`load`, and where the run has a setting that is no more.
+        RunError: the file is not what was written.
     """
+    if path.is_file():
+        Seals(path.parent).require_settings()
     values, renamed, problems = translated(_read(path))
     if renamed:
         told = f"{path} has earlier names of settings; read as: {', '.join(renamed)}"
@@ -146,8 +169,23 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The configuration of nested ``values``; raises ConfigError with every problem."""
+    return load(values, overrides)
+
+
+def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a user with the paths of data and model as what they mean.
+
+    Raises ConfigError for a name that means two things (see :func:`builtin.resolve_name`).
+    """
     copied = {key: dict(v) if isinstance(v, Mapping) else v for key, v in values.items()}
-    return _checked(copied, overrides)
+    for key in ("data", "model"):
+        section = copied.get(key)
+        if isinstance(section, dict) and isinstance(section.get("path"), str | Path):
+            try:
+                section["path"] = builtin.resolve_name(section["path"], f"{key}.path")
+            except DataError as problem:
+                raise ConfigError(str(problem)) from None
+    return copied
 
 
 def preset_names() -> list[str]:
@@ -165,7 +203,7 @@ def preset_path(name: str) -> Path:
 
 def preset(name: str, overrides: Sequence[str] = ()) -> Config:
     """The preset ``name`` with overrides."""
-    return load(preset_path(name), overrides)
+    return load(None, overrides, name)
 
 
 def dump(config: Config, comments: bool = False) -> str:
@@ -245,6 +283,11 @@ def _override(values: dict[str, Any], text: str) -> str | None:
         if not isinstance(holder, dict):
             return None  # the file's own mistake, reported with the file
     holder[name] = _value(value, as_text=known[key].annotation is str)
+    if name == "path":
+        try:
+            holder[name] = builtin.resolve_name(holder[name], f"--{key}")
+        except DataError as problem:
+            return str(problem)
     return None
 
 

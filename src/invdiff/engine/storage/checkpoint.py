@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from invdiff.engine.storage.files import give_default_mode
 from invdiff.errors import InvDiffWarning
 
 MANIFEST = "manifest.json"
@@ -57,6 +58,7 @@ def save_checkpoint(
         (stage / "facts.json").write_text(json.dumps({"step": step, **facts}))
         files = {path.name: _digest(path) for path in stage.iterdir()}
         (stage / MANIFEST).write_text(json.dumps(files))
+        give_default_mode(stage)
         for path in [*stage.iterdir(), stage]:
             _flush(path)
         shutil.rmtree(final, ignore_errors=True)

@@ -30,12 +30,28 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
     beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(beside)
+        give_default_mode(beside)
         with beside.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def give_default_mode(path: Path) -> None:
+    """Give a file, or the files of a folder, the mode that the umask gives to any new file.
+
+    safetensors keeps what it writes to its owner (0600), which nobody meant who shares a folder.
+    Links, and files that others may read already, are left as they are.
+    """
+    probe = path.with_name(f".mode-{os.getpid()}")
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink() and not file.stat().st_mode & 0o077:
+            file.chmod(mode)
 
 
 @contextmanager
@@ -53,6 +69,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
+        give_default_mode(beside)
         os.replace(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

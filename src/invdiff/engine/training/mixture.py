@@ -24,10 +24,10 @@ class Mixture:
     ``prompt`` is the caption that an image is trained under, ``pool`` its prompt group: the caption
     itself where captions repeat. Only the authors' recipe balances over all prompts at once.
     ``flipped`` are the latents of the mirrored pictures, where training sees these as well.
-    ``balanced`` are the pools in which something was found; ``monitored`` those whose pictures are
-    looked back at, since training can tilt a prompt that was even. ``wanted`` is the share of group
-    1 to reach. Of more than two groups ``against`` has all q_i(e), a row for each image, and
-    ``wanted`` all shares. ``certainty``: :func:`reweighting.balanced_weights`.
+    ``balanced`` are the pools in which something was found; ``monitored`` those whose shares
+    are checked while training, since it can tilt a prompt that was even. ``wanted`` is the share of
+    group 1 to reach. ``against`` are the memberships: q_i(1) of each image; of more than two groups
+    all q_i(e), and ``wanted`` all shares. ``certainty``: :func:`reweighting.balanced_weights`.
     """
 
     latents: torch.Tensor

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from invdiff.core.diffusion.schedule import Prediction, Schedule, flow_schedule
-from invdiff.errors import ModelError
+from invdiff.errors import ModelError, refused
 from invdiff.model.denoiser import Condition
+from invdiff.model.sizing.description import square
+from invdiff.model.texts import longest_reader
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+WHOLE = "give a whole copy of the model"
 # How the call of every pipeline names the parts of a condition.
 ARGUMENTS = {
     "hidden": "prompt_embeds",
@@ -37,10 +40,11 @@ class PipelineDenoiser(ABC):
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
+        self.reader = longest_reader(pipeline)
         self.module: Any = getattr(pipeline, self.component)
         self.schedule = self._schedule()
         cells = getattr(pipeline, "default_sample_size", None) or self.module.config.sample_size
-        self.image_size: int = cells * pipeline.vae_scale_factor
+        self.image_size: int = square(cells, type(self.module).__name__) * pipeline.vae_scale_factor
 
     def _schedule(self) -> Schedule:
         """The noise schedule that the pipeline's scheduler says its denoiser was trained on.
@@ -61,9 +65,15 @@ class PipelineDenoiser(ABC):
                 f"{type(self.pipeline).__name__} denoises a flow, its scheduler {name} does not; "
                 "load the model with its own scheduler"
             )
+        if not hasattr(scheduler, "alphas_cumprod"):
+            raise ModelError(
+                f"the scheduler {name} does not tell its noise levels (alphas_cumprod); load the "
+                "model with the scheduler that it was trained with, such as DDPM or DDIM"
+            )
         return Schedule(scheduler.alphas_cumprod.float(), PREDICTIONS[kind])
 
     @torch.no_grad()
+    @refused("the autoencoder of the model cannot read pictures", WHOLE)
     def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Latents of uint8 pictures (n, height, width, 3), scaled as the denoiser knows them.
 
@@ -91,6 +101,7 @@ class PipelineDenoiser(ABC):
         return self._encode(prompts)
 
     @torch.no_grad()
+    @refused("the tokenizers and text encoders of the model cannot read prompts", WHOLE)
     def _encode(self, prompts: Sequence[str], **options: Any) -> Condition:
         found = self.pipeline.encode_prompt(
             list(prompts), device=self.pipeline.device, **self.encoding, **options

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from invdiff.errors import refused
 from invdiff.model.denoiser import Condition
-from invdiff.model.families.base import PipelineDenoiser, TransformerDenoiser
+from invdiff.model.families.base import WHOLE, PipelineDenoiser, TransformerDenoiser
 
 
 class StableDiffusionDenoiser(PipelineDenoiser):
@@ -24,6 +25,7 @@ class StableDiffusionDenoiser(PipelineDenoiser):
     }
 
     @torch.no_grad()
+    @refused("the text encoder of the model cannot read prompts", WHOLE)
     def text_embedding(self, prompts: Sequence[str]) -> Tensor:
         """The text encoder's state at the end of the prompt."""
         tokens = self.pipeline.tokenizer(

@@ -1,6 +1,7 @@
 """A LoRA under the names that ComfyUI, A1111, Forge, SD.Next and InvokeAI read ("kohya").
 
-UNets keep diffusers' layer names with underscores, by diffusers' own converter. Flux takes the
+UNets keep diffusers' layer names with underscores, by diffusers' own converter, but for that of
+SDXL: not all of sd-scripts reads those (``sdxl_merge_lora``, ``--network_weights``). Flux takes the
 names of sd-scripts, where query, key and value are one layer: the three LoRAs become one of three
 times the rank whose B is block-diagonal, which is the same matrix and which diffusers' loader takes
 apart again. Tools match by name and skip what they don't know, at most with a warning; hence one
@@ -9,6 +10,8 @@ name too few is an error here, and :func:`unread_by_comfyui` counts them.
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 
 import torch
 from diffusers.utils import convert_state_dict_to_kohya
@@ -21,6 +24,25 @@ FILE = "invdiff_kohya.safetensors"
 SUPPORTED = UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
 COMFYUI_TRANSFORMERS = ("SD3Transformer2DModel", FLUX, "PixArtTransformer2DModel")
 SUFFIXES = (".lora_A.weight", ".lora_down.weight")
+
+# Names of SDXL's authors: of layers of residual blocks, and of those outside the blocks.
+SAI_LAYERS = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+SAI_BLOCK = re.compile(
+    r"(down|mid|up)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
+)
+SAI_ENDS = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
 
 # Layers of sd-scripts' Flux, each with those of diffusers that it joins, in its order.
 DOUBLE = {
@@ -43,10 +65,11 @@ BLOCKS = (
 )
 
 
-def convert(lora: LoraFile, denoiser: str) -> dict[str, Tensor]:
+def convert(lora: LoraFile, denoiser: str, sdxl_layers: int = 0) -> dict[str, Tensor]:
     """The weights as ``lora_unet_<layer>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``.
 
-    ``denoiser`` is the class name of the network. ``alpha`` is the rank everywhere.
+    ``denoiser`` is the class name of the network; ``sdxl_layers`` its ``layers_per_block`` if it is
+    that of SDXL, which takes the names of its authors. ``alpha`` is the rank everywhere.
 
     Raises:
         ModelError: the family has no kohya names that diffusers' loader could check.
@@ -54,6 +77,12 @@ def convert(lora: LoraFile, denoiser: str) -> dict[str, Tensor]:
     require_supported(denoiser)
     if denoiser == FLUX:
         return _flux(lora)
+    if sdxl_layers:
+        names = {layer: sai_name(layer, sdxl_layers) for layer in lora.layers}
+        renamed = {
+            names[layer] + end: lora.weights[layer + end] for layer in names for end in FACTORS
+        }
+        lora = replace(lora, weights=renamed)
     weights = convert_state_dict_to_kohya(lora.prefixed())
     return {k: v.float() if k.endswith(".alpha") else v for k, v in weights.items()}
 
@@ -65,6 +94,30 @@ def require_supported(denoiser: str) -> None:
             f"a LoRA of {denoiser} has no kohya names that diffusers can read back; export it with "
             "--format diffusers, which ComfyUI reads for SD3 and PixArt, or --format merged"
         )
+
+
+def sai_name(layer: str, layers_per_block: int) -> str:
+    """The name of a UNet's layer in the code of SDXL's authors, ``input_blocks.4.1.proj_in``.
+
+    A block below is that many layers and what makes it smaller, a block above one layer more, and
+    its last one what makes it larger (third, after the attention, as in all blocks of SDXL's).
+    """
+    if layer in SAI_ENDS:
+        return SAI_ENDS[layer]
+    if not (found := SAI_BLOCK.fullmatch(layer)):
+        raise ModelError(
+            f"kohya has no name for the layer {layer}; export it with --format diffusers"
+        )
+    side, at, kind, inner, ending = found.groups()
+    ending = SAI_LAYERS.get(ending, ending)
+    if side == "mid":
+        return f"middle_block.{1 if kind == 'attentions' else 2 * int(inner)}.{ending}"
+    first = int(at) * (layers_per_block + 1)
+    if kind == "downsamplers":
+        return f"input_blocks.{first + layers_per_block + 1}.0.op"
+    row = first + (layers_per_block if kind == "upsamplers" else int(inner))
+    stem = f"input_blocks.{row + 1}" if side == "down" else f"output_blocks.{row}"
+    return f"{stem}.{('resnets', 'attentions', 'upsamplers').index(kind)}.{ending}"
 
 
 def _flux(lora: LoraFile) -> dict[str, Tensor]:
@@ -102,26 +155,32 @@ def joined_layer(layer: str) -> tuple[str, list[str]]:
     raise ModelError(f"kohya has no name for the layer {layer}; export it with --format diffusers")
 
 
-def unread_by_comfyui(layers: Iterable[str], keys: Iterable[str], denoiser: str) -> list[str]:
+def unread_by_comfyui(
+    layers: Iterable[str], keys: Iterable[str], denoiser: str, layers_per_block: int = 2
+) -> list[str]:
     """The ``layers`` of a network of class ``denoiser`` that no key of a file stands for there.
 
     ComfyUI answers a name that it doesn't know with a warning and an unguided picture.
     """
     stems = {key.removesuffix(end) for key in keys for end in SUFFIXES if key.endswith(end)}
-    return [layer for layer in layers if not stems & comfyui_names(layer, denoiser)]
+    return [one for one in layers if not stems & comfyui_names(one, denoiser, layers_per_block)]
 
 
-def comfyui_names(layer: str, denoiser: str) -> set[str]:
+def comfyui_names(layer: str, denoiser: str, layers_per_block: int) -> set[str]:
     """The names under which ComfyUI accepts a layer's LoRA; empty for families it doesn't know.
 
-    It knows the layers of a UNet as ``lora_unet_<name with underscores>``, or as diffusers named
-    them before PEFT (with ``processor``), so that a PEFT file of a UNet loses all attention layers
-    there; transformers by diffusers' names (``comfy/lora.py``, ``model_lora_keys_unet``).
+    It knows the layers of a UNet as ``lora_unet_<name with underscores>``, the name being that of
+    diffusers or of the authors, or as diffusers named them before PEFT (with ``processor``), so
+    that a PEFT file of a UNet loses all attention layers there; transformers by diffusers' names
+    (``comfy/lora.py``, ``model_lora_keys_unet``).
     """
     if denoiser == UNET:
         old = layer.replace(".to_", ".processor.to_")
         old = old.removesuffix(".0") if old.endswith(".to_out.0") else old
-        return {"lora_unet_" + layer.replace(".", "_"), old, f"unet.{old}"}
+        both = {layer}
+        with suppress(ModelError):
+            both.add(sai_name(layer, layers_per_block))
+        return {old, f"unet.{old}", *("lora_unet_" + one.replace(".", "_") for one in both)}
     if denoiser not in COMFYUI_TRANSFORMERS:
         return set()
     joined = {f"lora_unet_{joined_layer(layer)[0]}"} if denoiser == FLUX else set()

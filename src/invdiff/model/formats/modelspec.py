@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from invdiff.model.sizing.description import Description
@@ -19,6 +19,10 @@ Header = dict[str, str]
 
 VERSION = "1.0.1"
 TIMESTEPS = 1000
+
+# What Forge tells Flux by, whichever it is; what sd-scripts writes for the names of SDXL's authors.
+FLUX_CODE = "https://github.com/black-forest-labs/flux"
+SAI_CODE = "https://github.com/Stability-AI/generative-models"
 
 # Class of the denoiser -> architecture and kohya's name of the base, where one is enough.
 PLAIN = {
@@ -30,7 +34,10 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header tells: how to use the adapter, and where its audit is."""
+    """What the header tells: how to use the adapter, and where its audit is.
+
+    ``strength`` is in the file: loaders that know no InvDiff draw with it at weight 1.
+    """
 
     title: str
     description: str
@@ -48,17 +55,22 @@ class Facts:
             f"noise levels {start:g} to {stop:g} (0 = clean, 1 = pure noise)"
         )  # fmt: skip
         at = f", calibrated at guidance scale {self.scale:g}" if self.scale else ""
-        return f"Recommended strength {self.strength:g} at {where}{at}. Bias audit: {self.audit}"
+        return (
+            f"Recommended weight 1 (adapter strength {self.strength:g}) at {where}{at}. "
+            f"Bias audit: {self.audit}"
+        )
 
 
 def header(facts: Facts, base: Description, weights: Mapping[str, Tensor], rank: int) -> Header:
     """The keys and their values, all text, as safetensors wants them."""
     architecture, version = architecture_of(base)
     start, stop = (round(level * TIMESTEPS) for level in facts.window)
+    renamed = architecture.startswith("stable-diffusion-xl") and "lora_unet_" in min(weights)
+    code = FLUX_CODE if version == "flux1" else SAI_CODE if renamed else "diffusers"
     found = {
         "modelspec.sai_model_spec": VERSION,
         "modelspec.architecture": f"{architecture}/lora",
-        "modelspec.implementation": "diffusers",
+        "modelspec.implementation": code,
         "modelspec.title": facts.title,
         "modelspec.description": facts.description,
         "modelspec.usage_hint": facts.usage_hint,
@@ -70,6 +82,7 @@ def header(facts: Facts, base: Description, weights: Mapping[str, Tensor], rank:
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(rank)),
         "ss_base_model_version": version,
+        "ss_v2": str(version.startswith("sd_v2")),  # A1111 and Forge take all others for SD 1
     }
     if facts.date:
         found["modelspec.date"] = facts.date
@@ -96,12 +109,9 @@ def architecture_of(base: Description) -> tuple[str, str]:
 
 
 def content_hash(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the bytes of the tensors, by name: the header has no part in it."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        flat = weights[name].detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    """SHA-256 over the bytes of the file after its header, where wider types come first."""
+    file = save(dict(weights))
+    return hashlib.sha256(file[8 + int.from_bytes(file[:8], "little") :]).hexdigest()
 
 
 def _prediction(base: Description) -> str | None:

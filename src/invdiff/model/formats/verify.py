@@ -1,8 +1,9 @@
 """Is what was written what was meant? Every exported file is loaded again and draws pictures.
 
-The reference is the adapter as it was trained, on the same pipeline from the same seeds. A file
-that is read at half its strength, or in which a tool finds only some layers, differs from it by a
-large part of what the adapter changes at all, and that is what the difference is measured in.
+The reference is the adapter as it was trained, at the recommended strength as the weight of a LoRA,
+on the same pipeline from the same seeds. A file that is read at half its strength, or in which a
+tool finds only some layers, differs from it by a large part of what the adapter changes at all, and
+that is what the difference is measured in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 
 from invdiff.errors import ModelError
-from invdiff.model.denoiser import denoiser_module
+from invdiff.model.denoiser import as_drawn, denoiser_module
 from invdiff.model.formats import kohya
+from invdiff.model.guidance.attach import attached
+from invdiff.model.guidance.hook import FULL
 from invdiff.model.lora import adapter, adapter_file
 from invdiff.model.lora.adapter_file import LoraFile
 
@@ -31,7 +36,10 @@ class Check:
     """What became of one file: ``difference`` is a share of ``effect`` (or of SMALL).
 
     ``effect`` is the mean absolute difference, in [0, 1], between pictures with the adapter and
-    without. ``comfyui`` counts the layers that ComfyUI would find, None where that says nothing.
+    without. ``approximation`` is how far, as such a share, the weight of a LoRA is from scaling the
+    prediction by the same strength within the window, which is what a report shows: 0 at strength
+    1 and at all noise levels. ``comfyui`` counts the layers that ComfyUI would find, None where
+    that says nothing.
     """
 
     file: str
@@ -41,6 +49,7 @@ class Check:
     difference: float
     effect: float
     limit: float
+    approximation: float
 
     @property
     def ok(self) -> bool:
@@ -60,13 +69,21 @@ class Check:
         )
         if self.unmatched:
             text += f"; not matched: {', '.join(self.unmatched[:3])}"
+        if self.approximation:
+            text += (
+                f"; a LoRA's weight is {self.approximation:.0%} of the effect off the adapter "
+                "strength and window of the report (`invdiff.attach` is exact)"
+            )
         if self.comfyui is not None:
             text += f"; ComfyUI finds {self.comfyui} of {self.layers} layers"
         return text
 
 
 class Verifier:
-    """Draws with one pipeline: first the reference, then each file that it is shown."""
+    """Draws with one pipeline: first the reference, then each file that it is shown.
+
+    The pictures of the reference are those of ``strength``, which is in the files.
+    """
 
     def __init__(
         self,
@@ -75,6 +92,8 @@ class Verifier:
         lora: LoraFile,
         prompts: Sequence[str],
         options: Mapping[str, Any],
+        strength: float = 1.0,
+        window: tuple[float, float] = FULL,
     ) -> None:
         self.pipe, self.module = pipe, denoiser_module(pipe)
         if getattr(self.module, "peft_config", None):
@@ -84,7 +103,18 @@ class Verifier:
             )
         self.source, self.lora = source, lora
         self.prompts, self.options = list(prompts), dict(options)
-        self.base = self._draw(pipe)
+        self.base, self.strength = self._draw(pipe), strength
+        adapter_file.load(self.module, self.source)
+        try:
+            adapter.with_methods(self.module).set_adapters([adapter.NAME], [strength])
+            self.reference = self._draw(pipe)
+        finally:
+            adapter.remove(self.module)
+        self.effect = float(np.abs(self.reference - self.base).mean())
+        self.approximation = 0.0
+        if strength != 1 or tuple(window) != FULL:
+            with attached(pipe, self.source, strength=strength, window=window):
+                self.approximation = self._share(self._draw(pipe))
 
     def lora_file(self, file: Path) -> Check:
         """Check a LoRA file, through the stock loader of the pipeline."""
@@ -94,49 +124,42 @@ class Verifier:
         unmatched = tuple(layer for layer in self.lora.layers if layer not in found)
         with safe_open(file, framework="pt") as opened:
             kind, keys = type(self.module).__name__, opened.keys()
-        lost = kohya.unread_by_comfyui(self.lora.layers, keys, kind)
-        return self._check(file.name, drawn, 1.0, unmatched, len(self.lora.layers) - len(lost))
+        layers = getattr(self.module.config, "layers_per_block", 2)
+        lost = kohya.unread_by_comfyui(self.lora.layers, keys, kind, layers)
+        peft = file.name == SAFETENSORS_WEIGHTS_NAME
+        comfyui = None if peft else len(self.lora.layers) - len(lost)
+        return self._check(file.name, drawn, unmatched, comfyui)
 
-    def folder(self, folder: Path, strength: float) -> Check:
+    def folder(self, folder: Path) -> Check:
         """Check a merged pipeline, opened as anybody opens it."""
         from diffusers import DiffusionPipeline
 
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=self.module.dtype)
         pipe.set_progress_bar_config(disable=True)
         drawn = self._draw(pipe.to(self.pipe.device))
-        return self._check(f"{folder.name}/", drawn, strength, (), None)
+        return self._check(f"{folder.name}/", drawn, (), None)
 
     def _check(
-        self,
-        name: str,
-        drawn: np.ndarray,
-        strength: float,
-        unmatched: tuple[str, ...],
-        comfyui: int | None,
+        self, name: str, drawn: np.ndarray, unmatched: tuple[str, ...], comfyui: int | None
     ) -> Check:
-        reference = self._reference(strength)
-        effect = float(np.abs(reference - self.base).mean())
-        gap = float(np.abs(reference - drawn).mean())
-        share = gap / max(effect, SMALL)
+        share, layers = self._share(drawn), len(self.lora.layers)
         limit = FULL_LIMIT if self.module.dtype == torch.float32 else HALF_LIMIT
-        return Check(name, len(self.lora.layers), unmatched, comfyui, share, effect, limit)
+        told = (layers, unmatched, comfyui, share, self.effect, limit, self.approximation)
+        return Check(name, *told)
 
-    def _reference(self, weight: float) -> np.ndarray:
-        """Pictures of the adapter as it was trained: at weight 1 those of strength 1."""
-        adapter_file.load(self.module, self.source)
-        try:
-            adapter.with_methods(self.module).set_adapters([adapter.NAME], [weight])
-            return self._draw(self.pipe)
-        finally:
-            adapter.remove(self.module)
+    def _share(self, drawn: np.ndarray) -> float:
+        return float(np.abs(self.reference - drawn).mean()) / max(self.effect, SMALL)
 
     @contextmanager
     def _reloaded(self, file: Path) -> Iterator[None]:
         """The file in the network, put there by the pipeline's loader where it has one."""
         stock = getattr(self.pipe, "load_lora_weights", None)
         try:
-            if stock is None:
+            if file.name == SAFETENSORS_WEIGHTS_NAME:
+                PeftModel.from_pretrained(self.module, file.parent, adapter_name=adapter.NAME)
+            elif stock is None:
                 adapter_file.load(self.module, file.parent)
+                adapter.with_methods(self.module).set_adapters([adapter.NAME], [self.strength])
             else:
                 stock(str(file.parent), weight_name=file.name, adapter_name=adapter.NAME)
         except Exception as error:  # whatever a loader has against the file
@@ -154,5 +177,6 @@ class Verifier:
     @torch.no_grad()
     def _draw(self, pipe: Any) -> np.ndarray:
         seeds = [torch.Generator().manual_seed(seed) for seed in range(len(self.prompts))]
-        pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
+        with as_drawn(pipe):
+            pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
         return np.asarray(pictures, dtype=np.float32)

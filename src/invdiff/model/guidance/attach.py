@@ -48,7 +48,7 @@ def attach(
     pipe: Any,
     adapter_folder: str | Path,
     strength: Strength | None = None,
-    window: Window = (0.0, 1.0),
+    window: Window | None = None,
     apply_to: Literal["both", "cond"] = "both",
 ) -> None:
     """Load an adapter into a diffusers pipeline and guide every denoiser call with it.
@@ -60,7 +60,8 @@ def attach(
             strength that calibration recommends in the file's header, or 1. To follow the noise
             level: a function of it, or a sequence of strengths at levels evenly spaced from 0
             (clean) to 1 (pure noise), linear between them.
-        window: Noise levels [start, stop] at which the guidance applies, 0 = clean, 1 = pure noise.
+        window: Noise levels [start, stop] at which the guidance applies, 0 = clean, 1 = pure noise;
+            None = the one that the strength was calibrated with, or all of them.
         apply_to: "both" guides both branches of classifier-free guidance, as in training; "cond"
             the conditional one only. Without classifier-free guidance (scale 1) everything is
             conditional and the two are the same.
@@ -73,10 +74,10 @@ def attach(
     _require_not_offloaded(module, "attach")
     if guidance_of(module) is not None:
         raise ModelError("this pipeline already has an adapter attached; call detach(pipe) first")
-    if strength is None:
-        strength = float(adapter_file.read_settings(folder).get("recommended_strength", 1.0))
+    told = adapter_file.read_settings(folder)
+    strength = told.get("recommended_strength", 1.0) if strength is None else strength
     _require_strength(strength)
-    start, stop = window
+    start, stop = window = told.get("window", FULL) if window is None else window
     if not 0 <= start <= stop <= 1:
         raise ModelError(
             f"the window is [{start}, {stop}]; it must be two noise levels with "

@@ -3,16 +3,19 @@
 At strength 1 it is a LoRA for every tool that reads one. `alpha == rank` always: a file whose alpha
 differs is read at another strength wherever the same header is not (kohya, ComfyUI), silently. So
 the factor alpha / rank of a file of other origin is multiplied into B on reading, once and for all.
+
+People load a LoRA at weight 1. So once a strength is recommended, B is multiplied by it in the
+file, and the header says so ("weight_scale"); whatever reads the file here divides by it again.
+InvDiff's strengths are of the adapter as it was trained; weight 1 elsewhere is the recommended one.
 """
 
 import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from invdiff.errors import ModelError
@@ -28,13 +31,14 @@ from invdiff.model.lora import adapter
 
 FILE = LORA_WEIGHT_NAME_SAFE
 SETTINGS_KEY = "invdiff"
+SCALE_KEY = "weight_scale"
 COMPONENTS = ("unet", "transformer")
 FACTORS = (".lora_A.weight", ".lora_B.weight")
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """The LoRA of one denoiser; its scale is 1, alpha is the rank.
+    """The LoRA of one denoiser; its scale is 1 (as trained, from :func:`read`), alpha is the rank.
 
     ``component`` is "unet" or "transformer"; ``weights`` has ``<layer>.lora_A.weight`` (rank,
     inputs, *kernel) and ``<layer>.lora_B.weight`` (outputs, rank, 1...), ``settings`` is what
@@ -56,18 +60,34 @@ class LoraFile:
         """Rank of each layer."""
         return {layer: len(self.weights[layer + FACTORS[0]]) for layer in self.layers}
 
-    def prefixed(self) -> dict[str, Tensor]:
-        """The weights as the file names them, ``unet.<layer>.lora_A.weight``."""
-        return {f"{self.component}.{key}": tensor for key, tensor in self.weights.items()}
+    def prefixed(self, prefix: str = "") -> dict[str, Tensor]:
+        """The weights as files name them, with diffusers ``unet.<layer>.lora_A.weight``."""
+        return {f"{prefix or self.component}.{k}": tensor for k, tensor in self.weights.items()}
 
-    def header(self) -> dict[str, str]:
-        """The settings, and rank and alpha for diffusers, which else guesses some ranks wrong."""
+    def at(self, strength: float) -> "LoraFile":
+        """The same for stock loaders: B is scaled so that weight 1 is ``strength`` (not at 0)."""
+        if strength in (0, 1):
+            return self
+        up = {k: v for k, v in self.weights.items() if k.endswith(FACTORS[1])}
+        scaled = {key: (value.float() * strength).to(value.dtype) for key, value in up.items()}
+        return replace(
+            self,
+            weights=self.weights | scaled,
+            settings=self.settings | {SCALE_KEY: strength},
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Rank, alpha and layers as PEFT names them."""
         rank = max(self.ranks.values())
         other = {layer: own for layer, own in self.ranks.items() if own != rank}
         config: dict[str, Any] = {"r": rank, "lora_alpha": rank, "target_modules": self.layers}
         if other:
             config |= {"rank_pattern": other, "alpha_pattern": other}
-        named = {f"{self.component}.{key}": value for key, value in config.items()}
+        return config
+
+    def header(self) -> dict[str, str]:
+        """The settings, and rank and alpha for diffusers, which else guesses some ranks wrong."""
+        named = {f"{self.component}.{key}": value for key, value in self.config().items()}
         settings = json.dumps(self.settings, sort_keys=True)
         return {LORA_ADAPTER_METADATA_KEY: json.dumps(named), SETTINGS_KEY: settings}
 
@@ -90,7 +110,8 @@ def read(folder: Path) -> LoraFile:
         for some in (tensors, peft)
     )
     _require_plain(weights, own, folder)
-    return LoraFile(found[0], _folded(weights, own), json.loads(header.get(SETTINGS_KEY, "{}")))
+    settings = json.loads(header.get(SETTINGS_KEY, "{}"))
+    return LoraFile(found[0], _folded(weights, own, settings.pop(SCALE_KEY, 1.0)), settings)
 
 
 def _require_plain(weights: Mapping[str, Tensor], peft: Mapping[str, Any], folder: Path) -> None:
@@ -104,8 +125,10 @@ def _require_plain(weights: Mapping[str, Tensor], peft: Mapping[str, Any], folde
         raise ModelError(f"{folder / FILE} is a DoRA; only a plain LoRA can be exported")
 
 
-def _folded(weights: Mapping[str, Tensor], peft: Mapping[str, Any]) -> dict[str, Tensor]:
-    """B times alpha / rank (alpha / sqrt(rank) for rank-stabilised LoRA), in float32."""
+def _folded(
+    weights: Mapping[str, Tensor], peft: Mapping[str, Any], scaled: float
+) -> dict[str, Tensor]:
+    """B as it was trained, times alpha / rank (/ sqrt(rank) for rank-stabilised LoRA), float32."""
     folded, patterns = dict(weights), peft.get("alpha_pattern") or {}
     for key, tensor in weights.items():
         layer = key.removesuffix(FACTORS[1])
@@ -114,8 +137,8 @@ def _folded(weights: Mapping[str, Tensor], peft: Mapping[str, Any]) -> dict[str,
         rank = len(weights[layer + FACTORS[0]])
         alpha = patterns.get(get_pattern_key(patterns, layer), peft.get("lora_alpha", rank))
         scale = alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)
-        if scale != 1:
-            folded[key] = (tensor.float() * scale).to(tensor.dtype)
+        if scale != scaled:
+            folded[key] = (tensor.float() * scale / scaled).to(tensor.dtype)
     return folded
 
 
@@ -128,8 +151,7 @@ def save(module: nn.Module, folder: Path, settings: Mapping[str, Any]) -> Path:
     field. The file appears complete or not at all. Returns its path.
     """
     lora = LoraFile(adapter.component(module), adapter.state(module), dict(settings))
-    folder.mkdir(parents=True, exist_ok=True)
-    return _write(lora.prefixed(), {"format": "pt"} | lora.header(), folder)
+    return _write(lora, folder)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -140,19 +162,21 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def write_settings(folder: Path, **settings: Any) -> None:
-    """Add settings to the header of a saved adapter; the weights stay as they are."""
-    with opened(Path(folder) / FILE) as file:
-        header = dict(file.metadata())
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    header[SETTINGS_KEY] = json.dumps(read_settings(folder) | settings, sort_keys=True)
-    _write(weights, header, Path(folder))
+    """Add settings to the header of a saved adapter; weight 1 becomes its recommended strength."""
+    lora = read(Path(folder))
+    lora = replace(lora, settings=lora.settings | settings)
+    _write(lora.at(lora.settings.get("recommended_strength", 1.0)), Path(folder))
 
 
-def _write(weights: Mapping[str, Tensor], header: Mapping[str, str], folder: Path) -> Path:
-    """The file beside, then in its place."""
-    with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder) as stage:
-        save_file(weights, Path(stage) / FILE, metadata=header)
-        os.replace(Path(stage) / FILE, path := folder / str(FILE))
+def _write(lora: LoraFile, folder: Path) -> Path:
+    """The file beside, then in its place; not by `save_file`, which gives it mode 0600."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, beside = folder / str(FILE), folder / f".adapter-{os.getpid()}"
+    try:
+        beside.write_bytes(to_bytes(lora.prefixed(), {"format": "pt"} | lora.header()))
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
     return path
 
 
@@ -181,11 +205,14 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         layer.set_adapter([*others.get(name, ()), adapter.NAME])
     # PEFT has rounded the adapter to its layer's storage type. Layerwise casting to 8 bits covers
     # the layer, not the adapter that came later: nothing would lift it for use.
+    scale = read_settings(folder).get(SCALE_KEY, 1.0)
     with opened(folder / FILE) as file:
         for name, weight in adapter.named_parameters(module):
-            if weight.element_size() == 1:
-                exact = file.get_tensor(f"{prefix}.{name}")
-                weight.data = exact.to(weight.device, torch.float32)
+            rounded, scaled = weight.element_size() == 1, name.endswith(FACTORS[1])
+            if rounded or (scaled and scale != 1):
+                exact = file.get_tensor(f"{prefix}.{name}").to(weight.device, torch.float32)
+                exact = exact / scale if scaled else exact
+                weight.data = exact if rounded else exact.to(weight.dtype)
 
 
 @contextmanager

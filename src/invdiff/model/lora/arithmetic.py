@@ -1,5 +1,8 @@
 """What an adapted layer computes, told in two other ways: in fewer passes, or in its weights."""
 
+import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -13,6 +16,9 @@ from invdiff.errors import ModelError
 from invdiff.model.denoiser import denoiser_module
 from invdiff.model.lora.adapter import NAME, adapted_layers
 from invdiff.model.lora.adapter_file import FACTORS, LoraFile, require_fit
+from invdiff.model.sizing.description import INDEX
+
+VARIANT = re.compile(r"\.(fp16|bf16|fp32)(?=\.)")
 
 
 @contextmanager
@@ -47,10 +53,35 @@ def _forward(layer: Any, usual: Callable[..., Tensor], x: Tensor) -> Tensor:
     return torch.baddbmm(base.flatten(2), each, down(x).flatten(2)).view_as(base)
 
 
-def save_merged(pipe: Any, lora: LoraFile, strength: float, folder: Path) -> None:
-    """Write the whole pipeline with the LoRA in its weights; ``pipe`` is left as it was."""
-    with merged(denoiser_module(pipe), lora, strength):
-        pipe.save_pretrained(folder, safe_serialization=True)
+def save_merged(
+    pipe: Any, lora: LoraFile, strength: float, folder: Path, place: Path | None = None
+) -> None:
+    """Write the whole pipeline with the LoRA in its weights; ``pipe`` is left as it was.
+
+    All but the denoiser's weights are copied byte for byte from ``place``, the folder that ``pipe``
+    was loaded from: libraries of today save tokenizers that those of yesterday can't open. What is
+    there in a variant alone (``model.fp16.safetensors``) gets the plain name. Without a ``place``
+    all is saved as it is in memory, but for tokenizers that tell where they are from.
+    """
+    module = denoiser_module(pipe)
+    with merged(module, lora, strength):
+        if place is None:
+            pipe.save_pretrained(folder, safe_serialization=True)
+            for name, part in pipe.components.items():
+                known = Path(str(getattr(part, "name_or_path", "")))
+                if hasattr(part, "get_vocab") and known.is_dir():
+                    shutil.copytree(known, folder / name, dirs_exist_ok=True)
+            return
+        getattr(pipe, lora.component).save_pretrained(folder / lora.component)
+    index = json.loads((place / INDEX).read_text(encoding="utf-8"))
+    parts = [name for name, kind in index.items() if isinstance(kind, list) and kind[0]]
+    copied = [place / INDEX, place / lora.component / "config.json"]
+    copied += [one for name in parts if name != lora.component for one in (place / name).rglob("*")]
+    for file in filter(Path.is_file, copied):
+        to = folder / file.relative_to(place)
+        plain = VARIANT.sub("", to.name)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, to if file.with_name(plain).exists() else to.with_name(plain))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a pipeline is made of, read from its configuration files; no weight is opened."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,12 @@ from invdiff.errors import ModelError
 
 INDEX = "model_index.json"
 CONFIGS = ("config.json", "scheduler_config.json")
+WEIGHTS = re.compile(r"[a-z_]+?(?:-\d+-of-\d+)?(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
+SHARD = re.compile(r'"([^"/]+\.(?:safetensors|bin))"')
+VOCABULARIES = (
+    {"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"}, {"tokenizer.model"},
+    {"sentencepiece.bpe.model"}, {"vocab.txt"},
+)  # fmt: skip
 LATENT_PIXELS = 8  # the autoencoders of all families but Sana, where their config is not known
 FLUX_SIZE = 1024  # no config of Flux names a size; this is the stock pipeline's own
 
@@ -60,7 +67,24 @@ class Description:
     def image_size(self) -> int:
         """Pixels on the side of the pictures that the model was made for."""
         size = self.denoiser.config.get("sample_size")
-        return int(size) * self.latent_pixels if size else FLUX_SIZE
+        return square(size, self.denoiser.kind) * self.latent_pixels if size else FLUX_SIZE
+
+
+def square(sample_size: Any, network: str) -> int:
+    """Latent cells on a side by a network's configuration, which may name both sides."""
+    rows, columns = sample_size if isinstance(sample_size, list | tuple) else (sample_size,) * 2
+    if rows != columns:
+        raise ModelError(
+            f"{network} has a sample_size of {rows} x {columns}, and InvDiff works on square "
+            "pictures: take a model that was made for them, or set the size it also knows"
+        )
+    return int(rows)
+
+
+def variant_of(inside: Path) -> str | None:
+    """The variant, such as "fp16", of a component that has no weights without one; else None."""
+    known = {found[1] for path in inside.glob("*") if (found := WEIGHTS.fullmatch(path.name))}
+    return None if None in known else min(known, default=None)
 
 
 def of_folder(folder: Path, source: str = "") -> Description:
@@ -72,6 +96,31 @@ def of_folder(folder: Path, source: str = "") -> Description:
         for name, (library, kind) in named.items()
     }
     return Description(index.get("_class_name", "a pipeline"), parts, source or str(folder))
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """Components of the pipeline in ``folder`` whose files are not all there."""
+    lost = []
+    for name, part in of_folder(folder).parts.items():
+        inside = folder / name
+        files = {path.name for path in inside.iterdir()} if inside.is_dir() else set()
+        needs_weights = part.library in ("diffusers", "transformers") and "config.json" in files
+        needs_words = "Tokenizer" in part.kind  # without them every prompt reads alike
+        if (
+            not files
+            or (needs_weights and not _whole_weights(inside, files))
+            or (needs_words and not any(names <= files for names in VOCABULARIES))
+        ):
+            lost.append(name)
+    return lost
+
+
+def _whole_weights(inside: Path, files: set[str]) -> bool:
+    """Whether there is a single file of weights, or every shard of an index."""
+    texts = [(inside / file).read_text("utf-8") for file in files if ".index." in file]
+    shards = [set(SHARD.findall(text)) for text in texts]
+    single = any(WEIGHTS.fullmatch(file) and "-of-" not in file for file in files)
+    return single or any(names and names <= files for names in shards)
 
 
 def of_pipeline(pipeline: Any) -> Description:
@@ -95,8 +144,12 @@ def _config(folder: Path) -> Mapping[str, Any]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent} has no {path.name}: give a diffusers folder") from None
-    except ValueError as error:
+        if not isinstance(values, dict):
+            raise ValueError("it holds no table")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"{path.parent} has no {path.name}: give a folder in diffusers format"
+        ) from None
+    except (ValueError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error}): give a whole copy of the model") from None
     return values

@@ -10,6 +10,7 @@ Not counted: workspaces of kernels, fragmentation, the device's own context. `MA
 
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
 MARGIN = 1.2
@@ -48,6 +50,16 @@ def trace(module: nn.Module, call: Callable[[], Any], backward: bool = False) ->
             first.float().mean().backward()
     module.zero_grad(set_to_none=True)
     return Trace(allocations.peak, operations)
+
+
+def checkpointed(module: nn.Module, *inputs: Any) -> Any:
+    """Gradient checkpointing within a trace, as diffusers takes it.
+
+    What is computed again runs in autograd's own thread state, without the mode for attention.
+    """
+    return checkpoint(
+        module, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _Attention())
+    )
 
 
 class _Allocations(TorchDispatchMode):

@@ -13,11 +13,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from invdiff.errors import ModelError
+from invdiff.errors import ModelError, refused
 
 KIND = "invdiff attribute classifier"
 SIZE = 32
@@ -108,23 +108,18 @@ class AttributeClassifier(nn.Module):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a file of :meth:`save`; raises :class:`ModelError` for any other file."""
-        try:
+        way_out = "give a .safetensors file written by AttributeClassifier.save"
+        with refused(f"{path} cannot be read as a classifier", way_out):
             with safe_open(path, "pt") as file:
                 header = file.metadata() or {}
                 names = file.keys()
                 tensors = {name: file.get_tensor(name).float() for name in names}
-        except (OSError, SafetensorError) as problem:
-            raise ModelError(
-                f"{path} cannot be read as a classifier ({problem}): give a .safetensors file "
-                "written by AttributeClassifier.save"
-            ) from problem
-        if header.get("kind") != KIND:
-            raise ModelError(
-                f"{path} holds no attribute classifier (its header says kind = "
-                f"{header.get('kind')!r}, wanted {KIND!r}): give a file written by "
-                "AttributeClassifier.save"
-            )
-        model = cls(json.loads(header["classes"]))
-        model.load_state_dict(tensors)
-        model.facts = json.loads(header["facts"])
+            if (kind := header.get("kind")) != KIND:
+                raise ModelError(
+                    f"{path} holds no attribute classifier (its header says kind = {kind!r}, "
+                    f"wanted {KIND!r}): {way_out}"
+                )
+            model = cls(json.loads(header["classes"]))
+            model.load_state_dict(tensors)
+            model.facts = json.loads(header["facts"])
         return model.requires_grad_(False).eval()

@@ -18,12 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from invdiff.errors import ModelError
+from invdiff.errors import ModelError, refused
 from invdiff.model.vision.transformers_models import (
+    TextTower,
     VisionModel,
     image_vectors,
-    load_locally,
-    text_vectors,
 )
 
 BACKBONE_KIND = "invdiff backbone classifier"
@@ -103,15 +102,17 @@ class BackboneClassifier(OfVisionModel):
     @classmethod
     def build(cls, header: Mapping[str, str], tensors: Mapping[str, Tensor], path: Path) -> Self:
         """From the content of a file; ModelError when the backbone is missing or another one."""
-        facts = json.loads(header["facts"])
-        vision = VisionModel(facts["backbone"], "AutoModel")
-        if vision.sha256 != facts["backbone_sha256"]:
-            raise ModelError(
-                f"{path} was trained on other weights of {facts['backbone']} than are there now: "
-                "train it again with `invdiff data classifier`"
-            )
-        ((attribute, classes),) = json.loads(header["classes"]).items()
-        found = cls(vision, attribute, tuple(classes), tensors)
+        way_out = "train it again with `invdiff data classifier`"
+        with refused(f"{path} cannot be read as a classifier", way_out):
+            facts = json.loads(header["facts"])
+            vision = VisionModel(facts["backbone"], "AutoModel")
+            if vision.sha256 != facts["backbone_sha256"]:
+                raise ModelError(
+                    f"{path} was trained on other weights of {facts['backbone']} than are there "
+                    f"now: {way_out}"
+                )
+            ((attribute, classes),) = json.loads(header["classes"]).items()
+            found = cls(vision, attribute, tuple(classes), tensors)
         found.facts = facts
         return found
 
@@ -158,19 +159,12 @@ class ZeroShotClassifier(OfVisionModel):
 
     def __init__(self, name: str, attribute: str, texts: Mapping[str, Sequence[str]]) -> None:
         """ModelError when there is no such model, or it reads no text."""
-        from transformers import AutoTokenizer
-
         vision = VisionModel(name, "AutoModel")
-        if not hasattr(vision.model, "get_text_features"):
-            raise ModelError(
-                f"{name} ({type(vision.model).__name__}) reads no text: give a CLIP or "
-                "SigLIP model, or use it as model:NAME if it is a classifier"
-            )
+        each = [text for words in texts.values() for text in words]
+        vectors = TextTower(name, vision.model)(each).split([len(t) for t in texts.values()])
         super().__init__(vision, attribute, tuple(texts), "image embeddings")
         self.facts["texts"] = {klass: list(words) for klass, words in texts.items()}
-        tokeniser = load_locally(name, AutoTokenizer)
-        vectors = [self._texts(tokeniser, words).mean(0) for words in texts.values()]
-        self.anchors = normalize(torch.stack(vectors), dim=1)
+        self.anchors = normalize(torch.stack([own.mean(0) for own in vectors]), dim=1)
         self.scale = float(vision.model.logit_scale.exp())
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -181,10 +175,3 @@ class ZeroShotClassifier(OfVisionModel):
     def logits(self, features: Tensor) -> Tensor:
         """Scaled cosines."""
         return self.scale * (features @ self.anchors.T)
-
-    @torch.no_grad()
-    def _texts(self, tokeniser: Any, texts: Sequence[str]) -> Tensor:
-        model = self.vision.model
-        # SigLIP was trained on texts that are all padded to the full length.
-        padding = "max_length" if model.config.model_type.startswith("siglip") else True
-        return normalize(text_vectors(model, tokeniser, texts, padding), dim=1)

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from invdiff.errors import ModelError
+from invdiff.errors import ModelError, refused
+from invdiff.model.texts import reader_of, warn_of_cut
 
 WAY_OUT = (
     "give a folder in the format of transformers with safetensors weights, or a hub id that is in "
@@ -79,11 +81,8 @@ def input_side(model: Any, processor: Any) -> int:
 
 def load_locally(name: str, loader: Any, **settings: Any) -> Any:
     """``loader.from_pretrained`` without network; ModelError that names what is missing."""
-    try:
+    with refused(f"{loader.__name__} cannot load {name}", WAY_OUT):
         return loader.from_pretrained(str(name), local_files_only=True, **settings)
-    except (OSError, ValueError, ImportError, KeyError) as problem:
-        reason = " ".join(str(problem).split())[:160]
-        raise ModelError(f"{loader.__name__} cannot load {name} ({reason}): {WAY_OUT}") from problem
 
 
 def load_complete(name: str, loader: Any) -> Any:
@@ -109,19 +108,40 @@ def image_vectors(model: Any, pictures: Tensor) -> Tensor:
     return _pooled(model(pixel_values=pictures))
 
 
-def text_vectors(
-    model: Any, tokeniser: Any, texts: Sequence[str], padding: str | bool = True
-) -> Tensor:
-    """Projected embeddings (n, dims) of texts, cut off where the model's context ends."""
-    tokens = tokeniser(
-        list(texts),
-        padding=padding,
-        truncation=True,
-        max_length=getattr(model.config.text_config, "max_position_embeddings", None),
-        return_tensors="pt",
-    )
-    known = {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
-    return _pooled(model.get_text_features(**known)).float()
+class TextTower:
+    """The text side of a CLIP or SigLIP model ``name``; ModelError for a model without one."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        from transformers import AutoTokenizer
+
+        if not hasattr(model, "get_text_features"):
+            raise ModelError(
+                f"{name} ({type(model).__name__}) reads no text: give a CLIP or SigLIP model, "
+                "which has both towers; a classifier is asked for as model:NAME"
+            )
+        self.name, self.model = shown_name(name), model
+        self.reader = reader_of(load_locally(name, AutoTokenizer), model.config.text_config)
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (n, dims) of texts; of those that are longer than the context it is told.
+
+        SigLIP was trained on texts that are all padded to the full length.
+        """
+        warn_of_cut(self.reader, texts, f"texts for {self.name}")
+        siglip = self.model.config.model_type.startswith("siglip")
+        parts = []
+        for at in range(0, len(texts), BATCH):
+            tokens = self.reader.tokenizer(
+                list(texts[at : at + BATCH]),
+                padding="max_length" if siglip else True,
+                truncation=True,
+                max_length=self.reader.limit,
+                return_tensors="pt",
+            )
+            known = {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
+            parts.append(_pooled(self.model.get_text_features(**known)).float())
+        return normalize(torch.cat(parts), dim=1)
 
 
 def _pooled(output: Any) -> Tensor:

@@ -87,7 +87,7 @@ def comparison(rows: pd.DataFrame) -> dict[str, Any]:
 def headline(rows: pd.DataFrame) -> dict[str, float]:
     """The figures that the benchmark is about, each a mean over the seeds.
 
-    Guidance scale 1, or 2.5 where the key ends in ``_cfg``. ``fd`` is the Frechet distance to the
+    Guidance scale 1, or 2.5 where the key ends in ``_cfg``. ``fd`` is the Fréchet distance to the
     balanced set; ``auc`` and ``balanced_accuracy`` are means over the prompts that have a rarest
     label; ``<prompt>_found`` is the share of the seeds in which groups were found.
     """

@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from invdiff.engine.fitting.simple_loop import Recipe, seconds_of
+from invdiff.engine.storage.files import give_default_mode
 from invdiff.studies.toy_models import autoencoder, denoiser
 from invdiff.studies.toy_models.text import build_tokenizer
 
@@ -59,8 +60,7 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     pipeline.unet.half()
     pipeline.vae.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
-    for path in folder.rglob("*.safetensors"):
-        path.chmod(0o644)
+    give_default_mode(folder)
 
 
 def thin(curve: list[float], points: int = 80) -> list[float]:

@@ -16,7 +16,7 @@ from invdiff.data.sets.stored import SPLITS, DrawnSplit, Split, StoredSet, write
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.simple_loop import Recipe
-from invdiff.engine.storage.files import locked, new_folder
+from invdiff.engine.storage.files import locked, new_folder, write_with
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import to_input
 from invdiff.studies.toy_models.build import build_base_model
@@ -91,5 +91,5 @@ def classify(
     model, facts = small_classifier.train_classifier(
         recipe, images, attributes, out / "work" / "classifier", small_classifier.through(vae)
     )
-    model.save(out / "classifier.safetensors", facts)
+    write_with(out / "classifier.safetensors", lambda beside: model.save(beside, facts))
     return {name: facts["attributes"][name]["accuracy"] for name in attributes}

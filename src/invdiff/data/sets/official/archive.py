@@ -89,16 +89,14 @@ def check_md5(path: Path, published: Published) -> None:
         )
 
 
-def check_distinct(path: Path, names: Sequence[str]) -> None:
-    """DataError when `path` lists a picture twice."""
+def check_counts(
+    path: Path, names: Sequence[str], kinds: Iterable[tuple[str, str]], published: Counts
+) -> None:
+    """DataError when `path` lists a picture twice, or other numbers of (split, class)."""
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise altered(f"{path} lists {name} {count} times")
-
-
-def check_counts(path: Path, pictures: Iterable[tuple[str, str]], published: Counts) -> None:
-    """DataError when `path` lists other numbers of (split, class) than were published."""
-    found = Counter(pictures)
+    found = Counter(kinds)
     wanted = {(split, one): n for split, classes in published.items() for one, n in classes.items()}
     wrong = [key for key in sorted(wanted | found) if found[key] != wanted.get(key, 0)]
     if wrong:

@@ -45,14 +45,13 @@ def read(folder: Path, published: Published) -> Archive:
     table = read_attributes(labels)
     files = table.text("file")
     male, blond, black = (archive.coded(table, name, SIGNS) for name in USED)
-    archive.check_distinct(labels, files)
     splits = archive.coded(read_partition(partition, files), "the split", archive.SPLITS)
     genders = ["male" if one == "yes" else "female" for one in male]
     counted = [
         f"{gender}, {'blond' if one == 'yes' else 'not blond'}"
         for gender, one in zip(genders, blond, strict=True)
     ]
-    archive.check_counts(labels, zip(splits, counted, strict=True), published.counts)
+    archive.check_counts(labels, files, zip(splits, counted, strict=True), published.counts)
     readable = archive.check_pictures(pictures, files, published.size)
     rows = zip(files, splits, genders, blond, black, strict=True)
     entries = tuple(

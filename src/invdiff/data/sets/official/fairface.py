@@ -42,9 +42,11 @@ def read(folder: Path, published: Published) -> Archive:
     entries: list[ArchivePicture] = []
     for split, path in labels.items():
         archive.check_md5(path, published)
-        entries += read_split(path, split)
-        found = [(split, "face") for entry in entries if entry.split == split]
-        archive.check_counts(path, found, {split: published.counts[split]})
+        found = read_split(path, split)
+        kinds = [(split, "face")] * len(found)
+        counts = {split: published.counts[split]}
+        archive.check_counts(path, [entry.file for entry in found], kinds, counts)
+        entries += found
     readable = archive.check_pictures(pictures, [entry.file for entry in entries], published.size)
     return Archive(
         pictures=pictures,
@@ -58,7 +60,6 @@ def read_split(path: Path, split: str) -> list[ArchivePicture]:
     """The pictures of one label file."""
     table = open_table(path)
     files = table.text("file")
-    archive.check_distinct(path, files)
     if odd := next((file for file in files if not file.startswith(f"{FOLDERS[split]}/")), None):
         raise archive.altered(f"{path} lists {odd!r}, which is not in {FOLDERS[split]}/")
     genders = archive.coded(table, "gender", GENDERS)

@@ -37,13 +37,12 @@ def read(folder: Path, published: Published) -> Archive:
     archive.check_md5(path, published)
     table = open_table(path)
     files = table.text("img_filename")
-    archive.check_distinct(path, files)
     names = [species(path, file) for file in files]
     birds = archive.coded(table, "y", BIRDS)
     splits = archive.coded(table, "split", archive.SPLITS)
     places = archive.coded(table, "place", PLACES)
     groups = [f"{bird} on {place}" for bird, place in zip(birds, places, strict=True)]
-    archive.check_counts(path, zip(splits, groups, strict=True), published.counts)
+    archive.check_counts(path, files, zip(splits, groups, strict=True), published.counts)
     readable = archive.check_pictures(path.parent, files, published.size)
     scenes = table.text("place_filename")
     entries = [

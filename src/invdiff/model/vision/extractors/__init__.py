@@ -39,7 +39,7 @@ def faces(weights: Path) -> Extractor:
 
 
 def pixels(weights: Path) -> Extractor:
-    """Pixel means on an 8 x 8 grid, 192 numbers: what there is where nothing else is installed."""
+    """Pixel means on an 8 x 8 grid, 192 numbers: what needs nothing that is not here."""
     return Extractor(
         name="pixels",
         sha256="",

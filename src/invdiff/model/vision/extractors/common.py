@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from invdiff.errors import ModelError
+from invdiff.errors import ModelError, refused
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -125,10 +125,8 @@ def trusted_bytes(path: Path, sha256: str, hint: str) -> bytes:
     Raises:
         ModelError: no such file, or another one.
     """
-    try:
+    with refused(f"{path} cannot be read", hint):
         content = path.read_bytes()
-    except OSError as problem:
-        raise ModelError(f"{path} cannot be read ({problem.strerror}): {hint}") from problem
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ModelError(

@@ -27,7 +27,7 @@ HINT = "get it with `invdiff weights fetch {}`"
 
 
 def load_inception(weights: Path) -> Extractor:
-    """The 2,048 pooled features of the Frechet inception distance, through torch-fidelity.
+    """The 2,048 pooled features of the Fréchet inception distance, through torch-fidelity.
 
     It would load a pickle from a shared cache or the network; it gets a private copy of bytes that
     were hashed here, and nothing else. Its own resizing (TensorFlow's bilinear) takes pictures of

