@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import time
 
 import pytest
@@ -69,14 +68,14 @@ def broken(folder, name):
 
 
 def test_names_of_files_reach_the_terminal_as_escapes(tmp_path, capsys):
-    assert main(broken(tmp_path / "data", "a\x1b[31m\u202e\xe9".encode() + b"\xff")) == 1
+    assert main(broken(tmp_path / "data", "a\x1b[31m\u202e\xe9".encode())) == 1
     out = capsys.readouterr().out
-    assert "  a\\u001b[31m\\u202e\xe9\\udcff.png: not a picture" in out
+    assert "  a\\u001b[31m\\u202e\xe9.png: not a picture" in out
 
 
 def test_a_name_that_is_no_text_is_one_line(tmp_path, capsys):
     words = broken(tmp_path / "data", b"a\xff")
     assert main([*words, "--quarantine", str(tmp_path / "bad.csv")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"a\\udcff.png.* holds what is not UTF-8: rename the file", line)
+    assert r"a\udcff.png: its name is not UTF-8 text; rename it" in line
     assert not (tmp_path / "bad.csv").exists()

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 REASON = 160  # characters of a library's words in a line of ours
-
 JOINERS = "\u200c\u200d"  # of emoji, and of Persian and Indic words
 
 

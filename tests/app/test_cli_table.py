@@ -65,6 +65,7 @@ def test_without_a_classifier_groups_gap_and_strength_are_told(tmp_path):
         ("discovery.json", {"estimator": "auto", "prompts": prompts}),
         ("calibration.json", {"guidance_scale": 2.5, "strength": 1.5, "curve": curve}),
         ("metrics.json", {"arms": {"base": {"1.0": {}}}}),
+        ("training.json", {"steps": 1}),
     ):
         place = tmp_path / ("adapter" if name == "calibration.json" else "")
         place.mkdir(exist_ok=True)
@@ -73,8 +74,7 @@ def test_without_a_classifier_groups_gap_and_strength_are_told(tmp_path):
     assert lines[0] == "groups: found in 1 of 2 prompts"
     assert lines[1].startswith(r"  a nurse\u001b: under-represented group 10% [6%, 17%] of 100")
     assert lines[2] == "  a pilot: nothing to balance"
-    assert lines[3].startswith("strength: 1.5; estimated gap from the wanted shares 0.82 [0.00, 1")
-    assert lines[3].endswith("without the adapter, 0.10 [0.00, 1.00] with it")
+    assert lines[3].startswith("adapter strength 1.5: estimated gap 0.10, 0.82 before")
     assert lines[4] == "no attribute classifier: no shares"
     record = outcome_record(tmp_path)
     assert record["discovery"]["prompts"]["a nurse\x1b"]["found"]

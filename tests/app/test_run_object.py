@@ -39,16 +39,6 @@ def test_settings_may_be_a_file(tmp_path):
         assert invdiff.Run(tmp_path / str(number), given).config.train.steps == 9
 
 
-def test_a_file_is_put_over_a_preset_and_data_over_both(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_text("[train]\nsteps = 9\n[data]\npath = 'theirs'\n")
-    run = invdiff.Run(tmp_path / "run", file, preset="sd15", data="mine")
-    overrides = ["train.steps=9", "data.path=mine"]
-    assert run.config == configuration.preset("sd15", overrides)
-    settings = {"data": {"quarantine": "bad.csv"}}  # is for data of one's own, which `data` names
-    assert invdiff.Run(tmp_path / "two", settings, data="mine").config.data.quarantine == "bad.csv"
-
-
 def test_data_is_there_before_settings_that_need_it_are_checked(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('[data]\nquarantine = "bad.csv"\n')
@@ -58,6 +48,16 @@ def test_data_is_there_before_settings_that_need_it_are_checked(tmp_path):
         assert (run.config.data.path, run.config.data.quarantine) == (str(tmp_path), "bad.csv")
     again = invdiff.Run(run.path, data=tmp_path)
     assert again.config == run.config
+
+
+def test_a_file_is_put_over_a_preset_and_data_over_both(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nsteps = 9\n[data]\npath = 'theirs'\n")
+    run = invdiff.Run(tmp_path / "run", file, preset="sd15", data="mine")
+    overrides = ["train.steps=9", "data.path=mine"]
+    assert run.config == configuration.preset("sd15", overrides)
+    settings = {"data": {"quarantine": "bad.csv"}}  # is for data of one's own, which `data` names
+    assert invdiff.Run(tmp_path / "two", settings, data="mine").config.data.quarantine == "bad.csv"
 
 
 def test_what_cannot_be_meant_is_told(tmp_path):

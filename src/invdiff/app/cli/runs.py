@@ -14,13 +14,7 @@ from typing import Any
 
 from invdiff.app.api import Run
 from invdiff.app.cli.parser import Asked
-from invdiff.app.cli.summary import (
-    checkup_text,
-    outcome,
-    outcome_record,
-    plan_text,
-    strength_line,
-)
+from invdiff.app.cli.summary import checkup_text, outcome, outcome_record, plan_text, strength_line
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -81,7 +75,7 @@ def one_stage(asked: Asked) -> None:
     again = "done before, nothing to do (--redo does it again)"
     _on_the_way(asked, f"{stage}: {again if before else 'done'}")
     if stage == "train":
-        print(strength_line(run.path))
+        _on_the_way(asked, strength_line(run.path))
     print(result)
 
 

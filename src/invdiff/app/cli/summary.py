@@ -10,7 +10,7 @@ from invdiff.engine.preflight.doctor import Checkup
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.run.records import Calibration, Discovery, Metrics
+from invdiff.engine.run.records import Calibration, Discovery, Metrics, Training
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.config import Config
 from invdiff.terminal import aligned, printable
@@ -79,7 +79,7 @@ def outcome(path: Path) -> str:
         each = [f"  {printable(name)}: {verdict_of(entry)}" for name, entry in prompts.items()]
         lines += each[:MOST_PROMPTS]
         lines += [f"  and {len(each) - MOST_PROMPTS} more"] if len(each) > MOST_PROMPTS else []
-    if results.has(Calibration.FILE):
+    if results.has(Training.FILE):
         lines.append(strength_line(path))
     return "\n".join([*lines, summary(path)])
 

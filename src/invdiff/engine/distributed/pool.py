@@ -14,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partialmethod
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TypeVar
@@ -145,7 +144,8 @@ def _results(
 
 def how_ended(processes: Sequence[BaseProcess]) -> str:
     """What ended the first of ``processes`` that did not end well: its signal or its exit code."""
-    wait([process.sentinel for process in processes], timeout=5)
+    for process in processes:
+        process.join(5)  # the pool has asked those that were left to end
     distributed.require_guard(process.exitcode for process in processes)
     codes = [process.exitcode for process in processes if process.exitcode]
     # Those that are left when one has ended are sent a SIGTERM.
