@@ -38,7 +38,8 @@ def test_the_line_names_the_file_and_the_way_to_repair_it(finished, tmp_path, ca
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 1
     (told,) = capsys.readouterr().err.splitlines()
     assert file in told
-    assert f"`invdiff {stage} --out {run} --redo`" in told
+    place = f"--out {run}" if stage == "discover" else run
+    assert f"`invdiff {stage} {place} --redo`" in told
     assert not (tmp_path / "out").exists()
 
 

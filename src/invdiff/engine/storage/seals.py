@@ -94,7 +94,8 @@ class Seals:
         for stage in stages:
             if not (self.run / f"stages/{stage}.json").is_file():
                 continue
-            again = f"`invdiff {stage} --out {self.run} --redo` makes it again"
+            run = f"--out {self.run}" if stage == "discover" else self.run
+            again = f"`invdiff {stage} {run} --redo` makes it again"
             files = self.read(f"stages/{stage}.json", again).get("files")
             if files is None:
                 _say_unsealed(self.run)
