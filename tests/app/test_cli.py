@@ -94,6 +94,7 @@ def test_dry_run_starts_nothing(tmp_path, capsys):
 
 def test_dry_run_tells_memory_and_work(tmp_path, capsys):
     words = ["run", "--preset", "sd15", "--out", str(tmp_path / "run"), "--dry-run"]
+    words += ["--data.path", "faces"]
     assert main([*words, "--data.image_size", "64"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"memory: discover [\d.]+ GB, train [\d.]+ GB, sample [\d.]+ GB \(est", text)
@@ -107,7 +108,7 @@ def test_dry_run_tells_memory_and_work(tmp_path, capsys):
 
 
 def test_dry_run_opens_the_data(tmp_path, capsys):
-    words = ["run", "--out", str(tmp_path / "run"), "--dry-run", "--data.path"]
+    words = ["run", "--preset", "sd15", "--out", str(tmp_path / "run"), "--dry-run", "--data.path"]
     assert main([*words, str(tmp_path / "nowhere")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
