@@ -101,7 +101,7 @@ def test_blocks_are_of_languages_that_are_checked():
 
 def test_the_documents_name_commands():
     assert {"make demo", "invdiff demo"} <= set(COMMANDS)
-    assert any(command.startswith("invdiff run --config") for command in COMMANDS)
+    assert any(command.startswith("invdiff run --preset sd15 --config") for command in COMMANDS)
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda p: str(p.relative_to(ROOT)))

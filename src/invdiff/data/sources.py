@@ -9,7 +9,7 @@ from invdiff.data.checking import Checked, check_listing, read_quarantine, to_sa
 from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import open_parquet_pictures
 from invdiff.data.readers.folders import METADATA, open_folder
-from invdiff.data.readers.listing import Listing, first_few, warn_once
+from invdiff.data.readers.listing import MISSING, Listing, first_few, look, warn_once
 from invdiff.data.readers.packed import open_npz
 from invdiff.data.readers.tars import open_tars
 from invdiff.data.samples import Samples, clean_prompt, pick_caption, plural, sample_id
@@ -70,7 +70,10 @@ def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple
             f"{listing.table.path} has none of the columns {', '.join(PROMPT_COLUMNS)}; name the "
             f"one with the prompts as data.prompt_column (columns: {', '.join(known) or 'none'})"
         )
-    captions = [tuple(map(clean_prompt, texts)) for texts in listing.table.texts(column)]
+    captions = [
+        tuple("" if look(text) in (*MISSING, "none") else clean_prompt(text) for text in texts)
+        for texts in listing.table.texts(column)
+    ]
     if not any(map(any, captions)):
         raise DataError(
             f"every {column} in {path} is empty; fill them in, "

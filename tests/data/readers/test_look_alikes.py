@@ -10,7 +10,7 @@ from PIL import Image
 import invdiff
 from invdiff.data.gallery import open_gallery, open_labelled
 from invdiff.data.readers import listing
-from invdiff.data.sources import open_samples, read_labels
+from invdiff.data.sources import open_listing, open_samples, read_captions, read_labels
 from invdiff.engine.classifiers.classify import written_labels
 from invdiff.engine.comparison.labels import attributes_of
 from invdiff.errors import ArgumentError, DataError
@@ -65,13 +65,24 @@ def test_one_rule_on_every_path(tmp_path: Path, path: str, caplog) -> None:
     assert "'FEMALE' (1) as 'female'" in caplog.text
 
 
-def test_nan_is_no_label(tmp_path: Path) -> None:
-    place = folder_of(tmp_path / "samples", ["nan", *LABELS[1:]])
+@pytest.mark.parametrize("word", ["nan", "NaN", "<NA>", "null", "N/A"])
+def test_what_tables_write_for_a_missing_value_is_no_label(tmp_path: Path, word: str) -> None:
+    place = folder_of(tmp_path / "samples", [word, *LABELS[1:]])
     assert open_labelled(place, "gender", 8).left_out["no label"] == 1
     with pytest.raises(DataError, match="1 of 8 pictures have no value in column 'gender'"):
         read(place)
     with pytest.raises(DataError, match="1 of 8 pictures have no value in column 'gender'"):
         open_gallery(place).column("gender")
+
+
+def test_what_tables_write_for_a_missing_value_is_no_caption(tmp_path: Path) -> None:
+    words = ["nan", "None", "NULL", "<NA>", "n/a", "none of them", "a hat"]
+    for number in range(len(words)):
+        Image.new("RGB", (8, 8), (number * 20, 9, 9)).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{word}" for number, word in enumerate(words)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,caption", *rows]))
+    captions = read_captions(tmp_path, open_listing(tmp_path), "")
+    assert captions == [*[("",)] * 5, ("none of them",), ("a hat",)]
 
 
 def test_two_folders_have_one_spelling(tmp_path: Path, caplog) -> None:

@@ -106,7 +106,7 @@ def test_files_have_the_mode_that_the_user_gives_to_new_ones(finished, tmp_path)
     assert {path.stat().st_mode for path in others} == {probe.stat().st_mode}
     out = tmp_path / "out"
     formats = ("diffusers", "kohya", "merged")
-    words = [word for form in formats for word in ("--format", form)]
+    words = ["--strength", "1", *(word for form in formats for word in ("--format", form))]
     assert main(["export", str(finished), "--out", str(out), *words]) == 0
     modes = {path.stat().st_mode for path in out.rglob("*") if path.is_file()}
     assert modes == {probe.stat().st_mode}

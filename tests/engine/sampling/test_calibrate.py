@@ -48,15 +48,20 @@ def gaps(world, finished, monkeypatch):
     return recommend
 
 
-def test_the_smallest_that_is_enough_is_taken_and_no_larger_one_is_tried(gaps):
-    assert gaps({0.0: 0.8, 0.5: 0.05, 1.0: 0.1, 1.5: 0.0}) == (0.5, [0.0, 0.5])
+def test_strength_1_is_kept_where_it_is_enough(gaps):
+    assert gaps({0.0: 0.8, 0.5: 0.05, 1.0: 0.1, 1.5: 0.0}) == (1.0, [0.0, 1.0])
+    table = {0.0: 0.8, 0.5: 0.05, 1.0: 0.1, 1.5: 0.0}
+    assert gaps(table, shown={1.0: 30})[0] == 0.5, "it loses the prompts"
+
+
+def test_else_the_smallest_that_is_enough_is_taken_and_no_larger_one_is_tried(gaps):
     table = {0.0: 0.8, 0.5: 0.3, 1.0: 0.2, 1.25: 0.09, 1.5: 0.02}
     assert gaps(table) == (1.25, [0.0, 0.5, 1.0, 1.25])
 
 
 def test_the_base_model_is_not_what_is_enough(gaps):
     """Where its shares are within tolerance by chance, too."""
-    assert gaps({0.0: 0.09, 0.5: 0.05, 1.0: 0.0}) == (0.5, [0.0, 0.5])
+    assert gaps({0.0: 0.09, 0.5: 0.05, 1.0: 0.0}) == (1.0, [0.0, 1.0])
 
 
 def test_a_strength_that_loses_the_prompts_is_not_taken(gaps):
@@ -81,7 +86,7 @@ def test_between_two_that_err_on_either_side_one_more_is_tried(gaps):
 
 def test_between_two_nothing_is_tried_where_one_of_the_grid_is_enough(gaps):
     table = {0.0: 0.8, 0.5: 0.05, 1.0: 0.4, 1.5: 0.5}
-    assert gaps(table, past=0.7) == (0.5, [0.0, 0.5])
+    assert gaps(table, past=0.7) == (0.5, [0.0, 0.5, 1.0])
 
 
 @pytest.mark.parametrize(

@@ -292,13 +292,13 @@ def test_the_plan_counts_passes():
     settled = ["train.steps=10", "train.batch_size=2", "calibrate.strengths=[1.0]"]
     drawing = 4 * config.calibrate.images_per_prompt * 5 * 2
     alone = configuration.parse(config.model_dump(), [*settled, "train.share_feedback=[]"])
-    assert work_plan(alone, faces)[1].passes == 10 * 2 * 3 + drawing
+    assert work_plan(alone, faces)[1].passes == 10 * 2 * 3
     looking = configuration.parse(
         config.model_dump(), [*settled, "train.share_feedback=[0.5, 0.75]"]
     )
-    assert work_plan(looking, faces)[1].passes == 10 * 2 * 3 + 3 * drawing
-    assert "2 mid-training checks and 1 strength" in work_plan(looking, faces)[1].detail
+    assert work_plan(looking, faces)[1].passes == 10 * 2 * 3 + 2 * drawing
+    assert "for each of 2 mid-training checks" in work_plan(looking, faces)[1].detail
     assert "look" not in work_plan(alone, faces)[1].detail
     plain = configuration.parse(looking.model_dump(), ["train.share_feedback_scales=[1.0, 2.5]"])
-    assert work_plan(plain, faces)[1].passes == 10 * 2 * 3 + 4 * drawing
+    assert work_plan(plain, faces)[1].passes == 10 * 2 * 3 + 3 * drawing
     assert "1 arm x 2 guidance scales" in work_plan(guided, faces)[2].detail

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from invdiff.data.samples import Samples
 from invdiff.engine.base_model.loading import resolve
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.engine.training.min_step import MinStep
@@ -285,3 +286,11 @@ def test_checkpoints_are_json_and_safetensors(discovered, interrupt, monkeypatch
     kept = contents(run.path / "checkpoints")
     assert {name.rpartition(".")[2] for name in kept} == {"json", "safetensors"}
     assert json.loads(kept["step-0000005/facts.json"])["step"] == 5
+
+
+def test_pictures_that_are_gone_since_the_groups_were_inferred_are_told(world, finished):
+    session = session_of(world.open(finished))
+    whole = session.samples
+    session.__dict__["samples"] = Samples(whole.sample_id[1:], whole.prompt[1:], whole.pictures)
+    with pytest.raises(RunError, match=f"1 of {len(whole)} pictures that the groups were inferred"):
+        load_mixture(session)

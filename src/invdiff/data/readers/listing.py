@@ -113,14 +113,19 @@ class Listing:
         return caption
 
 
+MISSING = ("", "nan", "<na>", "null", "n/a")
+"""What tables write where there is no value, as :func:`look` sees it."""
+
+
 def one_spelling(values: Sequence[str], what: str, known: Sequence[str] = ()) -> list[str]:
     """Labels as they are compared, on every path: those that look alike are one label, and told.
 
     White space, case, dashes and invisible characters make no other label. The spelling is that of
-    ``known`` labels, else the most frequent one. `nan`, as tables write a missing value, is none.
+    ``known`` labels, else the most frequent one. What tables write for a missing value is none, but
+    for `None`, which people mean (glasses: None).
     """
     cleaned = [" ".join(value.split()) for value in values]
-    counts = Counter(one for one in cleaned if look(one) not in ("", "nan", "<na>"))
+    counts = Counter(one for one in cleaned if look(one) not in MISSING)
     spelling = {look(one): one for one in known}
     for one in sorted(counts, key=lambda one: (-counts[one], one)):
         spelling.setdefault(look(one), one)

@@ -105,20 +105,21 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     each = CHECKPOINTED if asked.gradient_checkpointing else TRAINED
     training = asked.steps * asked.batch_size * each
     images = prompts * calibrate.images_per_prompt
-    walks = sum(
-        _walks(strength, calibrate.guidance_scale, branches) for strength in calibrate.strengths
-    )
-    compared = len(calibrate.strengths) * len(LEVELS) * (1 + min(prompts, 1 + MOST_TEXTS))
+    # one strength is not searched for; else the base and 1 are always tried
+    tried = {0.0, 1.0, *calibrate.strengths} if len(calibrate.strengths) > 1 else set()
+    walks = sum(_walks(strength, calibrate.guidance_scale, branches) for strength in tried)
+    compared = len(tried) * len(LEVELS) * (1 + min(prompts, 1 + MOST_TEXTS))
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
     checks = asked.share_feedback
     walks += len(checks) * sum(_walks(1.0, scale, branches) for scale in scales)
-    told = f"{_counted(checks, 'mid-training check')} and " if checks else ""
+    drawn = [_counted(checks, "mid-training check")] if checks else []
+    drawn += [_counted(tried, "strength")] if tried else []
     detail = (
         f"{asked.steps} steps of {asked.batch_size} images"
         f"{f' in {parts} parts' if (parts := asked.gradient_accumulation_steps) > 1 else ''}"
         f"{', with gradient checkpointing' if asked.gradient_checkpointing else ''}, "
-        f"rank {asked.rank}; at most "
-        f"{images} images for each of {told}{_counted(calibrate.strengths, 'strength')}"
+        f"rank {asked.rank}"
+        f"{f'; at most {images} images for each of ' if drawn else ''}{' and '.join(drawn)}"
     )
     return Work("train", training + images * (walks * config.sample.steps + compared), detail)
 

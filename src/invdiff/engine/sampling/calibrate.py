@@ -26,14 +26,17 @@ from invdiff.engine.storage.files import plain
 
 OWNER = "calibration"
 
+TRAINED = 1.0
+
 
 def calibrate(session: Session) -> Calibration:
     """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
 
-    The smallest strength that is enough: its estimated gap is within tolerance, and its pictures
-    still show their prompts. If there is none, one more is tried where two neighbours err on either
-    side (:func:`between`), and the one with the smallest gap is taken of those whose pictures do,
-    the base model among them.
+    Enough is a strength whose estimated gap is within tolerance and whose pictures still show their
+    prompts. 1 is taken if it is: there the adapter is a stock LoRA for every tool, exactly and
+    without a second pass. Otherwise it is the smallest that is enough. If there is none, one more
+    is tried where two neighbours err on either side (:func:`between`), and of those whose pictures
+    still show their prompts the one with the smallest gap is taken, the base model among them.
     """
     section = session.config.calibrate
     prompts = session.results.discovery.found
@@ -41,13 +44,13 @@ def calibrate(session: Session) -> Calibration:
         "guidance_scale": section.guidance_scale,
         "tolerance": section.tolerance,
         "images_per_prompt": section.images_per_prompt,
-        "strength": 1.0,
+        "strength": TRAINED,
         "curve": [],
     }
     if len(section.strengths) < 2 or not prompts:
         return Calibration(**plain(record))
     tried: dict[float, dict[str, Any]] = {}
-    grid = sorted({0.0, *section.strengths})
+    grid = [0.0, TRAINED, *sorted({*section.strengths} - {0.0, TRAINED})]
     chosen = next((s for s in grid if _is_enough(session, prompts, s, tried)), None)
     if chosen is None:
         more = between({s: point for s, point in tried.items() if not point["vetoed"]})

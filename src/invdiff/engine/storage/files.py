@@ -39,6 +39,11 @@ def write_with(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def canonical(values: Mapping[str, Any]) -> str:
+    """One text for equal values."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=False)
+
+
 def give_default_mode(path: Path) -> None:
     """Give a file, or the files of a folder, the mode that the umask gives to any new file.
 

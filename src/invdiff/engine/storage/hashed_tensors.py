@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from invdiff.engine.distributed.pool import run_shards
-from invdiff.engine.storage.files import write_with
+from invdiff.engine.storage.files import canonical, write_with
 
 Tensors = dict[str, torch.Tensor]
 About = Mapping[str, Any]
@@ -62,11 +62,6 @@ def digest_of_tensors(tensors: Tensors) -> str:
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def canonical(about: About) -> str:
-    """One text for equal values."""
-    return json.dumps(about, sort_keys=True, ensure_ascii=False)
 
 
 def short_name(about: About) -> str:

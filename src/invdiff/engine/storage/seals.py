@@ -13,8 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.storage.files import plain, read_json, write_json, write_text
-from invdiff.engine.storage.hashed_tensors import canonical
+from invdiff.engine.storage.files import canonical, plain, read_json, write_json, write_text
 from invdiff.errors import RunError
 
 SEAL = "sha256_of_record"

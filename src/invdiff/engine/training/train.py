@@ -142,6 +142,11 @@ def load_mixture(session: Session) -> Mixture:
             f"{unknown} of {len(samples)} pictures of {config.data.path} were not there when "
             "the groups were inferred: run discover again with --redo, or take another --out"
         )
+    if gone := len(group_of.keys() - set(samples.sample_id)):
+        raise RunError(
+            f"{gone} of {len(group_of)} pictures that the groups were inferred from are not in "
+            f"{config.data.path} any more: run discover again with --redo, or take another --out"
+        )
     pool = np.array([group_of[name][0] for name in samples.sample_id])
     against = np.array([group_of[name][1] for name in samples.sample_id])
     if config.study.pooled:
