@@ -1,7 +1,5 @@
 """`invdiff data`: check pictures, build a set, train a classifier, prepare an archive."""
 
-import csv
-import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invdiff.app.cli.parser import Asked
-from invdiff.engine.storage.files import read_json, write_parquet, write_text
+from invdiff.engine.storage.files import read_json, write_csv, write_parquet
 from invdiff.errors import ConfigError, DataError, Interrupted
 from invdiff.terminal import aligned, printable
 
@@ -60,15 +58,11 @@ def _write_quarantine(path: Path, findings: Sequence["AuditFinding"]) -> None:
     """Write the list that `data.quarantine` takes, as CSV or parquet."""
     from invdiff.data.checking import QUARANTINE_COLUMNS
 
-    rows = [[getattr(finding, name) for name in QUARANTINE_COLUMNS] for finding in findings]
-    if path.suffix.lower() == ".parquet":
-        write_parquet(
-            path, {name: [row[at] for row in rows] for at, name in enumerate(QUARANTINE_COLUMNS)}
-        )
+    if path.suffix.lower() == ".csv":
+        write_csv(path, QUARANTINE_COLUMNS, map(vars, findings))
         return
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([QUARANTINE_COLUMNS, *rows])
-    write_text(path, text.getvalue())
+    columns = {name: [getattr(one, name) for one in findings] for name in QUARANTINE_COLUMNS}
+    write_parquet(path, columns)
 
 
 def _audit_text(path: str, found: "Audit") -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from textwrap import indent
 from typing import Any
@@ -197,18 +197,7 @@ def sheet_csv(sheet: Sheet) -> str:
     rows: list[list[object]] = [["", *head]]
     for label, cells in sheet.rows:
         known = [(q.value, q.low, q.high) for q in (one.quantity for one in cells)]
-        rows.append([label, *("" if v is None else v for row in known for v in row)])
-    return _csv(rows)
-
-
-def figures_csv(figures: Sequence[Mapping[str, Any]]) -> str:
-    """Every figure, one line each."""
-    rows = [[figure.get(name, "") for name in FLAT] for figure in figures]
-    clean = [["" if value is None or value != value else value for value in row] for row in rows]
-    return _csv([list(FLAT), *clean])
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
+        rows.append([label, *(end for row in known for end in row)])
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()

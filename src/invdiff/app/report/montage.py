@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,24 +87,14 @@ def seeds_shown(grids: int) -> int:
 
 def generated(inputs: Inputs, prompt: str, scale: float, most: int) -> dict[str, InlinePicture]:
     """The first seeds of a prompt for each model; the same position is the same seed."""
-    paths = {arm: _paths(inputs, arm, prompt, scale) for arm in ARMS}
-    present = {arm: found for arm, found in paths.items() if found}
+    names = ("arm", "prompt", "scale", "index", "seed", "path")
+    present: dict[str, dict[tuple[int, ...], Path]] = {}
+    for arm, of, at, *seed, name in zip(*(inputs.samples.get(n) or () for n in names), strict=True):
+        if (of, at) == (prompt, scale) and (path := inputs.path / name).exists():
+            present.setdefault(arm, {})[tuple(seed)] = path
     shared = sorted(set.intersection(*map(set, present.values())))[:most] if present else []
-    grids = {}
-    for arm, found in present.items():
-        if shared:
-            pictures = [np.asarray(Image.open(found[seed]).convert("RGB")) for seed in shared]
-            grids[arm] = grid(pictures)
-    return grids
-
-
-def _paths(inputs: Inputs, arm: str, prompt: str, scale: float) -> Mapping[tuple[int, int], Path]:
-    """(index, seed) -> picture, for the pictures that are on the disk."""
-    table = inputs.samples
-    chosen: dict[tuple[int, int], Path] = {}
-    for at, of_arm in enumerate(table.get("arm") or ()):
-        if (of_arm, table["prompt"][at]) == (arm, prompt) and table["scale"][at] == scale:
-            path = inputs.path / table["path"][at]
-            if path.exists():
-                chosen[table["index"][at], table["seed"][at]] = path
-    return chosen
+    return {
+        arm: grid([np.asarray(Image.open(present[arm][seed]).convert("RGB")) for seed in shared])
+        for arm in ARMS
+        if shared and arm in present
+    }

@@ -1,6 +1,7 @@
 """The templates of pages and cards, and how they write numbers."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from invdiff.errors import printable
 APP = Path(__file__).parent.parent
 
 
+@cache
 def templates() -> Environment:
     """The templates of reports and comparisons; what is put into a page is escaped.
 

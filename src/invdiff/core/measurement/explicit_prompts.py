@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 SAME = (
     ("female", "woman", "women", "girl", "girls"),
@@ -16,14 +17,16 @@ def named_class(prompt: str, classes: Sequence[str]) -> str | None:
     A class is named by its name and by the words that mean the same (:data:`SAME`). A name that is
     part of another word (``male`` in ``female``) is not found inside it.
     """
-    found = [name for name in classes if any(_has(prompt, word) for word in words(name))]
+    found = [name for name in classes if _pattern(name).search(prompt)]
     return found[0] if len(found) == 1 else None
 
 
-def words(name: str) -> tuple[str, ...]:
-    """The words that name a class, its own name first."""
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    """The words that name a class."""
     same = next((known for known in SAME if name.lower() in known), ())
-    return name, *(word for word in same if word != name.lower())
+    every = "|".join(map(re.escape, {name, *same}))
+    return re.compile(rf"(?<!\w)(?:{every})(?!\w)", re.IGNORECASE)
 
 
 def named_prompts(prompts: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
@@ -53,7 +56,3 @@ def keeping(
     rows = zip(prompts, first, second, strict=True)
     shown = [(p, after) for p, before, after in rows if p in named and before == named[p]]
     return showing([p for p, _ in shown], [after for _, after in shown], named)
-
-
-def _has(prompt: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.I) is not None

@@ -175,17 +175,3 @@ def diversity(
         moved = 2 * (of_prompt - of_prompt.mean()) + (of_prompt.mean() - value)
         parts[rows] = moved / len(rows) / len(rows_of)
     return InfluenceExpansion(value, parts, np.zeros(0))
-
-
-def difference(before: InfluenceExpansion, after: InfluenceExpansion) -> InfluenceExpansion:
-    """``after`` less ``before``, image by image: row k of both has the same prompt and seed."""
-    if len(before.parts) != len(after.parts):
-        raise InvDiffError(
-            f"{len(before.parts)} and {len(after.parts)} images make no pairs: give as many"
-        )
-    return InfluenceExpansion(
-        after.value - before.value,
-        after.parts - before.parts,
-        after.reference - before.reference,
-        float(np.hypot(before.rest, after.rest)),
-    )

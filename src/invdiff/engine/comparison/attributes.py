@@ -1,6 +1,7 @@
 """Figures of attributes: shares, Bias and its reduction, mixes, crossed groups, named classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from invdiff.core.measurement import parity
 from invdiff.core.measurement.explicit_prompts import keeping, named_prompts, showing
-from invdiff.core.uncertainty import classifier_error, intervals
+from invdiff.core.uncertainty import counted, intervals
+from invdiff.core.uncertainty.counted import UNDONE
 from invdiff.engine.comparison.figures import PAIRED, Drawing, Figure, Sides
 from invdiff.engine.comparison.labels import Attribute
 from invdiff.errors import InvDiffError
@@ -55,81 +57,52 @@ class AttributeFigures:
             for of, own in prompts.items()
         }
         for of, counts in tables.items():
-            yield from self._shares(of, counts, seen)
-            if counts[rows].any():
-                yield from self._bias(of, counts[rows], free)
+            yield from self._of_side(of, counts, seen, rows)
         if rows:
             yield self._difference(tables["a"][rows], tables["b"][rows], free)
         if named:
             yield from self._explicit(named)
 
-    def _shares(self, of: str, counts: Counts, prompts: Sequence[str]) -> Iterator[Figure]:
-        corrected = self._undone(counts)
+    def _of_side(
+        self, of: str, counts: Counts, prompts: Sequence[str], rows: Sequence[int]
+    ) -> Iterator[Figure]:
+        """Shares of one set, and the Bias of the prompts in ``rows``."""
+        attribute, drawing, undone = self.attribute, self.drawing, None
+        if (confusion := attribute.confusion) is not None:
+            with suppress(InvDiffError):
+                undone = counted.shares_undone(counts, confusion, drawing)
         for row, prompt in enumerate(prompts):
             total = int(counts[row].sum())
-            for column, klass in enumerate(self.attribute.classes):
-                where = {"attribute": self.attribute.name, "prompt": prompt or ALL, "class": klass}
-                more = {
-                    f"error_corrected{end}": None if values is None else values[row, column]
-                    for end, values in zip(("", "_low", "_high"), corrected, strict=True)
-                }
+            for column, klass in enumerate(attribute.classes):
+                where = {"attribute": attribute.name, "prompt": prompt or ALL, "class": klass}
+                cell = [one[row, column] for one in undone] if undone else [None] * 3
+                more = dict(zip(UNDONE, cell, strict=True))
                 yield _share("share", of, (int(counts[row, column]), total), where, more)
+        if (own := counts[rows]).any():
+            bias: dict[str, Any] = {} if confusion is None else dict.fromkeys(UNDONE)
+            if undone and confusion is not None:
+                bias = counted.bias_undone(own, confusion, drawing)
+            yield from self._bias(of, own, [prompts[row] for row in rows], bias)
 
-    def _undone(self, counts: Counts) -> tuple[Any, Any, Any]:
-        """Shares without the classifier's errors and the ends of their intervals, where it may."""
-        confusion = self.attribute.confusion
-        if confusion is None:
-            return None, None, None
-        try:
-            share = classifier_error.corrected_shares(parity.shares(counts), confusion)
-            ends = classifier_error.share_intervals(counts, confusion, *self.drawing)
-        except InvDiffError:
-            return None, None, None
-        return share, *ends
-
-    def _bias(self, of: str, counts: Counts, prompts: Sequence[str]) -> Iterator[Figure]:
-        attribute, drawing, target = self.attribute, self.drawing, self.target
-        where = {"attribute": attribute.name}
-        images, classes = int(counts.sum()), counts.shape[1]
-        found = intervals.bias_interval(counts, *drawing)
-        far = intervals.over_prompts(counts, parity.imbalance(classes), drawing.confidence)
+    def _bias(
+        self, of: str, counts: Counts, prompts: Sequence[str], undone: Mapping[str, Any]
+    ) -> Iterator[Figure]:
+        drawing, target, where = self.drawing, self.target, {"attribute": self.attribute.name}
+        known = counted.bias_of(counts, drawing)
+        value, images, low, high = (known.pop(key) for key in ("value", "images", "low", "high"))
+        about: dict[str, Any] = {"of": of, "images": images, "where": where}
+        far = intervals.over_prompts(counts, parity.imbalance(counts.shape[1]), drawing.confidence)
         # prompts that are all at 0 or 1 tell nothing of their spread
         ends = (np.nan, np.nan) if far.low == far.high else (far.low, far.high)
-        more = {
-            "normalised": found.value / parity.largest_bias(classes),
-            "corrected": intervals.corrected(counts, parity.imbalance(classes)),
-            "parity_value": parity.parity_value(counts.sum(1), classes),
-            "prompts": int((counts.sum(1) > 0).sum()),
-        } | self._error_corrected(counts)
-        about: dict[str, Any] = {"of": of, "images": images, "where": where}
-        yield Figure("bias", **asdict(found), prompts=ends, more=more, **about)
-        yield self._worst(of, counts, prompts)
-        if target is not None and len(target) == classes:
+        more = known | dict(undone)
+        yield Figure("bias", value=value, low=low, high=high, prompts=ends, more=more, **about)
+        if worst := counted.worst_prompt(counts, drawing):
+            named = where | {"prompt": prompts[worst[0]] or ALL}
+            yield Figure("worst_prompt", of, **worst[1], where=named)
+        if target is not None and len(target) == counts.shape[1]:
             off = intervals.interval(counts, parity.off_target(target), *drawing)
-            mix = dict(zip(attribute.classes, target.tolist(), strict=True))
+            mix = dict(zip(self.attribute.classes, target.tolist(), strict=True))
             yield Figure("off_target", **asdict(off), more={"target": mix}, **about)
-
-    def _error_corrected(self, counts: Counts) -> dict[str, Any]:
-        confusion = self.attribute.confusion
-        if confusion is None:
-            return {}
-        names = ("error_corrected", "error_corrected_low", "error_corrected_high")
-        try:
-            found = classifier_error.corrected_bias_interval(counts, confusion, *self.drawing)
-        except InvDiffError:
-            return dict.fromkeys(names)
-        return dict(zip(names, asdict(found).values(), strict=True))
-
-    def _worst(self, of: str, counts: Counts, prompts: Sequence[str]) -> Figure:
-        """The prompt of the largest Bias; its interval allows for its having been chosen."""
-        seen = np.flatnonzero(counts.sum(1))
-        row = seen[parity.prompt_bias(counts[seen]).argmax()]
-        resamples, seed, confidence = self.drawing
-        allowed = 1 - (1 - confidence) / len(seen)
-        found = intervals.bias_interval(counts[row : row + 1], resamples, seed, allowed)
-        where = {"attribute": self.attribute.name, "prompt": prompts[row] or ALL}
-        images = int(counts[row].sum())
-        return Figure("worst_prompt", of, **asdict(found), images=images, where=where)
 
     def _difference(self, before: Counts, after: Counts, prompts: Sequence[str]) -> Figure:
         """Bias of the second set less that of the first; pairs where seeds pair."""
@@ -175,13 +148,11 @@ def prompt_fidelity(attribute: Attribute, sides: Sides) -> Iterator[Figure]:
 def _share(
     name: str,
     of: str,
-    counted: tuple[int, int],
+    count_of: tuple[int, int],
     where: Mapping[str, str],
     more: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """``counted`` are those that have it and how many there are."""
-    count, total = counted
-    low, high = intervals.wilson(np.array([count]), np.array([total]))
-    value = count / total if total else np.nan
-    beside = {"count": count} | dict(more or {})
-    return Figure(name, of, value, total, low=low[0], high=high[0], where=where, more=beside)
+    """``count_of`` are those that have it and how many there are."""
+    known = counted.share_of(*count_of)
+    beside = {"count": known.pop("count")} | dict(more or {})
+    return Figure(name, of, **known, where=where, more=beside)

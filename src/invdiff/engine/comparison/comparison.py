@@ -138,18 +138,16 @@ class _Work:
         self.attributes = attributes_of(asked.classifier, asked.labels, self.galleries, *words)
         own = [one for one in self.attributes if not one.is_prompt]
         every = [*own, crossed_attribute(own)] if len(own) > 1 else own
-        wanted = set(asked.target)
-        known = {frozenset(one.classes) for one in every}
-        if wanted and frozenset(wanted) not in known:
+        mix = asked.target or {}
+        if mix and all(set(one.classes) != set(mix) for one in every):
             have = "; ".join(", ".join(one.classes) for one in every) or "there is none"
             raise DataError(
-                f"--target names {', '.join(sorted(wanted))}, which are not the classes of an "
+                f"--target names {', '.join(sorted(mix))}, which are not the classes of an "
                 f"attribute: {have}"
             )
         for one in every:
-            target = None
-            if wanted == set(one.classes):
-                target = np.array([asked.target[name] for name in one.classes])
+            own_mix = set(mix) == set(one.classes)
+            target = np.array([mix[name] for name in one.classes]) if own_mix else None
             self.figures += AttributeFigures(one, self.sides, self.drawing, target).every()
         for one in self.attributes:
             if one.is_prompt:

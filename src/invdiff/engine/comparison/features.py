@@ -1,9 +1,9 @@
 """Features of the pictures of a gallery, computed once for a content and kept on the disk."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from invdiff.model.vision import extractors
 from invdiff.model.vision.extractors import Extractor, Preparation
 
 SHARD = 64
-BLOCK_BYTES = 512 * 1024**2
 WORTH_A_WORKER = 4  # shards below which starting another process takes longer than it saves
 
 Features = NDArray[np.float32]
@@ -45,21 +44,6 @@ def extractor_of(name: str, weights: Path) -> Extractor:
     return extractors.load(name, weights)
 
 
-@dataclass(frozen=True)
-class _Lazy(Sequence[Any]):
-    """Shards of some pictures of a gallery, read when their turn comes."""
-
-    gallery: Gallery
-    rows: range
-    side: int
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // SHARD)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.gallery.pictures(self.rows[index * SHARD : (index + 1) * SHARD], self.side)
-
-
 def features_of_all(
     look: Look, gallery: Gallery, side: int, folder: Path, processes: int
 ) -> Features:
@@ -67,20 +51,19 @@ def features_of_all(
 
     ``side`` 0 takes pictures at their stored (shorter) side. ``processes`` 0: automatic.
     """
-    extractor, side, parts = extractor_of(look.name, look.weights), side_of(gallery, side), []
-    for rows in blocks(len(gallery), side):
-        seen = "".join(gallery.digest[row] for row in rows)
-        about = {
-            "extractor": f"{extractor.name} {extractor.sha256}",
-            "preparation": repr(look.preparation),
-            "side": str(side),
-            "pictures": hashlib.sha256(seen.encode()).hexdigest(),
-        }
-        shards, title = _Lazy(gallery, rows, side), f"looking at {gallery.path.name}"
-        workers = worker_count(processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
-        found = cached(look, shards, folder, "features", about, processes=workers, title=title)
-        parts.append(found["features"].numpy())
-    return np.concatenate(parts)
+    extractor, side = extractor_of(look.name, look.weights), side_of(gallery, side)
+    about = {
+        "extractor": f"{extractor.name} {extractor.sha256}",
+        "preparation": repr(look.preparation),
+        "side": str(side),
+        "pictures": hashlib.sha256("".join(gallery.digest).encode()).hexdigest(),
+    }
+    shards, title = _shards(gallery), f"looking at {gallery.path.name}"
+    workers = worker_count(processes, "cpu") if len(shards) >= WORTH_A_WORKER else 1
+    how: dict[str, Any] = {"processes": workers, "title": title}
+    how["load"] = partial(gallery.pictures, side=side)
+    found: Features = cached(look, shards, folder, "features", about, **how)["features"].numpy()
+    return found
 
 
 def side_of(gallery: Gallery, side: int) -> int:
@@ -90,11 +73,9 @@ def side_of(gallery: Gallery, side: int) -> int:
 
 def each(gallery: Gallery, see: Callable[[Pictures], NDArray[Any]], side: int) -> NDArray[Any]:
     """``see`` for all pictures, a shard at a time; nothing is kept."""
-    shards = _Lazy(gallery, range(len(gallery)), side)
-    return np.concatenate([see(shards[index]) for index in range(len(shards))])
+    return np.concatenate([see(gallery.pictures(rows, side)) for rows in _shards(gallery)])
 
 
-def blocks(count: int, side: int) -> list[range]:
-    """Rows that are held in memory together."""
-    most = max(SHARD, BLOCK_BYTES // (3 * side * side))
-    return [range(at, min(at + most, count)) for at in range(0, count, most)]
+def _shards(gallery: Gallery) -> list[range]:
+    """The rows of a gallery in parts, whose pictures are read when their turn comes."""
+    return [range(len(gallery))[at : at + SHARD] for at in range(0, len(gallery), SHARD)]

@@ -1,14 +1,14 @@
 """One measured number with all it depends on, and how the pictures of both sets belong together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.core.measurement.influence import InfluenceExpansion, difference
+from invdiff.core.measurement.influence import InfluenceExpansion
 from invdiff.core.uncertainty.intervals import Interval, bootstrap_interval
 from invdiff.data.gallery import Gallery
 
@@ -108,16 +108,15 @@ class Sides:
         """
         first, second = self.prompts["a"], self.prompts["b"]
         if self.order is not None:
-            moved = replace(after, parts=after.parts[self.order])
-            return difference(before, moved), list(first), list(first)
-        joined = InfluenceExpansion(
-            after.value - before.value,
-            np.concatenate([-before.parts, after.parts]),
-            after.reference - before.reference,
-            float(np.hypot(before.rest, after.rest)),
-        )
-        strata = [f"{of} {prompt}" for of, own in self.prompts.items() for prompt in own]
-        return joined, strata, [*first, *second]
+            parts, prompts = after.parts[self.order] - before.parts, list(first)
+            strata = prompts
+        else:
+            parts, prompts = np.concatenate([-before.parts, after.parts]), [*first, *second]
+            strata = [f"{of} {prompt}" for of, own in self.prompts.items() for prompt in own]
+        reference = after.reference - before.reference
+        rest = float(np.hypot(before.rest, after.rest))
+        value = after.value - before.value
+        return InfluenceExpansion(value, parts, reference, rest), strata, prompts
 
     def partners(self, labels: Sequence[str]) -> list[str]:
         """Labels of the second set in the order of the first; only where they pair."""
@@ -128,11 +127,8 @@ class Sides:
 def sides(first: Gallery, second: Gallery) -> Sides:
     """Pairs are pictures of one name (its suffix aside) and prompt, if that covers both sets."""
     keys = [
-        [
-            (str(PurePosixPath(name).with_suffix("")), prompt)
-            for name, prompt in zip(one.names, one.prompt, strict=True)
-        ]
-        for one in (first, second)
+        [(str(PurePosixPath(n).with_suffix("")), p) for n, p in zip(g.names, g.prompt, strict=True)]
+        for g in (first, second)
     ]
     order = None
     if len(set(keys[0])) == len(keys[0]) and sorted(keys[0]) == sorted(keys[1]):

@@ -1,7 +1,7 @@
 """What is measured, and the choices behind it by name: figures compare only within one protocol."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,27 +77,23 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """What to measure.
+    """What to measure: the options of :func:`~invdiff.evaluate_folders`, which says what they are.
 
     ``first`` and ``second`` are compared, each with ``reference`` if there is one, else the second
-    with the first. ``extractors`` () takes what the protocol asks for. ``labels`` are columns of
-    both, ``classifier`` "" for none; ``attribute`` and ``classes`` name what it estimates where it
-    does not itself. ``target`` is the mix that shares should have, by class.
-    ``side`` 0 keeps the stored size. Pictures of the list ``quarantine`` are left out of all sets,
-    and unusable ones up to ``max_bad_share`` of a set.
+    with the first.
     """
 
     first: str | Path
     second: str | Path
     reference: str | Path | None = None
-    extractors: tuple[str, ...] = ()
+    extractors: Sequence[str] = ()
     classifier: str = ""
     attribute: str = ""
-    classes: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
+    labels: Sequence[str] = ()
     clip: str = ""
     protocol: str = "standard"
-    target: Mapping[str, float] = field(default_factory=dict)
+    target: Mapping[str, float] | None = None
     prompt_column: str = ""
     quarantine: str | Path = ""
     max_bad_share: float = 0.0

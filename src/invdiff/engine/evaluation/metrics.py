@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from invdiff.core.measurement import explicit_prompts as named
 from invdiff.core.measurement import fidelity, parity
-from invdiff.core.uncertainty import classifier_error, intervals
+from invdiff.core.uncertainty import counted, intervals
+from invdiff.core.uncertainty.counted import UNDONE
 from invdiff.engine.classifiers.classify import ClassifiedPictures
 from invdiff.engine.classifiers.error_table import ABSTAINED
 from invdiff.errors import InvDiffError
@@ -23,9 +24,6 @@ OUTSIDE = (
     "The value lies above its interval: counts are never exactly even, and with so few pictures of "
     "each prompt that alone adds more than the interval is wide. `corrected` leaves it out."
 )
-UNDONE = ("error_corrected", "error_corrected_low", "error_corrected_high")
-Undone = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
-"""Shares without the classifier's errors, with the ends of their intervals."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,29 @@ def measure_samples(
     columns = [*protocol.classes, ABSTAINED] if protocol.abstains else protocol.classes
     every = parity.table(seen.prompt.tolist(), klass, sampled, columns)
     counts = every[:, : len(protocol.classes)]
-    corrected = _attempt(notes, "error-corrected shares", _undo_errors, every, protocol)
+    undone = _attempt(
+        notes,
+        "error-corrected shares",
+        lambda: counted.shares_undone(every, protocol.confusion, protocol.drawing),
+    )
     rows = [sampled.index(prompt) for prompt in protocol.prompts]
+    bias = counted.bias_of(counts[rows], protocol.drawing)
+    worst = counted.worst_prompt(counts[rows], protocol.drawing)
+    even = np.full(counts.shape[1], 1 / counts.shape[1])
+    bias |= {
+        "worst_prompt": worst and {"prompt": protocol.prompts[worst[0]]} | worst[1],
+        "distance": parity.distance(counts[rows], even),
+    }
+    bias |= {"note": OUTSIDE} if bias["value"] > bias["high"] else {}
+    if undone is None:
+        bias |= dict.fromkeys(UNDONE)
+    else:
+        bias |= counted.bias_undone(every[rows], protocol.confusion, protocol.drawing)
     found = {
         "images": len(seen.prompt),
         "strength": seen.strength,
-        "shares": _shares(counts, corrected, sampled, protocol.classes),
-        "bias": _bias(counts[rows], protocol) | _without_errors(every[rows], corrected, protocol),
+        "shares": _shares(counts, undone, sampled, protocol.classes),
+        "bias": bias,
         "fidelity": _prompt_fidelity(seen, protocol, notes),
     }
     if protocol.abstains:
@@ -163,49 +177,15 @@ def _each_and_all(
 ) -> dict[str, Any]:
     """A count and its total over all prompts that name a class, and for each by itself."""
     each = {
-        prompt: {"class": name} | _share_of(*figure({prompt: name}))
+        prompt: {"class": name} | counted.share_of(*figure({prompt: name}))
         for prompt, name in protocol.named.items()
     }
-    return _share_of(*figure(protocol.named)) | {"prompts": each}
-
-
-def _share_of(count: int, total: int) -> dict[str, Any]:
-    """A share with its Wilson interval; NaN where there is nothing."""
-    low, high = intervals.wilson(np.array([count]), np.array([total]), CONFIDENCE)
-    value = count / total if total else np.nan
-    return {"value": value, "low": low[0], "high": high[0], "count": count, "images": total}
-
-
-def _undo_errors(counts: NDArray[np.int64], protocol: MetricProtocol) -> Undone:
-    confusion = protocol.confusion
-    share = classifier_error.corrected_shares(parity.shares(counts), confusion)
-    return share, *classifier_error.share_intervals(counts, confusion, *protocol.drawing)
-
-
-def _without_errors(
-    counts: NDArray[np.int64], corrected: Undone | None, protocol: MetricProtocol
-) -> dict[str, Any]:
-    """Bias of the corrected shares; its interval holds the errors of the confusion matrix too."""
-    if corrected is None:
-        return dict.fromkeys(UNDONE)
-    found = classifier_error.corrected_bias_interval(counts, protocol.confusion, *protocol.drawing)
-    return dict(zip(UNDONE, (found.value, found.low, found.high), strict=True))
-
-
-def _worst(counts: NDArray[np.int64], protocol: MetricProtocol) -> dict[str, Any] | None:
-    """The prompt of the largest Bias; its interval allows for having been chosen (Bonferroni)."""
-    seen = np.flatnonzero(counts.sum(1))
-    if not len(seen):
-        return None
-    row = seen[parity.prompt_bias(counts[seen]).argmax()]
-    confidence = 1 - (1 - CONFIDENCE) / len(seen)
-    found = intervals.bias_interval(counts[[row]], protocol.resamples, protocol.seed, confidence)
-    return {"prompt": protocol.prompts[row]} | asdict(found) | {"images": int(counts[row].sum())}
+    return counted.share_of(*figure(protocol.named)) | {"prompts": each}
 
 
 def _shares(
     counts: NDArray[np.int64],
-    corrected: Undone | None,
+    corrected: tuple[NDArray[np.floating[Any]], ...] | None,
     prompts: list[str],
     classes: list[str],
 ) -> dict[str, dict[str, Any]]:
@@ -224,25 +204,6 @@ def _shares(
     }
 
 
-def _bias(counts: NDArray[np.int64], protocol: MetricProtocol) -> dict[str, Any]:
-    classes = counts.shape[1]
-    measure = parity.imbalance(classes)
-    interval = intervals.bias_interval(counts, *protocol.drawing)
-    return (
-        asdict(interval)
-        | {
-            "normalised": interval.value / parity.largest_bias(classes),
-            "corrected": intervals.corrected(counts, measure),
-            "worst_prompt": _worst(counts, protocol),
-            "parity_value": parity.parity_value(counts.sum(1), classes),
-            "distance": parity.distance(counts, np.full(classes, 1 / classes)),
-            "images": int(counts.sum()),
-            "prompts": int((counts.sum(1) > 0).sum()),
-        }
-        | ({"note": OUTSIDE} if interval.value > interval.high else {})
-    )
-
-
 def _prompt_fidelity(
     seen: ClassifiedPictures, protocol: MetricProtocol, notes: list[str]
 ) -> dict[str, Any] | None:
@@ -252,7 +213,7 @@ def _prompt_fidelity(
         notes.append("Fidelity was not measured: the classifier knows none of the prompts.")
         return None
     right = int(np.sum((seen.estimated["prompt"] == seen.prompt)[known]))
-    return _share_of(right, int(known.sum()))
+    return counted.share_of(right, int(known.sum()))
 
 
 def _attempt(notes: list[str], what: str, figure: Any, *arguments: Any) -> Any:

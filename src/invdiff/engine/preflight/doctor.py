@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from invdiff.data.samples import plural
 from invdiff.engine.base_model.architecture import model_folder, way_to
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import data_size
@@ -56,8 +57,7 @@ class Checkup:
 
     def summary(self) -> str:
         """One line for the end."""
-        count = len(self.problems)
-        return f"{count} {'thing' if count == 1 else 'things'} to mend, listed above"
+        return f"{plural(len(self.problems), 'thing')} to mend, listed above"
 
 
 def examine(config: Config | None = None) -> Checkup:

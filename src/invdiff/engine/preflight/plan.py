@@ -5,12 +5,12 @@ gradient costs about two more; gradient checkpointing makes it one more.
 """
 
 from collections import Counter
-from collections.abc import Sized
 from dataclasses import dataclass
 
 import numpy as np
 
 from invdiff.core.measurement.content import LEVELS, MOST_TEXTS
+from invdiff.data.samples import plural
 from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions
 from invdiff.engine.encoding.prompt_groups import way_of
@@ -32,7 +32,7 @@ class DataSize:
     exact: bool = True
 
     def __str__(self) -> str:
-        prompts = f"{'' if self.exact else 'at most '}{_counted(self.pictures, 'prompt')}"
+        prompts = f"{'' if self.exact else 'at most '}{plural(len(self.pictures), 'prompt')}"
         return f"{sum(self.pictures):,} pictures of {prompts}"
 
 
@@ -112,8 +112,8 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
     checks = asked.share_feedback
     walks += len(checks) * sum(_walks(1.0, scale, branches) for scale in scales)
-    drawn = [_counted(checks, "mid-training check")] if checks else []
-    drawn += [_counted(tried, "strength")] if tried else []
+    drawn = [plural(len(checks), "mid-training check")] if checks else []
+    drawn += [plural(len(tried), "strength")] if tried else []
     detail = (
         f"{asked.steps} steps of {asked.batch_size} images"
         f"{f' in {parts} parts' if (parts := asked.gradient_accumulation_steps) > 1 else ''}"
@@ -133,14 +133,10 @@ def _sample(config: Config, prompts: int, branches: int) -> Work:
         _walks(strength, w, branches) for strength in strengths for w in asked.guidance_scales
     )
     detail = (
-        f"{images} images x {_counted(strengths, 'arm')} x "
-        f"{_counted(asked.guidance_scales, 'guidance scale')} x {asked.steps} steps"
+        f"{images} images x {plural(len(strengths), 'arm')} x "
+        f"{plural(len(asked.guidance_scales), 'guidance scale')} x {asked.steps} steps"
     )
     return Work("sample", images * walks * asked.steps, detail)
-
-
-def _counted(items: Sized, noun: str) -> str:
-    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
 
 
 def _walks(strength: float, scale: float, branches: int) -> int:
