@@ -190,6 +190,15 @@ def test_a_merged_pipeline_on_the_hub_is_downloaded_first(bare, tmp_path):
         assert load in (out / "README.md").read_text()
 
 
+def test_nothing_of_the_current_folder_gets_into_a_merged_model(bare, tmp_path, monkeypatch):
+    """A tokenizer that was made in memory tells no place, which is not the place we are in."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "private.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    export(bare, tmp_path / "out", ["merged"], pipeline=tiny.pipeline())
+    assert not [*(tmp_path / "out").rglob("private.txt")]
+
+
 @pytest.fixture
 def old_model(tmp_path, model):
     """The pipeline as earlier libraries left it: a vocabulary beside the tokenizer, a variant."""

@@ -1,12 +1,17 @@
 """The stages of a run in their order: each is skipped if it is done, and marked when it is."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.stages import STAGES
+from invdiff.errors import RunError
 
 if TYPE_CHECKING:
     from invdiff.engine.encoding.session import Session
+
+logger = logging.getLogger(__name__)
 
 # Module and function of each stage, imported when it is its turn. The report is the app's.
 HOMES = {
@@ -29,6 +34,12 @@ def do_stage(run: RunFolder, stage: str, home: tuple[str, str] | None = None) ->
 
     A stage is a function of the session; what it returns stands in ``stages/<stage>.json``.
     """
+    try:
+        run.require_inputs()
+    except RunError as error:
+        if stage != STAGES[-1]:
+            raise
+        logger.warning("%s", error)  # a report shows what the stages before it have left
     if run.done(stage):
         run.require(stage, by=stage)  # done, and still what it was
         return

@@ -159,6 +159,7 @@ def augment(asked: Asked) -> None:
     options = {"scale": asked.scale, "strength": asked.strength}
     run = RunFolder.read(asked.run)
     run.require("train", by="augment")
+    run.require_inputs()
     record = make(session_of(run), asked.out, asked.images_per_prompt, **options)
     print(_synthetic(record["prompts"]))
     if plain := record.get("one_colour"):

@@ -23,6 +23,7 @@ from invdiff.engine.discovery.scoring import PassResults, run_passes
 from invdiff.engine.distributed.pool import kept_workers
 from invdiff.engine.encoding.prompt_groups import Grouped, group_prompts
 from invdiff.engine.encoding.session import Session
+from invdiff.engine.run.inputs import inputs_of
 from invdiff.engine.run.records import Discovery
 from invdiff.engine.run.results import Groups
 from invdiff.engine.settings.config import Config
@@ -34,13 +35,15 @@ from invdiff.errors import ConfigError
 
 def discover(session: Session) -> dict[str, Any]:
     """Infer the groups of the run's data, or go on doing so; facts for the stage's record."""
+    made_from = inputs_of(session.config, session.base_model if session.pipeline is None else None)
     grouped = group_prompts(session)
     labels = given_labels(session.config, grouped.samples)
     with kept_workers():
         measured = run_passes(session, grouped.samples)
         grouping, again = infer(session.config, grouped.samples, measured, labels)
     write_results(session, grouped, measured, grouping, again)
-    return {"found": [name for name, verdict in grouping.verdicts.items() if verdict.found]}
+    found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
+    return {"found": found, "made_from": made_from}
 
 
 def given_labels(config: Config, samples: Samples) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -123,8 +124,36 @@ class RunFolder:
             self._clear(from_stage(name)[1:])
             yield from self._timed(name)
 
+    def require_inputs(self) -> None:
+        """RunError if the data or the model has changed since discovery read them."""
+        if self._changed_inputs:
+            raise RunError(
+                f"changed since {self.path} was discovered: {self._changed_inputs}; put it back, "
+                f"take another --out, or `invdiff {STAGES[0]} --out {self.path} --redo`, after "
+                "which the other stages are done again"
+            )
+
+    @cached_property
+    def _changed_inputs(self) -> str:
+        """What has changed of data and model; "" where nothing has, or it is not known."""
+        if not self._mark(STAGES[0]).is_file():
+            return ""
+        known = self.seals.record(STAGES[0]).get("made_from")
+        if known is None:  # an early run
+            return ""
+        from invdiff.engine.run.inputs import changed  # the readers of data
+
+        model = self.base_model if self.pipeline is None else None
+        return changed(self.path, known, self.config, model)
+
     def clear(self, stage: str) -> None:
-        """Forget ``stage`` and all that follow it, with their files."""
+        """Forget ``stage`` and all that follow it, with their files.
+
+        Raises:
+            RunError: it could not be made again, since data or model are others.
+        """
+        if stage in STAGES[1:-1]:
+            self.require_inputs()
         with locked(self.path):
             self._clear(from_stage(stage))
 
@@ -176,6 +205,8 @@ class RunFolder:
         return any(p.is_file() or any(q.is_file() for q in p.rglob("*")) for p in paths)
 
     def _clear(self, stages: tuple[str, ...]) -> None:
+        if STAGES[0] in stages:
+            self.__dict__.pop("_changed_inputs", None)
         for stage in stages:
             if not self._begun(stage):
                 continue
@@ -225,6 +256,8 @@ class RunFolder:
                     f"{self.path} has {stage} {state} with other settings: {told}; "
                     f"take another --out, or --redo to do {stage} and what follows again"
                 )
+            if stage in STAGES[1:-1]:
+                self.require_inputs()
             self._clear(from_stage(stage))
         if changes:
             self.event("settings", changed={k: list(pair) for k, pair in changes.items()})

@@ -93,9 +93,7 @@ class Seals:
         for stage in stages:
             if not (self.run / f"stages/{stage}.json").is_file():
                 continue
-            run = f"--out {self.run}" if stage == "discover" else self.run
-            again = f"`invdiff {stage} {run} --redo` makes it again"
-            files = self.read(f"stages/{stage}.json", again).get("files")
+            files = self.record(stage).get("files")
             if files is None:
                 _say_unsealed(self.run)
                 continue
@@ -107,8 +105,22 @@ class Seals:
                 more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
                 raise RunError(
                     f"damaged or missing in {self.run}: {', '.join(wrong[:3])}{more} (of {stage}): "
-                    + ("delete them, nothing is made from them" if spare == wrong else again)
+                    + (
+                        "delete them, nothing is made from them"
+                        if spare == wrong
+                        else _again(self.run, stage)
+                    )
                 )
+
+    def record(self, stage: str) -> dict[str, Any]:
+        """What ``stages/<stage>.json`` of a finished stage holds. RunError if it is damaged."""
+        return self.read(f"stages/{stage}.json", _again(self.run, stage))
+
+
+def _again(run: Path, stage: str) -> str:
+    """How to repair what a stage has left."""
+    place = f"--out {run}" if stage == "discover" else run
+    return f"`invdiff {stage} {place} --redo` makes it again"
 
 
 def _digest(values: Mapping[str, Any]) -> str:

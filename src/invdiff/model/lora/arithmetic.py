@@ -18,6 +18,12 @@ from invdiff.model.lora.adapter import NAME, adapted_layers
 from invdiff.model.lora.adapter_file import FACTORS, LoraFile, require_fit
 from invdiff.model.sizing.description import INDEX
 
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 VARIANT = re.compile(r"\.(fp16|bf16|fp32)(?=\.)")
 
 
@@ -68,9 +74,11 @@ def save_merged(
         if place is None:
             pipe.save_pretrained(folder, safe_serialization=True)
             for name, part in pipe.components.items():
-                known = Path(str(getattr(part, "name_or_path", "")))
-                if hasattr(part, "get_vocab") and known.is_dir():
-                    shutil.copytree(known, folder / name, dirs_exist_ok=True)
+                origin = str(getattr(part, "name_or_path", ""))
+                if origin and hasattr(part, "get_vocab"):  # none is not the current folder
+                    for own in {*part.vocab_files_names.values(), *TOKENIZER}:
+                        if (Path(origin) / own).is_file():
+                            shutil.copyfile(Path(place) / own, folder / name / own)
             return
         getattr(pipe, lora.component).save_pretrained(folder / lora.component)
     index = json.loads((place / INDEX).read_text(encoding="utf-8"))
