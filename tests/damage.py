@@ -11,6 +11,7 @@ import io
 import logging
 import random
 import shutil
+import time
 import traceback
 import warnings
 from collections import Counter
@@ -23,7 +24,7 @@ from safetensors import safe_open
 
 from invdiff.app.api import Run
 from invdiff.app.cli import main
-from invdiff.engine.run.stages import STAGES
+from invdiff.engine.run.stages import FILES, STAGES
 from invdiff.engine.storage.files import read_json
 from invdiff.errors import InvDiffError
 
@@ -130,8 +131,18 @@ READERS: dict[str, Reader] = {
 }
 
 
-SLOW = {"discover --redo", "train --redo", "sample --redo", "augment"}
-"""These do their work again where nothing stops them, and see fewer of the random flips."""
+SLOW = {*(f"{stage} --redo" for stage in STAGES), "augment", "export kohya", "export merged"}
+"""These do their work where nothing stops them, and see fewer of the random flips."""
+
+
+def matters(file: str, reader: str) -> bool:
+    """Whether ``reader`` can meet ``file``: what is done again first is thrown away."""
+    stage, _, again = reader.partition(" ")
+    top = file.split("/")[0]
+    made_by = next((name for name, tops in FILES.items() if top in tops), None)
+    if again != "--redo" or made_by is None:
+        return not (top in ("checkpoints", "previews", "tensorboard") and reader in SLOW)
+    return STAGES.index(stage) > STAGES.index(made_by)
 
 
 def ways(content: bytes, chance: random.Random, flips: int) -> Iterator[tuple[str, bytes]]:
@@ -158,6 +169,8 @@ class Sweep:
     counts: Counter = field(default_factory=Counter)
     """How often a reader was silent, a traceback, told and unharmed."""
     wrong: list[str] = field(default_factory=list)
+    seconds: Counter = field(default_factory=Counter)
+    """What the readers took."""
 
     @cached_property
     def whole(self) -> dict[str, object]:
@@ -177,6 +190,8 @@ class Sweep:
         chance = random.Random(f"{self.seed} {file}")
         for way, content in ways((self.run / file).read_bytes(), chance, self.flips):
             for reader in self.readers:
+                if not matters(file, reader):
+                    continue
                 if reader in SLOW and way.startswith("bit") and self.counts[file, reader]:
                     continue
                 how, outcome = self.read(reader, file, content)
@@ -200,7 +215,7 @@ class Sweep:
         shutil.copytree(self.run, copy)
         if file is not None:
             (copy / file).write_bytes(content)
-        said = io.StringIO()
+        said, begun = io.StringIO(), time.monotonic()
         listener = logging.StreamHandler(said)
         logging.getLogger("invdiff").addHandler(listener)
         try:
@@ -217,6 +232,7 @@ class Sweep:
             return "traceback", traceback.format_exc()[-300:]
         finally:
             logging.getLogger("invdiff").removeHandler(listener)
+            self.seconds[reader] += time.monotonic() - begun
         lines = errors.getvalue() + said.getvalue() + "".join(str(w.message) for w in warned)
         if file is not None and ("damaged" in lines or "altered" in lines):
             return "told", lines

@@ -383,3 +383,22 @@ def test_a_quarantine_list_leaves_pictures_out_of_a_reference(tmp_path):
     assert main(words) == 0
     known = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]["reference"]
     assert known["images"] == 40
+
+
+def test_a_column_named_twice_is_told(folders, tmp_path, capsys):
+    words = ["evaluate", *map(str, folders), "--labels", "gender,gender"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    assert "labels: must name each column once" in capsys.readouterr().err
+
+
+def test_a_folder_of_one_picture_is_not_told_to_sample(tmp_path, capsys):
+    for name, count in (("one", 1), ("many", 8)):
+        (tmp_path / name).mkdir()
+        for k in range(count):
+            pixels = np.random.default_rng(k).integers(0, 255, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
+    words = ["evaluate", str(tmp_path / "one"), str(tmp_path / "many"), "--extractor", "pixels"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "is 1, and" in told
+    assert "sample" not in told

@@ -178,3 +178,14 @@ def test_a_look_at_a_run_tells_what_is_worth_knowing(finished, tmp_path):
     run.folder.clear("sample")
     assert "next:     sample" in repr(run)
     assert "Bias" not in repr(run)
+
+
+def test_data_alone_gets_the_settings_of_the_embedded_model_and_a_line(tmp_path, caplog):
+    invdiff.Run(tmp_path / "mine", data="photos")
+    (told,) = caplog.messages
+    assert 'embedded model faces and its settings; preset="sd15"' in told
+    caplog.clear()
+    invdiff.Run(tmp_path / "mine", data="photos")
+    invdiff.Run(tmp_path / "faces", data="faces")
+    invdiff.Run(tmp_path / "sd", data="photos", preset="sd15")
+    assert not caplog.messages

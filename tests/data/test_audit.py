@@ -188,3 +188,19 @@ def test_a_bit_of_the_hash_is_a_cell_brighter_than_the_mean() -> None:
     picture[:4, 4:8] = 255  # the second cell of the first row
     picture[-4:, -4:] = 255  # the last cell
     assert f"{perceptual_hash(picture):0{BITS}b}" == "01" + "0" * 61 + "1"
+
+
+def test_animated_pictures_and_those_of_one_colour_are_told(tmp_path):
+    frames = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (40, 40, 3), np.uint8))
+              for k in range(3)]  # fmt: skip
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    frames[1].save(tmp_path / "b.webp", save_all=True, append_images=frames[2:], lossless=True)
+    Image.new("RGB", (40, 40), "black").save(tmp_path / "c.png")
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text("a hat")
+    found = audit(tmp_path)
+    assert [(one.name, one.kind) for one in found.findings] == [
+        ("a.gif", "animated"), ("b.webp", "animated"), ("c.png", "one colour")
+    ]  # fmt: skip
+    assert "3 pictures in one file: the first is taken" in found.findings[0].reason
+    assert found.usable() == 3

@@ -1,5 +1,9 @@
 """Pictures of every kind become RGB squares; broken ones give a reason."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -192,3 +196,59 @@ def test_a_picture_of_which_nothing_can_be_seen_is_refused():
     assert caught.value.kind == "transparent"
     pixels[0, 0, 3] = 1
     decode(encode(Image.fromarray(pixels)), 8)
+
+
+GREY = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+def stored(pixels, form, **more):
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, form, **more)
+    return held.getvalue()
+
+
+def png16(pixels):
+    """An RGB PNG of 16 bits, which Pillow reads and does not write."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+
+    def chunk(kind, data):
+        end = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + end
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_in_16_are_told_and_not_taken_for_black(form, bits):
+    content = stored((GREY * (2**bits - 1)).astype(np.uint16), form)
+    with pytest.raises(BadPicture, match=rf"reach {2**bits - 1:,} of 65,535.*save it with 8 bits"):
+        decode(content, 8)
+
+
+def test_fewer_bits_in_16_are_told_of_colours_too():
+    colours = np.repeat(GREY[..., None], 3, 2)
+    assert np.ptp(decode(png16(colours * 65535), 8)) == 255
+    with pytest.raises(BadPicture, match=r"reach 3,855 of 65,535"):
+        decode(png16(colours * 4095), 8)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_all_16_bits_and_a_black_picture_are_read(form):
+    seen = decode(stored((GREY * 65535).astype(np.uint16), form), 8)
+    assert np.abs(seen[..., 0] - GREY * 255).max() <= 1
+    assert not decode(stored(np.zeros((8, 8), np.uint16), form), 8).any()
+
+
+def test_a_tiff_of_16_bits_in_which_0_is_white():
+    content = stored((GREY * 65535).astype(np.uint16), "TIFF", tiffinfo={262: 0})
+    assert np.abs(255 - decode(content, 8)[..., 0] - GREY * 255).max() <= 1
+
+
+@pytest.mark.parametrize("pixels", [GREY.astype(np.float32), (GREY * 2e9).astype(np.int32)])
+def test_pixels_without_a_fixed_range_are_told(pixels):
+    with pytest.raises(BadPicture, match="no fixed range; save it with 8 bits"):
+        decode(stored(pixels, "TIFF"), 8)

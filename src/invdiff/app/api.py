@@ -1,5 +1,6 @@
 """The public face: one object for one run."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from html import escape
 from importlib import import_module
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from invdiff.app.results import RunGroups, RunMetrics
 
 STAGE_HOMES = HOMES | {"report": ("invdiff.app.report.builder", "build")}
+logger = logging.getLogger(__name__)
 # What each stage leaves for the reader.
 RESULTS = {
     "discover": "groups.parquet",
@@ -176,7 +178,7 @@ def _settings(
     if config is None and preset is None:
         if data is None:
             return None
-        config = RunFolder.read(path).config if RunFolder.is_run(path) else Config()
+        config = RunFolder.read(path).config if RunFolder.is_run(path) else _toys(str(place))
     if isinstance(config, Config):
         if preset is not None:
             raise ArgumentError(
@@ -192,6 +194,19 @@ def _settings(
             f"{type(config).__name__}"
         )
     return configuration.load(config, overrides, preset)
+
+
+def _toys(data: str) -> Config:
+    """The defaults, which are those of the embedded model; a line if the data is other data."""
+    config = Config()
+    if data not in builtin.SETS:
+        logger.warning(
+            "Run(data=%r) has neither preset nor config: it takes the embedded model %s and its "
+            'settings; preset="sd15", "sdxl" or "flux" has those for such models',
+            data,
+            config.model.path,
+        )
+    return config
 
 
 def _html(text: str) -> str:

@@ -126,6 +126,7 @@ def _card(source: AdapterSource, base: Description, told: dict[str, Any]) -> str
         "confidence": run.confidence if run else None,
         "limits": limits,
         "reported": source.reported,
+        "exact": source.exact,
         "base": engine.public_name(source.base),
         "pipeline": base.pipeline,
         "component": base.component,

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.data.pictures import BadPicture
+from invdiff.data.pictures import BadPicture, is_one_colour
 from invdiff.data.readers.listing import Listing
 from invdiff.data.samples import Pictures, pick_caption, picture_id
 from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions
 
 UNUSABLE = ("missing", "unreadable", "truncated", "oversized", "transparent", "no caption")
-LESSER = ("tiny", "duplicate", "near-duplicate")
+LESSER = ("tiny", "animated", "one colour", "duplicate", "near-duplicate")
 KINDS = UNUSABLE + LESSER
 
 SIDE = 32
@@ -141,9 +141,14 @@ def _look(
         if fault.kind == "missing":
             return found
     else:
-        width, height = listing.stored_as(content).size
+        stored = listing.stored_as(content)
+        width, height = stored.size
         if min(width, height) < least_side:
             note("tiny", f"{width} x {height} pixels: the shorter side has less than {least_side}")
+        if stored.frames > 1:
+            note("animated", f"{stored.frames} pictures in one file: the first is taken")
+        if is_one_colour(picture):
+            note("one colour", "every pixel has the same colour: it shows nothing")
         if repeated := _repeated(name, identity, pick_caption(captions, content), picture, looked):
             note(*repeated)
     try:

@@ -1,6 +1,7 @@
 """Any picture file to a small RGB square, or the reason why not."""
 
 import io
+import re
 import warnings
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
@@ -58,7 +59,7 @@ def decode(content: bytes, size: int) -> Pictures:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 check_pixels(*image.size)
-                return fit_square(rgb(ImageOps.exif_transpose(image)), size)
+                return fit_square(rgb(ImageOps.exif_transpose(of_8_bits(image))), size)
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -73,12 +74,13 @@ def decode(content: bytes, size: int) -> Pictures:
 
 
 class StoredAs(NamedTuple):
-    """How a picture is stored: width and height, format, kind of pixels, profile ("": sRGB)."""
+    """How a picture is stored: size, format, kind of pixels, profile ("": sRGB), pictures in it."""
 
     size: tuple[int, int]
     format: str = "array"
     pixels: str = "RGB"
     profile: str = ""
+    frames: int = 1
 
 
 def stored_as(content: bytes) -> StoredAs:
@@ -89,7 +91,8 @@ def stored_as(content: bytes) -> StoredAs:
             name, profile = image.format or "", image.info.get("icc_profile")
             if steps := getattr(image, "quantization", None):  # of JPEG: the larger, the coarser
                 name += f" with quantiser {np.mean(steps[0]):.1f}"
-            return StoredAs(image.size, name, image.mode, profile_name(profile or b""))
+            frames = getattr(image, "n_frames", 1)
+            return StoredAs(image.size, name, image.mode, profile_name(profile or b""), frames)
 
 
 def profile_name(profile: bytes) -> str:
@@ -117,16 +120,10 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Palette, grey, 16-bit grey, CMYK and transparent pictures (over white) to sRGB.
+    """Palette, grey, CMYK and transparent pictures (over white) to sRGB.
 
-    Raises BadPicture for pixels without a fixed range, and when nothing can be seen.
+    Raises BadPicture when nothing can be seen.
     """
-    if image.mode.startswith("I;16"):
-        # Pillow would clip instead of scaling: 65535 / 257 = 255.
-        grey = np.asarray(image).astype(np.uint32) // 257
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise BadPicture(f"pixels of type {image.mode} have no fixed range; save it with 8 bits")
     image = in_srgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -136,6 +133,45 @@ def rgb(image: Image.Image) -> Image.Image:
         paper.alpha_composite(layer)
         return paper.convert("RGB")
     return image.convert("RGB")
+
+
+def of_8_bits(image: Image.Image) -> Image.Image:
+    """Pixels of 12 and 16 bits to 8; others as they are.
+
+    Raises BadPicture for pixels without a fixed range (floats, 32 bits, with a sign), and for those
+    of 16 bits that never use the upper two: cameras and scanners of 10 to 14 bits write such, which
+    would come out nearly black, and no file says which of the two it is.
+    """
+    if image.mode in ("I", "F"):
+        raise BadPicture(f"pixels of type {image.mode} have no fixed range; save it with 8 bits")
+    bits, depth = _bits(image), image
+    if bits == 8:
+        return image
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        highest = int(values.max())
+        if getattr(image, "tag_v2", {}).get(262) == 0:  # TIFF in which 0 is white
+            values = (2**bits - 1) - values
+        # Pillow would clip instead of scaling: 65535 / 257 = 255.
+        depth = Image.fromarray((values * 255 // (2**bits - 1)).astype(np.uint8))
+        kept = ("icc_profile", "exif")
+        depth.info = {key: value for key, value in image.info.items() if key in kept}
+    else:  # Pillow has left out the lower eight bits of every channel
+        colours = np.asarray(image.convert("RGB") if "A" in image.getbands() else image)
+        highest = int(colours.max()) * 257
+    if bits == 16 and 0 < highest < 2**14:
+        raise BadPicture(
+            f"its pixels have 16 bits and reach {highest:,} of 65,535, as those of 10 to 14 bits "
+            "do: stretch it to the whole range, or save it with 8 bits"
+        )
+    return depth
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits a channel: 8, or 12 or 16 where the file says so; before the pixels are loaded."""
+    held = {str(part) for tile in image.tile for part in np.ravel(np.array(tile[3], object))}
+    said = [int(found[1]) for one in held if (found := re.search(r";(12|16)", one))]
+    return max(said, default=16 if image.mode.startswith("I;16") else 8)
 
 
 def in_srgb(image: Image.Image) -> Image.Image:

@@ -161,3 +161,22 @@ def test_two_pictures_share_a_caption_file(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(tiny.png(at))
     (tmp_path / "a.txt").write_text(HAT)
     assert open_samples(tmp_path, 8).prompt == (HAT, HAT)
+
+
+def test_of_two_texts_of_one_picture_one_is_the_caption_and_the_other_told(tmp_path, caplog):
+    path = tmp_path / "a.tar"
+    texts = [("a.txt", "first"), ("a.txt", "last"), ("b.caption", "other"), ("b.txt", "own")]
+    with tarfile.open(path, "w") as tar:
+        for name, content in [
+            *((f"{key}.png", tiny.png(at)) for at, key in enumerate("ab")),
+            *((name, text.encode()) for name, text in texts),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    with caplog.at_level(logging.WARNING):
+        samples = open_samples(path, 8)
+    assert samples.caption == ("last", "own")
+    told = " ".join(caplog.messages)
+    assert "a.tar/a.txt: it comes more than once, the last counts" in told
+    assert "a.tar/b.caption: b.txt is the caption" in told

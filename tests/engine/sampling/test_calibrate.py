@@ -48,20 +48,23 @@ def gaps(world, finished, monkeypatch):
     return recommend
 
 
-def test_strength_1_is_kept_where_it_is_enough(gaps):
-    assert gaps({0.0: 0.8, 0.5: 0.05, 1.0: 0.1, 1.5: 0.0}) == (1.0, [0.0, 1.0])
-    table = {0.0: 0.8, 0.5: 0.05, 1.0: 0.1, 1.5: 0.0}
-    assert gaps(table, shown={1.0: 30})[0] == 0.5, "it loses the prompts"
+def test_the_smallest_that_is_enough_is_taken(gaps):
+    table = {0.0: 0.8, 0.5: 0.2, 0.75: 0.1, 1.0: 0.05, 1.5: 0.0}
+    assert gaps(table) == (0.75, [0.0, 0.5, 0.75, 1.0]), "downwards from 1"
+    assert gaps(table | {0.5: 0.05}) == (0.5, [0.0, 0.5, 0.75, 1.0])
+    assert gaps(table | {0.75: 0.2, 0.5: 0.05}) == (1.0, [0.0, 0.75, 1.0])
+    assert gaps(table, shown={0.75: 30})[0] == 1.0, "0.75 loses the prompts"
+    assert gaps(table, shown={1.0: 30})[0] == 0.75, "1 does"
 
 
-def test_else_the_smallest_that_is_enough_is_taken_and_no_larger_one_is_tried(gaps):
+def test_above_1_the_smallest_that_is_enough_is_taken_and_no_larger_one_is_tried(gaps):
     table = {0.0: 0.8, 0.5: 0.3, 1.0: 0.2, 1.25: 0.09, 1.5: 0.02}
     assert gaps(table) == (1.25, [0.0, 0.5, 1.0, 1.25])
 
 
 def test_the_base_model_is_not_what_is_enough(gaps):
     """Where its shares are within tolerance by chance, too."""
-    assert gaps({0.0: 0.09, 0.5: 0.05, 1.0: 0.0}) == (1.0, [0.0, 1.0])
+    assert gaps({0.0: 0.09, 0.5: 0.3, 1.0: 0.0}) == (1.0, [0.0, 0.5, 1.0])
 
 
 def test_a_strength_that_loses_the_prompts_is_not_taken(gaps):

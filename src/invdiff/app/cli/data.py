@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 NEAR, TINY = "near-duplicate", 32
+TOLD = {"animated", "one colour"}
+"""Findings that leave nothing out."""
 
 
 def check(asked: Asked) -> None:
@@ -32,7 +34,7 @@ def check(asked: Asked) -> None:
         again = "interrupted; nothing was written, the same command begins again"
         raise Interrupted(again) from None
     kept = {NEAR: not asked.near_duplicates, "tiny": asked.min_side is None}
-    bad = [f for f in found.findings if not kept.get(f.kind)]
+    bad = [f for f in found.findings if f.kind not in TOLD and not kept.get(f.kind)]
     if place is not None:
         _write_quarantine(place, bad)
     if asked.json:

@@ -183,7 +183,8 @@ CHECK = Verb(
         **JSON,
     },
     "Near-duplicates and tiny pictures are told and not left out, unless --near-duplicates or "
-    "--min-side says so. Exit code 1 if there is anything to leave out.",
+    "--min-side says so; nor are animated pictures, whose first one is taken, and those of one "
+    "colour. Exit code 1 if there is anything to leave out.",
 )
 BUILD = Verb(
     "make a built-in set: its pictures, base model and attribute classifier",

@@ -126,7 +126,7 @@ def require_features(
     for name, features in (("images", images), ("reference", reference)):
         if len(features) < least:
             raise InvDiffError(
-                f"the {name} are {len(features)}, at least {least} are needed: sample more images"
+                f"the number of {name} is {len(features)}, and {least} are needed: give more"
             )
         broken = int((~np.isfinite(features)).any(1).sum())
         if broken:

@@ -8,6 +8,7 @@ Nothing is unpacked.
 
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -112,14 +113,27 @@ def sample_of(
     for is_text in (False, True):
         mine = [one for one in own if isinstance(one[1], bytes) == is_text]
         others = [one for one in parts if isinstance(one[1], bytes) == is_text]
-        for name, found in mine or others:
-            if is_text:
-                add_text(sample, split_name(name)[1], found)
-            else:
-                sample.pictures.append((name, *found))
         if mine:
             left += [(f"{path.name}/{name}", f"a part of {key}") for name, _ in others]
+        if not is_text:
+            sample.pictures += [(name, *found) for name, found in mine or others]
+            continue
+        for name, found in one_caption(path, mine or others, left):
+            add_text(sample, split_name(name)[1], found)
     return sample
+
+
+def one_caption(path: Path, texts: Members, left: list[tuple[str, str]]) -> Members:
+    """The texts of a sample of which one is the caption; of those of one name the last counts."""
+    kept = dict(texts)
+    if len(kept) < len(texts):
+        repeated = next(name for name, count in Counter(n for n, _ in texts).items() if count > 1)
+        left.append((f"{path.name}/{repeated}", "it comes more than once, the last counts"))
+    captions = [name for suffix in TEXTS for name in kept if split_name(name)[1] == suffix]
+    for name in captions[1:]:
+        left.append((f"{path.name}/{name}", f"{captions[0]} is the caption"))
+        del kept[name]
+    return list(kept.items())
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -54,6 +54,7 @@ class OnDisk:
     def missing(self, prompts: Sequence[str]) -> list[str]:
         """Those that have to be encoded; another process may have done some by now."""
         wanted = list(dict.fromkeys(prompts))
+        self._forget({self._place[one][0] for one in map(_digits, wanted) if one in self._place})
         if any(_digits(prompt) not in self._place for prompt in wanted):
             self._look()
         return [prompt for prompt in wanted if _digits(prompt) not in self._place]
@@ -89,6 +90,13 @@ class OnDisk:
             names = (read_about(path) or {}).get("prompts", [])
             if read_hashed(path, self._about(names)) is not None:
                 self._note(path, names)
+
+    def _forget(self, files: set[Path]) -> None:
+        """Those that are gone by now: discovery that is done again begins without them."""
+        gone = {path for path in files if not path.is_file()}
+        self._seen -= gone
+        if gone:
+            self._place = {name: at for name, at in self._place.items() if at[0] not in gone}
 
     def _note(self, path: Path, names: Sequence[str]) -> None:
         self._seen.add(path)

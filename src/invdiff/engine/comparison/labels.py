@@ -14,7 +14,7 @@ from invdiff.engine.classifiers.choose import Chosen, classifier_named
 from invdiff.engine.classifiers.classify import resized_for
 from invdiff.engine.classifiers.error_table import decide
 from invdiff.engine.comparison.features import each
-from invdiff.errors import DataError
+from invdiff.errors import ArgumentError, DataError
 
 CLAIMS = ("accuracy", "held_out", "confusion")
 
@@ -62,7 +62,11 @@ def attributes_of(
     Raises:
         DataError: a column is missing, or has one class only.
         ModelError: the file is no classifier.
+        ArgumentError: a column is named twice.
     """
+    if len(set(columns)) < len(columns):
+        rule, given = "must name each column once", ",".join(columns)
+        raise ArgumentError("labels", rule, repr(given), "leave out the second")
     found = [_column(name, galleries) for name in columns]
     if classifier:
         chosen = classifier_named(classifier, attribute or "attribute", classes, attribute)

@@ -32,6 +32,7 @@ from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError, RunError
 from invdiff.model.formats import kohya, modelspec
 from invdiff.model.formats.verify import Check, Verifier
+from invdiff.model.guidance.hook import FULL
 from invdiff.model.lora import adapter_file
 from invdiff.model.lora.adapter_file import SETTINGS_KEY, LoraFile
 from invdiff.model.lora.arithmetic import save_merged
@@ -67,6 +68,12 @@ class AdapterSource:
     reported: float
     window: tuple[float, float]
     scale: float | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether a stock loader draws the pictures of a report at its strength, to rounding."""
+        by_weight = self.lora.settings.get(adapter_file.SCALED_KEY) == "weights"
+        return self.window == FULL and (by_weight or self.reported in (0, 1))
 
 
 def locate_adapter(

@@ -107,11 +107,11 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     images = prompts * calibrate.images_per_prompt
     # one strength is not searched for; else the base and 1 are always tried
     tried = {0.0, 1.0, *calibrate.strengths} if len(calibrate.strengths) > 1 else set()
-    walks = sum(_walks(strength, calibrate.guidance_scale, branches) for strength in tried)
+    walks = len(tried) * _walks(calibrate.guidance_scale, branches)
     compared = len(tried) * len(LEVELS) * (1 + min(prompts, 1 + MOST_TEXTS))
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
     checks = asked.share_feedback
-    walks += len(checks) * sum(_walks(1.0, scale, branches) for scale in scales)
+    walks += len(checks) * sum(_walks(scale, branches) for scale in scales)
     drawn = [plural(len(checks), "mid-training check")] if checks else []
     drawn += [plural(len(tried), "strength")] if tried else []
     detail = (
@@ -127,18 +127,14 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
 def _sample(config: Config, prompts: int, branches: int) -> Work:
     asked = config.sample
     images = prompts * asked.images_per_prompt
-    guided = 1.0 if asked.strength == "auto" else asked.strength
-    strengths = [0.0 if arm == "base" else guided for arm in config.study.arms]
-    walks = sum(
-        _walks(strength, w, branches) for strength in strengths for w in asked.guidance_scales
-    )
+    walks = len(config.study.arms) * sum(_walks(w, branches) for w in asked.guidance_scales)
     detail = (
-        f"{images} images x {plural(len(strengths), 'arm')} x "
+        f"{images} images x {plural(len(config.study.arms), 'arm')} x "
         f"{plural(len(asked.guidance_scales), 'guidance scale')} x {asked.steps} steps"
     )
     return Work("sample", images * walks * asked.steps, detail)
 
 
-def _walks(strength: float, scale: float, branches: int) -> int:
-    """Passes of one denoising step: two for guidance scales above 1, two between the strengths."""
-    return (1 if scale == 1 else branches) * (1 if strength in (0.0, 1.0) else 2)
+def _walks(scale: float, branches: int) -> int:
+    """Passes of one denoising step: two for guidance scales above 1, whatever the strength."""
+    return 1 if scale == 1 else branches

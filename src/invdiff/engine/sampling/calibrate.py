@@ -8,7 +8,7 @@ The base model says whether the picture still shows its prompt.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,11 @@ def calibrate(session: Session) -> Calibration:
     """The record of ``adapter/calibration.json``; its ``strength`` is the recommended one.
 
     Enough is a strength whose estimated gap is within tolerance and whose pictures still show their
-    prompts. 1 is taken if it is: there the adapter is a stock LoRA for every tool, exactly and
-    without a second pass. Otherwise it is the smallest that is enough. If there is none, one more
-    is tried where two neighbours err on either side (:func:`between`), and of those whose pictures
-    still show their prompts the one with the smallest gap is taken, the base model among them.
+    prompts. The smallest that is enough is taken, and looked for from 1 on: below it as long as the
+    next smaller one is enough too, else among all others from the smallest up. If there is none,
+    one more is tried where two neighbours err on either side (:func:`between`), and of those whose
+    pictures still show their prompts the one with the smallest gap is taken, the base model among
+    them.
     """
     section = session.config.calibrate
     prompts = session.results.discovery.found
@@ -50,12 +51,19 @@ def calibrate(session: Session) -> Calibration:
     if len(section.strengths) < 2 or not prompts:
         return Calibration(**plain(record))
     tried: dict[float, dict[str, Any]] = {}
-    grid = [0.0, TRAINED, *sorted({*section.strengths} - {0.0, TRAINED})]
-    chosen = next((s for s in grid if _is_enough(session, prompts, s, tried)), None)
+    enough = partial(_is_enough, session, prompts, tried=tried)
+    enough(0.0)
+    weaker = sorted({s for s in section.strengths if 0 < s < TRAINED}, reverse=True)
+    chosen: float | None = None
+    if enough(TRAINED):
+        *_, chosen = [TRAINED, *takewhile(enough, weaker)]
+    else:
+        stronger = [s for s in section.strengths if s > TRAINED]
+        chosen = next(filter(enough, [*weaker[::-1], *stronger]), None)
     if chosen is None:
         more = between({s: point for s, point in tried.items() if not point["vetoed"]})
         if more is not None and more not in tried:
-            _is_enough(session, prompts, more, tried)
+            enough(more)
         kept = [s for s, point in tried.items() if not point["vetoed"]]
         chosen = min(kept, key=lambda s: tried[s]["gap"])
     record |= {"strength": chosen, "curve": [tried[s] for s in sorted(tried)]}

@@ -114,8 +114,8 @@ class CalibrateSection(Section):
     tolerance: float = Field(0.2, gt=0, le=1)
     """Largest gap from the wanted shares that is close enough."""
     strengths: Strengths = Field([0.0, 0.5, 0.75, 1.0, 1.25, 1.5])
-    """Strengths to try, 1.0 first, up to the first that is enough; if none is, one more between two
-    of them.
+    """Strengths of which the smallest that is enough is taken, 1.0 tried first; if none is, one
+    more between two of them.
     """
 
 

@@ -72,7 +72,8 @@ def fit_guidance(session: Session) -> Training:
             trainer = Trainer(config, denoiser, *_shared(team, mixture, feedback), team)
             trainer.fit(session.path, held)
             record = trainer.record() | {"certificate": certify(config, denoiser, mixture)}
-            settings = {"seed": config.seed, "rank": config.train.rank}
+            scaled = {adapter_file.SCALED_KEY: "weights"}  # a file draws what a report shows
+            settings = {"seed": config.seed, "rank": config.train.rank, **scaled}
             adapter_file.save(denoiser.module, session.adapter, settings)
     return Training(**plain(record), seconds=round(time.monotonic() - started, 1))
 

@@ -36,10 +36,10 @@ class Check:
     """What became of one file: ``difference`` is a share of ``effect`` (or of SMALL).
 
     ``effect`` is the mean absolute difference, in [0, 1], between pictures with the adapter and
-    without. ``approximation`` is how far, as such a share, the weight of a LoRA is from scaling the
-    prediction by the same strength within the window, which is what a report shows: 0 at strength
-    1 and at all noise levels. ``comfyui`` counts the layers that ComfyUI would find, None where
-    that says nothing.
+    without. ``approximation`` is how far, as such a share, the weight of a LoRA is from what a
+    report shows: 0 but for a window of noise levels, and for strengths of adapters of earlier
+    versions, which scaled the prediction. ``comfyui`` counts the layers that ComfyUI would find,
+    None where that says nothing.
     """
 
     file: str
@@ -71,8 +71,8 @@ class Check:
             text += f"; not matched: {', '.join(self.unmatched[:3])}"
         if self.approximation:
             text += (
-                f"; a LoRA's weight is {self.approximation:.0%} of the effect off the adapter "
-                "strength and window of the report (`invdiff.attach` is exact)"
+                f"; at weight 1 a LoRA is {self.approximation:.0%} of the effect off the pictures "
+                "of the report (`invdiff.attach` is exact)"
             )
         if self.comfyui is not None:
             text += f"; ComfyUI finds {self.comfyui} of {self.layers} layers"
@@ -114,7 +114,8 @@ class Verifier:
         self.approximation = 0.0
         if strength != 1 or tuple(window) != FULL:
             with attached(pipe, self.source, strength=strength, window=window):
-                self.approximation = self._share(self._draw(pipe))
+                share = self._share(self._draw(pipe))
+            self.approximation = share if share > self._limit else 0.0
 
     def lora_file(self, file: Path) -> Check:
         """Check a LoRA file, through the stock loader of the pipeline."""
@@ -143,9 +144,12 @@ class Verifier:
         self, name: str, drawn: np.ndarray, unmatched: tuple[str, ...], comfyui: int | None
     ) -> Check:
         share, layers = self._share(drawn), len(self.lora.layers)
-        limit = FULL_LIMIT if self.module.dtype == torch.float32 else HALF_LIMIT
-        told = (layers, unmatched, comfyui, share, self.effect, limit, self.approximation)
+        told = (layers, unmatched, comfyui, share, self.effect, self._limit, self.approximation)
         return Check(name, *told)
+
+    @property
+    def _limit(self) -> float:
+        return FULL_LIMIT if self.module.dtype == torch.float32 else HALF_LIMIT
 
     def _share(self, drawn: np.ndarray) -> float:
         return float(np.abs(self.reference - drawn).mean()) / max(self.effect, SMALL)

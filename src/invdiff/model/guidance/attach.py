@@ -4,10 +4,11 @@
     pipe("a person wearing a hat")
     detach(pipe)                        # the pipeline is the base again, bit for bit
 
-The denoiser computes f = f_base + s g(level) (f_adapted - f_base), see `diffusion.guidance`:
-s may be negative, which mirrors the guidance, and may follow the noise level. This scales the
-*prediction*; scaling the LoRA's weights (`pipe.set_adapters`) only approximates it.
-Cost: one pass at strength 0, at strength 1 and outside the window, otherwise two.
+A strength s scales the *weights* of the LoRA, as its weight does in any program, or the
+*prediction*: f = f_base + s g(level) (f_adapted - f_base), see `diffusion.guidance`. The two agree
+at 0 and 1. An adapter says in its header which of them its strength was calibrated with. s may be
+negative, which mirrors the guidance, and may follow the noise level.
+Cost: one pass, two where the prediction is scaled by another strength than 0 and 1.
 
 Attach before `enable_model_cpu_offload`: whatever wraps the denoiser later must wrap this too. A
 pipeline that calls the denoiser past the guidance is stopped with a ModelError; `verify_applied`
@@ -17,7 +18,7 @@ also finds the run that never reached it.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -31,11 +32,13 @@ from invdiff.model.guidance.hook import (
     Branch,
     Branches,
     Guided,
+    Scaled,
     add_guidance,
     guidance_of,
     remove_guidance,
 )
 from invdiff.model.lora import adapter, adapter_file
+from invdiff.model.lora.adapter_file import SCALED_KEY
 
 Window = tuple[float, float]
 
@@ -50,6 +53,7 @@ def attach(
     strength: Strength | None = None,
     window: Window | None = None,
     apply_to: Literal["both", "cond"] = "both",
+    scaled: Scaled | None = None,
 ) -> None:
     """Load an adapter into a diffusers pipeline and guide every denoiser call with it.
 
@@ -65,6 +69,8 @@ def attach(
         apply_to: "both" guides both branches of classifier-free guidance, as in training; "cond"
             the conditional one only. Without classifier-free guidance (scale 1) everything is
             conditional and the two are the same.
+        scaled: What the strength scales, "weights" or "prediction"; None = as it was calibrated,
+            which for adapters of earlier versions and of other origin is "prediction".
 
     Raises:
         ModelError: The adapter is for another network, one is attached already, or a value is out
@@ -85,8 +91,12 @@ def attach(
         )
     highest = _highest_timestep(pipe, module, window, strength)
     _require_apply_to(pipe, apply_to)
+    scaled = told.get(SCALED_KEY, "prediction") if scaled is None else scaled
+    if scaled not in get_args(Scaled):
+        raise ModelError(f"scaled is {scaled!r}; it must be 'weights' or 'prediction'")
     adapter_file.load(module, folder, pipe)
     guidance = add_guidance(module, strength, window, highest)
+    guidance.scaled = scaled
     if apply_to == "cond":
         _guide_conditional_only(pipe, guidance)
 

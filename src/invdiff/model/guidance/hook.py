@@ -16,7 +16,6 @@ from diffusers.hooks.hooks import StateManager
 from torch import Tensor, nn
 
 from invdiff.core.diffusion.guidance import (
-    Passes,
     Strength,
     coefficients,
     combine,
@@ -30,6 +29,8 @@ from invdiff.model.lora import adapter
 HOOK = "invdiff_guidance"
 FULL = (0.0, 1.0)
 
+Scaled = Literal["prediction", "weights"]
+"""What a strength scales: the adapter's effect on the prediction, or its weights as in a file."""
 Branch = Literal["cond", "uncond", "both"]
 """What the batch of a denoiser call holds; "both" is [unconditional, conditional] halves."""
 Branches = Callable[[str | None], Branch]
@@ -55,10 +56,11 @@ class CacheName(StateManager):
 class Guided(ModelHook):
     """f = f_base + s(level) g(level) (f_adapted - f_base), the LoRA switched within one network.
 
-    `strength` may be set at any time. With `branches` only conditional pictures are guided.
-    `highest` is the timestep of level 1. `calls` counts denoiser calls, `applied` those in which
-    the adapter had a part. The whole output is combined, learned variances included, so that it
-    goes over into the base at 0 and into the stock LoRA at 1 without a step.
+    With `scaled` "weights" it is the network with s(level) g(level) times the LoRA's weights, as a
+    file is used. `strength` may be set at any time. With `branches` only conditional pictures are
+    guided. `highest` is the timestep of level 1. `calls` counts denoiser calls, `applied` those in
+    which the adapter had a part. The whole output is combined, learned variances included, so that
+    it goes over into the base at 0 and into the stock LoRA at 1 without a step.
     """
 
     _is_stateful = True
@@ -67,6 +69,7 @@ class Guided(ModelHook):
         super().__init__()
         self.strength, self.highest = strength, highest
         self.window = (float(window[0]), float(window[1]))
+        self.scaled: Scaled = "prediction"
         self.branches: Branches | None = None
         self.calls = 0
         self.applied = 0
@@ -83,12 +86,14 @@ class Guided(ModelHook):
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Called instead of the denoiser's `forward`."""
         self.calls += 1
-        coefficient, passes = self._plan(module, args, kwargs)
+        weight, coefficient = self._split(self._plan(module, args, kwargs))
+        passes = passes_needed(coefficient)
         self.applied += passes != "base"
         announced = self.cache_name.current
 
         def run(on: bool) -> Any:
-            with adapter.switched(module, on), _own_cache(module, announced, on):
+            at = adapter.weighted(module, weight) if on else nullcontext()
+            with adapter.switched(module, on), at, _own_cache(module, announced, on):
                 return self.fn_ref.original_forward(*args, **kwargs)
 
         if passes != "both":
@@ -97,10 +102,21 @@ class Guided(ModelHook):
         return _mixed(base, adapted, coefficient)
 
     @torch.compiler.disable
-    def _plan(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Tensor, Passes]:
-        """Coefficient s(level) g(level) of each sample or one for all, on the CPU; its passes."""
+    def _split(self, coefficient: Tensor) -> tuple[float, Tensor]:
+        """What the LoRA's weights are multiplied by, and what is left for the prediction."""
+        own = coefficient[coefficient != 0].unique()
+        if self.scaled == "prediction" or not len(own):
+            return 1.0, coefficient
+        if len(own) > 1:
+            raise ModelError(
+                f"the strengths {own.tolist()} are asked for in one call, and the weights have one "
+                "at a time; attach with scaled='prediction'"
+            )
+        return float(own), (coefficient != 0).to(coefficient.dtype)
+
+    @torch.compiler.disable
+    def _plan(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Coefficient s(level) g(level) of each sample or one for all, on the CPU."""
         given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
         level = torch.ones(1)  # any level will do: the strength is the same at all of them
         if self.window != FULL or not isinstance(self.strength, int | float):
@@ -115,7 +131,7 @@ class Guided(ModelHook):
         if self.branches is not None:
             batch = given["sample"] if "sample" in given else given["hidden_states"]
             coefficient = self._conditional(coefficient.expand(len(batch)), batch)
-        return coefficient, passes_needed(coefficient)
+        return coefficient
 
     def _conditional(self, coefficient: Tensor, batch: Tensor) -> Tensor:
         """The coefficients of the conditional pictures; the others' are 0."""

@@ -119,6 +119,20 @@ def switched(module: nn.Module, on: bool) -> Iterator[None]:
             _switch(layer, not on)
 
 
+@contextmanager
+def weighted(module: nn.Module, weight: float) -> Iterator[None]:
+    """The adapter's weights times ``weight``, as a file is loaded at it; 1 is as it was trained."""
+    layers = adapted_layers(module).values() if weight != 1 else ()
+    before = [layer.scaling[NAME] for layer in layers]
+    try:
+        for layer, own in zip(layers, before, strict=True):
+            layer.scaling[NAME] = own * weight
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            layer.scaling[NAME] = own
+
+
 def disabled(module: nn.Module) -> AbstractContextManager[None]:
     """The base network, bit for bit, for the length of a `with` block."""
     return switched(module, on=False)

@@ -9,6 +9,7 @@ file, and the header says so ("weight_scale"); whatever reads the file here divi
 InvDiff's strengths are of the adapter as it was trained; weight 1 elsewhere is the recommended one.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -32,6 +33,10 @@ from invdiff.model.lora import adapter
 FILE = LORA_WEIGHT_NAME_SAFE
 SETTINGS_KEY = "invdiff"
 SCALE_KEY = "weight_scale"
+SCALED_KEY = "strength_scales"
+"""What the recommended strength is of, "weights" or "prediction" (if it is not there)."""
+HASH_KEY = "invdiff_sha256"
+"""Of the weights and what the header says of them: who reads the file notices damage."""
 COMPONENTS = ("unet", "transformer")
 FACTORS = (".lora_A.weight", ".lora_B.weight")
 
@@ -89,7 +94,8 @@ class LoraFile:
         """The settings, and rank and alpha for diffusers, which else guesses some ranks wrong."""
         named = {f"{self.component}.{key}": value for key, value in self.config().items()}
         settings = json.dumps(self.settings, sort_keys=True)
-        return {LORA_ADAPTER_METADATA_KEY: json.dumps(named), SETTINGS_KEY: settings}
+        told = {LORA_ADAPTER_METADATA_KEY: json.dumps(named), SETTINGS_KEY: settings}
+        return told | {HASH_KEY: _digest(self.prefixed(), told)}
 
 
 def read(folder: Path) -> LoraFile:
@@ -97,6 +103,7 @@ def read(folder: Path) -> LoraFile:
     with opened(folder / FILE) as file:
         header = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    _require_whole(folder, tensors, header)
     found = sorted({key.partition(".")[0] for key in tensors})
     if len(found) != 1 or found[0] not in COMPONENTS:
         raise ModelError(
@@ -104,14 +111,41 @@ def read(folder: Path) -> LoraFile:
             "unet or one transformer in diffusers format, as `invdiff train` and save_lora_weights "
             "write it"
         )
-    peft = json.loads(header.get(LORA_ADAPTER_METADATA_KEY, "{}"))
+    peft = _told(folder, header, LORA_ADAPTER_METADATA_KEY)
     weights, own = (
         {key.removeprefix(f"{found[0]}."): value for key, value in some.items()}
         for some in (tensors, peft)
     )
     _require_plain(weights, own, folder)
-    settings = json.loads(header.get(SETTINGS_KEY, "{}"))
+    settings = _told(folder, header, SETTINGS_KEY)
     return LoraFile(found[0], _folded(weights, own, settings.pop(SCALE_KEY, 1.0)), settings)
+
+
+def _told(folder: Path, header: Mapping[str, str], key: str) -> dict[str, Any]:
+    """An entry of a header that is JSON; ModelError for what is none."""
+    try:
+        return dict(json.loads(header.get(key, "{}")))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{folder / FILE} is damaged: {key!r} in its header, {error}") from None
+
+
+def _digest(weights: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    found = hashlib.sha256()
+    for key in (LORA_ADAPTER_METADATA_KEY, SETTINGS_KEY):
+        found.update(header.get(key, "").encode())
+    for name, tensor in sorted(weights.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _require_whole(folder: Path, weights: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """ModelError if the file is another than was written; those of other origin have no hash."""
+    if (known := header.get(HASH_KEY)) and known != _digest(weights, header):
+        raise ModelError(
+            f"{folder / FILE} is damaged: its hash is another than when it was written; put it "
+            "back from a copy, or make it again with `invdiff train RUN --redo` or `export`"
+        )
 
 
 def _require_plain(weights: Mapping[str, Tensor], peft: Mapping[str, Any], folder: Path) -> None:
@@ -157,8 +191,7 @@ def save(module: nn.Module, folder: Path, settings: Mapping[str, Any]) -> Path:
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings in an adapter's header; {} for a LoRA that InvDiff did not write."""
     with opened(folder / FILE) as file:
-        settings: dict[str, Any] = json.loads((file.metadata() or {}).get(SETTINGS_KEY, "{}"))
-    return settings
+        return _told(folder, file.metadata() or {}, SETTINGS_KEY)
 
 
 def write_settings(folder: Path, **settings: Any) -> None:
@@ -189,7 +222,9 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
     adapter.require_free(module)
     prefix = adapter.component(module)
     with opened(folder / FILE) as file:
-        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        _require_whole(folder, tensors, file.metadata() or {})
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
     others = adapter.active(module)
     with warnings.catch_warnings():  # a second LoRA is what was asked for

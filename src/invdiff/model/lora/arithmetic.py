@@ -78,7 +78,7 @@ def save_merged(
                 if origin and hasattr(part, "get_vocab"):  # none is not the current folder
                     for own in {*part.vocab_files_names.values(), *TOKENIZER}:
                         if (Path(origin) / own).is_file():
-                            shutil.copyfile(Path(place) / own, folder / name / own)
+                            shutil.copyfile(Path(origin) / own, folder / name / own)
             return
         getattr(pipe, lora.component).save_pretrained(folder / lora.component)
     index = json.loads((place / INDEX).read_text(encoding="utf-8"))
