@@ -132,7 +132,8 @@ READERS: dict[str, Reader] = {
 
 
 SLOW = {*(f"{stage} --redo" for stage in STAGES), "augment", "export kohya", "export merged"}
-"""These do their work where nothing stops them, and see fewer of the random flips."""
+"""These do their work where nothing stops them, and take turns with the random flips. The others
+see every one, and all see a file that is cut or emptied."""
 
 
 def matters(file: str, reader: str) -> bool:
@@ -188,12 +189,9 @@ class Sweep:
     def go(self, file: str) -> None:
         """Damage one file in every way."""
         chance = random.Random(f"{self.seed} {file}")
-        for way, content in ways((self.run / file).read_bytes(), chance, self.flips):
-            for reader in self.readers:
-                if not matters(file, reader):
-                    continue
-                if reader in SLOW and way.startswith("bit") and self.counts[file, reader]:
-                    continue
+        whole = (self.run / file).read_bytes()
+        for number, (way, content) in enumerate(ways(whole, chance, self.flips)):
+            for reader in self.readers_of(file, number if way.startswith("bit") else None):
                 how, outcome = self.read(reader, file, content)
                 if how == "went on":
                     how = "unharmed" if outcome == self.whole[reader] else "silent"
@@ -201,6 +199,17 @@ class Sweep:
                 self.counts[how] += 1
                 if how in ("silent", "traceback"):
                     self.wrong.append(f"{how}: {file}, {way}, {reader}: {outcome!r:.300}")
+
+    def readers_of(self, file: str, flip: int | None) -> list[str]:
+        """Who reads a file that is damaged; of random flips one of the slow readers in turn."""
+        every = [reader for reader in self.readers if matters(file, reader)]
+        if flip is None:
+            return every
+        others = [reader for reader in every if reader in SLOW]
+        turn = others[flip % len(others)] if others else ""
+        spared = self.counts[file, turn]
+        quick = [reader for reader in every if reader not in SLOW]
+        return quick if spared or not turn else [*quick, turn]
 
     def told(self) -> str:
         """The counts so far."""

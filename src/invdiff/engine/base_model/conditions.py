@@ -9,6 +9,7 @@ read.
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ class OnDisk:
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder, key
         self._place: dict[str, tuple[Path, int]] = {}
-        self._seen: set[Path] = set()
+        self._seen: dict[Path, object] = {}
 
     def missing(self, prompts: Sequence[str]) -> list[str]:
         """Those that have to be encoded; another process may have done some by now."""
@@ -80,30 +81,38 @@ class OnDisk:
         path = self._folder / f"prompts-{_digits(' '.join(names))}.safetensors"
         tensors = {name: tensor.clone().contiguous() for name, tensor in condition.tensors.items()}
         write_hashed(path, tensors, self._about(names))
-        self._note(path, names)
+        self._note(path, names, _state(path))
 
     def _look(self) -> None:
         """Note files that came since the last look, after checking them."""
         for path in sorted(self._folder.glob("prompts-*.safetensors")):
             if path in self._seen:
                 continue
+            state = _state(path)
             names = (read_about(path) or {}).get("prompts", [])
             if read_hashed(path, self._about(names)) is not None:
-                self._note(path, names)
+                self._note(path, names, state)
 
     def _forget(self, files: set[Path]) -> None:
-        """Those that are gone by now: discovery that is done again begins without them."""
-        gone = {path for path in files if not path.is_file()}
-        self._seen -= gone
-        if gone:
+        """Those that are gone by now, or no longer what was checked."""
+        if gone := {path for path in files if _state(path) != self._seen[path]}:
+            self._seen = {path: at for path, at in self._seen.items() if path not in gone}
             self._place = {name: at for name, at in self._place.items() if at[0] not in gone}
 
-    def _note(self, path: Path, names: Sequence[str]) -> None:
-        self._seen.add(path)
+    def _note(self, path: Path, names: Sequence[str], state: object) -> None:
+        self._seen[path] = state
         self._place |= {name: (path, row) for row, name in enumerate(names)}
 
     def _about(self, names: Sequence[str]) -> dict[str, object]:
         return {"text encoders": self._key, "prompts": list(names)}
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Changes with the file; () without one."""
+    with suppress(FileNotFoundError):
+        now = path.stat()
+        return now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino
+    return ()
 
 
 Store = InMemory | OnDisk
