@@ -45,9 +45,9 @@ class Asked:
         known = self.path in builtin.SETS
         place = builtin.set_folder(self.path) if known else Path(self.path).expanduser()
         if not place.is_dir():
-            files = [place] if place.is_file() else place.parent.glob(place.name or "*")
-            return map(str, files)
-        seen, found = set(), []
+            return map(str, [place] if place.is_file() else place.parent.glob(place.name or "*"))
+        seen: set[str] = set()
+        found: list[str] = []
         for parent, folders, files in os.walk(place, followlinks=True):
             real = os.path.realpath(parent)
             if real in seen:
@@ -63,7 +63,8 @@ class Asked:
         own = self.label_column if self.path not in builtin.SETS else ""
         listing = open_listing(self.path)
         captions = read_captions(self.path, listing, self.prompt_column)
-        pictures, ids = [], {}
+        pictures: list[str] = []
+        ids: dict[str, str] = {}
         for row in listing.rows("looking for changes"):
             try:
                 content = listing.content(row)
@@ -75,7 +76,8 @@ class Asked:
             ids[sample_id(content, caption)] = str(listing.names[row])
         quarantine = Path(self.quarantine).expanduser()
         held = quarantine.read_bytes() if self.quarantine and quarantine.is_file() else b""
-        columns = [map(repr, captions), *(_column(listing, c) for c in (self.group_column, own))]
+        texts = [repr(one) for one in captions]
+        columns = [texts, *(_column(listing, name) for name in (self.group_column, own))]
         digests = [_digest(part) for part in (pictures, *columns)]
         digests.append(hashlib.sha256(held).hexdigest()[:16])
         inside = not any(os.path.isabs(one) or ".." in one.split("/") for one in listing.names)
