@@ -16,6 +16,7 @@ from diffusers.hooks.hooks import StateManager
 from torch import Tensor, nn
 
 from invdiff.core.diffusion.guidance import (
+    Passes,
     Strength,
     coefficients,
     combine,
@@ -86,8 +87,7 @@ class Guided(ModelHook):
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Called instead of the denoiser's `forward`."""
         self.calls += 1
-        weight, coefficient = self._split(self._plan(module, args, kwargs))
-        passes = passes_needed(coefficient)
+        weight, coefficient, passes = self._split(self._plan(module, args, kwargs))
         self.applied += passes != "base"
         announced = self.cache_name.current
 
@@ -102,17 +102,18 @@ class Guided(ModelHook):
         return _mixed(base, adapted, coefficient)
 
     @torch.compiler.disable
-    def _split(self, coefficient: Tensor) -> tuple[float, Tensor]:
-        """What the LoRA's weights are multiplied by, and what is left for the prediction."""
+    def _split(self, coefficient: Tensor) -> tuple[float, Tensor, Passes]:
+        """What the LoRA's weights are multiplied by, what is left for the prediction; passes."""
         own = coefficient[coefficient != 0].unique()
         if self.scaled == "prediction" or not len(own):
-            return 1.0, coefficient
+            return 1.0, coefficient, passes_needed(coefficient)
         if len(own) > 1:
             raise ModelError(
                 f"the strengths {own.tolist()} are asked for in one call, and the weights have one "
                 "at a time; attach with scaled='prediction'"
             )
-        return float(own), (coefficient != 0).to(coefficient.dtype)
+        applies = (coefficient != 0).to(coefficient.dtype)
+        return float(own), applies, passes_needed(applies)
 
     @torch.compiler.disable
     def _plan(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
