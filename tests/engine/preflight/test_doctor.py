@@ -1,5 +1,6 @@
 """The doctor: what is there, what is missing, and the command that gets it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -37,7 +38,7 @@ def test_a_run_that_can_begin_has_no_problems(model):
     assert found.environment["versions"]["torch"]
     assert found.devices[-1].name == "cpu"
     assert found.devices[-1].memory > 2**30
-    json.dumps(found.record())
+    json.dumps(dataclasses.asdict(found))
 
 
 def test_the_size_of_the_data_is_told(model, tmp_path):

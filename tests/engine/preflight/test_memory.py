@@ -1,5 +1,7 @@
 """Memory and work of a configuration: parameters that are published, figures that add up."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -41,6 +43,12 @@ def settings(model, *overrides):
     return configuration.parse({"model": {"path": model}}, overrides)
 
 
+@cache
+def estimated(model, *overrides):
+    """What several tests compare with is estimated once."""
+    return estimate_memory(settings(model, *overrides))
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_models_have_their_published_size(name):
     base = published(name)
@@ -65,14 +73,14 @@ def test_weights_activations_and_adapter_add_up(model):
 
 def test_half_precision_larger_batches_and_guidance_tell(model):
     large = "discover.batch_size=500", "sample.batch_size=200", "train.batch_size=64"
-    plain, more = estimate_memory(settings(model)), estimate_memory(settings(model, *large))
+    plain, more = estimated(model), estimated(model, *large)
     for stage, share in {"discover": 2, "sample": 1.2, "train": 1.3}.items():
         assert more.memory[stage] > share * plain.memory[stage], stage
-    half = estimate_memory(settings(model, *large, "model.dtype=bfloat16"))
+    half = estimated(model, *large, "model.dtype=bfloat16")
     assert half.memory["sample"] < 0.6 * more.memory["sample"]
-    unguided = estimate_memory(settings(model, *large, "sample.guidance_scales=[1.0]"))
+    unguided = estimated(model, *large, "sample.guidance_scales=[1.0]")
     assert unguided.memory["sample"] < more.memory["sample"]
-    wide = estimate_memory(settings(model, "data.image_size=32"))
+    wide = estimated(model, "data.image_size=32")
     assert wide.operations > 3 * plain.operations
     assert wide.memory["sample"] == plain.memory["sample"]  # drawn at the model's own size
 
@@ -81,11 +89,11 @@ def test_checkpointing_and_parts_of_a_batch_take_less_memory_and_more_passes(mod
     large = settings(model, "train.batch_size=64")
     plain = estimate_memory(large)
     parts = estimate_memory(settings(model, "train.batch_size=64", *PARTS))
-    eight = estimate_memory(settings(model, "train.batch_size=8"))
-    assert parts.memory == eight.memory
+    assert parts.memory == estimated(model, "train.batch_size=8").memory
     again = settings(model, "train.batch_size=64", "train.gradient_checkpointing=true")
-    assert estimate_memory(again).memory["train"] < 0.9 * plain.memory["train"]
-    assert estimate_memory(again).memory["sample"] == plain.memory["sample"]
+    kept = estimate_memory(again).memory
+    assert kept["train"] < 0.9 * plain.memory["train"]
+    assert kept["sample"] == plain.memory["sample"]
     size = plan.DataSize((100,) * 4)
     trained = large.train.steps * 64
     passes = [plan.work_plan(one, size)[1].passes for one in (large, again)]

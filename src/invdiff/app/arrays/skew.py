@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from invdiff.app.arrays.inputs import Array, floats, require, require_between, same_count, texts
 from invdiff.core.measurement import parity
-from invdiff.core.uncertainty import intervals
+from invdiff.core.uncertainty import counted
 from invdiff.data.readers.listing import one_spelling
 from invdiff.data.samples import plural
 from invdiff.errors import ArgumentError
@@ -107,13 +107,9 @@ def bias(
     require(len(columns) > 1, "classes", "must be two or more", list(columns), advice)
     require_between("confidence", confidence, 0, 1, "0.95 is usual")
     require_between("resamples", resamples, 99, np.inf, "2000 is what a report takes")
-    found = intervals.bias_interval(table, resamples, seed, confidence)
+    known = counted.bias_of(table, (resamples, seed, confidence))
     return Bias(
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        corrected=intervals.corrected(table, parity.imbalance(len(columns))),
-        parity_value=parity.parity_value(table.sum(1), len(columns)),
+        **{key: known[key] for key in ("value", "low", "high", "corrected", "parity_value")},
         largest=parity.largest_bias(len(columns)),
         counts=table,
         prompts=rows,

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from invdiff.app.api import Run
 from invdiff.app.cli.parser import Asked
 from invdiff.app.cli.summary import checkup_text, outcome, outcome_record, plan_text, strength_line
+from invdiff.data.samples import plural
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
@@ -187,9 +189,9 @@ def doctor(asked: Asked) -> None:
 
     config = _resolve(asked) if asked.config or asked.preset or asked.overrides else None
     found = examine(config)
-    print(json.dumps(found.record(), indent=1) if asked.json else checkup_text(found), flush=True)
+    print(json.dumps(asdict(found), indent=1) if asked.json else checkup_text(found), flush=True)
     if found.problems:
-        raise RunError(found.summary())
+        raise RunError(f"{plural(len(found.problems), 'thing')} to mend, listed above")
 
 
 def config(asked: Asked) -> None:

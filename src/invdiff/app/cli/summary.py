@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from invdiff.app.report.rendering import render
 from invdiff.app.results import interval_of, shown, verdict_of
 from invdiff.data.samples import plural
 from invdiff.engine.preflight.doctor import Checkup
-from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
+from invdiff.engine.preflight.memory import estimate_memory
 from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Training
@@ -23,51 +24,15 @@ def plan_text(out: Path, config: Config) -> str:
     run = RunFolder.read(out) if RunFolder.is_run(out) else None
     data, needed = data_size(config.data), estimate_memory(config)
     works = work_plan(config, data, one_pass=bool(needed and needed.one_pass))
-    lines = [f"plan for {out} (nothing is started)", f"data: {config.data.path}, {data}", ""]
-    for work in works:
-        amount = f"{work.passes:,}" if work.passes else "no"
-        state = "done before" if run and run.done(work.stage) else ""
-        lines.append(f"{work.stage:9} {amount:>12} denoiser passes  {state}".rstrip())
-        lines.append(f"{'':9} {work.detail}")
-    total = sum(work.passes for work in works if not (run and run.done(work.stage)))
-    return "\n".join(
-        [*lines, "", f"to do: {total:,} denoiser passes", "", *needs(config, needed, total)]
-    )
+    done = [work.stage for work in works if run and run.done(work.stage)]
+    passes = sum(work.passes for work in works if work.stage not in done)
+    told = {"out": out, "config": config, "data": data, "works": works, "needed": needed}
+    return render("plan.txt.j2", told | {"done": done, "passes": passes}).rstrip()
 
 
-def needs(config: Config, needed: MemoryEstimate | None, passes: int) -> list[str]:
-    """Memory of each stage and the computation of ``passes``, with where the numbers are from."""
-    if needed is None:
-        return [
-            f"memory: not known, {config.model.path} is not on this computer (`invdiff doctor` "
-            "says how to get it)"
-        ]
-    work = passes * needed.operations
-    return [
-        memory_line(needed),
-        model_line(needed),
-        f"work: {work / 1e15:,.3g} PFLOP, {needed.operations / 1e12:,.3g} TFLOP a pass; an hour "
-        f"for each {work / 3600 / 1e12:,.3g} TFLOP/s that the device sustains",
-    ]
-
-
-def memory_line(needed: MemoryEstimate) -> str:
-    """The memory of each stage."""
-    stages = ", ".join(f"{stage} {size(amount)}" for stage, amount in needed.memory.items())
-    return f"memory: {stages} (estimated, {needed.dtype}, {needed.image_size} pixels)"
-
-
-def model_line(needed: MemoryEstimate) -> str:
-    """The size of the model and where it is known from."""
-    return (
-        f"model: {needed.pipeline}, {sum(needed.parameters.values()) / 1e6:,.0f} million "
-        f"parameters and {needed.adapter / 1e6:,.1f} million of the adapter, from {needed.source}"
-    )
-
-
-def size(amount: int) -> str:
-    """Bytes as people say them."""
-    return f"{amount / 1e9:,.1f} GB" if amount >= 1e8 else f"{amount / 1e6:,.0f} MB"
+def checkup_text(found: Checkup) -> str:
+    """The findings as lines, problems last."""
+    return render("checkup.txt.j2", {"found": found}).rstrip()
 
 
 def outcome(path: Path) -> str:
@@ -131,28 +96,3 @@ def _footnote(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         f"classifier-estimated, {plural(before.get('images', 0), 'picture')} before, "
         f"{after.get('images', 0):,} after, 95 % intervals{level}"
     )
-
-
-def checkup_text(found: Checkup) -> str:
-    """The findings as lines, problems last."""
-    versions = found.environment["versions"]
-    libraries = ", ".join(f"{name} {known or 'missing'}" for name, known in versions.items())
-    lines = [
-        f"python: {found.environment['python']} on {found.environment['platform']}",
-        f"libraries: {libraries}",
-        *(f"extra {name}: {'there' if there else f'missing, pip install invdiff[{name}]'}"
-          for name, there in found.extras.items()),
-        *(f"device: {one.name}, {one.kind}, {size(one.memory) if one.memory else 'memory not told'}"
-          for one in found.devices),
-        f"free disk here: {size(found.free_disk)}",
-        *(f"cached: {one['name']}, {size(one['bytes'])}" for one in found.cached),
-    ]  # fmt: skip
-    if not found.cached:
-        lines.append("cached: no model of the hub")
-    if found.model:
-        lines.append(f"model: {found.model['name']}, {found.model['folder'] or 'not here'}")
-    if found.data:
-        lines.append(f"data: {found.data}")
-    if found.estimate:
-        lines += [memory_line(found.estimate), model_line(found.estimate)]
-    return "\n".join([*lines, *(f"to mend: {problem}" for problem in found.problems)])

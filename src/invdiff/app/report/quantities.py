@@ -85,6 +85,11 @@ def whole_number(value: float | None) -> str:
     return UNDEFINED if finite(value) is None else f"{int(value or 0):,}"
 
 
+def size(amount: int) -> str:
+    """Bytes as people say them."""
+    return f"{amount / 1e9:,.1f} GB" if amount >= 1e8 else f"{amount / 1e6:,.0f} MB"
+
+
 def shortest(value: str | float) -> str:
     """A setting without needless zeros, ``1`` for ``"1.0"``."""
     return f"{float(value):g}"
@@ -152,7 +157,7 @@ def latex(text: str) -> str:
 FILTERS = {
     made.__name__: made
     for made in (
-        decimal, significant, percent, whole_number, shortest, span,
+        decimal, significant, percent, whole_number, size, shortest, span,
         with_interval, p_value, plural, enumerated, quoted, single_line, markdown_cell, latex,
     )
 } | {"quantity": Quantity.of}  # fmt: skip

@@ -11,17 +11,18 @@ from invdiff.app.report.quantities import FILTERS
 from invdiff.errors import printable
 
 APP = Path(__file__).parent.parent
+ROOMS = ("report", "comparison", "cli")
 
 
 @cache
 def templates() -> Environment:
-    """The templates of reports and comparisons; what is put into a page is escaped.
+    """The templates of pages, cards and the terminal; what is put into a page is escaped.
 
     Markdown, LaTeX and plain text are not: their templates use ``markdown_cell`` and ``latex``.
     Characters that cannot be seen are written as their escapes in all of them.
     """
     made = Environment(
-        loader=FileSystemLoader([APP / "report" / "templates", APP / "comparison" / "templates"]),
+        loader=FileSystemLoader([APP / room / "templates" for room in ROOMS]),
         autoescape=select_autoescape(("html.j2", "css"), default=False),
         undefined=StrictUndefined,
         finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,

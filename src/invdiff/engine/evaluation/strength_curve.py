@@ -6,19 +6,17 @@ and the attribute classifier says what it sees in them.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from invdiff.core.measurement import parity
-from invdiff.core.uncertainty import intervals
+from invdiff.core.uncertainty import counted
 from invdiff.engine.classifiers.choose import Chosen
 from invdiff.engine.classifiers.classify import features_of
 from invdiff.engine.classifiers.error_table import ABSTAINED, decide
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.encoding.session import Session
-from invdiff.engine.evaluation.metrics import CONFIDENCE, MetricProtocol
+from invdiff.engine.evaluation.metrics import MetricProtocol
 from invdiff.engine.sampling.calibrate import drawn_at, estimate_gap
 from invdiff.engine.storage.files import read_json, write_json
 
@@ -82,14 +80,11 @@ def point(
     wanted.
     """
     table = np.array([[counts[name][klass] for klass in protocol.classes] for name in counts])
-    found = intervals.bias_interval(table, protocol.resamples, protocol.seed, CONFIDENCE)
+    known = counted.bias_of(table, protocol.drawing)
+    classified = {key: known[key] for key in ("value", "low", "high", "parity_value", "images")}
     return {
         "strength": estimated["strength"],
         "estimated": {key: estimated[key] for key in ("gap", "low", "high", "images", "shares")},
-        "classified": asdict(found)
-        | {
-            "parity_value": parity.parity_value(table.sum(1), len(protocol.classes)),
-            "images": int(table.sum()),
-            "counts": {name: dict(by_class) for name, by_class in counts.items()},
-        },
+        "classified": classified
+        | {"counts": {name: dict(by_class) for name, by_class in counts.items()}},
     }

@@ -4,11 +4,10 @@ import importlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invdiff.data.samples import plural
 from invdiff.engine.base_model.architecture import model_folder, way_to
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import data_size
@@ -50,14 +49,6 @@ class Checkup:
     data: str = ""
     estimate: MemoryEstimate | None = None
     problems: list[str] = field(default_factory=list)
-
-    def record(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
-    def summary(self) -> str:
-        """One line for the end."""
-        return f"{plural(len(self.problems), 'thing')} to mend, listed above"
 
 
 def examine(config: Config | None = None) -> Checkup:
