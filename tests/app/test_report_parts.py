@@ -16,6 +16,7 @@ from invdiff.engine.run.records import Calibration, Discovery, Metrics, Training
 from tests.app.html_page import Page, svg_text
 from tests.app.report_fixture import HAT, HEADBAND, MALE, metrics
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 RECORDS = {
     "metrics": Metrics,
     "discovery": Discovery,

@@ -50,10 +50,6 @@ class ComparisonFigures:
         first, second, less = (self.quantity(name, of, **where) for of in EACH)
         return first, second, less
 
-    def has(self, name: str) -> bool:
-        """Whether either set has this figure."""
-        return bool(self.sets_of(name))
-
     def sets_of(self, name: str) -> list[str]:
         """The sets that have this figure."""
         return [of for of in EACH[:2] if self.find(name, of) is not None]

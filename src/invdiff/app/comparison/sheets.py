@@ -163,7 +163,7 @@ def _bias(figures: ComparisonFigures, attribute: str, names: Mapping[str, str]) 
             for of in EACH[:2]
             for one in [figures.find(name, of, **where) or {}]
         ]
-        if figures.has(name):
+        if figures.sets_of(name):
             rows.append((label, (*cells, SheetCell())))
     about = {"images": [one.get("images") for one in bias]}
     head = tuple(names[of] for of in EACH)

@@ -1,6 +1,5 @@
 """What the report knows: the typed results of one run folder, and what its pages ask of them."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from invdiff.engine.run.results import Results
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings.config import dump
 from invdiff.engine.storage.files import read_json
+from invdiff.engine.storage.seals import Seals
 
 HASHED = (
     "adapter/pytorch_lora_weights.safetensors",
@@ -261,11 +261,8 @@ class Inputs:
     @property
     def hashes(self) -> dict[str, str]:
         """The SHA-256 of what a second run has to reproduce, by file."""
-        made = {
-            name: hashlib.sha256((self.path / name).read_bytes()).hexdigest()
-            for name in HASHED
-            if (self.path / name).exists()
-        }
+        known = Seals(self.path).of(HASHED)
+        made = {name: known[name] for name in HASHED if name in known}
         extractor = self.metrics.protocol.get("extractor_sha256")
         return made | ({"feature extractor": extractor} if extractor else {})
 

@@ -87,7 +87,6 @@ class FileState:
     path: Path
     state: str
     sha256: str
-    pinned: bool
 
 
 def folder() -> Path:
@@ -126,8 +125,7 @@ def verify(name: str, place: Path) -> Iterator[FileState]:
         wanted = pinned or _recorded(place).get(file, "")
         found = file_hash(path) if path.is_file() else ""
         known = "unknown" if not wanted else "good" if found == wanted else "altered"
-        state = known if found else "missing"
-        yield FileState(file, path, state, found, bool(pinned))
+        yield FileState(file, path, known if found else "missing", found)
 
 
 def known_weights(name: str) -> WeightSet:
