@@ -14,8 +14,8 @@ from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.results import Results
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.method import high_levels
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.training.min_step import REGRET_EVERY
 from invdiff.engine.workflow import do_stage
 

@@ -13,11 +13,11 @@ import torch
 from benchmarks import clock
 from benchmarks.shapes import FACES
 from invdiff.core.diffusion.schedule import add_noise
-from invdiff.engine.base_model.cache_keys import SHARD
 from invdiff.engine.base_model.loading import load_pipeline, resolve
 from invdiff.engine.discovery.passes import Features, Score
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.sampling.sampler import Sampler, seed_of
+from invdiff.engine.storage.hashed_tensors import SHARD
 from invdiff.model.lora import adapter, adapter_file
 
 PROMPT = "a person wearing a hat"

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -36,7 +37,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def settings_named(page: Path) -> set[str]:
-    sections = configuration.Config.model_fields
+    sections = schema.Config.model_fields
     found = {name for name in SETTING.findall(prose(page)) if not name.endswith(FILES)}
     return {name for name in found if name.split(".")[0] in sections}
 
@@ -77,7 +78,7 @@ def test_links_of_the_site_stay_in_it(page):
 def test_settings_exist(page):
     if page.name == "CHANGELOG.md":
         pytest.skip("it names what was")
-    assert settings_named(page) <= set(configuration.flatten(configuration.Config()))
+    assert settings_named(page) <= set(configuration.flatten(schema.Config()))
 
 
 @ONE_PER_PAGE

@@ -17,6 +17,7 @@ import yaml
 
 from invdiff.app.cli.parser import build, parse
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 from tests.test_docs import PAGES, ROOT
 from tests.tiny_world import copy_of, finished, world
 
@@ -114,7 +115,7 @@ def test_python_runs(page, place, monkeypatch):
 
 @pytest.mark.parametrize("text", [t for page in PAGES for t in blocks(page, "toml")])
 def test_toml_is_a_configuration(text):
-    configuration.parse(tomllib.loads(text))
+    configuration.load(tomllib.loads(text))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -124,7 +125,7 @@ def test_commands_of_blocks_are_whole(command):
         asked = parse(words)
         assert not asked.problems
         # a value in capitals stands for one of the reader's
-        configuration.parse({}, [o for o in asked.overrides if not o.partition("=")[2].isupper()])
+        configuration.load({}, [o for o in asked.overrides if not o.partition("=")[2].isupper()])
         assert str(getattr(asked, "config", None)) in ("None", "mine.toml")
     else:
         assert first in OTHERS, f"{command}: nothing checks {first}"
@@ -135,9 +136,7 @@ def test_commands_of_blocks_are_whole(command):
 def test_commands_in_sentences_exist(command):
     first, *words = shlex.split(BEFORE_MODULE.sub("invdiff ", command))
     if first == "invdiff":
-        known = options(words) | {
-            f"--{key}" for key in configuration.flatten(configuration.Config())
-        }
+        known = options(words) | {f"--{key}" for key in configuration.flatten(schema.Config())}
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= known
     else:

@@ -17,7 +17,6 @@ PROTOCOLS = {
     "build": "a network, page or parser from its description",
     "make": "one of several kinds by its name",
     "main": "what a command runs",
-    "parse": "text to values",
 }
 # A verb of the command line and the function of the engine that it calls; a public function on
 # arrays and the one of core that it checks the arguments for.

@@ -3,6 +3,7 @@
 import pytest
 
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 from tools import reference_pages
 
 
@@ -14,7 +15,7 @@ def test_the_committed_page_is_current(name):
 
 def test_the_page_has_every_setting_that_config_prints():
     page = reference_pages.settings_page()
-    printed = configuration.dump(configuration.Config())
+    printed = configuration.dump(schema.Config())
     names = [line.split(" = ")[0] for line in printed.splitlines() if " = " in line]
     assert [
         line.split("`")[1].split(".")[-1] for line in page.splitlines() if line[:3] == "| `"

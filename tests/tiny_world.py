@@ -17,6 +17,7 @@ from invdiff.engine.base_model import loading
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import FILES, STAGES
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 from invdiff.engine.storage.files import read_json, read_parquet
 from invdiff.engine.storage.seals import SEAL, Seals
 from invdiff.studies import comparison
@@ -52,7 +53,7 @@ class World:
     model: Path
     data: Path
 
-    def config(self, *overrides: str) -> configuration.Config:
+    def config(self, *overrides: str) -> schema.Config:
         return settings(self.model, self.data, *overrides)
 
     def open(self, out: Path, *overrides: str) -> RunFolder:
@@ -155,12 +156,12 @@ def write_metadata(folder: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def settings(model: Path | str, data: Path | str, *overrides: str) -> configuration.Config:
+def settings(model: Path | str, data: Path | str, *overrides: str) -> schema.Config:
     nested = SETTINGS | {
         "model": {"path": str(model)},
         "data": SETTINGS["data"] | {"path": str(data)},
     }
-    return configuration.parse(nested, overrides)
+    return configuration.load(nested, overrides)
 
 
 def interruptible() -> None:

@@ -17,8 +17,7 @@ from invdiff.core.discovery.estimators.semantic import semantic
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.scores import Scores
 from invdiff.engine.training.min_step import step_owner, stratified_levels
-from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.risks import Regrets
+from invdiff.engine.training.mixture import Mixture, Regrets
 
 PROMPTS = ("a", "b")
 SKEWED = {"a": 0.1, "b": 0.9}

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from invdiff.data.sets.drawn import scenes
 from invdiff.engine.distributed.pool import one_thread
-from invdiff.studies.toy_models.build import build_base_model
-from invdiff.studies.toy_models.recipes import RECIPES
+from invdiff.studies.toy_models.sets import RECIPES, build_base_model
 
 
 def main() -> None:

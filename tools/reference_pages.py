@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings.schema import Config
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference"
@@ -43,7 +44,7 @@ The help of every command, as `--help` prints it. Each takes settings as well, s
 
 def settings_page() -> str:
     """A table of settings for each section."""
-    defaults = tomllib.loads(configuration.dump(configuration.Config()))
+    defaults = tomllib.loads(configuration.dump(Config()))
     rows = {"": {k: v for k, v in defaults.items() if not isinstance(v, dict)}}
     rows |= {name: section for name, section in defaults.items() if isinstance(section, dict)}
     schema = configuration.schema()

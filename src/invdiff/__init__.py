@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from invdiff.app.arrays.skew import bias as bias
     from invdiff.app.comparison.evaluate_folders import evaluate_folders as evaluate_folders
     from invdiff.app.export import export as export
-    from invdiff.engine.settings.config import Config as Config
+    from invdiff.engine.settings.schema import Config as Config
     from invdiff.model.guidance.attach import attach as attach
     from invdiff.model.guidance.attach import detach as detach
 
 __version__ = "0.1.0"
 _HOMES = {
-    "Config": "invdiff.engine.settings.config",
+    "Config": "invdiff.engine.settings.schema",
     "Run": "invdiff.app.api",
     "attach": "invdiff.model.guidance.attach",
     "balanced_weights": "invdiff.app.arrays.balance",

@@ -17,7 +17,7 @@ from invdiff.core.discovery.prompt_contrasts import Contrasts
 from invdiff.core.measurement.parity import imbalance, parity_value
 from invdiff.core.uncertainty.intervals import bias_interval, corrected
 from invdiff.engine.discovery.estimators import Evidence, estimate_groups
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.errors import ArgumentError, InvDiffError
 from tests.core.planted import contrast, plant
 

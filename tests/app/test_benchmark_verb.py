@@ -8,7 +8,7 @@ import pytest
 from invdiff.app.cli import main
 from invdiff.engine.storage.files import write_json, write_text
 from invdiff.studies.benchmarking import jobs, rows
-from invdiff.studies.benchmarking.method import suite
+from invdiff.studies.benchmarking import method_suite as suite
 from invdiff.studies.benchmarking.suites import OURS
 from tests.app.report_fixture import write_run
 

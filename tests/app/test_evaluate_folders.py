@@ -13,10 +13,10 @@ from PIL import Image, ImageCms
 import invdiff
 from invdiff.app.cli import main
 from invdiff.data.samples import picture_id
-from invdiff.data.sets.drawn import faces
 from invdiff.engine.comparison import features
 from invdiff.errors import MissingExtra
-from invdiff.model.vision.extractors import lite
+from invdiff.model.vision.extractors import networks
+from tests import faces
 from tests.app.html_page import Page
 
 EACH = 48
@@ -173,7 +173,7 @@ def test_flat_folders_without_prompts_have_distances(tmp_path, folders):
 
 
 def test_without_its_extra_the_default_extractor_is_refused_by_name(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(lite, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(networks, "PACKAGE", "no_such_package")
     with pytest.raises(MissingExtra, match=r"invdiff\[eval\].*'pixels' needs nothing"):
         invdiff.evaluate_folders(*folders, tmp_path / "out")
     assert not (tmp_path / "out" / "metrics.json").exists()

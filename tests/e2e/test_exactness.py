@@ -12,7 +12,7 @@ from invdiff.data.samples import Samples
 from invdiff.data.sets import builtin
 from invdiff.data.sources import open_samples
 from invdiff.engine.base_model import loading
-from invdiff.engine.settings.config import parse
+from invdiff.engine.settings.config import load
 from invdiff.engine.storage.files import read_json
 from invdiff.model.lora import adapter
 from tests.tiny_world import contents, table
@@ -48,7 +48,7 @@ def run(tmp_path_factory):
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("invdiff.engine.encoding.session.open_data", lambda _, size: few_faces(size))
-        made = Run(tmp_path_factory.mktemp("faces") / "run", parse(settings))
+        made = Run(tmp_path_factory.mktemp("faces") / "run", load(settings))
         for stage in (made.discover, made.train, made.sample):
             stage()
     return made.path

@@ -16,7 +16,7 @@ from PIL import Image
 import invdiff
 from invdiff import Run
 from invdiff.core.diffusion.guidance import combine
-from invdiff.engine.settings.config import parse
+from invdiff.engine.settings.config import load
 from invdiff.engine.storage.files import read_json
 from invdiff.model.families.registry import from_pipeline
 from invdiff.model.guidance.attach import attached
@@ -75,7 +75,7 @@ def data(tmp_path_factory):
 def trained(request, data, tmp_path_factory):
     pipe = families.pipeline(request.param)
     settings = SETTINGS | {"data": SETTINGS["data"] | {"path": str(data)}}
-    run = Run(tmp_path_factory.mktemp("run") / "run", parse(settings), pipeline=pipe)
+    run = Run(tmp_path_factory.mktemp("run") / "run", load(settings), pipeline=pipe)
     for stage in (run.discover, run.train, run.sample):
         stage()
     return Trained(request.param, pipe, run.path)

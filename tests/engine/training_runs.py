@@ -30,9 +30,10 @@ def discovered(world, finished, tmp_path):
     return opened
 
 
-@pytest.fixture
-def plain(discovered):
-    run = discovered("plain")
+@pytest.fixture(scope="session")
+def plain(world, finished, tmp_path_factory):
+    """A training with these settings and no other; look, don't touch."""
+    run = world.open(copy_of(finished, tmp_path_factory.mktemp("plain") / "run", "train"), *STEPS)
     do_stage(run, "train")
     return run
 

@@ -12,7 +12,7 @@ from invdiff.engine.distributed import only_once
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.settings.study import StudySection
 from invdiff.engine.workflow import HOMES, do_stage
 from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError, printable

@@ -110,8 +110,17 @@ def to_samples(listing: Listing, prompts: Sequence[str], checked: Checked, size:
         return checked.pixels[np.asarray(indices, dtype=np.intp)]
 
     def again(indices: Sequence[int]) -> Pictures:
-        chosen = [read_again(listing, checked.rows[index], size) for index in indices]
-        return np.stack(chosen) if chosen else np.empty((0, size, size, 3), dtype=np.uint8)
+        chosen = np.empty((len(indices), size, size, 3), dtype=np.uint8)
+        for place, index in enumerate(indices):
+            row = checked.rows[index]
+            try:
+                chosen[place] = listing.decode(listing.content(row), size)
+            except BadPicture as fault:
+                raise DataError(
+                    f"{listing.names[row]} was fine when the data was opened and is not now: "
+                    f"{fault}; put it back and run the same command again"
+                ) from fault
+        return chosen
 
     return Samples(
         sample_id=tuple(checked.first),
@@ -121,14 +130,3 @@ def to_samples(listing: Listing, prompts: Sequence[str], checked: Checked, size:
         caption=tuple(checked.captions),
         name=tuple(str(listing.names[row]) for row in checked.rows),
     )
-
-
-def read_again(listing: Listing, row: int, size: int) -> Pictures:
-    """Decode a picture that passed the check. DataError when it changed since."""
-    try:
-        return listing.decode(listing.content(row), size)
-    except BadPicture as fault:
-        raise DataError(
-            f"{listing.names[row]} was fine when the data was opened and is not now: {fault}; "
-            "put it back and run the same command again"
-        ) from fault

@@ -10,7 +10,7 @@ from invdiff.data.pictures import SUFFIXES, BadPicture
 from invdiff.data.readers.columnar import open_parquet_pictures
 from invdiff.data.readers.folders import METADATA, open_folder
 from invdiff.data.readers.listing import MISSING, Listing, first_few, look, warn_once
-from invdiff.data.readers.packed import open_npz
+from invdiff.data.readers.tables import open_npz
 from invdiff.data.readers.tars import open_tars
 from invdiff.data.samples import Samples, clean_prompt, pick_caption, plural, sample_id
 from invdiff.data.sets import builtin

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa
 
 from invdiff.data.sets.official import celeba, fairface, waterbirds
 from invdiff.data.sets.official.archive import (
@@ -77,34 +78,33 @@ def prepare(
             splits[TRAIN] = by_ratio(splits[TRAIN], benchmark.groups, parts, seed)
         for split, entries in splits.items():
             write_split(stage / split, entries, archive.pictures.resolve())
-        facts = {"benchmark": name, "ratio": ratio or None, "seed": seed}
-        write_json(stage / "preparation.json", facts | report(archive, splits, benchmark.groups))
+        held = {split: Counter(entry.group for entry in splits[split]) for split in splits}
+        record = {
+            "benchmark": name,
+            "ratio": ratio or None,
+            "seed": seed,
+            "source": archive.pictures.resolve(),
+            "checked": archive.checked,
+            "notes": archive.notes,
+            # the groups in the order of a ratio's parts
+            "splits": {split: {g: held[split][g] for g in benchmark.groups} for split in held},
+        }
+        write_json(stage / "preparation.json", record)
     return out
-
-
-def report(
-    archive: Archive, splits: Mapping[str, Sequence[ArchivePicture]], groups: Sequence[str]
-) -> dict[str, Any]:
-    """What was checked, and the pictures of each group in the order of a ratio's parts."""
-    counts = {name: Counter(entry.group for entry in splits[name]) for name in splits}
-    return {
-        "source": archive.pictures.resolve(),
-        "checked": archive.checked,
-        "notes": archive.notes,
-        "splits": {name: {group: counts[name][group] for group in groups} for name in splits},
-    }
 
 
 def write_split(folder: Path, entries: Sequence[ArchivePicture], pictures: Path) -> None:
     """`metadata.parquet` with a row for each picture, beside the link to the pictures."""
-    columns: dict[str, list[str]] = {
-        "file_name": [f"{LINK}/{entry.file}" for entry in entries],
-        "caption": [entry.caption for entry in entries],
-        "group": [entry.group for entry in entries],
-    }
-    for name in entries[0].attributes:
-        columns[name] = [entry.attributes[name] for entry in entries]
-    write_parquet(folder / "metadata.parquet", columns)
+    rows = [
+        {
+            "file_name": f"{LINK}/{entry.file}",
+            "caption": entry.caption,
+            "group": entry.group,
+            **entry.attributes,
+        }
+        for entry in entries
+    ]
+    write_parquet(folder / "metadata.parquet", pa.Table.from_pylist(rows))
     try:
         (folder / LINK).symlink_to(pictures, target_is_directory=True)
     except OSError as error:

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from invdiff.data.sets.drawn import faces
-from invdiff.data.sets.stored import StoredSet
+from invdiff.data.sets.stored import Split, StoredSet
 from invdiff.data.sources import open_samples
+from tests import faces
 
 # sha256 of the array `images` in the train.npz and balanced.npz that tools/pack_faces.py read
 # (facesjs 5.0.3, rasterised once; the npz files are too large for the repository).
-PIXELS: dict[faces.Split, str] = {
+PIXELS: dict[Split, str] = {
     "train": "6e67011585a3050076aa205497f510da8123dabdeaf27dfd64dec7240e40be5c",
     "balanced": "cb34ef094c043c177b95c8775ce7f5b5612d9459aa751bcf90c517b2b34428df",
 }
-COUNTS: dict[faces.Split, int] = {"train": 8000, "balanced": 4000}
-SPLITS: Sequence[faces.Split] = tuple(COUNTS)
+COUNTS: dict[Split, int] = {"train": 8000, "balanced": 4000}
+SPLITS: Sequence[Split] = tuple(COUNTS)
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_atlas_decodes_to_the_pixels_it_was_made_from(split: faces.Split) -> None:
+def test_atlas_decodes_to_the_pixels_it_was_made_from(split: Split) -> None:
     pixels = faces.pictures(split)
     assert pixels.shape == (COUNTS[split], 32, 32, 3)
     assert pixels.dtype == np.uint8
@@ -30,7 +30,7 @@ def test_atlas_decodes_to_the_pixels_it_was_made_from(split: faces.Split) -> Non
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_prompt_has_a_quarter_of_the_pictures(split: faces.Split) -> None:
+def test_every_prompt_has_a_quarter_of_the_pictures(split: Split) -> None:
     assert Counter(faces.prompts(split)) == {
         "a person wearing a hat": COUNTS[split] // 4,
         "a person wearing glasses": COUNTS[split] // 4,
@@ -62,7 +62,7 @@ def test_balanced_split_is_balanced_in_gender_and_race() -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_prompts_and_attributes_belong_to_their_pictures(split: faces.Split) -> None:
+def test_prompts_and_attributes_belong_to_their_pictures(split: Split) -> None:
     """Hats and glasses are drawn for their prompts only, and each attribute has one value a row."""
     attributes = faces.attributes(split)
     assert set(attributes) == {"gender", "race", "hair", "facial_hair", "accessory", "glasses"}

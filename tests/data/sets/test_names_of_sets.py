@@ -10,6 +10,7 @@ from invdiff.data.audit import audit
 from invdiff.data.gallery import open_gallery, open_labelled
 from invdiff.data.sets.builtin import resolve_name
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 from invdiff.errors import ConfigError, DataError
 from tests.data import tiny_sources as tiny
 
@@ -41,7 +42,7 @@ DOORS = {
     "model": lambda here, text: configuration.load(None, [f"model.path={text}"]).model.path,
     "file": from_file,
     "settings": lambda here, text: run_with(here, {"data": {"path": text}}, "faces"),
-    "data": lambda here, text: run_with(here, configuration.Config(), data=text),
+    "data": lambda here, text: run_with(here, schema.Config(), data=text),
 }
 FOLDER = {"data check": "3", "gallery": "3", "classifier": "3"}
 SET = {"data check": "8000", "gallery": "8000", "classifier": "8000"}

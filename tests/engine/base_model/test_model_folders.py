@@ -154,7 +154,7 @@ def test_a_broken_folder_is_refused_in_one_line(folder, harm):
         used(folder)
     assert "\n" not in str(told.value)
     assert any(word in str(told.value) for word in (str(folder), "scheduler", "of the model"))
-    config = configuration.parse({"model": {"path": str(folder), "device": "cpu"}})
+    config = configuration.load({"model": {"path": str(folder), "device": "cpu"}})
     assert all("\n" not in problem for problem in doctor.examine(config).problems)
     with suppress(ModelError):  # a scheduler has no size, and no weight is read
         estimate_memory(config)
@@ -197,7 +197,7 @@ def test_an_unusual_folder_is_read_like_the_usual_one(folder, whole, change):
     if change == "size as a pair" and network(folder).name == "transformer":
         pytest.skip("diffusers' transformers know numbers alone")
     UNUSUAL[change](folder)
-    config = configuration.parse({"model": {"path": str(folder), "device": "cpu"}})
+    config = configuration.load({"model": {"path": str(folder), "device": "cpu"}})
     assert doctor.examine(config).problems == []
     assert torch.equal(used(folder), used(whole))
     loading._load.cache_clear()
@@ -212,7 +212,7 @@ def test_a_size_that_is_not_square_is_refused(folder, whole):
     with pytest.raises(ModelError, match=told if unet else "cannot load"):
         used(folder)
     with pytest.raises(ModelError, match=told):
-        estimate_memory(configuration.parse({"model": {"path": str(folder)}}))
+        estimate_memory(configuration.load({"model": {"path": str(folder)}}))
 
 
 def test_steps_that_the_scheduler_does_not_take_are_refused_before_any_work(saved, tmp_path):

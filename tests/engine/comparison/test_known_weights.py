@@ -158,11 +158,11 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, code, messa
 
 
 def test_published_hashes_are_the_ones_that_file_names_begin_with():
-    from invdiff.model.vision.extractors import fetched, lite
+    from invdiff.model.vision.extractors import networks
 
     for file, sha256 in (
-        (fetched.INCEPTION_FILE, fetched.INCEPTION_SHA256),
-        (lite.FILE, lite.SHA256),
-        (fetched.VGG16_FILE, fetched.VGG16_SHA256),
+        (networks.INCEPTION_FILE, networks.INCEPTION_SHA256),
+        (networks.FILE, networks.SHA256),
+        (networks.VGG16_FILE, networks.VGG16_SHA256),
     ):
         assert file.removesuffix(".pth").rsplit("-", 1)[1] == sha256[:8]

@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from invdiff.data.samples import Samples, sample_id
-from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples
-from invdiff.engine.base_model import cache_keys
 from invdiff.engine.base_model.loading import require_finite
 from invdiff.engine.discovery import discover as discover_stage
 from invdiff.engine.discovery import scoring
@@ -19,13 +17,14 @@ from invdiff.engine.discovery.passes import Features, Score
 from invdiff.engine.encoding.encode import Encode
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.storage import hashed_tensors
 from invdiff.engine.storage.files import read_json, read_parquet
 from invdiff.engine.storage.hashed_tensors import cached
 from invdiff.engine.training.train import load_mixture
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import DataError, ModelError
 from invdiff.studies.comparison.authors_score import Reference
-from tests import tiny_world
+from tests import faces, tiny_world
 from tests.tiny_world import COAT, HAT, contents, copy_of, denoiser
 
 RESULTS = ("scores.parquet", "groups.parquet", "group_model.safetensors", "discovery.json")
@@ -38,7 +37,7 @@ def results(run):
 @pytest.fixture
 def shards_of_30(monkeypatch):
     """90 pictures in three shards."""
-    monkeypatch.setattr(cache_keys, "SHARD", 30)
+    monkeypatch.setattr(hashed_tensors, "SHARD", 30)
 
 
 def test_every_weight_says_which_file_it_is_of(world, finished):
@@ -80,7 +79,7 @@ def test_the_default_estimator_never_opens_the_attributes(tmp_path, monkeypatch)
         "discover": {"images_per_prompt": 40, "levels": [0.98, 0.9]},
         "study": {"feature_levels": [0.15]},
     }
-    run = RunFolder.open(tmp_path / "run", configuration.parse(settings))
+    run = RunFolder.open(tmp_path / "run", configuration.load(settings))
     do_stage(run, "discover")
     found = read_json(run.path / "discovery.json")
     assert len(found["prompts"]) == 4

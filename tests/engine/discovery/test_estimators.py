@@ -46,7 +46,7 @@ def rare_of(planted):
 
 
 def settings(name, *more):
-    return configuration.parse({}, [f"study.estimator='{name}'", *more])
+    return configuration.load({}, [f"study.estimator='{name}'", *more])
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import pytest
 
 from invdiff.engine.discovery import scoring
 from invdiff.engine.discovery.passes import Score
-from invdiff.engine.encoding import encode, prompt_groups
-from invdiff.engine.encoding.prompt_groups import group_prompts, way_of
+from invdiff.engine.encoding import encode
+from invdiff.engine.encoding import encode as prompt_groups
+from invdiff.engine.encoding.encode import group_prompts, way_of
 from invdiff.engine.sampling.sample import sampling_parts
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.storage.files import read_json
@@ -160,7 +161,7 @@ def test_meanings_are_the_text_encoders_and_are_kept(own, tmp_path):
     ],
 )
 def test_auto_takes_captions_when_half_of_the_images_share_one(settings, captions, way):
-    section = configuration.parse({"data": {"path": "x", **settings}}).data
+    section = configuration.load({"data": {"path": "x", **settings}}).data
     assert way_of(section, captions) == way
 
 
@@ -177,7 +178,7 @@ def test_auto_takes_captions_when_half_of_the_images_share_one(settings, caption
 )
 def test_settings_that_do_not_go_together(data, message):
     with pytest.raises(ConfigError) as caught:
-        configuration.parse({"data": {"path": "x"} | data})
+        configuration.load({"data": {"path": "x"} | data})
     assert message in str(caught.value)
 
 

@@ -27,7 +27,7 @@ def copy(model, tmp_path):
 
 
 def settings(model, *overrides):
-    return configuration.parse({"model": {"path": str(model), "device": "cpu"}}, overrides)
+    return configuration.load({"model": {"path": str(model), "device": "cpu"}}, overrides)
 
 
 def test_a_run_that_can_begin_has_no_problems(model):

@@ -40,7 +40,7 @@ def model(tmp_path_factory):
 
 
 def settings(model, *overrides):
-    return configuration.parse({"model": {"path": model}}, overrides)
+    return configuration.load({"model": {"path": model}}, overrides)
 
 
 @cache

@@ -15,13 +15,14 @@ from invdiff.engine.run.folder import STAGES, RunFolder
 from invdiff.engine.run.records import Discovery, Metrics, Training
 from invdiff.engine.run.stages import FILES, TOUCHES, touched
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 from invdiff.engine.storage import files
 from invdiff.engine.training import log
 from invdiff.errors import RunError
 
 
 def configured(*overrides):
-    return configuration.parse({}, overrides)
+    return configuration.load({}, overrides)
 
 
 def finish(run, *stages):
@@ -181,10 +182,10 @@ def test_work_in_progress_is_not_mixed_with_other_settings(run):
 
 
 def test_every_setting_has_a_stage_that_it_touches():
-    keys = set(configuration.flatten(configuration.Config()))
+    keys = set(configuration.flatten(schema.Config()))
     for key in keys:
         assert touched(key) in (*STAGES, None)
-    keys |= set(configuration.Config.model_fields)
+    keys |= set(schema.Config.model_fields)
     assert set(TOUCHES) - {"pipeline"} <= keys
 
 
@@ -283,7 +284,7 @@ def test_seconds_of_all_sessions_count(run):
 
 
 def test_the_base_model_of_a_run_has_a_name_or_none(tmp_path):
-    named = RunFolder.open(tmp_path / "named", configuration.parse({"model": {"path": "me/base"}}))
+    named = RunFolder.open(tmp_path / "named", configuration.load({"model": {"path": "me/base"}}))
     assert named.base_model == "me/base"
     pipeline = SimpleNamespace(unet=SimpleNamespace(config={}), name_or_path="")
     assert RunFolder.open(tmp_path / "object", pipeline=pipeline).base_model is None

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from invdiff.engine.base_model import cache_keys
 from invdiff.engine.discovery import scoring
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sample import sampling_parts, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.storage import hashed_tensors
 from invdiff.engine.storage.files import write_json
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError
@@ -23,7 +23,7 @@ from tests import tiny_world
 
 
 def run_with(folder, *overrides, skipped=False):
-    run = RunFolder.open(folder / "run", configuration.parse({}, overrides))
+    run = RunFolder.open(folder / "run", configuration.load({}, overrides))
     prompts = {
         name: {"found": scored > 0, "scored": scored, "representatives": [name]}
         for name, scored in (("a hat", 40), ("a coat", 40), ("rare", 0))
@@ -211,7 +211,7 @@ def test_two_prompts_never_share_a_folder():
 
 def test_two_processes_draw_and_score_the_same(world, finished, tmp_path, monkeypatch):
     """One step of 255 at most; here in fact the same bytes."""
-    monkeypatch.setattr(cache_keys, "SHARD", 45)  # two shards
+    monkeypatch.setattr(hashed_tensors, "SHARD", 45)  # two shards
     copy = tiny_world.copy_of(finished, tmp_path / "run", "discover")
     run = world.open(copy, "processes=2")
     samples = session_of(run).samples

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import invdiff
 from invdiff.engine.preflight.plan import DataSize, work_plan
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 from invdiff.errors import ConfigError
 
 PACKAGE = Path(invdiff.__file__).parent
@@ -20,13 +21,13 @@ FIELDS = [key for key, _ in configuration.fields()]
 
 def problems_of(values=None, overrides=()):
     with pytest.raises(ConfigError) as caught:
-        configuration.parse(values or {}, overrides)
+        configuration.load(values or {}, overrides)
     return caught.value.problems
 
 
 def section_names_in(tree):
     """Names and attributes of a module that hold a section, as {"asked": {"train"}}."""
-    types = {f"{name.capitalize()}Section": name for name in configuration.Config.model_fields}
+    types = {f"{name.capitalize()}Section": name for name in schema.Config.model_fields}
     held = defaultdict(set)
 
     def note(target, value):
@@ -75,7 +76,7 @@ def test_a_user_has_sixty_settings_at_most():
     assert len(set(FIELDS)) == len(FIELDS)
 
 
-@pytest.mark.parametrize("key", configuration.flatten(configuration.Config()))
+@pytest.mark.parametrize("key", configuration.flatten(schema.Config()))
 def test_every_setting_is_read_by_something(key):
     assert key in READ
 
@@ -88,10 +89,10 @@ def test_every_setting_says_what_it_is(key):
 
 
 def test_the_defaults_come_back_from_their_text():
-    config = configuration.Config()
+    config = schema.Config()
     for comments in (False, True):
         text = configuration.dump(config, comments)
-        assert configuration.parse(tomllib.loads(text)) == config
+        assert configuration.load(tomllib.loads(text)) == config
 
 
 @given(column=st.text(), prompts=st.lists(st.text(min_size=1)), rate=st.floats(1e-9, 1))
@@ -101,8 +102,8 @@ def test_any_text_and_number_comes_back(column, prompts, rate):
     except UnicodeEncodeError:
         return  # lone surrogates are no text
     values = {"data": {"label_column": column}, "sample": {"prompts": prompts}}
-    config = configuration.parse(values | {"train": {"learning_rate": rate}})
-    assert configuration.parse(tomllib.loads(configuration.dump(config))) == config
+    config = configuration.load(values | {"train": {"learning_rate": rate}})
+    assert configuration.load(tomllib.loads(configuration.dump(config))) == config
 
 
 def test_file_then_overrides(tmp_path):
@@ -129,7 +130,7 @@ def test_file_then_overrides(tmp_path):
     ],
 )
 def test_override_values(text, value):
-    config = configuration.parse({}, [text])
+    config = configuration.load({}, [text])
     assert configuration.flatten(config)[text.partition("=")[0]] == value
 
 
@@ -226,9 +227,9 @@ def test_labels_need_a_column_unless_the_set_is_embedded():
     labels = {"discover": {"estimator": "labels"}}
     (problem,) = problems_of(labels | {"data": {"path": "/pictures"}})
     assert problem.startswith("data.label_column: ")
-    assert configuration.parse(labels).discover.estimator == "labels"
+    assert configuration.load(labels).discover.estimator == "labels"
     data = {"path": "/pictures", "label_column": "gender"}
-    assert configuration.parse(labels | {"data": data}).data.label_column == "gender"
+    assert configuration.load(labels | {"data": data}).data.label_column == "gender"
 
 
 def test_the_faces_classifier_knows_faces_only():
@@ -264,7 +265,7 @@ def test_unknown_presets_are_answered_with_the_known():
 
 def test_settings_cannot_be_changed_in_place():
     with pytest.raises(ValueError, match="frozen"):
-        configuration.Config().train.steps = 3
+        schema.Config().train.steps = 3
 
 
 def test_the_schema_knows_ranges():
@@ -274,7 +275,7 @@ def test_the_schema_knows_ranges():
 
 
 def test_the_plan_counts_passes():
-    config = configuration.parse(
+    config = configuration.load(
         {
             "sample": {"images_per_prompt": 10, "guidance_scales": [1.0, 2.0], "steps": 5},
             "discover": {"images_per_prompt": 10, "levels": [0.9]},
@@ -285,20 +286,20 @@ def test_the_plan_counts_passes():
     works = {work.stage: work for work in work_plan(config, faces)}
     assert works["sample"].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
     assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000 + 4 * 10
-    partly = configuration.parse(config.model_dump(), ["sample.strength=0.5"])
+    partly = configuration.load(config.model_dump(), ["sample.strength=0.5"])
     assert work_plan(partly, faces)[2].passes == 4 * 10 * 5 * (1 + 2 + 2 + 4)
-    guided = configuration.parse(partly.model_dump(), ["study.arms=['guided']"])
+    guided = configuration.load(partly.model_dump(), ["study.arms=['guided']"])
     assert work_plan(guided, faces)[2].passes == 4 * 10 * 5 * (2 + 4)
     settled = ["train.steps=10", "train.batch_size=2", "calibrate.strengths=[1.0]"]
     drawing = 4 * config.calibrate.images_per_prompt * 5 * 2
-    alone = configuration.parse(config.model_dump(), [*settled, "train.share_feedback=[]"])
+    alone = configuration.load(config.model_dump(), [*settled, "train.share_feedback=[]"])
     assert work_plan(alone, faces)[1].passes == 10 * 2 * 3
-    looking = configuration.parse(
+    looking = configuration.load(
         config.model_dump(), [*settled, "train.share_feedback=[0.5, 0.75]"]
     )
     assert work_plan(looking, faces)[1].passes == 10 * 2 * 3 + 2 * drawing
     assert "for each of 2 mid-training checks" in work_plan(looking, faces)[1].detail
     assert "look" not in work_plan(alone, faces)[1].detail
-    plain = configuration.parse(looking.model_dump(), ["train.share_feedback_scales=[1.0, 2.5]"])
+    plain = configuration.load(looking.model_dump(), ["train.share_feedback_scales=[1.0, 2.5]"])
     assert work_plan(plain, faces)[1].passes == 10 * 2 * 3 + 3 * drawing
     assert "1 arm x 2 guidance scales" in work_plan(guided, faces)[2].detail

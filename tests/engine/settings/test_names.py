@@ -7,6 +7,7 @@ import pytest
 from invdiff.app.cli import main
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings import config as configuration
+from invdiff.engine.settings import schema
 from invdiff.engine.settings.names import ALIASES, REMOVED, RENAMED, UNLISTED
 from invdiff.errors import ConfigError, InvDiffWarning, RunError
 
@@ -45,7 +46,7 @@ def problems_of(*overrides):
 def test_the_tables_lead_to_settings_that_are_there():
     assert set(RENAMED.values()) <= KEYS
     assert {target for target in ALIASES.values() if not target.startswith("--")} <= KEYS
-    every = set(configuration.flatten(configuration.Config()))
+    every = set(configuration.flatten(schema.Config()))
     assert set(UNLISTED.values()) <= every
     assert not every & {*RENAMED, *UNLISTED, *REMOVED}
 
@@ -55,7 +56,7 @@ def test_a_user_is_told_the_name_of_today(old, new):
     assert problems_of(f"{old}=1") == (f"--{old} is now --{new}",)
     section, name = old.split(".")
     with pytest.raises(ConfigError) as caught:
-        configuration.parse({section: {name: 1}})
+        configuration.load({section: {name: 1}})
     assert caught.value.problems == (f"{old} is now {new}",)
 
 
@@ -74,7 +75,7 @@ def test_one_share_has_become_both():
 @pytest.mark.parametrize("section", ["report", "baselines"])
 def test_sections_that_are_gone_are_said_to_be(section):
     with pytest.raises(ConfigError, match=f"{section} is no setting any more"):
-        configuration.parse({section: {"title": "Faces"}})
+        configuration.load({section: {"title": "Faces"}})
 
 
 @pytest.mark.parametrize(
@@ -171,11 +172,11 @@ def test_a_run_of_today_is_read_without_a_word(tmp_path, recwarn):
 
 def test_what_only_comparisons_change_is_hidden():
     assert not any(key.startswith("study.") for key in KEYS)
-    assert "study" not in configuration.dump(configuration.Config(), comments=True)
+    assert "study" not in configuration.dump(schema.Config(), comments=True)
     assert "Study" not in str(configuration.schema())
     assert problems_of("study.estimater=1")[0].endswith("; did you mean --discover.estimator?")
     with pytest.raises(ConfigError) as caught:
-        configuration.parse({"studies": {}})
+        configuration.load({"studies": {}})
     assert caught.value.problems == ("studies: no such setting",)
 
 
@@ -183,4 +184,4 @@ def test_it_is_kept_where_it_was_changed():
     config = configuration.load(None, ["study.certainty=1.0", "study.arms=['base']"])
     text = configuration.dump(config)
     assert tomllib.loads(text)["study"] == {"certainty": 1.0, "arms": ["base"]}
-    assert configuration.parse(tomllib.loads(text)) == config
+    assert configuration.load(tomllib.loads(text)) == config

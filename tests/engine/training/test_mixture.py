@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from invdiff.core.balancing.reweighting import stable_target
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.engine.training import min_step, mixture
-from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.risks import Regrets
+from invdiff.engine.training.mixture import Mixture, Regrets
 from invdiff.studies.comparison import objectives
 
 SCHEDULE = Schedule(torch.linspace(0.999, 0.001, 100), "v")

@@ -71,12 +71,14 @@ def interrupt(monkeypatch):
 
 
 def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkeypatch):
-    straight = discovered("straight", *TEN_STEPS)
+    """With what was learnt by looking back, before the interruption and after it."""
+    settings = (*TEN_STEPS, "train.share_feedback=[0.3,0.7]")
+    straight = discovered("straight", *settings)
     do_stage(straight, "train")
 
-    broken = discovered("broken", *TEN_STEPS)
+    broken = discovered("broken", *settings)
     with monkeypatch.context():
-        interrupt(7)
+        interrupt(8)
         with pytest.raises(KeyboardInterrupt):
             do_stage(broken, "train")
     assert not broken.done("train")
@@ -89,7 +91,7 @@ def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkey
     original = MinStep.batch
     monkeypatch.setattr(MinStep, "batch", lambda self, k: did.update([k]) or original(self, k))
 
-    again = world.open(broken.path, *TEN_STEPS)
+    again = world.open(broken.path, *settings)
     do_stage(again, "train")
     assert sorted(did) == [5, 6, 7, 8, 9]
     assert same_adapter(again.path, straight.path)
@@ -98,32 +100,11 @@ def test_ten_steps_are_five_resume_and_five(world, discovered, interrupt, monkey
         record.pop("seconds")
     assert told == expected
     assert told["curve"]["step"] == list(range(10))
-
-
-def test_what_was_learnt_by_looking_back_survives_an_interruption(
-    world, discovered, interrupt, monkeypatch
-):
-    settings = (*TEN_STEPS, "train.share_feedback=[0.3,0.7]")
-    straight, broken = discovered("straight", *settings), discovered("broken", *settings)
-    do_stage(straight, "train")
-    with monkeypatch.context():
-        interrupt(8)
-        with pytest.raises(KeyboardInterrupt):
-            do_stage(broken, "train")
-    monkeypatch.undo()
-    again = world.open(broken.path, *settings)
-    do_stage(again, "train")
-    told = read_json(again.path / "training.json")
-    expected = read_json(straight.path / "training.json")
-    aims = told["aims"]
-    assert aims == expected["aims"]
-    assert told["mid_training_checks"] == expected["mid_training_checks"]
     assert [look["step"] for look in told["mid_training_checks"]] == [3, 7]
-    assert told["mid_training_checks"][-1]["aims"] == aims
+    assert told["mid_training_checks"][-1]["aims"] == told["aims"]
     monitored = read_json(again.path / "discovery.json")["prompts"]
-    assert set(aims) == {name for name, entry in monitored.items() if entry["monitored"]}
-    assert set(aims) >= set(session_of(again).results.discovery.found)
-    assert same_adapter(again.path, straight.path)
+    assert set(told["aims"]) == {name for name, entry in monitored.items() if entry["monitored"]}
+    assert set(told["aims"]) >= set(session_of(again).results.discovery.found)
 
 
 def test_a_finished_training_is_left_alone(world, finished, tmp_path):
@@ -213,13 +194,10 @@ def test_a_training_without_finite_gradients_ends_and_names_the_samples(
     assert 1 <= len(named) <= 3
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_step_without_a_finite_gradient_is_left_out_and_counted(
-    discovered, spoil, value, monkeypatch
-):
+def test_a_step_without_a_finite_gradient_is_left_out_and_counted(discovered, spoil, monkeypatch):
     run = discovered("run", "train.steps=6")
     monkeypatch.setattr("invdiff.engine.training.trainer.MOST_BAD", 2)
-    spoil((1, 3), value)
+    spoil((1, 3), float("inf"))
     do_stage(run, "train")
     assert all(torch.isfinite(tensor).all() for tensor in trained(run.path).values())
     told = read_json(run.path / "training.json")["bad_steps"]

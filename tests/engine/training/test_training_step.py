@@ -12,10 +12,9 @@ from invdiff.engine.fitting.simple_loop import cosine
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.method import TrainSection
 from invdiff.engine.training import min_step
-from invdiff.engine.training.fixed_losses import certify
+from invdiff.engine.training.checks import certify
 from invdiff.engine.training.min_step import MinStep, step_owner, stratified_levels
-from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.risks import Regrets
+from invdiff.engine.training.mixture import Mixture, Regrets
 from invdiff.engine.training.train import load_mid_training_check, load_mixture
 from invdiff.engine.training.trainer import WARMUP
 from invdiff.engine.workflow import session_of
@@ -182,12 +181,12 @@ def test_pictures_of_every_scale_correct_the_aims(world, finished, objective, mo
         of_group_1 = {1.0: 20, 2.5: 25, 3.0: 45}[scale]
         return {HAT: np.where(np.arange(50) < of_group_1, 9.0, -9.0)}
 
-    monkeypatch.setattr("invdiff.engine.training.share_feedback.log_ratios", drawn)
+    monkeypatch.setattr("invdiff.engine.training.checks.log_ratios", drawn)
     one, aims = objective("calibrate.guidance_scale=2.5"), {}
     one.mixture = replace(one.mixture, monitored=(HAT,))
     for scales in ("[]", "[1.0]", "[3.0]", "[1.0,3.0]"):
         chosen = [f"train.share_feedback_scales={scales}"]
-        one.config = configuration.parse(one.config.model_dump(), chosen)
+        one.config = configuration.load(one.config.model_dump(), chosen)
         one.aims = {}
         one.share_feedback(load_mid_training_check(session_of(world.open(finished))), step=7)
         aims[scales] = one.aims[HAT]

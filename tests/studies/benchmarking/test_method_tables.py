@@ -7,10 +7,10 @@ import pytest
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.engine.run.results import Groups
 from invdiff.engine.storage.files import read_json
+from invdiff.studies.benchmarking import method_tables as tables
 from invdiff.studies.benchmarking.jobs import Job
 from invdiff.studies.benchmarking.measured import read_runs, tidy
-from invdiff.studies.benchmarking.method import discoveries, tables
-from invdiff.studies.benchmarking.method.discoveries import CHANCE
+from invdiff.studies.benchmarking.method_tables import CHANCE
 from invdiff.studies.benchmarking.page import where
 from invdiff.studies.benchmarking.suites import ORACLE, OURS
 from tests.engine.made_up import arm, write_run
@@ -31,7 +31,7 @@ def searched(name, seed, hat, coat, band, missed=()):
         "adjusted_rand": {HAT: hat - 0.2, COAT: coat - 0.2, BAND: nothing},
     }
     found = {HAT: HAT not in missed, COAT: COAT not in missed, BAND: band}
-    lines = discoveries.agreement_lines(found, agreement)
+    lines = tables.agreement_lines(found, agreement)
     return [{"set": "scenes", "row": name, "seed": seed} | line for line in lines]
 
 
@@ -102,7 +102,7 @@ def test_groups_are_compared_image_by_image_whatever_the_order_of_the_rows():
         "q_1": [0.9, 0.8, 0.1, 0.51, 0.5],
         "weight": [1.0] * 5,
     }
-    groups = discoveries.groups_of(Groups.of_columns(table), {HAT: True, COAT: False})
+    groups = tables.groups_of(Groups.of_columns(table), {HAT: True, COAT: False})
     assert groups[HAT].tolist() == [False, True, True]
     assert groups[COAT].tolist() == [False, False], "nothing was found: nobody is against"
 
@@ -118,16 +118,16 @@ def test_groups_are_compared_image_by_image_whatever_the_order_of_the_rows():
     ],
 )
 def test_seeds_agree_in_groups_not_in_their_names(one, other, alike):
-    (first, second, prompt, value), *more = discoveries.seed_pairs({2: {HAT: other}, 0: {HAT: one}})
+    (first, second, prompt, value), *more = tables.seed_pairs({2: {HAT: other}, 0: {HAT: one}})
     assert (first, second, prompt, more) == (0, 2, HAT, [])
     assert value == pytest.approx(alike)
 
 
 def test_every_pair_of_seeds_counts_and_one_seed_is_no_pair():
     groups = {HAT: WHO, COAT: WHO}
-    known = list(discoveries.seed_pairs({0: groups, 1: groups, 2: groups}))
+    known = list(tables.seed_pairs({0: groups, 1: groups, 2: groups}))
     assert [(a, b) for a, b, *_ in known] == [(0, 1)] * 2 + [(0, 2)] * 2 + [(1, 2)] * 2
-    assert not list(discoveries.seed_pairs({0: groups}))
+    assert not list(tables.seed_pairs({0: groups}))
 
 
 # Means
@@ -152,7 +152,7 @@ def test_means_are_over_skewed_prompts_then_over_seeds(found):
 
 def test_where_nothing_is_skewed_there_are_false_alarms_alone():
     nothing = {HAT: float("nan"), COAT: float("nan")}
-    lines = discoveries.agreement_lines({HAT: True, COAT: False}, dict.fromkeys(CHANCE, nothing))
+    lines = tables.agreement_lines({HAT: True, COAT: False}, dict.fromkeys(CHANCE, nothing))
     known = {"set": "faces-balanced", "row": "auto", "seed": 0}
     (line,) = tables.found_summary(tidy(known | line for line in lines)).to_dict("records")
     assert (line["metric"], line["total"], line["count"]) == ("found_in_even", 1, 2)

@@ -8,7 +8,8 @@ import pytest
 
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import RunError
-from invdiff.studies.benchmarking import page, rows, summary
+from invdiff.studies.benchmarking import measured as summary
+from invdiff.studies.benchmarking import page, rows
 from invdiff.studies.benchmarking.jobs import Job
 from invdiff.studies.benchmarking.measured import COLUMNS, read_runs
 from invdiff.studies.benchmarking.page import where
@@ -62,6 +63,10 @@ def table_of(text, first):
     return {line[0]: dict(zip(lines[start], line, strict=True)) for line in lines[start + 2 : end]}
 
 
+def mean_of(rows, row, metric, **where_else):
+    return summary.number_of(summary.over_seeds(rows), row, metric, **where_else)
+
+
 def written(runs, out, suite="controls"):
     return rows.write_rows(out, read_runs(runs), suite).read_text()
 
@@ -93,7 +98,7 @@ def test_no_labels_no_agreement(runs):
         metrics = read_json(one.folder / "metrics.json")
         write_json(one.folder / "metrics.json", metrics | {"groups_vs_labels": None})
     found = read_runs(runs[:1]).rows
-    assert pd.isna(summary.headline(found)["auc"])
+    assert pd.isna(mean_of(found, OURS, "auc"))
     assert where(found, metric="found", prompt=HAT, row=OURS).value.item() == 1
 
 
@@ -125,30 +130,20 @@ def test_of_several_groups_the_share_is_that_of_all_but_the_first(runs):
 # Means
 
 
-def test_the_headline_is_means_over_seeds(runs):
-    expected = {
-        "bias_base": 0.65,
-        "bias_guided": 0.15,
-        "bias_oracle": 0.05,
-        "bias_base_cfg": 0.95,
-        "bias_guided_cfg": 0.25,
-        "bias_oracle_cfg": 0.15,
-        "auc": ((0.9 + 0.8) / 2 + (0.7 + 0.6) / 2) / 2,
-        "balanced_accuracy": ((0.8 + 0.7) / 2 + (0.6 + 0.5) / 2) / 2,
-        "fidelity_base": 0.98,
-        "fidelity_guided": 0.97,
-        "fd_base": 90.5,
-        "fd_guided": 20.0,
-        "recall_base": 0.5,
-        "recall_guided": 0.5,
-        "coverage_base": 0.4,
-        "coverage_guided": 0.4,
-        "strength": 0.75,
-        "hat_found": 1.0,
-        "headband_found": 0.5,
-        "plain_found": 0.5,
-    }
-    assert summary.headline(read_runs(runs).rows) == pytest.approx(expected)
+def test_numbers_are_means_over_seeds_and_prompts(runs):
+    found = read_runs(runs).rows
+    for row, metric, scale, value in (
+        ("base", "bias", 2.5, 0.95),
+        (OURS, "bias", 1.0, 0.15),
+        (ORACLE, "bias", 2.5, 0.15),
+        ("base", "frechet.balanced", 1.0, 90.5),
+        (OURS, "fidelity", 1.0, 0.97),
+    ):
+        assert mean_of(found, row, metric, scale=scale) == pytest.approx(value)
+    agreed = ((0.9 + 0.8) / 2 + (0.7 + 0.6) / 2) / 2
+    assert mean_of(found, OURS, "auc") == pytest.approx(agreed)
+    assert mean_of(found, OURS, "calibrated_strength") == 0.75
+    assert mean_of(found, OURS, "found", prompt=BAND) == 0.5
 
 
 def test_ends_are_means_of_the_seeds_own_beside_the_lowest_and_highest_seed(runs):
@@ -189,7 +184,7 @@ def test_figures_that_are_not_defined_stay_out_of_the_means(runs, tmp_path):
 
     change(runs[0], first)
     change(runs[1], second)
-    assert summary.headline(read_runs(runs).rows)["bias_guided"] == pytest.approx(0.2)
+    assert mean_of(read_runs(runs).rows, OURS, "bias", scale=1.0) == pytest.approx(0.2)
     shown = table_of(written(runs, tmp_path), "row")[OURS]
     assert (shown["male, hat"], shown["male, headband"]) == ("0.65", DASH)
     assert "NaN" not in (tmp_path / "summary.json").read_text()
@@ -259,7 +254,6 @@ def test_the_page_shows_both_tables(runs, tmp_path):
 def test_the_summary_holds_what_the_page_shows(runs, tmp_path):
     written(runs, tmp_path)
     found = read_json(tmp_path / "summary.json")
-    assert found["headline"] == pytest.approx(summary.headline(read_runs(runs).rows))
     assert (found["seeds"], found["wall_seconds"]) == ([0, 1], None)
     assert (found["suite"], set(found["words"])) == ("controls", {"base", OURS, ORACLE})
     lines = pd.DataFrame(found["rows"])
@@ -285,10 +279,9 @@ def test_a_seed_without_guided_pictures_is_said_and_no_zero(runs, tmp_path):
     shown = table_of(written(runs[:2], tmp_path), "row")
     assert list(shown) == ["base", f"{OURS} (1 of 2 seeds)"]
     assert shown[f"{OURS} (1 of 2 seeds)"]["Bias, scale 1"] == "0.10 [0.06, 0.12]"
-    alone = summary.headline(read_runs(runs[1:2]).rows)
-    assert pd.isna([alone["bias_guided"], alone["fd_guided"]]).all()
-    assert alone["bias_base"] == pytest.approx(0.6)
-    assert "bias_oracle" not in alone
+    alone = read_runs(runs[1:2]).rows
+    assert pd.isna(mean_of(alone, OURS, "bias", scale=1.0))
+    assert mean_of(alone, "base", "bias", scale=1.0) == pytest.approx(0.6)
     text = written(runs[1:2], tmp_path)
     assert "and seed; seed 1. Intervals are" in text
     row = table_of(text, "row")[f"{OURS} (0 of 1 seeds)"]
@@ -301,7 +294,7 @@ def test_a_row_with_fewer_seeds_says_so(runs, tmp_path):
     expected = ["base", OURS, f"{ORACLE} (1 of 2 seeds)"]
     assert [row["name"] for row in summary.comparison(some)["rows"]] == expected * 2
     assert list(table_of(written(runs[:3], tmp_path), "row")) == expected
-    assert summary.headline(some)["bias_oracle"] == pytest.approx(0.05)
+    assert mean_of(some, ORACLE, "bias", scale=1.0) == pytest.approx(0.05)
 
 
 # The suffix of the prompt
@@ -339,4 +332,4 @@ def test_four_classes_cannot_reach_a_bias_of_one(runs, tmp_path):
     for one in runs:
         change(one, more)
     assert "Bias is 0 at parity and 0.5 with one class only" in written(runs, tmp_path)
-    assert json.loads((tmp_path / "summary.json").read_text())["headline"]
+    assert json.loads((tmp_path / "summary.json").read_text())["rows"]

@@ -12,7 +12,7 @@ from invdiff.app import api
 from invdiff.core.diffusion.schedule import Schedule, flow_schedule, loss_weight
 from invdiff.engine.discovery.estimators import ESTIMATORS
 from invdiff.engine.settings.study import StudySection
-from invdiff.engine.training.risks import RISKS
+from invdiff.engine.training.mixture import RISKS
 from invdiff.studies import comparison
 from invdiff.studies.comparison import objectives
 from invdiff.studies.comparison.estimators import top_share

@@ -25,8 +25,8 @@ from invdiff.errors import ConfigError, DataError
 from invdiff.model.vision.attribute_classifier import AttributeClassifier
 from invdiff.studies.benchmarking.jobs import row_settings
 from invdiff.studies.benchmarking.suites import OURS
-from invdiff.studies.toy_models import autoencoder, build, denoiser, sets
-from invdiff.studies.toy_models.recipes import RECIPES
+from invdiff.studies.toy_models import networks, sets
+from invdiff.studies.toy_models.sets import RECIPES
 
 TINY = Recipe(
     batch=4, save_every=1, autoencoder_channels=(8, 8, 8), autoencoder_steps=2, text_width=16,
@@ -79,12 +79,16 @@ def test_an_interrupted_build_goes_on(tmp_path, monkeypatch):
             sets.make("digits", home=tmp_path)
     assert not (tmp_path / "digits").exists()
 
-    fitted = []
-    fit = build.denoiser.fit
+    fitted = {}
+    fit = networks.fit
     monkeypatch.setitem(sets.DRAWS, "digits", None)  # the pictures are drawn already
-    monkeypatch.setattr(denoiser, "fit", lambda *a, **k: fitted.append(fit(*a, **k)) or fitted[-1])
+    monkeypatch.setattr(
+        networks, "fit", lambda name, *a, **k: fitted.setdefault(name, fit(name, *a, **k))
+    )
     sets.make("digits", home=tmp_path)
-    assert len(fitted[0]) == TINY.denoiser_steps  # the curve of the first call, no step more
+    assert (
+        len(fitted["denoiser"]) == TINY.denoiser_steps
+    )  # the curve of the first call, no step more
     assert (tmp_path / "digits" / "classifier.safetensors").is_file()
     assert not list(tmp_path.glob(".*"))
 
@@ -106,7 +110,7 @@ def test_every_set_has_a_recipe_a_drawing_and_a_preset():
 def test_a_recipe_can_begin_with_the_weights_of_another_set():
     recipe = replace(TINY, start="faces")
     base = StableDiffusionPipeline.from_pretrained(builtin.set_folder("faces") / "base")
-    unet, vae = denoiser.build_denoiser(recipe, 8), autoencoder.build_autoencoder(recipe, 32)
+    unet, vae = networks.build_denoiser(recipe, 8), networks.build_autoencoder(recipe, 32)
     for own, there in ((unet, base.unet), (vae, base.vae)):
         assert own.dtype == torch.float32
         pairs = zip(own.parameters(), there.parameters(), strict=True)
@@ -116,9 +120,9 @@ def test_a_recipe_can_begin_with_the_weights_of_another_set():
 def test_an_autoencoder_can_serve_as_it_is(tmp_path):
     recipe = replace(TINY, start="faces", autoencoder_steps=0)
     images = torch.rand(8, 3, 32, 32) * 2 - 1
-    model, curve = autoencoder.train_autoencoder(recipe, images, tmp_path)
-    assert curve == build.thin(curve) == []
-    start = autoencoder.build_autoencoder(recipe, 32)
+    model, curve = networks.train_autoencoder(recipe, images, tmp_path)
+    assert curve == sets.thin(curve) == []
+    start = networks.build_autoencoder(recipe, 32)
     assert all(map(torch.equal, model.parameters(), start.parameters()))
 
 

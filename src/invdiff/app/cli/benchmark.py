@@ -20,11 +20,11 @@ def benchmark(asked: Asked) -> None:
         raise ConfigError(f"settings belong to --suite {ABLATION} or {METHOD}")
     report = None
     if asked.suite == METHOD:
-        from invdiff.studies.benchmarking.method.suite import benchmark_method
+        from invdiff.studies.benchmarking.method_suite import benchmark_method
 
         table = benchmark_method(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
     elif asked.suite == DOWNSTREAM:
-        from invdiff.studies.benchmarking.downstream.study import benchmark_downstream
+        from invdiff.studies.benchmarking.downstream import benchmark_downstream
 
         table = benchmark_downstream(_one_name(asked), asked.seeds, asked.out)
     else:

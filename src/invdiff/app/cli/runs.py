@@ -20,7 +20,7 @@ from invdiff.data.samples import plural
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import read_json
 from invdiff.errors import ConfigError, Interrupted, RunError
 from invdiff.terminal import Bar, aligned

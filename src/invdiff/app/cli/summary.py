@@ -13,7 +13,7 @@ from invdiff.engine.preflight.plan import data_size, work_plan
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.records import Calibration, Discovery, Metrics, Training
 from invdiff.engine.run.results import Results
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.terminal import aligned, printable
 
 MOST_PROMPTS = 12

@@ -8,7 +8,7 @@ from invdiff.app.cli.runs import one_stage
 from invdiff.app.cli.verbs import TWO_FOLDERS, TWO_PIPELINES, Options
 from invdiff.data.sets import builtin
 from invdiff.engine.run.folder import RunFolder
-from invdiff.engine.settings.evaluation import has_text, wrong_classes
+from invdiff.engine.settings.common import has_text, wrong_classes
 from invdiff.errors import DataError
 
 

@@ -56,9 +56,7 @@ def open_saved(folder: Path) -> Listing:
                 f"give one of them, as in {folder / str((splits or ['train'])[0])}"
             )
         return open_saved(folder / splits[0])
-    files = [
-        entry["filename"] for entry in read_json_object(folder / STATE).get("_data_files") or []
-    ]
+    files = [one["filename"] for one in read_json_object(folder / STATE).get("_data_files") or []]
     if not files:
         raise DataError(f"{folder / STATE} names no data files; save the data set again")
     return list_rows([arrow_shard(folder / name) for name in files])

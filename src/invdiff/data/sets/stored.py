@@ -19,7 +19,7 @@ from PIL import Image
 
 from invdiff.data.pictures import StoredAs
 from invdiff.data.readers.listing import Listing, SourceTable
-from invdiff.data.readers.packed import fit_bytes
+from invdiff.data.readers.tables import fit_bytes
 from invdiff.data.samples import Pictures
 from invdiff.data.sets import builtin
 

@@ -41,6 +41,8 @@ class Offloading:
         self.schedule: Schedule = self.settings.schedule
         self.image_size: int = self.settings.image_size
         self.reader = self.settings.reader
+        self.conditioned_kwargs = self.settings.conditioned_kwargs
+        self.unpack_latents = self.settings.unpack_latents
 
     @classmethod
     def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":
@@ -94,14 +96,6 @@ class Offloading:
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Pooled bottleneck features of each prediction within it."""
         return self._part("denoiser").bottleneck()
-
-    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """Arguments of the pipeline's call for a guidance scale and prompts as conditions."""
-        return self.settings.conditioned_kwargs(own, null, scale)
-
-    def unpack_latents(self, drawn: Tensor) -> Tensor:
-        """Latents of those that the pipeline's own call gives."""
-        return self.settings.unpack_latents(drawn)
 
     def _part(self, group: Group) -> Denoiser:
         if group not in self.held:

@@ -9,9 +9,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from invdiff.data.sets import builtin
-from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.settings.config import Config
-from invdiff.engine.settings.evaluation import texts_of
+from invdiff.engine.settings.common import EMBEDDED_SETS, texts_of
+from invdiff.engine.settings.schema import Config
 from invdiff.errors import ModelError
 from invdiff.model.vision.attribute_classifier import FEATURES, AttributeClassifier
 from invdiff.model.vision.classifiers import (
@@ -57,7 +56,7 @@ def classifier_named(name: str, attribute: str, classes: Sequence[str], wanted: 
         found = _OF_OTHERS[kind](which, attribute, texts_of(classes))
         return Chosen(found.vision.name, found, found.vision.sha256, attribute)
     if name in EMBEDDED_SETS:
-        return from_file(embedded_path(name), name, wanted)
+        return from_file(builtin.require_built(name) / "classifier.safetensors", name, wanted)
     path = Path(name).expanduser()
     return from_file(path, path.stem, wanted)
 
@@ -82,11 +81,6 @@ def effective(config: Config) -> str:
     if name != "auto":
         return name
     return config.data.path if config.data.path in EMBEDDED_SETS else "none"
-
-
-def embedded_path(name: str) -> Path:
-    """The file of a built-in set's own classifier."""
-    return builtin.require_built(name) / "classifier.safetensors"
 
 
 def from_file(path: Path, name: str, attribute: str = "") -> Chosen:

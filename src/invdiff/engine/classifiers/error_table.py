@@ -17,7 +17,7 @@ from invdiff.data.sources import read_labels
 from invdiff.engine.classifiers.choose import Chosen, effective
 from invdiff.engine.distributed import randomness
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.errors import DataError
 
 ABSTAINED = "abstained"

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import ConfigError, ModelError
 from invdiff.model.vision.extractors.common import file_hash
-from invdiff.model.vision.extractors.fetched import (
+from invdiff.model.vision.extractors.networks import (
     INCEPTION_FILE,
     INCEPTION_SHA256,
     VGG16_FILE,

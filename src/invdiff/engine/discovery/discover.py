@@ -21,13 +21,13 @@ from invdiff.engine.discovery.groups import save_models, wanted_mix
 from invdiff.engine.discovery.record import findings
 from invdiff.engine.discovery.scoring import PassResults, run_passes
 from invdiff.engine.distributed.pool import kept_workers
-from invdiff.engine.encoding.prompt_groups import Grouped, group_prompts
+from invdiff.engine.encoding.encode import Grouped, group_prompts
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.inputs import inputs_of
 from invdiff.engine.run.records import Discovery
 from invdiff.engine.run.results import Groups
-from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.method import MOST_GROUPS, high_levels
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.settings.study import INFERRING
 from invdiff.engine.storage.files import plain, write_parquet
 from invdiff.errors import ConfigError

@@ -19,7 +19,7 @@ from invdiff.core.groups.two_groups import GroupModel
 from invdiff.engine.discovery.groups import Model, wanted_mix
 from invdiff.engine.discovery.scoring import Passes
 from invdiff.engine.distributed import randomness as order
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 
 UNTESTED = float("nan")
 

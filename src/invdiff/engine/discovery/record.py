@@ -8,7 +8,7 @@ from scipy import stats
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.scores import Scores
 from invdiff.core.groups.memberships import memberships
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 
 
 def findings(

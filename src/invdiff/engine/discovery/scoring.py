@@ -11,14 +11,13 @@ import torch
 
 from invdiff.core.discovery.scores import Scores
 from invdiff.data.samples import Samples
-from invdiff.engine.base_model.cache_keys import digest_of_texts, row_parts
 from invdiff.engine.discovery.passes import Contrast, Features, Pass, Score
 from invdiff.engine.discovery.prompt_contrasts import ContrastLosses, standing_for_all
 from invdiff.engine.distributed import randomness
 from invdiff.engine.encoding.encode import about_pictures, encode_captions, encode_pictures
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.method import high_levels
-from invdiff.engine.storage.hashed_tensors import About, Tensors
+from invdiff.engine.storage.hashed_tensors import About, Tensors, digest_of_texts, row_parts
 from invdiff.errors import DataError
 
 CONTRASTED = 300

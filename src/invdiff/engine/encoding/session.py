@@ -14,7 +14,7 @@ from invdiff.engine.base_model.offloading import Group, Offloading, require_step
 from invdiff.engine.distributed.pool import worker_count
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.common import DataSection
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import write_json
 from invdiff.engine.storage.hashed_tensors import About, Tensors, cached
 from invdiff.model.denoiser import Denoiser

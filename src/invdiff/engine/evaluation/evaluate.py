@@ -36,7 +36,7 @@ from invdiff.engine.run.environment import environment
 from invdiff.engine.run.records import Metrics
 from invdiff.engine.sampling.sample import one_colour_told
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import plain
 from invdiff.model.vision.attribute_classifier import SIZE
 from invdiff.model.vision.classifiers import Classifier

@@ -16,7 +16,7 @@ from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 
 MEASURES = ("balanced_accuracy", "auc", "adjusted_rand", "matched_accuracy")
 

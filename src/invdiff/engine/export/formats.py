@@ -16,12 +16,7 @@ from safetensors.torch import save_file
 
 from invdiff.data.sets import builtin
 from invdiff.engine.base_model.architecture import describe, model_folder, published
-from invdiff.engine.base_model.loading import (
-    ModelRef,
-    device_of,
-    hushed,
-    load_pipeline,
-)
+from invdiff.engine.base_model.loading import ModelRef, device_of, hushed, load_pipeline
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.sampling.sample import strength_of

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,11 @@ def train_classifier(
         for name, labels in attributes.items()
     }
     known, unseen = map(torch.from_numpy, halves(len(images), recipe.seed))
-    copies = images if augment is None else _copies(augment, images, recipe.seed)
+    copies = images
+    if augment is not None:
+        owners = (randomness.generator(recipe.seed, "classifier copies", k) for k in count())
+        with torch.no_grad():
+            copies = torch.cat(list(map(augment, images.split(256), owners)))
     model = build(recipe, classes)
 
     fit_classifier(model, Pictures(images, targets, known, copies), recipe, folder, "classifier")
@@ -179,10 +184,3 @@ def measure(
             "confusion": confusion.tolist(),
         }
     return found
-
-
-@torch.no_grad()
-def _copies(augment: Augment, images: Tensor, seed: int) -> Tensor:
-    parts = enumerate(images.split(256))
-    copies = [augment(p, randomness.generator(seed, "classifier copies", k)) for k, p in parts]
-    return torch.cat(copies)

@@ -12,7 +12,7 @@ from invdiff.engine.base_model.architecture import model_folder, way_to
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import data_size
 from invdiff.engine.run.environment import environment
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.errors import DataError, ModelError
 from invdiff.model.sizing import description
 

@@ -24,12 +24,12 @@ import torch
 
 from invdiff.engine.base_model.architecture import describe, published
 from invdiff.engine.base_model.loading import hushed
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.errors import refused
 from invdiff.model.lora import adapter
 from invdiff.model.sizing import shapes
 from invdiff.model.sizing.description import Description
-from invdiff.model.sizing.tracing import MARGIN, checkpointed, trace
+from invdiff.model.sizing.shapes import MARGIN, checkpointed, trace
 
 TRAINING_BYTES, RESTING_BYTES = 16, 4
 

@@ -13,9 +13,9 @@ from invdiff.core.measurement.content import LEVELS, MOST_TEXTS
 from invdiff.data.samples import plural
 from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions
-from invdiff.engine.encoding.prompt_groups import way_of
+from invdiff.engine.encoding.encode import way_of
 from invdiff.engine.settings.common import EMBEDDED_SETS, DataSection
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 
 TRAINED, CHECKPOINTED = 3, 4
 

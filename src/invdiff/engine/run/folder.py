@@ -18,7 +18,7 @@ from typing import Any, Self
 from invdiff.engine.run.environment import environment, pipeline_identity
 from invdiff.engine.run.stages import FILES, NEEDS, STAGES, from_stage, touched
 from invdiff.engine.settings import config as configuration
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import locked, plain
 from invdiff.engine.storage.seals import Seals
 from invdiff.errors import ConfigError, Interrupted, RunError

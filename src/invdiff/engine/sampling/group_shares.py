@@ -17,7 +17,7 @@ from invdiff.engine.discovery.groups import Model
 from invdiff.engine.discovery.passes import Contrast, Features, Score
 from invdiff.engine.distributed.pool import run_shards
 from invdiff.engine.sampling.sampler import Sampler, seed_of
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.model.lora.adapter import disabled, switched_on
 
 BATCH = 32

@@ -17,7 +17,7 @@ from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.base_model.loading import Source, require_finite, resolve
 from invdiff.engine.base_model.offloading import drawing
 from invdiff.engine.distributed import randomness
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.model.denoiser import as_drawn, denoiser_module
 from invdiff.model.guidance.attach import attached, within_window
 from invdiff.model.guidance.hook import FULL

@@ -5,97 +5,20 @@ Each in words that whoever wrote it can act on.
 
 import difflib
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-RENAMED: Mapping[str, str] = {
-    "discover.false_alarm": "discover.false_positive_rate",
-    "discover.batch": "discover.batch_size",
-    "train.batch": "train.batch_size",
-    "train.optimiser": "train.optimizer",
-    "train.ema": "train.ema_decay",
-    "train.flip": "train.random_flip",
-    "train.feedback": "train.share_feedback",
-    "train.feedback_scales": "train.share_feedback_scales",
-    "train.accumulate": "train.gradient_accumulation_steps",
-    "train.save_every": "train.checkpointing_steps",
-    "train.keep": "train.checkpoints_total_limit",
-    "train.validate_every": "train.validation_steps",
-    "train.preview_every": "train.preview_steps",
-    "train.trackers": "train.report_to",
-    "sample.batch": "sample.batch_size",
-}
-"""Key of an earlier version -> the same setting today."""
-UNLISTED: Mapping[str, str] = {
-    "discover.certainty": "study.certainty",
-    "discover.feature_levels": "study.feature_levels",
-    "train.level_focus": "study.level_focus",
-    "train.objective": "study.objective",
-    "train.target": "study.target",
-    "sample.arms": "study.arms",
-}
-"""The same for what only comparisons change today: no setting of a user any more."""
-REMOVED: Mapping[str, Any] = {
-    "discover.top_share": 0.2,
-    "discover.contrast_images": 300,
-    "discover.adaptive": False,
-    "discover.most_draws": None,
-    "discover.enough_reliability": None,
-    "discover.enough_agreement": None,
-    "discover.most_groups": 8,
-    "train.level_density": "focus",
-    "train.level_sampling": "stratified",
-    "train.logit_mean": None,
-    "train.logit_std": None,
-    "train.variance_warmup": 100,
-    "train.dro_step": 0.1,
-    "train.keep_others": True,
-    "train.loss_space": "v",
-    "train.min_snr_gamma": None,
-    "train.max_bad_steps": 20,
-    "train.held_share": 0.05,
-    "sample.fuse": False,
-    "evaluate.resamples": 2000,
-    "evaluate.neighbours": 3,
-    "report.title": None,
-    "baselines.prompt_suffix": None,
-}
+_KNOWN: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+RENAMED: Mapping[str, str] = _KNOWN["renamed"]
+UNLISTED: Mapping[str, str] = _KNOWN["unlisted"]
+REMOVED: Mapping[str, Any] = {**_KNOWN["removed"], **dict.fromkeys(_KNOWN["said_nothing"])}
 """Key of an earlier version that is gone -> the value it has today; None where it said nothing."""
-GONE = ("baselines", "report")
-"""Sections that have no setting left."""
 SHARE, ESTIMATOR = "discover.against_share", "discover.estimator"
-
-ELSEWHERE: Mapping[str, str] = {
-    "train.batch_size": "batch_size train_batch_size",
-    "train.checkpointing_steps": "save_steps",
-    "train.checkpoints_total_limit": "save_total_limit",
-    "train.ema_decay": "ema use_ema",
-    "train.learning_rate": "lr",
-    "train.optimizer": "use_8bit_adam",
-    "train.rank": "lora_rank network_dim",
-    "train.steps": "max_train_steps num_train_steps",
-    "train.variance_weight": "lambda",
-    "data.image_size": "resolution",
-    "data.path": "train_data_dir",
-    "data.prompt_column": "caption_column",
-    "model.attention": "enable_xformers_memory_efficient_attention",
-    "model.dtype": "mixed_precision torch_dtype",
-    "model.path": "pretrained_model_name_or_path",
-    "sample.guidance_scales": "guidance_scale",
-    "sample.images_per_prompt": "num_images_per_prompt",
-    "sample.steps": "num_inference_steps",
-    "sample.strength": "lora_scale",
-    "processes": "num_workers",
-    "seed": "global_seed random_seed",
-    "--out": "logging_dir output_dir resume resume_from_checkpoint",
-}
-"""The setting, or the option of the command -> what diffusers, kohya and other trainers call it."""
-ALIASES = {alias: key for key, names in ELSEWHERE.items() for alias in names.split()}
-NOT_NEEDED: Mapping[str, str] = {
-    "snr_gamma": "the loss is that of v at all noise levels, which needs none",
-    "min_snr_gamma": "the loss is that of v at all noise levels, which needs none",
-    "lora_alpha": "it is the rank; sample.strength scales the adapter",
-}
+ALIASES = {alias: key for key, names in _KNOWN["elsewhere"].items() for alias in names}
+"""What other trainers call a setting, or an option of the command -> its name here."""
+NOT_NEEDED: Mapping[str, str] = _KNOWN["not_needed"]
 _RULES = {
     "greater_than_equal": "be at least {ge:g}",
     "greater_than": "be greater than {gt:g}",
@@ -122,7 +45,7 @@ def formerly(key: str, prefix: str = "") -> str | None:
         return f"{prefix}{key} is now {prefix}{RENAMED[key]}"
     if key == SHARE:
         return f"{prefix}{key} is now {prefix}discover.target: both shares, as in [0.7, 0.3]"
-    if key in {*UNLISTED, *REMOVED, *GONE}:
+    if key in {*UNLISTED, *REMOVED, *_KNOWN["gone"]}:
         return f"{prefix}{key} is no setting any more: leave it out"
     return None
 

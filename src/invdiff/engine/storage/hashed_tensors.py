@@ -3,16 +3,18 @@
 The header of each file holds ``about`` (model, settings, data) and a SHA-256 of the tensors, as one
 JSON value: safetensors writes several in any order, and equal contents are to be equal bytes.
 A file that was altered, or that is about something else, is as good as none: it is made again.
-Work in shards is kept this way, so that an interrupted pass goes on.
+Work in shards is kept this way, so that an interrupted pass goes on. What such work depends on is
+named here too: weights, texts, rows.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -110,3 +112,39 @@ def cached(
 def _numbered(work: Callable[[Any], Tensors], shard: tuple[int, Any]) -> Tensors:
     """``work`` for a shard that carries its number."""
     return {key: value.contiguous() for key, value in work(shard[1]).items()}
+
+
+SHARD = 256
+BLOCK, BLOCKS = 1 << 16, 16
+
+
+def fingerprint(folder: Path, parts: Iterable[str]) -> str:
+    """Which weights these are: 16 hexadecimal digits of the files below these folders of a model.
+
+    Of each file its name, its size and 16 blocks evenly spread over it, or all of it where that
+    is less: another training of the same network differs in all of them.
+    """
+    found = hashlib.sha256()
+    for part in sorted(parts):
+        for path in sorted(p for p in (folder / part).rglob("*") if p.is_file()):
+            size = path.stat().st_size
+            found.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+            with path.open("rb") as handle:
+                count = min(BLOCKS, -(-size // BLOCK))
+                for k in range(count):
+                    handle.seek(max(0, size - BLOCK) * k // max(1, count - 1))
+                    found.update(handle.read(BLOCK))
+    return found.hexdigest()[:16]
+
+
+def row_parts(rows: np.ndarray) -> list[np.ndarray]:
+    """``rows`` in shards."""
+    return [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
+
+
+def digest_of_texts(texts: Iterable[str]) -> str:
+    """16 hexadecimal digits of texts in their order."""
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(hashlib.sha256(text.encode()).digest())
+    return found.hexdigest()[:16]

@@ -15,9 +15,9 @@ from PIL import Image
 
 from invdiff.engine.distributed.team import Team
 from invdiff.engine.sampling.sampler import Sampler, seed_of
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import plain, write_text, write_with
-from invdiff.engine.training.share_feedback import MidTrainingCheck
+from invdiff.engine.training.checks import MidTrainingCheck
 from invdiff.errors import MissingExtra
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter

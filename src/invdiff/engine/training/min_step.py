@@ -20,15 +20,14 @@ from invdiff.core.groups.memberships import Mix
 from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.distributed import randomness
 from invdiff.engine.distributed.team import Team
-from invdiff.engine.settings.config import Config
-from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.risks import RISKS, Regrets
-from invdiff.engine.training.share_feedback import (
+from invdiff.engine.settings.schema import Config
+from invdiff.engine.training.checks import (
     MidTrainingCheck,
     check_shares,
     feedback_scales,
     first_aims,
 )
+from invdiff.engine.training.mixture import RISKS, Mixture, Regrets
 from invdiff.model.denoiser import Denoiser
 from invdiff.model.lora import adapter
 

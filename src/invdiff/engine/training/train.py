@@ -25,12 +25,10 @@ from invdiff.engine.encoding.encode import encode_pictures
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.records import Training
 from invdiff.engine.sampling.calibrate import calibrate
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import plain
-from invdiff.engine.training.fixed_losses import certify, hold_out
-from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.risks import RISKS, Risks
-from invdiff.engine.training.share_feedback import MidTrainingCheck
+from invdiff.engine.training.checks import MidTrainingCheck, certify, hold_out
+from invdiff.engine.training.mixture import RISKS, Mixture, Risks
 from invdiff.engine.training.trainer import Trainer
 from invdiff.errors import RunError
 from invdiff.model.denoiser import Denoiser

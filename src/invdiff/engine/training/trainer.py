@@ -12,13 +12,12 @@ from torch.amp import GradScaler
 from invdiff.engine.distributed.team import Team, noted
 from invdiff.engine.fitting.optimisers import Average, make
 from invdiff.engine.fitting.simple_loop import cosine
-from invdiff.engine.settings.config import Config
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.settings.study import INFERRING
-from invdiff.engine.training.fixed_losses import held_loss
+from invdiff.engine.training.checks import MidTrainingCheck, held_loss
 from invdiff.engine.training.log import Log, Previews
 from invdiff.engine.training.min_step import Batch, MinStep
 from invdiff.engine.training.mixture import Mixture
-from invdiff.engine.training.share_feedback import MidTrainingCheck
 from invdiff.engine.training.state import Memory, TrainingState
 from invdiff.errors import Interrupted, ModelError
 from invdiff.model.denoiser import Denoiser

@@ -176,6 +176,8 @@ class TransformerDenoiser(PipelineDenoiser):
     """A family with a transformer, to which ``patch`` x ``patch`` latent cells are a token."""
 
     component = "transformer"
+    options: ClassVar[Mapping[str, Any]] = {}
+    """Further arguments of the pipeline's own call."""
 
     def __init__(self, pipeline: Any) -> None:
         super().__init__(pipeline)
@@ -192,6 +194,23 @@ class TransformerDenoiser(PipelineDenoiser):
         rows, columns = noisy_latent.shape[-2:]
         self.grid = (rows // self.patch, columns // self.patch)
         return super().predict(noisy_latent, timestep, condition)
+
+    def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        return self.module(
+            latent,
+            encoder_hidden_states=condition.tensors["hidden"].to(latent.dtype),
+            timestep=timestep * getattr(self.module.config, "timestep_scale", 1),
+            return_dict=False,
+            **self.inputs(condition),
+        )[0]
+
+    def inputs(self, condition: Condition) -> dict[str, Any]:
+        """What the network takes besides, by the names of its arguments: the mask of a prompt."""
+        return {"encoder_attention_mask": condition.tensors["mask"]}
+
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
+        """The transformer's own size, whatever the pipeline's default is."""
+        return {**super().guidance_kwargs(scale), **self.options}
 
     def blocks(self) -> list[nn.Module]:
         """All blocks in their order."""

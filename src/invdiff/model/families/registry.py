@@ -6,13 +6,12 @@ from typing import Any, Literal
 
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import Denoiser
-from invdiff.model.families.flux import FluxDenoiser
-from invdiff.model.families.pixart_and_sana import PixArtDenoiser, SanaDenoiser
 from invdiff.model.families.stable_diffusion import (
     SD3Denoiser,
     SDXLDenoiser,
     StableDiffusionDenoiser,
 )
+from invdiff.model.families.transformers import FluxDenoiser, PixArtDenoiser, SanaDenoiser
 
 
 @dataclass(frozen=True)

@@ -99,11 +99,6 @@ class SD3Denoiser(TransformerDenoiser):
         "do_classifier_free_guidance": False,
     }
 
-    def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        return self.module(
-            hidden_states=latent,
-            timestep=timestep,
-            encoder_hidden_states=condition.tensors["hidden"],
-            pooled_projections=condition.tensors["pooled"],
-            return_dict=False,
-        )[0]
+    def inputs(self, condition: Condition) -> dict[str, Any]:
+        """What the two CLIPs say."""
+        return {"pooled_projections": condition.tensors["pooled"]}

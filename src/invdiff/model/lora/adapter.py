@@ -172,15 +172,6 @@ def adapted_layers(module: nn.Module) -> dict[str, LoraLayer]:
     return layers
 
 
-def active(module: nn.Module) -> dict[str, list[str]]:
-    """The LoRAs that are on in each layer that has any."""
-    return {
-        name: list(layer.active_adapters)
-        for name, layer in module.named_modules()
-        if isinstance(layer, LoraLayer) and not layer.disable_adapters
-    }
-
-
 def named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The adapter's parameters by the names of :func:`state`, in the network's own order."""
     for name, layer in adapted_layers(module).items():

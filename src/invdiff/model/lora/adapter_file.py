@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
@@ -226,7 +227,11 @@ def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
         _require_whole(folder, tensors, file.metadata() or {})
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
-    others = adapter.active(module)
+    others = {
+        name: list(layer.active_adapters)
+        for name, layer in module.named_modules()
+        if isinstance(layer, LoraLayer) and not layer.disable_adapters
+    }
     with warnings.catch_warnings():  # a second LoRA is what was asked for
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         adapter.with_methods(module).load_lora_adapter(

@@ -110,20 +110,15 @@ def merged(module: nn.Module, lora: LoraFile, strength: float) -> Iterator[None]
     before: dict[str, Tensor] = {}
     try:
         for name, layer in layers.items():
+            if getattr(layer, "groups", 1) != 1:
+                raise ModelError(f"{name} is a grouped convolution; its LoRA cannot be merged")
             weight = layer.weight
             assert isinstance(weight, Tensor)
             before[name] = weight.detach().to("cpu", copy=True)
-            change = strength * _product(lora, name, layer).to(weight.device)
-            weight.data.copy_(weight.data.float() + change)
+            a, b = (lora.weights[name + factor].float() for factor in FACTORS)
+            product = (b.flatten(1) @ a.flatten(1)).reshape(b.shape[0], *a.shape[1:])
+            weight.data.copy_(weight.data.float() + strength * product.to(weight.device))
         yield
     finally:
         for name, tensor in before.items():
             layers[name].weight.data.copy_(tensor)  # type: ignore[operator]
-
-
-def _product(lora: LoraFile, name: str, layer: nn.Module) -> Tensor:
-    """B A in float32, shaped like the layer's weight. A convolution's kernel is all in A."""
-    if getattr(layer, "groups", 1) != 1:
-        raise ModelError(f"{name} is a grouped convolution; its LoRA cannot be merged")
-    a, b = (lora.weights[name + factor].float() for factor in FACTORS)
-    return (b.flatten(1) @ a.flatten(1)).reshape(b.shape[0], *a.shape[1:])

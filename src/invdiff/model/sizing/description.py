@@ -105,22 +105,22 @@ def missing_parts(folder: Path) -> list[str]:
         inside = folder / name
         files = {path.name for path in inside.iterdir()} if inside.is_dir() else set()
         needs_weights = part.library in ("diffusers", "transformers") and "config.json" in files
+        # there is a single file of weights, or every shard of an index
+        shards = [
+            set(SHARD.findall((inside / file).read_text("utf-8")))
+            for file in files
+            if needs_weights and ".index." in file
+        ]
+        whole = any(WEIGHTS.fullmatch(file) and "-of-" not in file for file in files)
+        whole = whole or any(names and names <= files for names in shards)
         needs_words = "Tokenizer" in part.kind  # without them every prompt reads alike
         if (
             not files
-            or (needs_weights and not _whole_weights(inside, files))
+            or (needs_weights and not whole)
             or (needs_words and not any(names <= files for names in VOCABULARIES))
         ):
             lost.append(name)
     return lost
-
-
-def _whole_weights(inside: Path, files: set[str]) -> bool:
-    """Whether there is a single file of weights, or every shard of an index."""
-    texts = [(inside / file).read_text("utf-8") for file in files if ".index." in file]
-    shards = [set(SHARD.findall(text)) for text in texts]
-    single = any(WEIGHTS.fullmatch(file) and "-of-" not in file for file in files)
-    return single or any(names and names <= files for names in shards)
 
 
 def of_pipeline(pipeline: Any) -> Description:

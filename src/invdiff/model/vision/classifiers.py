@@ -19,11 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from invdiff.errors import ModelError, refused
-from invdiff.model.vision.transformers_models import (
-    TextTower,
-    VisionModel,
-    image_vectors,
-)
+from invdiff.model.vision.transformers_models import TextTower, VisionModel, image_vectors
 
 BACKBONE_KIND = "invdiff backbone classifier"
 

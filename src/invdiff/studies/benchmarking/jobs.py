@@ -20,8 +20,8 @@ from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.method import DiscoverSection
+from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import read_json, write_json, write_with
 from invdiff.engine.workflow import do_stage
 from invdiff.errors import ConfigError

@@ -10,17 +10,20 @@ over-represented one), ``balanced_accuracy`` and ``auc``. A number that is not d
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from invdiff.engine.run.records import Discovery, GroupShare
+from invdiff.engine.run.records import Discovery
 from invdiff.engine.run.results import Results
 from invdiff.engine.storage.files import read_json
 from invdiff.studies.benchmarking.jobs import Job
+from invdiff.studies.benchmarking.page import labels, where
 from invdiff.studies.benchmarking.suites import OURS, ROWS
 
 BASE = "base"
+AGREEMENT = ("balanced_accuracy", "auc")
 COLUMNS = (
     "set", "row", "seed", "scale", "prompt", "group", "metric", "value", "low", "high", "count",
 )  # fmt: skip
@@ -101,22 +104,91 @@ def _numbers(entry: Mapping[str, Any], path: str = "") -> Iterator[dict[str, Any
             yield {"metric": name, "value": value}
 
 
-def _discovery_lines(
-    discovery: Discovery, agreement: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    for prompt, entry in discovery.prompts.items():
-        numbers = {
-            "found": int(entry.found),
-            "inferred_share": _inferred_share(entry.groups),
-            "balanced_accuracy": agreement.get("balanced_accuracy", {}).get(prompt),
-            "auc": agreement.get("auc", {}).get(prompt),
-        }
+def _discovery_lines(found: Discovery, agreement: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for prompt, entry in found.prompts.items():
+        share = entry.groups[1].share if entry.groups else None
+        if len(entry.groups) > 2:
+            share = 1 - (entry.groups[0].share or 0.0)
+        numbers = {"found": int(entry.found), "inferred_share": share}
+        numbers |= {name: agreement.get(name, {}).get(prompt) for name in AGREEMENT}
         for metric, value in numbers.items():
             yield {"prompt": prompt, "metric": metric, "value": value}
 
 
-def _inferred_share(groups: Sequence[GroupShare]) -> float | None:
-    """The share of the images in another group than the over-represented one."""
-    if len(groups) > 2:
-        return 1 - (groups[0].share or 0.0)
-    return groups[1].share if groups else None
+KEYS = ["set", "row", "scale", "prompt", "group", "metric"]
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of the numbers that are not NaN, exactly rounded; NaN without any."""
+    known = [value for value in values if not pd.isna(value)]
+    return fmean(known) if known else float("nan")
+
+
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line for each number, whatever the seed: the columns of ``KEYS`` and what is of it.
+
+    ``value`` is the mean, ``low`` and ``high`` are the means of the seeds' own interval ends: what
+    the pictures leave open, not how far the seeds are apart. That is ``lowest`` and ``highest``.
+    ``total`` is the sum, and ``count`` how many seeds have the number.
+    """
+    return rows.groupby(KEYS, sort=False, dropna=False, as_index=False).agg(
+        value=("value", mean),
+        low=("low", mean),
+        high=("high", mean),
+        lowest=("value", "min"),
+        highest=("value", "max"),
+        total=("value", "sum"),
+        count=("value", "count"),
+    )
+
+
+def mean_over_prompts(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """For each seed the means of ``metrics`` over prompts and groups, as tidy lines."""
+    own = rows[rows["metric"].isin(metrics)].assign(prompt="", group="")
+    grouped = own.groupby([*KEYS, "seed"], sort=False, dropna=False, as_index=False)
+    return grouped.agg(value=("value", mean)).assign(low=float("nan"), high=float("nan"))
+
+
+def number_of(summary: pd.DataFrame, row: str, metric: str, **where_else: Any) -> float:
+    """The mean of one number over the seeds, and over prompts if it has them; NaN without any."""
+    return mean(where(summary, row=row, metric=metric, **where_else)["value"])
+
+
+def seeds_of(rows: pd.DataFrame) -> list[int]:
+    """The seeds in order."""
+    return sorted(rows["seed"].unique().tolist())
+
+
+def scales_of(rows: pd.DataFrame) -> list[float]:
+    """The guidance scales, lowest first."""
+    return sorted(rows["scale"].dropna().unique().tolist())
+
+
+def comparison(rows: pd.DataFrame) -> dict[str, Any]:
+    """The record of ``comparison.json``, which the report shows beside the run's own figures."""
+    summary, count = over_seeds(rows), len(seeds_of(rows))
+    entries = []
+    for scale in scales_of(rows):
+        at_scale = where(summary, scale=scale)
+        for row, name in labels(rows, ["row"], count, scale).items():
+            bias = where(at_scale, row=row, metric="bias").reset_index().reindex([0]).iloc[0]
+            entry = {"name": name, "scale": scale, "bias": bias[["value", "low", "high"]].to_dict()}
+            entry["fidelity"] = number_of(at_scale, row, "fidelity")
+            entry["frechet"] = number_of(at_scale, row, "frechet.balanced")
+            entries.append(entry)
+    note = (
+        f"Means over {count} seeds; the intervals are the means of the seeds' own 95 % bootstrap "
+        "intervals."
+    )
+    return {"rows": entries, "note": note if count > 1 else ""}
+
+
+def short_names(prompts: Iterable[str]) -> dict[str, str]:
+    """One word for each prompt: the last that not all of them have, ``plain`` without one."""
+    words = {prompt: prompt.split() for prompt in prompts}
+    common = set.intersection(*map(set, words.values())) if len(words) > 1 else set()
+    short = {
+        prompt: next((word for word in reversed(own) if word not in common), "plain")
+        for prompt, own in words.items()
+    }
+    return short if len(set(short.values())) == len(short) else {p: p for p in short}

@@ -15,28 +15,7 @@ import pandas as pd
 from invdiff.core.measurement import parity
 from invdiff.engine.storage.files import write_json
 from invdiff.errors import ConfigError
-from invdiff.studies.benchmarking.jobs import (
-    Job,
-    do_missing,
-    require_benchmark,
-    require_changes,
-    row_slug,
-    wall_seconds,
-)
-from invdiff.studies.benchmarking.measured import BASE, Measured, read_runs
-from invdiff.studies.benchmarking.page import (
-    COUNTED,
-    ENDS,
-    INTERVAL,
-    RANGE,
-    Column,
-    labels,
-    listed,
-    number,
-    publish,
-    shown_table,
-    where,
-)  # fmt: skip
+from invdiff.studies.benchmarking import jobs, measured, page
 from invdiff.studies.benchmarking.suites import (
     ABLATION,
     DOWNSTREAM,
@@ -45,15 +24,6 @@ from invdiff.studies.benchmarking.suites import (
     ROWS,
     SUFFIX,
     SUITES,
-)
-from invdiff.studies.benchmarking.summary import (
-    comparison,
-    headline,
-    number_of,
-    over_seeds,
-    scales_of,
-    seeds_of,
-    short_names,
 )
 
 CONTROLS = next(iter(SUITES))
@@ -80,24 +50,24 @@ def benchmark_rows(
             is no setting.
         RunError: a run folder below ``out`` was made with other settings.
     """
-    require_benchmark(name, seeds)
+    jobs.require_benchmark(name, seeds)
     if suite not in SUITES:
         names = ", ".join([*SUITES, DOWNSTREAM, METHOD])
         raise ConfigError(f"there is no suite {suite!r}: one of {names}")
-    require_changes(name, changes)
+    jobs.require_changes(name, changes)
     every = [
-        Job(str(out), name, row, seed, tuple(changes))
+        jobs.Job(str(out), name, row, seed, tuple(changes))
         for row in SUITES[suite]
         for seed in range(seeds)
     ]
     asked = chosen_rows(suite, rows)
     place = out if suite == CONTROLS else out / suite
-    do_missing([job for job in every if job.row in asked], place / "benchmark.json", "rows")
+    jobs.do_missing([job for job in every if job.row in asked], place / "benchmark.json", "rows")
     shown = [job for job in every if job.row in asked or job.is_done(same=True)]
-    found = read_runs(shown)
-    beside = comparison(found.rows)
+    found = measured.read_runs(shown)
+    beside = measured.comparison(found.rows)
     for seed in range(seeds):
-        write_json(Job(str(out), name, OURS, seed).folder / "comparison.json", beside)
+        write_json(jobs.Job(str(out), name, OURS, seed).folder / "comparison.json", beside)
     return write_rows(place, found, suite, changes)
 
 
@@ -106,53 +76,56 @@ def chosen_rows(suite: str, rows: Sequence[str]) -> set[str]:
 
     The method's own is always among them: the others take its discovery.
     """
-    known = {row_slug(row): row for row in SUITES[suite]}
-    unknown = [row for row in rows if row_slug(row) not in known]
+    known = {jobs.row_slug(row): row for row in SUITES[suite]}
+    unknown = [row for row in rows if jobs.row_slug(row) not in known]
     if unknown:
         raise ConfigError(f"there is no row {unknown[0]!r}: some of {', '.join(known)}")
-    return {OURS, *(known[row_slug(row)] for row in rows)} if rows else set(known.values())
+    return {OURS, *(known[jobs.row_slug(row)] for row in rows)} if rows else set(known.values())
 
 
-def write_rows(out: Path, found: Measured, suite: str, changes: Sequence[str] = ()) -> Path:
+def write_rows(
+    out: Path, found: measured.Measured, suite: str, changes: Sequence[str] = ()
+) -> Path:
     """Write the files of a suite into ``out``; returns ``table.md``.
 
     ``changes`` are the settings of all its rows that the command was given.
     """
-    rows, summary = found.rows, over_seeds(found.rows)
-    names = [name for name in dict.fromkeys(rows["row"]) if name != BASE]
+    rows, summary = found.rows, measured.over_seeds(found.rows)
+    names = [name for name in dict.fromkeys(rows["row"]) if name != measured.BASE]
     few = suite == ABLATION and len(names) < len(SUITES[suite])
-    some = ["--rows", *map(row_slug, names)] if few else []
+    some = ["--rows", *map(jobs.row_slug, names)] if few else []
     record = {
         "suite": suite,
         "options": [*some, *(f"--{change}" for change in changes)],
-        "headline": headline(rows),
         "rows": summary.to_dict("records"),
         "words": row_words(names, found.suffix),
-        "seeds": seeds_of(rows),
+        "seeds": measured.seeds_of(rows),
         "images_per_prompt": found.protocol["images_per_prompt"],
         "versions": found.protocol["versions"],
-        "wall_seconds": wall_seconds(out / "benchmark.json"),
+        "wall_seconds": jobs.wall_seconds(out / "benchmark.json"),
     }
-    low = min(scales_of(rows))
-    shares = where(summary, row=BASE, metric="share", scale=low)
+    low = min(measured.scales_of(rows))
+    shares = page.where(summary, row=measured.BASE, metric="share", scale=low)
     classes = shares["group"].nunique()  # the largest Bias depends on it
     asked = shlex.join([*(() if suite == CONTROLS else ("--suite", suite)), *record["options"]])
     context = {
         "measured": _measured_table(rows, summary, shares),
-        "most": number(parity.largest_bias(classes) if classes > 1 else np.nan, None),
-        "chance": number(number_of(summary, BASE, "bias.parity_value", scale=low)),
+        "most": page.number(parity.largest_bias(classes) if classes > 1 else np.nan, None),
+        "chance": page.number(
+            measured.number_of(summary, measured.BASE, "bias.parity_value", scale=low)
+        ),
         "low": low,
         "strengths": _strengths(rows, low),
         "ours": OURS,
-        "found": _found_table(where(summary, row=OURS)),
+        "found": _found_table(page.where(summary, row=OURS)),
         "command": " ".join(filter(None, [found.protocol["name"], asked])),
     }
-    return publish(out, rows, record, context, "rows")
+    return page.publish(out, rows, record, context, "rows")
 
 
 def row_words(names: Sequence[str], suffix: Mapping[str, Any] | None = None) -> dict[str, str]:
     """What each row is, in words."""
-    words = {BASE: BASE_WORDS} | {name: ROWS[name].words for name in names}
+    words = {measured.BASE: BASE_WORDS} | {name: ROWS[name].words for name in names}
     if suffix and SUFFIX in words:
         words[SUFFIX] += f"; {_suffix_words(suffix)}"
     return words
@@ -177,42 +150,46 @@ def _suffix_words(told: Mapping[str, Any]) -> str:
 def _measured_table(
     rows: pd.DataFrame, summary: pd.DataFrame, shares: pd.DataFrame
 ) -> pd.DataFrame:
-    low, *_ = scales = scales_of(rows)
+    low, *_ = scales = measured.scales_of(rows)
     shown = [
-        Column(f"Bias, scale {scale:g}", "bias", INTERVAL, only={"scale": scale})
+        page.Column(f"Bias, scale {scale:g}", "bias", page.INTERVAL, only={"scale": scale})
         for scale in scales
     ]
     groups = shares.groupby("prompt")["group"].max()  # of two classes one is enough
-    for prompt, name in short_names(shares["prompt"].unique()).items():
+    for prompt, name in measured.short_names(shares["prompt"].unique()).items():
         only = {"scale": low, "prompt": prompt, "group": groups[prompt]}
-        shown.append(Column(f"{groups[prompt]}, {name}", "share", ENDS, only=only))
+        shown.append(page.Column(f"{groups[prompt]}, {name}", "share", page.ENDS, only=only))
     for head, metric, pattern, digits in (
-        ("prompt fidelity", "fidelity", INTERVAL, 3),
-        (DISTANCE, "frechet.balanced", RANGE, 2),
-        ("recall", "recall", RANGE, 3),
-        ("coverage", "coverage", RANGE, 3),
+        ("prompt fidelity", "fidelity", page.INTERVAL, 3),
+        (DISTANCE, "frechet.balanced", page.RANGE, 2),
+        ("recall", "recall", page.RANGE, 3),
+        ("coverage", "coverage", page.RANGE, 3),
     ):
-        shown.append(Column(head, metric, pattern, digits, {"scale": low}))
-    return shown_table(summary, labels(rows, ["row"], len(seeds_of(rows)), low), shown)
+        shown.append(page.Column(head, metric, pattern, digits, {"scale": low}))
+    return page.shown_table(
+        summary, page.labels(rows, ["row"], len(measured.seeds_of(rows)), low), shown
+    )
 
 
 def _found_table(summary: pd.DataFrame) -> pd.DataFrame:
     """What discovery found in each prompt, over the seeds."""
-    names = pd.Series(short_names(where(summary, metric="found")["prompt"]), name="prompt")
-    shown = (
-        Column("groups found", "found", COUNTED + " seeds"),
-        Column("inferred share", "inferred_share", digits=3),
-        Column("balanced accuracy", "balanced_accuracy", digits=3),
-        Column("AUC", "auc", digits=3),
+    names = pd.Series(
+        measured.short_names(page.where(summary, metric="found")["prompt"]), name="prompt"
     )
-    return shown_table(summary, names.rename_axis("prompt"), shown)
+    shown = (
+        page.Column("groups found", "found", page.COUNTED + " seeds"),
+        page.Column("inferred share", "inferred_share", digits=3),
+        page.Column("balanced accuracy", "balanced_accuracy", digits=3),
+        page.Column("AUC", "auc", digits=3),
+    )
+    return page.shown_table(summary, names.rename_axis("prompt"), shown)
 
 
 def _strengths(rows: pd.DataFrame, scale: float) -> str:
     """The strength that each row was drawn with, or one for each seed."""
-    used = where(rows, metric="strength", scale=scale)
+    used = page.where(rows, metric="strength", scale=scale)
     told = []
-    for name, own in used[used["row"] != BASE].groupby("row", sort=False)["value"]:
-        texts = [number(value, None) for value in own]
-        told.append(f"{name} {listed(texts if len(set(texts)) > 1 else texts[:1])}")
+    for name, own in used[used["row"] != measured.BASE].groupby("row", sort=False)["value"]:
+        texts = [page.number(value, None) for value in own]
+        told.append(f"{name} {page.listed(texts if len(set(texts)) > 1 else texts[:1])}")
     return "; ".join(told)

@@ -1,15 +1,17 @@
 """The rows of the benchmark by name: what each changes in the default recipe, and their suites."""
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 OURS = "inferred groups"
 ORACLE = "label oracle"
 SUFFIX = "prompt suffix"
 ABLATION = "ablation"
 FIXED = ("sample.strength=1.0", "calibrate.strengths=[1.0]", "train.share_feedback=[]")
-GUIDED = ("study.arms=['guided']",)
+"""The changes of an ``uncorrected`` row: no pictures of its own correct shares or strength."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,13 @@ class Row:
     changes: tuple[str, ...]
     words: str
     arm: Literal["base", "guided"] = "guided"
+
+    @classmethod
+    def of_table(cls, table: Mapping[str, Any]) -> Self:
+        """A row of ``rows.toml``."""
+        fixed = FIXED if table.get("uncorrected") else ()
+        changes = (*table.get("changes", ()), *fixed)
+        return cls(changes, table["words"], table.get("arm", "guided"))
 
 
 ABLATED: Mapping[str, str] = {
@@ -39,56 +48,10 @@ ABLATED: Mapping[str, str] = {
 }
 """Row -> the one setting of the recipe that it changes."""
 
-ROWS: Mapping[str, Row] = {
-    OURS: Row((), "the default recipe; reads no label"),
-    ORACLE: Row(
-        ("discover.estimator='labels'", *GUIDED),
-        "the default recipe with the data's labels for groups",
-    ),
-    "top loss": Row(
-        ("study.estimator='top_loss'", *GUIDED),
-        "the default recipe with the pictures of each prompt's largest plain losses for a group; "
-        "reads no label",
-    ),
-    "no groups": Row(
-        ("study.estimator='none'", *FIXED, *GUIDED),
-        "the default recipe without groups",
-    ),
-    "random groups": Row(
-        ("study.estimator='random'", *FIXED, *GUIDED),
-        "the default recipe with a random fifth of each prompt for a group",
-    ),
-    "reference recipe": Row(
-        (
-            "study.estimator='reference'",
-            "study.objective='reference'",
-            "study.target='sample'",
-            *FIXED,
-            *GUIDED,
-        ),
-        "groups and objective as the authors' released code computes them, with our LoRA",
-    ),
-    SUFFIX: Row(
-        ("study.estimator='none'", "train.steps=0", "study.arms=['base']", *FIXED),
-        "the base model, asked for diversity in the prompt; nothing is trained",
-        "base",
-    ),
-    "balanced fine-tune": Row(
-        (
-            "discover.estimator='labels'",
-            "train.variance_weight=0.0",
-            "study.target='sample'",
-            *FIXED,
-            *GUIDED,
-        ),
-        "the same LoRA under the plain mean loss, on training pictures drawn by label so that a "
-        "prompt's groups are even (the rare ones repeat); no variance term, no share feedback, no "
-        "calibration",
-    ),
-    **{
-        name: Row((change, *GUIDED), f"the default recipe with `{change}`")
-        for name, change in ABLATED.items()
-    },
+_TABLES = tomllib.loads(Path(__file__).with_name("rows.toml").read_text("utf-8"))
+ROWS: Mapping[str, Row] = {name: Row.of_table(table) for name, table in _TABLES.items()} | {
+    name: Row((change, "study.arms=['guided']"), f"the default recipe with `{change}`")
+    for name, change in ABLATED.items()
 }
 
 SUITES: Mapping[str, tuple[str, ...]] = {
@@ -98,6 +61,6 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 }
 """The first is the default; its tables are beside the runs, those of the others in a folder."""
 DOWNSTREAM = "augment"
-"""A suite that is no table of runs: :mod:`invdiff.studies.benchmarking.downstream.study`."""
+"""A suite that is no table of runs: :mod:`invdiff.studies.benchmarking.downstream`."""
 METHOD = "method"
-"""Discovery and its effect on every built-in set: :mod:`method.suite`."""
+"""Discovery and its effect on every built-in set: :mod:`method_suite`."""

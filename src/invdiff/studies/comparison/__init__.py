@@ -1,7 +1,7 @@
 """Estimators and objectives that exist to be compared with."""
 
 from invdiff.engine.discovery.estimators import ESTIMATORS
-from invdiff.engine.training.risks import RISKS
+from invdiff.engine.training.mixture import RISKS
 from invdiff.studies.comparison import estimators, objectives
 
 

@@ -4,13 +4,12 @@ import numpy as np
 import torch
 
 from invdiff.core.diffusion.schedule import add_noise, clean_from_prediction
-from invdiff.engine.base_model.cache_keys import row_parts
 from invdiff.engine.base_model.conditions import encode_known
 from invdiff.engine.base_model.loading import require_finite, resolve
 from invdiff.engine.discovery.passes import Pass
 from invdiff.engine.discovery.scoring import Passes
 from invdiff.engine.distributed import randomness
-from invdiff.engine.storage.hashed_tensors import Tensors
+from invdiff.engine.storage.hashed_tensors import Tensors, row_parts
 
 
 def authors_score(passes: Passes, rows: np.ndarray) -> np.ndarray:

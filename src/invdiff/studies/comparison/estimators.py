@@ -20,8 +20,8 @@ from invdiff.engine.discovery.estimators import (
 )
 from invdiff.engine.discovery.groups import wanted_mix
 from invdiff.engine.distributed import randomness
-from invdiff.engine.settings.config import Config
 from invdiff.engine.settings.method import MOST_GROUPS
+from invdiff.engine.settings.schema import Config
 from invdiff.studies.comparison.authors_score import authors_score
 from invdiff.studies.comparison.clusters import clusters
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from invdiff.core.diffusion.schedule import Schedule, variances
-from invdiff.engine.training.risks import PerGroup, Risks
+from invdiff.engine.training.mixture import PerGroup, Risks
 
 DRO_STEP = 0.1  # how fast GroupDRO moves to the group with the higher risk
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.distributed.pool import one_thread
-from invdiff.studies.toy_models.build import build_base_model
-from invdiff.studies.toy_models.recipes import RECIPES
-from invdiff.studies.toy_models.sets import classify
+from invdiff.studies.toy_models.sets import RECIPES, build_base_model, classify
 
 
 def main() -> None:

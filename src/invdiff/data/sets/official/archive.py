@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from PIL import Image
 
@@ -43,6 +44,15 @@ class ArchivePicture:
     caption: str
     group: str
     attributes: Mapping[str, str]
+
+    @classmethod
+    def of_columns(cls, *columns: Sequence[str], **attributes: Sequence[str]) -> tuple[Self, ...]:
+        """The pictures of columns: file, split, caption, group, then the attributes."""
+        others = [
+            dict(zip(attributes, row, strict=True))
+            for row in zip(*attributes.values(), strict=True)
+        ]
+        return tuple(cls(*row) for row in zip(*columns, others, strict=True))
 
 
 @dataclass(frozen=True)

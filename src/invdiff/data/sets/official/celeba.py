@@ -53,17 +53,16 @@ def read(folder: Path, published: Published) -> Archive:
     ]
     archive.check_counts(labels, files, zip(splits, counted, strict=True), published.counts)
     readable = archive.check_pictures(pictures, files, published.size)
-    rows = zip(files, splits, genders, blond, black, strict=True)
-    entries = tuple(
-        ArchivePicture(
-            file=file,
-            split=split,
-            caption=f"a photo of a person with {colour} hair",
-            group=f"{gender}, {colour}",
-            attributes={"gender": gender, "hair": colour},
-        )
-        for file, split, gender, is_blond, is_black in rows
-        if is_blond != is_black and (colour := "blond" if is_blond == "yes" else "black")
+    chosen = [row for row in range(len(files)) if blond[row] != black[row]]
+    colours = ["blond" if blond[row] == "yes" else "black" for row in chosen]
+    genders = [genders[row] for row in chosen]
+    entries = ArchivePicture.of_columns(
+        [files[row] for row in chosen],
+        [splits[row] for row in chosen],
+        [f"a photo of a person with {colour} hair" for colour in colours],
+        [f"{gender}, {colour}" for gender, colour in zip(genders, colours, strict=True)],
+        gender=genders,
+        hair=colours,
     )
     left = len(files) - len(entries)
     return Archive(

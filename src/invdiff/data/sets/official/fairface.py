@@ -56,29 +56,20 @@ def read(folder: Path, published: Published) -> Archive:
     )
 
 
-def read_split(path: Path, split: str) -> list[ArchivePicture]:
+def read_split(path: Path, split: str) -> tuple[ArchivePicture, ...]:
     """The pictures of one label file."""
     table = open_table(path)
     files = table.text("file")
     if odd := next((file for file in files if not file.startswith(f"{FOLDERS[split]}/")), None):
         raise archive.altered(f"{path} lists {odd!r}, which is not in {FOLDERS[split]}/")
     genders = archive.coded(table, "gender", GENDERS)
-    columns = [table.text(name) for name in ("race", "age", "service_test")]
-    return [
-        ArchivePicture(
-            file=file,
-            split=split,
-            caption=f"a photo of a {gender} face",
-            group=f"{gender}, {four}",
-            attributes={
-                "gender": gender,
-                "race4": four,
-                "race": race,
-                "age": age,
-                "service_test": tested,
-            },
-        )
-        for file, gender, four, race, age, tested in zip(
-            files, genders, archive.coded(table, "race", RACE4), *columns, strict=True
-        )
-    ]
+    fours = archive.coded(table, "race", RACE4)
+    return ArchivePicture.of_columns(
+        files,
+        [split] * len(files),
+        [f"a photo of a {gender} face" for gender in genders],
+        [f"{gender}, {four}" for gender, four in zip(genders, fours, strict=True)],
+        gender=genders,
+        race4=fours,
+        **{name: table.text(name) for name in ("race", "age", "service_test")},
+    )

@@ -44,27 +44,19 @@ def read(folder: Path, published: Published) -> Archive:
     groups = [f"{bird} on {place}" for bird, place in zip(birds, places, strict=True)]
     archive.check_counts(path, files, zip(splits, groups, strict=True), published.counts)
     readable = archive.check_pictures(path.parent, files, published.size)
-    scenes = table.text("place_filename")
-    entries = [
-        ArchivePicture(
-            file=file,
-            split=split,
-            caption=f"{'an' if name[0] in 'aeiou' and not name.startswith('eu') else 'a'} {name}",
-            group=f"{bird} on {place}",
-            attributes={
-                "class_caption": f"a {bird}",
-                "species": name,
-                "bird": bird,
-                "background": place,
-                "place_filename": scene,
-            },
-        )
-        for file, name, split, bird, place, scene in zip(
-            files, names, splits, birds, places, scenes, strict=True
-        )
-    ]
+    entries = ArchivePicture.of_columns(
+        files,
+        splits,
+        [f"{'an' if n[0] in 'aeiou' and not n.startswith('eu') else 'a'} {n}" for n in names],
+        groups,
+        class_caption=[f"a {bird}" for bird in birds],
+        species=names,
+        bird=birds,
+        background=places,
+        place_filename=table.text("place_filename"),
+    )
     checked = (f"{path.name}: the number of pictures of each group in each split", readable)
-    return Archive(path.parent, tuple(entries), checked)
+    return Archive(path.parent, entries, checked)
 
 
 def species(path: Path, file: str) -> str:

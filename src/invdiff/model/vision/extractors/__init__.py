@@ -13,8 +13,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from invdiff.errors import ModelError
 from invdiff.model.vision.attribute_classifier import FEATURES, SIZE, AttributeClassifier
-from invdiff.model.vision.extractors import fetched, lite, towers
+from invdiff.model.vision.extractors import towers
 from invdiff.model.vision.extractors.common import PLAIN, Extractor, Preparation, file_hash
+from invdiff.model.vision.extractors.networks import load_inception, load_lite, load_vgg16
 
 __all__ = ["DEFAULT", "NAMES", "Extractor", "Preparation", "load"]
 
@@ -52,11 +53,11 @@ def pixels(weights: Path) -> Extractor:
 
 
 _OWN: dict[str, Callable[[Path], Extractor]] = {
-    "efficientnet-lite0": lite.load,
+    "efficientnet-lite0": load_lite,
     "faces": faces,
-    "inception": fetched.load_inception,
+    "inception": load_inception,
     "pixels": pixels,
-    "vgg16": fetched.load_vgg16,
+    "vgg16": load_vgg16,
 }
 NAMES = tuple(_OWN)
 

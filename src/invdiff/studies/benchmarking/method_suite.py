@@ -1,6 +1,6 @@
 """The suite on every set: what is asked for, in which order, and a table after each set."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,16 +11,9 @@ from invdiff.engine.encoding.session import open_data
 from invdiff.engine.run.results import Results
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import SIZE
-from invdiff.studies.benchmarking.jobs import (
-    Job,
-    do_missing,
-    require_benchmark,
-    require_changes,
-    wall_seconds,
-)
+from invdiff.studies.benchmarking import jobs, method_tables
 from invdiff.studies.benchmarking.measured import read_runs, tidy
-from invdiff.studies.benchmarking.method import discoveries
-from invdiff.studies.benchmarking.method.tables import ROWS, write_method
+from invdiff.studies.benchmarking.method_tables import ROWS, write_method
 from invdiff.studies.benchmarking.suites import OURS
 
 PARTS = ("found", "balanced")
@@ -54,7 +47,7 @@ def benchmark_method(
     parts = [part] if part else list(PARTS)
     asked = asked_sets(names, seeds)
     for name in asked:
-        require_changes(name, changes)
+        jobs.require_changes(name, changes)
     for key in (change.partition("=")[0] for change in changes):
         if key in ESTIMATOR or key.startswith(LABELLED):
             raise ConfigError(f"--{key}: the suite of the method has its own; leave it out")
@@ -75,28 +68,28 @@ def benchmark_method(
 
 def jobs_of(
     part: str, name: str, seeds: int, place: Path, changes: Sequence[str] = ()
-) -> list[Job]:
+) -> list[jobs.Job]:
     """All there are to do for a part of a set, those that the others take from first."""
     root, own = str(place), tuple(changes)
     if part == "found":
         return [
-            Job(root, name, OURS, seed, own, estimator)
-            for estimator in discoveries.NAMES
+            jobs.Job(root, name, OURS, seed, own, estimator)
+            for estimator in method_tables.NAMES
             for seed in range(seeds)
         ]
-    return [Job(root, name, row, seed, own) for row in ROWS for seed in range(seeds)]
+    return [jobs.Job(root, name, row, seed, own) for row in ROWS for seed in range(seeds)]
 
 
 def do_part(part: str, name: str, seeds: int, place: Path, changes: Sequence[str] = ()) -> None:
     """Do what is missing of a part of a set; the time goes to ``<part>-time.json``."""
-    jobs = jobs_of(part, name, seeds, place, changes)
-    do_missing(jobs, place / f"{part}-time.json", f"{name}: {part}")
+    todo = jobs_of(part, name, seeds, place, changes)
+    jobs.do_missing(todo, place / f"{part}-time.json", f"{name}: {part}")
 
 
 def asked_sets(names: Sequence[str], seeds: int) -> list[str]:
     """The sets that were asked for, in the order of the tables."""
     for name in names or builtin.SETS:
-        require_benchmark(name, seeds)
+        jobs.require_benchmark(name, seeds)
     for name in names:
         builtin.require_built(name)
     return [name for name in builtin.SETS if (name in names if names else is_built(name))]
@@ -107,7 +100,7 @@ def is_built(name: str) -> bool:
     return builtin.set_folder(name).is_dir()
 
 
-def finished(part: str, name: str, seeds: int, place: Path) -> list[Job]:
+def finished(part: str, name: str, seeds: int, place: Path) -> list[jobs.Job]:
     """The jobs of a part of a set that are done, whatever their settings."""
     return [job for job in jobs_of(part, name, seeds, place) if job.is_done()]
 
@@ -119,7 +112,7 @@ def read_set(name: str, seeds: int, place: Path) -> pd.DataFrame:
     if searches:
         section = searches[0].config().data  # no change is about the data
         data = open_data(section, SIZE)
-        found = tidy(discoveries.discovery_lines(searches, data))
+        found = tidy(method_tables.discovery_lines(searches, data))
         if len(set(read_labels(section.path, section.label_column, data))) < 3:
             # of two labels the other metrics tell as much
             found = found[found["metric"] != "adjusted_rand"]
@@ -137,8 +130,15 @@ def write_up(
     """Write the tables of what there is; parts and sets that were ``asked`` for may lack some."""
     done = {(p, name): finished(p, name, seeds, out / name) for name in rows for p in PARTS}
     every = {(p, name): jobs_of(p, name, seeds, out / name) for p, name in done}
-    left = {key: [_told(job) for job in every[key] if job not in done[key]] for key in asked}
-    seconds = {key: wall_seconds(out / key[1] / f"{key[0]}-time.json") for key in done}
+    left = {
+        key: [
+            f"{job.estimator or job.row}, seed {job.seed}"
+            for job in every[key]
+            if job not in done[key]
+        ]
+        for key in asked
+    }
+    seconds = {key: jobs.wall_seconds(out / key[1] / f"{key[0]}-time.json") for key in done}
     facts = {
         "sets": list(rows),
         "seeds": list(range(seeds)),
@@ -157,17 +157,14 @@ def write_up(
             name: {p: seconds[p, name] for p in PARTS if seconds[p, name]} for name in rows
         },
         "changes": {
-            name: {p: _all_changes(done[p, name]) for p in PARTS if done[p, name]} for name in rows
+            name: {
+                # two values of one setting show that the runs differ
+                p: list(dict.fromkeys(c for job in done[p, name] for c in job.changed_settings()))
+                for p in PARTS
+                if done[p, name]
+            }
+            for name in rows
         },
     }
     known = [table for table in rows.values() if len(table)]
     return write_method(out, pd.concat(known, ignore_index=True) if known else tidy([]), facts)
-
-
-def _told(job: Job) -> str:
-    return f"{job.estimator or job.row}, seed {job.seed}"
-
-
-def _all_changes(jobs: Iterable[Job]) -> list[str]:
-    """Every setting that some run has; two values of one show that the runs differ."""
-    return list(dict.fromkeys(change for job in jobs for change in job.changed_settings()))

@@ -8,11 +8,12 @@ and attribute. Labels are read for this test alone.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -20,22 +21,92 @@ from invdiff.core.uncertainty.intervals import wilson
 from invdiff.data.sets import builtin
 from invdiff.data.sets.stored import open_set
 from invdiff.engine.augmentation.augment import AugmentRequest, artist_of, augment, identity
-from invdiff.engine.augmentation.drawing import (
-    Quota,
-    draw_all,
-    kept_pictures,
-    read_ratios,
-    top_up,
-)
+from invdiff.engine.augmentation.drawing import Quota, draw_all, kept_pictures, read_ratios, top_up
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.simple_loop import Recipe
+from invdiff.engine.run.environment import environment
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.model.vision.attribute_classifier import to_input
-from invdiff.studies.benchmarking.downstream.results import write_accuracies
+from invdiff.studies.benchmarking import page
 from invdiff.studies.benchmarking.jobs import Job, beside_each_other, require_benchmark, row_slug
-from invdiff.studies.benchmarking.suites import OURS
+from invdiff.studies.benchmarking.measured import mean_over_prompts, over_seeds, seeds_of, tidy
+from invdiff.studies.benchmarking.suites import DOWNSTREAM, OURS
+
+CONFIDENCE = 0.95
+ACCURACY, WORST, MEAN = "accuracy", "worst_group", "mean_of_groups"
+LOWEST = "lowest_worst_group"
+COLUMNS = (
+    page.Column("real", "real", page.ENDS, 0),
+    page.Column("synthetic", "synthetic", page.ENDS, 0),
+    page.Column("worst group", WORST, page.INTERVAL, 3),
+    page.Column("worst over the seeds", LOWEST, "{value} ({prompt}, {group})", 3),
+    page.Column("mean of groups", MEAN, digits=3),
+)
+
+
+def accuracies(name: str, results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The tidy table of what each arm and seed has measured; the ``row`` is the arm.
+
+    ``accuracy`` of each group of prompt and attribute, where ``count`` is of its pictures; ``real``
+    and ``synthetic`` pictures trained on.
+    """
+    lines: list[dict[str, Any]] = []
+    for result in results:
+        known = {"set": name, "row": result["arm"], "seed": result["seed"]}
+        lines += [known | {"metric": of, "value": result[of]} for of in ("real", "synthetic")]
+        for group in result["groups"]:
+            # the group's own count is of the pictures that were told right
+            lines.append(known | group | {"metric": ACCURACY, "count": group["images"]})
+    return tidy(lines)
+
+
+def worst_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each arm and seed the group of the lowest accuracy.
+
+    Its interval allows for having been chosen (Bonferroni).
+    """
+    groups = page.where(rows, metric=ACCURACY).sort_values(
+        ["value", "prompt", "group"], kind="stable"
+    )
+    by_seed = groups.groupby(["row", "seed"])
+    worst = by_seed.head(1).sort_index()
+    sizes = by_seed["value"].transform("size").loc[worst.index].to_numpy()
+    total = worst["count"].to_numpy(np.int64)
+    hits = np.rint(worst["value"].to_numpy() * total).astype(np.int64)
+    parts = zip(hits, total, sizes, strict=True)
+    ends = [wilson(np.array(k), np.array(n), 1 - (1 - CONFIDENCE) / of) for k, n, of in parts]
+    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+    return worst.assign(metric=WORST, low=low, high=high)
+
+
+def write_accuracies(out: Path, name: str, results: Sequence[Mapping[str, Any]]) -> Path:
+    """Write ``table.md``, ``table.csv`` and ``summary.json`` into ``out``; returns the first."""
+    rows = accuracies(name, results)
+    worst, means = worst_groups(rows), mean_over_prompts(rows, [ACCURACY]).assign(metric=MEAN)
+    summary = over_seeds(pd.concat([rows, worst.assign(prompt="", group=""), means]))
+    lowest = worst.sort_values("value", kind="stable").drop_duplicates("row")
+    shown = pd.concat([summary, lowest.assign(metric=LOWEST)])
+    sizes = page.where(rows, metric=ACCURACY)["count"]
+    seeds = seeds_of(rows)
+    record = {
+        "name": name,
+        "suite": DOWNSTREAM,
+        "seeds": seeds,
+        "rows": summary.to_dict("records"),
+        "versions": environment()["versions"],
+    }
+    context = {
+        "arms": page.shown_table(
+            shown, page.labels(rows, ["row"], len(seeds)).rename("trained on"), COLUMNS
+        ),
+        "attribute": results[0]["attribute"],
+        "pictures": "..".join(f"{size:,}" for size in sorted({sizes.min(), sizes.max()})),
+    }
+    every = pd.concat([rows, worst, tidy(means.to_dict("records"))], ignore_index=True)
+    return page.publish(out, every, record, context, "downstream")
+
 
 BIASED, GUIDED, BASE = "biased", "biased and guided", "biased and base"
 ARMS = (BIASED, GUIDED, BASE)
@@ -170,13 +241,8 @@ def by_group(
     seen: Sequence[str], truth: Sequence[str], groups: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Accuracy of each group of prompt and attribute with its count and 95 % interval."""
-    found = []
-    keys, right = list(zip(truth, groups, strict=True)), np.array(seen) == np.array(truth)
-    for key in sorted(set(keys)):
-        inside = right[[one == key for one in keys]]
-        count, total = np.array([inside.sum()]), np.array([len(inside)])
-        low, high = wilson(count, total)
-        entry = {"prompt": key[0], "group": key[1], "count": int(count[0]), "images": len(inside)}
-        ends = {"value": float(inside.mean()), "low": float(low[0]), "high": float(high[0])}
-        found.append(entry | ends)
-    return found
+    table = pd.DataFrame({"prompt": truth, "group": groups})
+    right = table.assign(right=np.array(seen) == np.array(truth)).groupby(["prompt", "group"])
+    found = right["right"].agg(count="sum", images="size", value="mean").reset_index()
+    low, high = wilson(found["count"].to_numpy(), found["images"].to_numpy())
+    return found.assign(low=low, high=high).to_dict("records")

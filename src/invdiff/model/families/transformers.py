@@ -1,13 +1,18 @@
-"""Flux.1: a flow on latents that are packed two by two, with the guidance scale as an input."""
+"""Flux.1, PixArt-Sigma and Sana.
 
-from collections.abc import Mapping
+Flux is a flow on latents that are packed two by two, with the guidance scale as an input. The
+others are conditioned by hidden states of a language model and their mask.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from invdiff.model.denoiser import Condition
-from invdiff.model.families.base import TransformerDenoiser
+from invdiff.model.families.base import TransformerDenoiser, whole_prompts
 
 # Guidance that a distilled model is told while the method asks it. At 1 its prediction is that of
 # the data, which is what scores and training compare it with.
@@ -77,3 +82,53 @@ def unpacked(packed: Tensor, grid: tuple[int, int]) -> Tensor:
     blocks = packed.unflatten(1, grid).unflatten(3, (-1, 2, 2))
     latents: Tensor = blocks.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
     return latents
+
+
+# Prompts as they are: the pipeline's own cleaning depends on packages that may not be installed.
+AS_IS = {"clean_caption": False}
+
+
+class PixArtDenoiser(TransformerDenoiser):
+    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``PixArtSigmaPipeline``.
+
+    Conditions are the hidden states of the T5 and the mask of the prompt's own tokens.
+    """
+
+    encoded = ("hidden", "mask", "", "")
+    encoding: ClassVar[Mapping[str, Any]] = {"do_classifier_free_guidance": False, **AS_IS}
+    # the transformer's own size, not a neighbour of it from the pipeline's list
+    options: ClassVar[Mapping[str, Any]] = {"use_resolution_binning": False, **AS_IS}
+
+    def inputs(self, condition: Condition) -> dict[str, Any]:
+        """The mask, and that no size is told apart."""
+        added = {"resolution": None, "aspect_ratio": None}
+        return super().inputs(condition) | {"added_cond_kwargs": added}
+
+
+class SanaDenoiser(TransformerDenoiser):
+    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``SanaPipeline``: a flow.
+
+    Conditions are the hidden states of the language model and the mask of what it read.
+    """
+
+    flow_only = True
+    encoded = ("hidden", "mask", "", "")
+    options: ClassVar[Mapping[str, Any]] = {"use_resolution_binning": False}
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+        """As in the pipeline's own call a prompt follows an instruction, the null prompt not."""
+        arguments = inspect.signature(self.pipeline.__call__).parameters
+        instruction = arguments["complex_human_instruction"].default
+        return self._instructed(prompts, instruction)
+
+    def _instructed(self, prompts: Sequence[str], instruction: list[str] | None) -> Condition:
+        return Condition.cat(
+            [
+                self._encode([p], complex_human_instruction=instruction if p else None)
+                for p in prompts
+            ]
+        )
+
+    def text_embedding(self, prompts: Sequence[str]) -> Tensor:
+        """Mean of the hidden states over the tokens of the prompt, without an instruction."""
+        return whole_prompts(self._instructed(prompts, None))

@@ -1,1 +1,0 @@
-"""Classifiers trained with and without added pictures."""

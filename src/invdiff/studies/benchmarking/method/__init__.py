@@ -1,1 +1,0 @@
-"""The suite that compares estimators and objectives."""
