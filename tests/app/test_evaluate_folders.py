@@ -13,10 +13,10 @@ from PIL import Image, ImageCms
 import invdiff
 from invdiff.app.cli import main
 from invdiff.data.samples import picture_id
+from invdiff.data.sets.drawn import faces
 from invdiff.engine.comparison import features
 from invdiff.errors import MissingExtra
 from invdiff.model.vision.extractors import networks
-from tests import faces
 from tests.app.html_page import Page
 
 EACH = 48

@@ -19,8 +19,8 @@ from invdiff.data.audit import (
     thumbnail,
 )
 from invdiff.data.samples import picture_id
+from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples
-from tests import faces
 from tests.data import tiny_sources as tiny
 from tests.data.tiny_sources import HAT, PLAIN
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from invdiff.data.pictures import BadPicture, decode, fit_array, fit_square
-from tests import faces
+from invdiff.data.sets.drawn import faces
 from tests.data import profiles
 from tests.data.tiny_sources import bomb, encode, picture, png
 

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 from PIL import Image
 
-from tests import faces
+from invdiff.data.sets.drawn import faces
 
 
 def export(folder, count, start=0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from invdiff.data.readers.listing import SourceTable
+from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError
-from tests import faces
 from tests.data import tiny_sources as tiny
 
 GENDERS = ("male", "female", "female")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from invdiff.data.sets.drawn import faces
 from invdiff.data.sets.stored import Split, StoredSet
 from invdiff.data.sources import open_samples
-from tests import faces
 
 # sha256 of the array `images` in the train.npz and balanced.npz that tools/pack_faces.py read
 # (facesjs 5.0.3, rasterised once; the npz files are too large for the repository).

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from invdiff.core.measurement import parity
+from invdiff.data.sets.drawn import faces
 from invdiff.data.sets.stored import StoredSet
 from invdiff.data.sources import open_samples
 from invdiff.engine.distributed.randomness import halves
@@ -18,7 +19,6 @@ from invdiff.engine.settings import config
 from invdiff.engine.storage.files import read_json, write_json, write_parquet
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import ModelError, RunError
-from tests import faces
 from tests.tiny_world import resealed
 
 HAT, PLAIN = "a person wearing a hat", "a person"

@@ -6,6 +6,7 @@ import torch
 
 from invdiff.core.measurement import content
 from invdiff.core.measurement.content import FALSE_VETO, prompts_lost
+from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples
 from invdiff.engine.base_model.loading import ModelRef, resolve
 from invdiff.engine.discovery.passes import Contrast
@@ -14,7 +15,6 @@ from invdiff.engine.sampling.group_shares import judge_generated
 from invdiff.engine.sampling.sampler import Sampler
 from invdiff.engine.settings import config as configuration
 from invdiff.model.lora import adapter, adapter_file
-from tests import faces
 
 FACES = ModelRef("faces", "cpu", "float32")
 HAT, BAND = "a person wearing a hat", "a person wearing a headband"

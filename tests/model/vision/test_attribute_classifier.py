@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from invdiff.data.sets.drawn import faces
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.simple_loop import Recipe
 from invdiff.errors import ModelError
 from invdiff.model.vision.attribute_classifier import AttributeClassifier, to_input
-from tests import faces
 
 FILE = Path(str(files("invdiff"))) / "assets/faces/classifier.safetensors"
 

@@ -59,9 +59,9 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, tmp_path
 
 
 def test_the_embedded_features_are_those_of_the_classifier(tmp_path):
+    from invdiff.data.sets.drawn import faces
     from invdiff.engine.classifiers.choose import embedded_path
     from invdiff.model.vision.attribute_classifier import AttributeClassifier
-    from tests import faces
 
     some = faces.pictures("balanced")[:5]
     path = embedded_path("faces")

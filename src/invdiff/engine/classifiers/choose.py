@@ -56,7 +56,7 @@ def classifier_named(name: str, attribute: str, classes: Sequence[str], wanted: 
         found = _OF_OTHERS[kind](which, attribute, texts_of(classes))
         return Chosen(found.vision.name, found, found.vision.sha256, attribute)
     if name in EMBEDDED_SETS:
-        return from_file(builtin.require_built(name) / "classifier.safetensors", name, wanted)
+        return from_file(embedded_path(name), name, wanted)
     path = Path(name).expanduser()
     return from_file(path, path.stem, wanted)
 
@@ -81,6 +81,11 @@ def effective(config: Config) -> str:
     if name != "auto":
         return name
     return config.data.path if config.data.path in EMBEDDED_SETS else "none"
+
+
+def embedded_path(name: str) -> Path:
+    """The file of a built-in set's own classifier."""
+    return builtin.require_built(name) / "classifier.safetensors"
 
 
 def from_file(path: Path, name: str, attribute: str = "") -> Chosen:

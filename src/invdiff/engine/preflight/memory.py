@@ -9,7 +9,7 @@
                         encoding or decoding the pictures of one batch
     computation       = denoiser passes (see `engine.plan`) x operations of one
 
-Passes are traced on the meta device (:mod:`sizing.tracing`) at the configuration's picture
+Passes are traced on the meta device (:mod:`sizing.shapes`) at the configuration's picture
 size: training with its own batch, the rest with one picture, times the batch. Operations are those
 of the denoiser alone, at that size. A training step takes one part of its batch
 (train.gradient_accumulation_steps) and keeps what its backward pass needs, which is less with
