@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from invdiff.data.samples import Samples, sample_id
+from invdiff.data.sets.drawn import faces
 from invdiff.data.sources import open_samples
 from invdiff.engine.base_model.loading import require_finite
 from invdiff.engine.discovery import discover as discover_stage
@@ -24,7 +25,7 @@ from invdiff.engine.training.train import load_mixture
 from invdiff.engine.workflow import do_stage, session_of
 from invdiff.errors import DataError, ModelError
 from invdiff.studies.comparison.authors_score import Reference
-from tests import faces, tiny_world
+from tests import tiny_world
 from tests.tiny_world import COAT, HAT, contents, copy_of, denoiser
 
 RESULTS = ("scores.parquet", "groups.parquet", "group_model.safetensors", "discovery.json")
