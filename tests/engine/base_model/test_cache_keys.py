@@ -2,7 +2,7 @@
 
 import pytest
 
-from invdiff.engine.storage.hashed_tensors import BLOCK, BLOCKS, fingerprint
+from invdiff.engine.base_model.cache_keys import BLOCK, BLOCKS, fingerprint
 
 
 @pytest.mark.parametrize("size", [10, BLOCK, BLOCK + 10, 5 * BLOCK - 7, BLOCKS * BLOCK])

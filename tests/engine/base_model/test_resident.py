@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from invdiff.engine.base_model import loading
+from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.loading import ModelRef
 from invdiff.engine.sampling.sampler import Sampler
-from invdiff.engine.storage.hashed_tensors import fingerprint
 from tests import tiny_world
 
 HAT = "a hat"

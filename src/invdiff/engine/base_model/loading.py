@@ -12,10 +12,10 @@ from safetensors import safe_open
 
 from invdiff.data.sets import builtin
 from invdiff.engine.base_model.architecture import model_folder, way_to
+from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.conditions import InMemory, OnDisk, Store
 from invdiff.engine.base_model.offloading import GROUPS, Group, Offloading
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.storage.hashed_tensors import fingerprint
 from invdiff.errors import ModelError, refused
 from invdiff.model.denoiser import Denoiser, denoiser_module
 from invdiff.model.families.registry import from_pipeline

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.loading import ModelRef, device_of, resolve, weights_of
 from invdiff.engine.base_model.offloading import GROUPS, require_steps
 from invdiff.engine.distributed.pool import run_shards, worker_count
 from invdiff.engine.sampling.sample import SamplingPart, draw_shard, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
 from invdiff.engine.storage.files import read_json, write_csv, write_json
-from invdiff.engine.storage.hashed_tensors import fingerprint
 from invdiff.errors import RunError
 from invdiff.model.guidance.hook import FULL
 from invdiff.model.texts import warn_of_cut

@@ -11,10 +11,10 @@ from typing import Any
 from invdiff.data.fingerprint import KINDS, Asked, Fingerprint
 from invdiff.data.samples import plural
 from invdiff.engine.base_model.architecture import model_folder
+from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import read_json
-from invdiff.engine.storage.hashed_tensors import fingerprint
 from invdiff.errors import DataError
 
 LEFT_OUT = "quarantine.json"

@@ -115,26 +115,6 @@ def _numbered(work: Callable[[Any], Tensors], shard: tuple[int, Any]) -> Tensors
 
 
 SHARD = 256
-BLOCK, BLOCKS = 1 << 16, 16
-
-
-def fingerprint(folder: Path, parts: Iterable[str]) -> str:
-    """Which weights these are: 16 hexadecimal digits of the files below these folders of a model.
-
-    Of each file its name, its size and 16 blocks evenly spread over it, or all of it where that
-    is less: another training of the same network differs in all of them.
-    """
-    found = hashlib.sha256()
-    for part in sorted(parts):
-        for path in sorted(p for p in (folder / part).rglob("*") if p.is_file()):
-            size = path.stat().st_size
-            found.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-            with path.open("rb") as handle:
-                count = min(BLOCKS, -(-size // BLOCK))
-                for k in range(count):
-                    handle.seek(max(0, size - BLOCK) * k // max(1, count - 1))
-                    found.update(handle.read(BLOCK))
-    return found.hexdigest()[:16]
 
 
 def row_parts(rows: np.ndarray) -> list[np.ndarray]:
