@@ -169,7 +169,11 @@ def of_8_bits(image: Image.Image) -> Image.Image:
 
 def _bits(image: Image.Image) -> int:
     """Bits a channel: 8, or 12 or 16 where the file says so; before the pixels are loaded."""
-    held = {str(part) for tile in image.tile for part in np.ravel(np.array(tile[3], object))}
+    held = {
+        str(part)
+        for tile in getattr(image, "tile", ())
+        for part in np.ravel(np.array(tile[3], object))
+    }
     said = [int(found[1]) for one in held if (found := re.search(r";(12|16)", one))]
     return max(said, default=16 if image.mode.startswith("I;16") else 8)
 
