@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import grouping, job, results, running, together, training
+from benchmarks import job, results, running, together, training
 from invdiff.engine.distributed.pool import one_thread
 
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "job": job.whole_job,
     "checkpoints": training.checkpoints,
-    "grouping": grouping.grouping,
     "discovery": running.discovery,
     "sampling": running.sampling,
     "processes": running.processes,

@@ -26,7 +26,6 @@ PROMPTS = 4
 SCALE = 2.5
 LEAN = (
     "discover.levels=[0.98,0.94]",
-    "study.estimator='semantic'",
     "train.steps=400",
     "train.share_feedback=[0.4,0.6,0.8]",
     f"train.share_feedback_scales=[{SCALE}]",
@@ -34,8 +33,7 @@ LEAN = (
     "calibrate.strengths=[1.0]",
     "sample.images_per_prompt=400",
 )
-"""Half the steps, the levels that decide alone, looking back at one scale, no calibration, and no
-contrasts: on these faces the excess finds the same groups."""
+"""Half the steps, the levels that decide alone, looking back at one scale, no calibration."""
 
 
 def whole_job(quick: bool) -> dict[str, Any]:
@@ -59,14 +57,13 @@ def passes_of(config: Config) -> dict[str, int]:
     """Forward passes of one picture through the denoiser, by what they are for."""
     section, levels = config.train, config.discover.levels
     scored = min(config.discover.images_per_prompt * PROMPTS, PICTURES)
-    contrasted = config.estimator in ("auto", "contrast")
-    compared = contrasted * min(CONTRASTED * PROMPTS, scored) * PROMPTS
+    compared = min(CONTRASTED * PROMPTS, scored) * PROMPTS
     looks = [_drawn(config, scale) for scale in section.share_feedback_scales or [SCALE]]
     tried = 2 if len(config.calibrate.strengths) > 1 else 0
     return {
         "scores": scored * 2 * config.discover.draws * len(levels),
         "contrasts": compared * config.discover.draws * len(high_levels(levels)),
-        "features": (PICTURES + scored) * len(config.study.feature_levels),
+        "features": PICTURES * len(config.study.feature_levels),
         "training": round(section.steps * section.batch_size * (1 + BACKWARD + 1 / REGRET_EVERY)),
         "looking back": len(section.share_feedback) * sum(looks),
         "calibration": tried * _drawn(config, config.calibrate.guidance_scale),

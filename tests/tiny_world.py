@@ -40,7 +40,7 @@ SETTINGS = {
     "calibrate": {"images_per_prompt": 4, "strengths": [0.0, 1.0]},
     "sample": {"images_per_prompt": 3, "guidance_scales": [1.0, 2.5], "steps": 2, "batch_size": 2},
     "study": {
-        "estimator": "semantic",  # random weights have learnt no shares to contrast
+        "estimator": "top_loss",  # random weights have learnt no shares to contrast
         "feature_levels": [0.3],
     },
 }  # fmt: skip

@@ -13,8 +13,7 @@ import torch
 
 from invdiff.core.diffusion import schedule as levels
 from invdiff.core.diffusion.losses import latent_loss, score_batch
-from invdiff.core.discovery.estimators.semantic import semantic
-from invdiff.core.discovery.grouping import Grouping
+from invdiff.core.discovery.grouping import Grouping, infer_groups
 from invdiff.core.discovery.scores import Scores
 from invdiff.engine.training.min_step import step_owner, stratified_levels
 from invdiff.engine.training.mixture import Mixture, Regrets
@@ -156,9 +155,12 @@ def groups(found, seed) -> Grouping:
     random = np.random.default_rng(seed)
     features = found.latents.numpy() @ random.normal(size=(2, 8))
     features += 0.05 * random.normal(size=features.shape)
-    excess = scores(Exact(SKEWED, found.spread), found, seed).excess.mean((1, 2))
-    return semantic(
+    known = scores(Exact(SKEWED, found.spread), found, seed)
+    excess = known.excess.mean((1, 2))
+    return infer_groups(
         excess,
+        known.loss.mean((1, 2)),
+        None,
         features,
         np.arange(len(excess)),
         found.prompt,

@@ -22,7 +22,7 @@ from scipy.special import expit, logit, logsumexp
 from invdiff.core.balancing.certificate import bound, tight_bound
 from invdiff.core.balancing.reweighting import balanced_weights, stable_target
 from invdiff.core.diffusion.schedule import Schedule, add_noise
-from invdiff.core.discovery.prompt_contrasts import Contrasts
+from invdiff.core.discovery.evidence import Contrasts
 from invdiff.core.measurement.parity import bias, parity_value
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +119,9 @@ def planted() -> tuple[Contrasts, np.ndarray, np.ndarray, np.ndarray]:
 
 def contrast_direction(contrasts: Contrasts, prompt: np.ndarray, member: np.ndarray) -> None:
     """Pictures of one prompt along the direction that the log-odds of the shares give."""
-    lean, rows = contrasts.towards(member, prompt), prompt == PROMPTS[0]
+    losses, rows = contrasts.losses[:, :, 0], prompt == PROMPTS[0]
+    odds = logit([member[prompt == name].mean() for name in PROMPTS])
+    lean = (losses - losses.mean(1, keepdims=True)) @ (odds - odds.mean())
     bins = np.linspace(lean[rows].min(), lean[rows].max(), 36).tolist()
     groups = [lean[rows & (member == k)] for k in (0, 1)]
     labels = ["over-represented", "under-represented"]

@@ -13,7 +13,7 @@ import invdiff
 from invdiff.app.arrays import balance, skew
 from invdiff.core.balancing import reweighting
 from invdiff.core.balancing.reweighting import mean_variance
-from invdiff.core.discovery.prompt_contrasts import Contrasts
+from invdiff.core.discovery.evidence import Contrasts
 from invdiff.core.measurement.parity import imbalance, parity_value
 from invdiff.core.uncertainty.intervals import bias_interval, corrected
 from invdiff.engine.discovery.estimators import Evidence, estimate_groups
@@ -78,7 +78,6 @@ def as_run(evidence, seed, rows=None):
         contrasts=lambda: contrasts,
         passes=None,
         labels=None,
-        seed=0,
     )
     return estimate_groups(known, Config(seed=seed))
 

@@ -147,7 +147,7 @@ def test_the_whole_job_is_counted_from_the_settings():
     assert 0 < low["looking back"] < high["looking back"]  # one condition a step instead of two
     alone = job.passes_of(configuration.preset("faces", ["calibrate.strengths=[1.0]"]))
     assert alone["calibration"] == 0 < usual["calibration"]
-    excess = job.passes_of(configuration.preset("faces", ["study.estimator='semantic'"]))
+    excess = job.passes_of(configuration.preset("faces", []))
     assert excess["contrasts"] == 0  # 300 of each of 4 prompts, under 4, 3 high levels, 2 draws
     assert usual["contrasts"] == 300 * 4 * 4 * 3 * 2
 

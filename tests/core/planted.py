@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invdiff.core.discovery.prompt_contrasts import Contrasts
+from invdiff.core.discovery.evidence import Contrasts
 
 
 @dataclass(frozen=True)
@@ -67,24 +67,22 @@ def agree(found, truth):
     return max(same, 1 - same)
 
 
-ROTATED = {
-    "a": (3, 2, 1, 1), "b": (1, 3, 2, 1), "c": (1, 1, 3, 2), "d": (2, 1, 1, 3),
-}  # fmt: skip
+def plant_several(shares, count, gaps, effect=0.5, seed=0, width=24, levels=3):
+    """Features, contrasts, prompts and attributes: several of these, independent in each prompt.
 
-
-def corners(shares, count=280, gap=5.0, effect=1.5, width=24, seed=0):
-    """Features, score, prompt and group: corners of a simplex, moved by the content of a prompt.
-
-    The score falls with the logarithm of the group's share in the prompt.
+    ``shares`` gives those of all attributes under each prompt; each shifts the features by its gap
+    along a direction of its own, and all losses by ``effect`` times the log-odds of its shares.
     """
     random = np.random.default_rng(seed)
-    axes = np.linalg.qr(random.normal(size=(width, width)))[0]
-    parts = []
-    for name, weights in shares.items():
-        share = np.array(weights) / sum(weights)
-        group = np.repeat(np.arange(len(share)), np.round(share * count).astype(int))
-        features = random.normal(size=(len(group), width)) + gap * axes[group]
-        features += 6 * random.normal(size=3) @ axes[-3:]
-        score = random.normal(size=len(group)) - effect * np.log(share.clip(1e-6))[group]
-        parts.append((features, score, np.full(len(group), name), group))
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    basis = np.linalg.qr(random.normal(size=(width, width)))[0]
+    table, names = np.array(list(shares.values())), tuple(sorted(shares))
+    attributes = random.random((len(table) * count, table.shape[1])) < np.repeat(table, count, 0)
+    spread = np.r_[np.ones(table.shape[1]), np.full(4, 2.5), np.ones(width - table.shape[1] - 4)]
+    features = random.normal(size=(len(attributes), width)) * spread
+    features[:, : table.shape[1]] += attributes * gaps
+    prompt = np.repeat(list(shares), count)
+    losses = 3 + random.normal(size=(len(prompt), len(names), levels))
+    odds = np.log(table / (1 - table))[[list(shares).index(name) for name in names]]
+    losses -= effect * (attributes @ odds.T)[:, :, None]
+    contrasts = Contrasts(losses, names, np.arange(len(prompt)))
+    return features @ basis.T, contrasts, prompt, attributes

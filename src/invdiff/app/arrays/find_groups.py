@@ -18,9 +18,8 @@ from invdiff.app.arrays.inputs import (
     same_count,
     texts,
 )
-from invdiff.core.discovery.estimators.auto import auto_estimator
-from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.prompt_contrasts import Contrasts
+from invdiff.core.discovery.evidence import Contrasts
+from invdiff.core.discovery.grouping import Grouping, infer_groups
 from invdiff.core.discovery.scores import Scores
 from invdiff.core.groups.memberships import memberships
 from invdiff.core.uncertainty.intervals import wilson
@@ -252,7 +251,7 @@ def find_groups(
     if prompt_losses is not None:
         among = of if compared is None else rows("compared", compared, len(names))
         contrasts = partial(_contrasts, prompt_losses, prompt_names, names, among, scored, levels)
-    grouping = auto_estimator(
+    grouping = infer_groups(
         scores.excess.mean((1, 2)),
         scores.loss.mean((1, 2)),
         contrasts,
@@ -261,7 +260,7 @@ def find_groups(
         names,
         min_share=min_share,
         false_alarm=false_positive_rate,
-        seed=randomness.derive(seed, "grouping", 0),
+        seed=randomness.derive(seed, "grouping"),
         wanted=target_share,
     )
     verdicts = {}
@@ -272,7 +271,9 @@ def find_groups(
         tested = (known.explained, known.p_value)
         verdicts[name] = PromptVerdict(known.found, *share, *tested, known.note)
     q = memberships(grouping.against)
-    return FoundGroups(tuple(names.tolist()), q, verdicts, READ_FROM[grouping.score], grouping)
+    return FoundGroups(
+        tuple(names.tolist()), q, verdicts, READ_FROM.get(grouping.score, "nothing"), grouping
+    )
 
 
 def _losses(

@@ -3,17 +3,32 @@
 Group 0 goes *with* what the model has learnt for the prompt, group 1 *against* it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import logit
 
-from invdiff.core.discovery.objective import RANKED_BY
-from invdiff.core.discovery.verdict import Verdict
+from invdiff.core.discovery.attributes import Attribute, find_attributes
+from invdiff.core.discovery.evidence import Contrasts
+from invdiff.core.discovery.verdict import FEWEST, Rules, Verdict, judge_prompt
 from invdiff.core.groups.memberships import Membership
 from invdiff.core.groups.several_groups import MultiGroupModel
-from invdiff.core.groups.two_groups import GroupModel
+from invdiff.core.groups.two_groups import SMALLEST, GroupModel
+
+RANKED_BY = (
+    "share of the costs explained, times the mutual information with the prompt in nats, times the "
+    "alignment with the log-odds of the shares"
+)
+RANKED_BY_CLEARNESS = "share of the costs explained, times the gap in the features"
+LEAST_OF_LOSS = 0.1
+"""Share of the loss's variance to explain under every prompt, where nothing is tied to them."""
+RAREST = 0.2
+"""Largest share of the rarer group there: one of five even classes costs more than the rest too."""
+LEAST_PROMPTS = 2  # that must have both values: what one prompt alone has is its content
+
+GroupModels = dict[str, GroupModel]
 
 
 @dataclass(frozen=True)
@@ -23,8 +38,10 @@ class Grouping:
     Of more than two groups it has a row of q_i(0) to q_i(K-1) for each image; ``names`` says what
     each group of a prompt is where they are labels that were given. ``models`` gives the same for
     new images of a prompt, from their raw features. ``score`` names what the groups were read off,
-    "excess", "contrast" or "loss"; empty for groups that were given. ``ranked_by`` says what the
-    numbers of the ``ranking`` are.
+    "contrast", "excess" or "loss"; empty for groups that were given. ``ranked_by`` says what the
+    numbers of the ``ranking`` are. ``attributes`` are all that were found, with q of all images;
+    ``chosen`` is the id of the one that the groups are; ``stability`` is the share of images that
+    two halves of the data put into the same group.
     """
 
     against: Membership
@@ -35,32 +52,164 @@ class Grouping:
     score: str = ""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ranked_by: str = RANKED_BY
+    attributes: tuple[Attribute, ...] = ()
+    stability: float | None = None
 
 
-GroupModels = dict[str, GroupModel]
-
-
-def apply(
-    models: GroupModels, features: Float[np.ndarray, "sample feature"], prompt: np.ndarray
-) -> Float[np.ndarray, " sample"]:
-    """q_i(1) of all images, each by the model of its prompt."""
-    against = np.empty(len(features))
-    for name, model in models.items():
-        against[prompt == name] = model(features[prompt == name])
-    return against
-
-
-def orient(
-    models: GroupModels,
-    features: Float[np.ndarray, "scored feature"],
-    score: Float[np.ndarray, " scored"],
+def infer_groups(
+    excess: Float[np.ndarray, " scored"],
+    loss: Float[np.ndarray, " scored"],
+    contrasts: Callable[[], Contrasts] | None,
+    features: Float[np.ndarray, "sample feature"],
+    scored: np.ndarray,
     prompt: np.ndarray,
-) -> GroupModels:
-    """Turn each prompt's groups so that group 1 is the one that costs the model more."""
-    turned = {}
-    for name, model in models.items():
-        rows = prompt == name
-        q = model(features[rows])
-        against = rows.sum() < 3 or np.cov(q, score[rows])[0, 1] >= 0
-        turned[name] = model if against else model.flipped()
-    return turned
+    *,
+    min_share: float,
+    false_alarm: float,
+    seed: int,
+    wanted: float = 0.5,
+) -> Grouping:
+    """Groups by the first attribute that is clear and tied to the prompts, or by the loss.
+
+    A skew that is the same under every prompt moves no prompt against another and cancels in the
+    contrasts. It is left in the loss, together with everything else that makes a picture hard to
+    denoise, so the loss is asked second. Without ``contrasts`` the excess of a picture under its
+    own prompt takes their place. A single prompt has nothing to compare with: loss and excess are
+    asked together.
+    """
+    rules = Rules(min_share, false_alarm, wanted)
+    searched, counts = np.unique(prompt[scored], return_counts=True)
+    searched = searched[counts >= FEWEST]
+    inside = np.isin(prompt, searched)
+    data = _Data(features, prompt, scored, excess, inside, seed)
+    if len(searched) == 0:
+        return data.grouping((), None, rules, "", RANKED_BY)
+    if len(searched) > 1:
+        name = "excess" if contrasts is None else "contrast"
+        given = data.own_columns(searched) if contrasts is None else contrasts()
+        found = data.attributes(given)
+        clear = [one for one in found if one.tied and one.certain(false_alarm)]
+        several = [one for one in clear if _mixed(one, min_share).sum() >= LEAST_PROMPTS]
+        if several:
+            return data.grouping(found, several[0], rules, name, RANKED_BY)
+        other = data.attributes(Contrasts(loss[:, None, None], ("",), scored))
+        alike = [one for one in other if one.certain(false_alarm) and data.same_skew(one, loss)]
+        if alike:
+            return data.grouping(found + other, alike[0], rules, "loss", RANKED_BY_CLEARNESS)
+        return data.grouping(found, None, rules, name, RANKED_BY)
+    both = np.stack([_unit(loss), _unit(excess)], 1)[:, None, :]
+    found = data.attributes(Contrasts(both, ("",), scored))
+    clear = [one for one in found if one.certain(false_alarm) and _mixed(one, min_share).any()]
+    first = clear[0] if clear else None
+    return data.grouping(found, first, rules, "loss", RANKED_BY_CLEARNESS)
+
+
+def _mixed(attribute: Attribute, min_share: float) -> np.ndarray:
+    return (attribute.share >= min_share) & (attribute.share <= 1 - min_share)
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values / (values.std() + 1e-12)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """All images, which of them are of prompts that are searched, and what the scored ones cost."""
+
+    features: Float[np.ndarray, "sample feature"]
+    prompt: np.ndarray
+    scored: np.ndarray
+    excess: Float[np.ndarray, " scored"]
+    inside: np.ndarray
+    seed: int
+
+    def attributes(self, contrasts: Contrasts) -> list[Attribute]:
+        """Those of the searched prompts, by costs of images of them; q is of all images."""
+        place = np.cumsum(self.inside) - 1
+        known = self.inside[contrasts.rows]
+        there = Contrasts(contrasts.losses[known], contrasts.names, place[contrasts.rows[known]])
+        features, prompt = self.features[self.inside], self.prompt[self.inside]
+        found = find_attributes(features, prompt, there, self.seed)
+        return [replace(one, q=self._everywhere(one.q)) for one in found]
+
+    def _everywhere(self, q: np.ndarray) -> np.ndarray:
+        every = np.zeros(len(self.prompt))
+        every[self.inside] = q
+        return every
+
+    def own_columns(self, names: np.ndarray) -> Contrasts:
+        """The excess as losses under every prompt, of which each image has its own alone."""
+        own = self.prompt[self.scored][:, None] == names[None]
+        centred = self.excess.copy()
+        for name in names:
+            rows = self.prompt[self.scored] == name
+            centred[rows] -= centred[rows].mean()
+        return Contrasts((own * centred[:, None])[:, :, None], tuple(map(str, names)), self.scored)
+
+    def same_skew(self, attribute: Attribute, loss: np.ndarray) -> bool:
+        """Whether every prompt has the same rare value, and it costs more under all of them."""
+        rare = attribute.share if attribute.share.mean() < 0.5 else 1 - attribute.share
+        if not (rare.max() <= RAREST and rare.min() > 0):
+            return False
+        sign = 1.0 if attribute.share.mean() < 0.5 else -1.0
+        for name in attribute.prompts:
+            rows = self.prompt[self.scored] == name
+            member, cost = sign * attribute.q[self.scored][rows], loss[rows]
+            if np.ptp(member) < 1e-9 or np.ptp(cost) == 0:
+                return False
+            correlation = np.corrcoef(member, cost)[0, 1]
+            if correlation <= 0 or correlation**2 < LEAST_OF_LOSS:
+                return False
+        return True
+
+    def grouping(
+        self,
+        found: list[Attribute] | tuple[Attribute, ...],
+        chosen: Attribute | None,
+        rules: Rules,
+        score: str,
+        ranked_by: str,
+    ) -> Grouping:
+        """The groups that the ``chosen`` attribute is, turned so that group 1 costs more."""
+        shown = chosen or (found[0] if found else None)
+        against, models, verdicts = np.zeros(len(self.prompt)), GroupModels(), {}
+        for name in map(str, np.unique(self.prompt)):
+            rows = self.prompt == name
+            if shown is not None and name in shown.prompts:
+                q, model = self._turned(shown, name, rows)
+                against[rows], models[name] = q, model
+            else:
+                models[name] = nobody(self.features.shape[1])
+            verdicts[name] = judge_prompt(against, self.excess, self.scored, rows, chosen, rules)
+        numbers = [
+            one.measures.objective if ranked_by == RANKED_BY else one.measures.explained * one.gap
+            for one in found
+        ]
+        ranking = tuple((one.id, number) for one, number in zip(found, numbers, strict=True))
+        return Grouping(
+            against,
+            verdicts,
+            models,
+            chosen.id if chosen else "",
+            ranking,
+            score,
+            ranked_by=ranked_by,
+            attributes=tuple(found),
+            stability=shown.stability if shown is not None else None,
+        )
+
+    def _turned(
+        self, attribute: Attribute, name: str, rows: np.ndarray
+    ) -> tuple[np.ndarray, GroupModel]:
+        """Memberships of a prompt's images with group 1 the one that costs the model more."""
+        q, model = attribute.q[rows], attribute.models[name]
+        inside = self.prompt[self.scored] == name
+        member = attribute.q[self.scored][inside]
+        if inside.sum() < 3 or np.cov(member, self.excess[inside])[0, 1] >= 0:
+            return q, model
+        return 1 - q, model.flipped()
+
+
+def nobody(width: int) -> GroupModel:
+    """The model of a prompt without groups: everybody is in group 0."""
+    return GroupModel(np.zeros(width), (0.0, 0.0, 0.0), float(logit(SMALLEST)))

@@ -1,148 +1,203 @@
-"""The objective of the max step, on arrays and on tensors: what candidates are ranked by."""
+"""The objective of the max step for sources of a skew, on arrays and on tensors."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.optimize import minimize
 from scipy.special import entr
 from torch import Tensor
 
-from invdiff.core.discovery.candidates import Candidate
+from invdiff.core.discovery.evidence import SMALLEST, Evidence
 
-LEAST_INFORMATION = 0.02
-LEAST_SHARE = 1e-6
-RANKED_BY = (
-    "share of the score's variance explained, times the mutual information with the prompt in nats"
-)
-"""What the numbers of a ranking are, in words."""
-
-
-def rank(
-    candidates: list[Candidate],
-    score: Float[np.ndarray, " sample"],
-    prompt: np.ndarray,
-    min_share: float,
-) -> list[tuple[Candidate, float]]:
-    """Candidates with their :func:`objective`, best first."""
-    scored = [
-        (candidate, objective(candidate.member * 1.0, score, prompt, min_share))
-        for candidate in candidates
-    ]
-    return sorted(scored, key=lambda pair: -pair[1])
+STEPS = 60
+CUTS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)  # shares of a prompt that a cut may leave above
+SWEEPS = 3
+PENALTY = 1e-3
+STEEPNESS = 2.0  # of the memberships at the start: standard deviations of the direction
 
 
-def mean_explained(
-    member: Float[np.ndarray, " sample"],
-    score: Float[np.ndarray, " sample"],
-    prompt: np.ndarray,
-    min_share: float,
-) -> float:
-    """:func:`explained_variance`, averaged over prompts.
+@dataclass(frozen=True)
+class Measures:
+    """What memberships say of the costs: the parts of the objective.
 
-    The mean matters: subtypes of one prompt's own content can explain more within that prompt
-    than the bias does, but not in the others.
+    ``explained`` is the share of the costs' variance within prompts that lies between the groups;
+    ``information`` the mutual information of group and prompt in nats, prompts counted alike;
+    ``alignment`` the cosine, at each level, of the shift between the groups with minus the log-odds
+    of their shares. With one prompt information and alignment are 1: there is nothing to compare.
     """
-    rows = [prompt == name for name in np.unique(prompt)]
-    return float(np.mean([explained_variance(member[r], score[r], min_share) for r in rows]))
+
+    explained: float
+    information: float
+    alignment: tuple[float, ...]
+
+    @property
+    def objective(self) -> float:
+        """Explained share times mutual information times the least alignment, or 0."""
+        return self.explained * self.information * max(0.0, min(self.alignment))
 
 
-def objective(
-    member: Float[np.ndarray, " sample"],
-    score: Float[np.ndarray, " sample"],
-    prompt: np.ndarray,
-    min_share: float,
-) -> float:
-    """What candidates are ranked by: explained variance times the tie between group and prompt.
+def measure_memberships(
+    evidence: Evidence,
+    q: Float[np.ndarray, " picture"],
+    costs: Float[np.ndarray, "row cost"] | None = None,
+) -> Measures:
+    """The parts of the objective, of the ``costs`` that are left or of all.
 
-    The ideal excess of an image is log p(y) / p(y | its attribute), so an attribute can only
-    explain it as far as its shares differ between prompts. Without that factor a look that
-    is merely easy to see at high noise (dark long hair) beats the attribute behind it (gender).
+    The objective is the max step of InvDiff (arXiv 2412.08480, equation 5), the variance of the
+    group risks, as a share of all variance, times what makes it a skew of the prompts.
     """
-    return mean_explained(member, score, prompt, min_share) * prompt_mutual_information(
-        member, prompt
-    )
+    costs = evidence.flat if costs is None else costs
+    inside = evidence.within(q[evidence.rows])
+    size = float(inside @ inside)
+    if size < 1e-9:
+        return Measures(0.0, 0.0, (0.0,))
+    shift = inside @ costs / size
+    explained = size * float(shift @ shift) / evidence.total
+    if not evidence.several:
+        return Measures(explained, 1.0, (1.0,))
+    share = evidence.shares(q)
+    odds = evidence.log_odds(share)
+    levels = shift.reshape(len(evidence.compared), -1).T
+    norms = np.linalg.norm(levels, axis=1) * np.linalg.norm(odds) + 1e-12
+    return Measures(explained, mutual_information(share), tuple((levels @ odds / norms).tolist()))
 
 
-def prompt_mutual_information(member: Float[np.ndarray, " sample"], prompt: np.ndarray) -> float:
-    """Mutual information of group and prompt in nats; 1 for one prompt.
+def mutual_information(share: Float[np.ndarray, " prompt"]) -> float:
+    """Mutual information of group and prompt in nats; prompts count alike."""
+    mean = share.mean()
+    inside = entr(share) + entr(1 - share)
+    return float(entr(mean) + entr(1 - mean) - inside.mean())
 
-    At least :data:`LEAST_INFORMATION`. Prompts count alike, however many images they have.
+
+def ascend(
+    evidence: Evidence,
+    carried: Float[np.ndarray, "picture cost"],
+    start: Float[np.ndarray, " picture"],
+) -> tuple[float, Float[np.ndarray, " picture"]]:
+    """The linear groups of the components whose objective is largest, uphill from a direction.
+
+    q_i(1) = sigmoid(z_i w + b_y): one direction for all prompts, an offset for each, by L-BFGS on
+    the objective's logarithm. ``carried`` are the costs as the components foretell them, centred
+    within prompts. Returns the objective and z_i w + b_y of all pictures.
     """
-    shares = np.array([member[prompt == name].mean() for name in np.unique(prompt)])
-    if len(shares) == 1:
-        return 1.0
-    entropy = _entropy(np.append(shares, shares.mean()))
-    return max(LEAST_INFORMATION, float(entropy[-1] - entropy[:-1].mean()))
+    z = evidence.components
+    ridge = np.eye(z.shape[1]) * 1e-2 * len(z)
+    weight = np.linalg.solve(z.T @ z + ridge, z.T @ (start - start.mean()))
+    weight *= STEEPNESS / ((z @ weight).std() + 1e-12)
+    along = z @ weight
+    offset = -best_cuts(evidence, carried, along)
+    value = _Differentiable(evidence, carried)
+    width = z.shape[1]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        leaf = torch.from_numpy(flat).requires_grad_()
+        objective = value(leaf[:width], leaf[width:])
+        result = PENALTY * leaf[:width].square().mean() - torch.log(objective + 1e-9)
+        result.backward()
+        assert leaf.grad is not None, "the objective depends on the weights"
+        return result.item(), leaf.grad.numpy()
+
+    first = np.concatenate([weight, offset])
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
+    with torch.no_grad():
+        reached = float(value(*map(torch.from_numpy, (found[:width], found[width:]))))
+    return reached, z @ found[:width] + found[width:][evidence.prompt]
 
 
-def _entropy(share: np.ndarray) -> np.ndarray:
-    return entr(share) + entr(1 - share)
+def best_cuts(
+    evidence: Evidence,
+    carried: Float[np.ndarray, "picture cost"],
+    along: Float[np.ndarray, " picture"],
+) -> Float[np.ndarray, " prompt"]:
+    """Where to cut each prompt's pictures ``along`` a direction: the max step, prompt by prompt.
 
-
-def explained_variance(
-    member: Float[np.ndarray, " sample"], score: Float[np.ndarray, " sample"], min_share: float
-) -> float:
-    """The max step's objective as a share: variance between group means over total variance.
-
-    Var_e R_e(q), weighted by group mass, divided by Var_i r_i; 0 when a group holds
-    less than ``min_share`` of the images.
+    Of a few shares for each prompt those whose objective is largest, by coordinate ascent from
+    several beginnings.
     """
-    share = float(member.mean())
-    total = float(score.var())
-    if not min_share <= share <= 1 - min_share or total == 0:
-        return 0.0
-    inside = float(member @ score) / member.sum()
-    outside = float((1 - member) @ score) / (1 - member).sum()
-    return share * (1 - share) * (inside - outside) ** 2 / total
+    prompts = range(len(evidence.names))
+    sizes = np.bincount(evidence.prompt, minlength=len(prompts))
+    sums = np.zeros((len(prompts), len(CUTS), carried.shape[1]))
+    places = np.zeros((len(prompts), len(CUTS)))
+    for k in prompts:
+        rows = evidence.prompt == k
+        if not rows.any():
+            continue
+        places[k] = np.quantile(along[rows], 1 - np.array(CUTS))
+        sums[k] = (along[rows] > places[k][:, None]) @ carried[rows]
+    total, shares = float((carried**2).sum()) + 1e-30, np.array(CUTS)
+
+    def value(chosen: np.ndarray) -> float:
+        share = shares[chosen]
+        shift = sums[prompts, chosen].sum(0)
+        levels, odds = shift.reshape(len(evidence.compared), -1).T, evidence.log_odds(share)
+        norms = np.linalg.norm(levels, axis=1) * np.linalg.norm(odds) + 1e-12
+        explained = shift @ shift / ((sizes * share * (1 - share)).sum() + 1e-12) / total
+        return float(explained * mutual_information(share) * (levels @ odds / norms).min())
+
+    best = max((_climb(value, np.array(one)) for one in _beginnings(len(prompts))), key=value)
+    return places[prompts, best]
 
 
-MIXED = 0.03  # a prompt with a smaller share of either group says nothing of their odds
+def _beginnings(prompts: int) -> Iterator[tuple[int, ...]]:
+    """Low or high shares: every way for up to 5 prompts, else each prompt against the rest."""
+    low, high = 1, len(CUTS) - 2
+    if prompts <= 5:
+        yield from product((low, high), repeat=prompts)
+        return
+    for k in range(prompts):
+        yield tuple(high if k == j else low for j in range(prompts))
+        yield tuple(low if k == j else high for j in range(prompts))
 
 
-def max_step_objective(
-    q: Float[np.ndarray, " sample"],
-    score: Float[np.ndarray, " sample"],
-    prompt: np.ndarray,
-    min_share: float,
-) -> float:
-    """:func:`objective`, the tie among prompts in which both groups are.
+def _climb(value: Callable[[np.ndarray], float], chosen: np.ndarray) -> np.ndarray:
+    """Better cuts of one prompt after another until none is."""
+    reached = value(chosen)
+    for _ in range(SWEEPS):
+        before = reached
+        for k in range(len(chosen)):
+            for cut in range(len(CUTS)):
+                tried = chosen.copy()
+                tried[k] = cut
+                if (other := value(tried)) > reached:
+                    chosen, reached = tried, other
+        if reached <= before:
+            break
+    return chosen
 
-    A group that one prompt does not have at all is tied to the others by that alone; it may be no
-    more than that prompt's own content.
+
+class _Differentiable:
+    """:attr:`Measures.objective` of linear groups, on tensors.
+
+    Explained shares are those of hard groups of the same sizes, so that soft memberships cost.
     """
-    inside = np.isin(prompt, mixed_prompts(q, prompt))
-    if not inside.any():
-        return 0.0
-    return mean_explained(q, score, prompt, min_share) * prompt_mutual_information(
-        q[inside], prompt[inside]
-    )
+
+    def __init__(self, evidence: Evidence, carried: Float[np.ndarray, "picture cost"]) -> None:
+        self.z = torch.from_numpy(np.ascontiguousarray(evidence.components))
+        self.codes = torch.from_numpy(evidence.prompt)
+        self.prompts = torch.eye(len(evidence.names), dtype=self.z.dtype)[self.codes]
+        self.count = self.prompts.sum(0).clamp(min=1)
+        self.compared = torch.from_numpy(evidence.compared)
+        self.carried = torch.from_numpy(carried)
+        self.total = self.carried.square().sum() + 1e-30
+
+    def __call__(self, weight: Tensor, offset: Tensor) -> Tensor:
+        q = torch.sigmoid(self.z @ weight + offset[self.codes])
+        share = q @ self.prompts / self.count
+        shift = (q - share[self.codes]) @ self.carried
+        spread = (self.count * share * (1 - share)).sum() + 1e-12
+        explained = shift.square().sum() / spread / self.total
+        odds = -torch.logit(share.clamp(SMALLEST, 1 - SMALLEST))[self.compared]
+        odds = odds - odds.mean()
+        levels = shift.reshape(len(odds), -1)
+        norms = levels.norm(dim=0) * odds.norm() + 1e-12
+        alignment = ((levels * odds[:, None]).sum(0) / norms).min().clamp(min=0)
+        return explained * (_entropy(share.mean()) - _entropy(share).mean()) * alignment
 
 
-def mixed_prompts(q: Float[np.ndarray, " sample"], prompt: np.ndarray) -> np.ndarray:
-    """The prompts that have both groups."""
-    names = np.unique(prompt)
-    share = np.array([q[prompt == name].mean() for name in names])
-    return names[(share >= MIXED) & (share <= 1 - MIXED)]
-
-
-def differentiable_objective(members: list[Tensor], scores: list[Tensor]) -> Tensor:
-    """:func:`objective` on tensors, for gradients: memberships and scores of each prompt.
-
-    Shares are kept off 0 and 1, where the entropy has no gradient.
-    """
-    explained, share = [], []
-    for q, r in zip(members, scores, strict=True):
-        pi = q.mean().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
-        apart = (q @ r) / (pi * len(q)) - ((1 - q) @ r) / ((1 - pi) * len(q))
-        explained.append(pi * (1 - pi) * apart**2 / r.var(correction=0).clamp_min(1e-30))
-        share.append(pi)
-    mean = torch.stack(explained).mean()
-    if len(members) == 1:
-        return mean
-    shares = torch.stack(share)
-    return mean * (_tensor_entropy(shares.mean()) - _tensor_entropy(shares).mean()).clamp_min(
-        LEAST_INFORMATION
-    )
-
-
-def _tensor_entropy(share: Tensor) -> Tensor:
-    return -(share * share.log() + (1 - share) * (1 - share).log())
+def _entropy(share: Tensor) -> Tensor:
+    other = 1 - share
+    return -(share * torch.log(share + 1e-9) + other * torch.log(other + 1e-9))

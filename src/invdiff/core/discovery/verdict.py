@@ -1,18 +1,15 @@
 """Is there anything to balance in a prompt, and do two groupings agree?"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
-from invdiff.core.discovery.objective import explained_variance
+from invdiff.core.discovery.attributes import Attribute
 from invdiff.core.groups.memberships import Membership, Mix, hard, shares_of
 
 BALANCED_WITHIN = 0.05
-LEAST_EXPLAINED = 0.02
 FEWEST = 10  # scored images of a prompt that can be judged
 
 
@@ -23,8 +20,8 @@ class Verdict:
     ``found``: there is something to balance. ``monitored``: the groups mean something here, so that
     their shares among generated pictures are worth looking at; every found prompt is, and one
     whose groups are even already. ``explained`` is the share of the score's variance within the
-    prompt that the groups explain; ``p_value`` is that of no relation, multiplied by the number of
-    candidates tried; ``share`` is the inferred share of group 1 among all of the prompt's images.
+    prompt that the groups explain; ``p_value`` is that of the attribute (:class:`Attribute`);
+    ``share`` is the inferred share of group 1 among all of the prompt's images.
     Of more than two groups ``shares`` has them all, and ``share`` is that of all but group 0.
     """
 
@@ -42,50 +39,54 @@ class Verdict:
         return self.shares or (1 - self.share, self.share)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """When there is something to balance (docs: Settings, discover)."""
+
+    min_share: float = 0.02
+    false_alarm: float = 0.01
+    wanted: float = 0.5
+
+
 def judge_prompt(
     against: Float[np.ndarray, " sample"],
     score: Float[np.ndarray, " scored"],
     scored: np.ndarray,
     rows: np.ndarray,
-    *,
-    min_share: float,
-    false_alarm: float,
-    candidates: int,
-    wanted: float = 0.5,
+    attribute: Attribute | None,
+    rules: Rules,
 ) -> Verdict:
     """Is there anything to balance in this prompt?
 
-    Three things must hold: the groups are related to the score (correlation test, Bonferroni over
-    the candidates), the relation is not tiny, and the share of group 1 is not ``wanted`` already.
+    There is if an attribute was chosen, the prompt has both of its values, and group 1 has not the
+    ``wanted`` share already.
     """
     inside = rows[scored]
     member, values = against[scored][inside], score[inside]
     share = float(against[rows].mean())
-    if inside.sum() < FEWEST or np.ptp(member) < 1e-6 or np.ptp(values) == 0:
-        return Verdict(False, False, 0.0, 1.0, share, "too few images or no groups to test")
-    explained = explained_variance(member, values, min_share)
-    p_value = min(1.0, candidates * float(stats.pearsonr(member, values).pvalue))
-    if p_value > false_alarm or explained < LEAST_EXPLAINED:
-        note = "nothing to balance: the groups do not differ in the score"
+    if inside.sum() < FEWEST:
+        return Verdict(False, False, 0.0, 1.0, share, "too few images to look for groups")
+    explained = explained_variance(member, values)
+    if attribute is None:
+        note = "nothing to balance: no clear attribute was found"
+        return Verdict(False, False, explained, 1.0, share, note)
+    p_value = attribute.p_value
+    if not rules.min_share <= share <= 1 - rules.min_share:
+        note = "nothing to balance: nearly all pictures are in one group"
         return Verdict(False, False, explained, p_value, share, note)
-    if abs(share - wanted) <= BALANCED_WITHIN:
-        note = f"nothing to balance: {met(wanted)}"
+    if abs(share - rules.wanted) <= BALANCED_WITHIN:
+        note = f"nothing to balance: {met(rules.wanted)}"
         return Verdict(False, True, explained, p_value, share, note)
     return Verdict(True, True, explained, p_value, share, "")
 
 
-def judge_prompts(
-    against: Float[np.ndarray, " sample"],
-    score: Float[np.ndarray, " scored"],
-    scored: np.ndarray,
-    prompt: np.ndarray,
-    **rules: Any,
-) -> dict[str, Verdict]:
-    """The verdict on each prompt, by name; ``rules`` as those of :func:`judge_prompt`."""
-    return {
-        str(name): judge_prompt(against, score, scored, prompt == name, **rules)
-        for name in np.unique(prompt)
-    }
+def explained_variance(
+    member: Float[np.ndarray, " sample"], score: Float[np.ndarray, " sample"]
+) -> float:
+    """The share of the score's variance that lies between the groups, 0..1."""
+    if len(member) < 3 or np.ptp(member) < 1e-6 or np.ptp(score) == 0:
+        return 0.0
+    return float(np.corrcoef(member, score)[0, 1] ** 2)
 
 
 def met(wanted: Mix) -> str:

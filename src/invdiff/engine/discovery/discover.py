@@ -12,7 +12,6 @@ import numpy as np
 from invdiff.core.balancing.reweighting import balanced_weights
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.discovery.scores import reliability
-from invdiff.core.discovery.verdict import group_agreement
 from invdiff.core.groups.memberships import memberships, shares_of
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
@@ -28,7 +27,6 @@ from invdiff.engine.run.records import Discovery
 from invdiff.engine.run.results import Groups
 from invdiff.engine.settings.method import MOST_GROUPS, high_levels
 from invdiff.engine.settings.schema import Config
-from invdiff.engine.settings.study import INFERRING
 from invdiff.engine.storage.files import plain, write_parquet
 from invdiff.errors import ConfigError
 
@@ -40,8 +38,8 @@ def discover(session: Session) -> dict[str, Any]:
     labels = given_labels(session.config, grouped.samples)
     with kept_workers():
         measured = run_passes(session, grouped.samples)
-        grouping, again = infer(session.config, grouped.samples, measured, labels)
-    write_results(session, grouped, measured, grouping, again)
+        grouping = infer(session.config, grouped.samples, measured, labels)
+    write_results(session, grouped, measured, grouping)
     found = [name for name, verdict in grouping.verdicts.items() if verdict.found]
     return {"found": found, "made_from": made_from}
 
@@ -69,40 +67,30 @@ def given_labels(config: Config, samples: Samples) -> tuple[str, ...] | None:
 
 def infer(
     config: Config, samples: Samples, measured: PassResults, labels: tuple[str, ...] | None
-) -> tuple[Grouping, Grouping | None]:
-    """The groups, and if they are inferred once more from the second noise draws alone."""
-    prompt = np.array(samples.prompt)
-
-    def evidence(features: np.ndarray, draws: slice, seed: int) -> Evidence:
-        scores, levels = measured.scores, config.discover.levels
-        return Evidence(
-            prompt,
-            features,
-            measured.scored,
-            score=high_noise(scores.excess, levels, draws),
-            loss_score=high_noise(scores.loss, levels, draws),
-            loss=scores.loss[:, :, draws].mean((1, 2)).astype(np.float64),
-            contrasts=lambda: measured.contrasts().over(draws),
-            passes=measured.passes,
-            labels=labels,
-            seed=seed,
-        )
-
-    grouping = estimate_groups(evidence(measured.features, slice(None), 0), config)
-    if config.estimator not in INFERRING:
-        return grouping, None
-    other = measured.features.copy()
-    other[measured.scored] = measured.second_features
-    return grouping, estimate_groups(evidence(other, slice(1, None, 2), 1), config)
+) -> Grouping:
+    """The groups, by the estimator that the settings name."""
+    scores, levels = measured.scores, config.discover.levels
+    evidence = Evidence(
+        np.array(samples.prompt),
+        measured.features,
+        measured.scored,
+        score=high_noise(scores.excess, levels),
+        loss_score=high_noise(scores.loss, levels),
+        loss=scores.loss.mean((1, 2)).astype(np.float64),
+        contrasts=lambda: measured.contrasts().mean(),
+        passes=measured.passes,
+        labels=labels,
+    )
+    return estimate_groups(evidence, config)
 
 
-def high_noise(values: np.ndarray, levels: list[float], draws: slice) -> np.ndarray:
+def high_noise(values: np.ndarray, levels: list[float]) -> np.ndarray:
     """The score that groups are ranked by: the mean at high noise, one number an image.
 
     Where the attribute is decided the conflicting image costs more under its own prompt than
     under none; at lower noise the sign turns, so an average over all levels cancels.
     """
-    return values[:, high_levels(levels)][:, :, draws].mean((1, 2)).astype(np.float64)
+    return values[:, high_levels(levels)].mean((1, 2)).astype(np.float64)
 
 
 def write_results(
@@ -110,7 +98,6 @@ def write_results(
     grouped: Grouped,
     measured: PassResults,
     grouping: Grouping,
-    again: Grouping | None,
 ) -> None:
     """Everything later stages read, each file whole or not at all."""
     config, samples = session.config, grouped.samples
@@ -127,15 +114,8 @@ def write_results(
     session.results.write_groups(Groups(*columns, grouping.against, weight, samples.name))
     write_scores(session.path / "scores.parquet", samples, measured, config.discover.levels)
     save_models(session.path / "group_model.safetensors", grouping.models)
-    stable = None
-    if again is not None:
-        stable = group_agreement(
-            grouping.against[measured.scored],
-            again.against[measured.scored],
-            prompt[measured.scored],
-        )
     steady = reliability(measured.scores.excess, prompt[measured.scored])
-    record = findings(config, measured.scores, measured.scored, prompt, grouping, steady, stable)
+    record = findings(config, measured.scores, measured.scored, prompt, grouping, steady)
     for name, entry in record["prompts"].items():
         entry |= grouped.about(name)
     session.results.write(Discovery(**plain(record), prompt_groups=plain(grouped.record())))

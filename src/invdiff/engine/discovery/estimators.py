@@ -1,17 +1,13 @@
-"""Ways to infer the groups, by name. All but ``auto`` and its parts are there to compare with."""
+"""Ways to come by the groups, by name: the default, the oracle, and those of studies."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.discovery.estimators.auto import auto_estimator
-from invdiff.core.discovery.estimators.contrast import contrast_estimator
-from invdiff.core.discovery.estimators.semantic import semantic
-from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.prompt_contrasts import Contrasts
+from invdiff.core.discovery.evidence import Contrasts
+from invdiff.core.discovery.grouping import Grouping, infer_groups
 from invdiff.core.discovery.verdict import BALANCED_WITHIN, Verdict, met
 from invdiff.core.groups.memberships import Membership, memberships, off_by, present, within
 from invdiff.core.groups.several_groups import MultiGroupModel
@@ -43,34 +39,21 @@ class Evidence:
     contrasts: Callable[[], Contrasts]
     passes: Passes
     labels: tuple[str, ...] | None
-    seed: int
 
 
 def _auto(evidence: Evidence, config: Config) -> Grouping:
-    known = (evidence.score, evidence.loss_score, evidence.contrasts)
-    seed = order.derive(config.seed, "grouping", evidence.seed)
-    return auto_estimator(*known, **asked(evidence, config), seed=seed)
-
-
-def _contrast(evidence: Evidence, config: Config) -> Grouping:
-    return contrast_estimator(evidence.contrasts, evidence.score, **asked(evidence, config))
-
-
-def _semantic(evidence: Evidence, config: Config) -> Grouping:
-    seed = order.derive(config.seed, "grouping", evidence.seed)
-    return semantic(evidence.score, **asked(evidence, config), seed=seed)
-
-
-def asked(evidence: Evidence, config: Config) -> dict[str, Any]:
-    """What all searches in core take besides the scores."""
-    return {
-        "features": evidence.features,
-        "scored": evidence.scored,
-        "prompt": evidence.prompt,
-        "min_share": config.discover.min_share,
-        "false_alarm": config.discover.false_positive_rate,
-        "wanted": config.discover.wanted_share,
-    }
+    return infer_groups(
+        evidence.score,
+        evidence.loss_score,
+        evidence.contrasts,
+        evidence.features,
+        evidence.scored,
+        evidence.prompt,
+        min_share=config.discover.min_share,
+        false_alarm=config.discover.false_positive_rate,
+        wanted=config.discover.wanted_share,
+        seed=order.derive(config.seed, "grouping"),
+    )
 
 
 def by_prompt(prompt: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -131,8 +114,6 @@ def supervised(features: np.ndarray, member: Membership) -> Model:
 Estimator = Callable[[Evidence, Config], Grouping]
 ESTIMATORS: dict[str, Estimator] = {
     "auto": _auto,
-    "contrast": _contrast,
-    "semantic": _semantic,
     "labels": _labels,
 }
 """Estimator by name; those that exist to be compared with register themselves."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from invdiff.core.discovery.prompt_contrasts import Contrasts
+from invdiff.core.discovery.evidence import Contrasts
 from invdiff.data.samples import Samples
 
 MOST = 8  # prompts that the images of all are compared under: the passes grow with them
@@ -20,9 +20,9 @@ class ContrastLosses:
     names: tuple[str, ...]
     rows: np.ndarray
 
-    def over(self, draws: slice) -> Contrasts:
-        """Means over some of the noise draws."""
-        return Contrasts(self.losses[..., draws].mean(3).astype(np.float64), self.names, self.rows)
+    def mean(self) -> Contrasts:
+        """Means over the noise draws."""
+        return Contrasts(self.losses.mean(3).astype(np.float64), self.names, self.rows)
 
 
 def standing_for_all(samples: Samples, rows: np.ndarray) -> dict[str, str]:

@@ -18,9 +18,9 @@ def findings(
     prompt: np.ndarray,
     grouping: Grouping,
     reliability: np.ndarray,
-    stability: float | None,
 ) -> dict[str, Any]:
     """The record (docs/reference/files.md); rows of ``scores`` belong to ``scored``."""
+    stable = grouping.stability
     return {
         "estimator": config.estimator,
         "score": grouping.score or None,
@@ -28,7 +28,7 @@ def findings(
         "levels": list(config.discover.levels),
         "reliability": reliability,
         "images_scored": len(scored),
-        "stability": None if stability is None else {"agreement": stability, "runs": 2},
+        "stability": None if stable is None else {"agreement": stable, "runs": 2},
         "ranking": [{"name": name, "objective": value} for name, value in grouping.ranking],
         "ranked_by": grouping.ranked_by,
         "prompts": {

@@ -30,7 +30,7 @@ NOTHING_MORE: About = MappingProxyType({})
 class PassResults:
     """Everything discovery computes with the model, as arrays.
 
-    ``second_features`` are those of the scored images under other noise. ``contrasts`` makes the
+    ``contrasts`` makes the
     passes of :meth:`Passes.contrasts` when it is called: not every estimator does; ``passes`` are
     for an estimator that looks at something else.
     """
@@ -39,7 +39,6 @@ class PassResults:
     scored: np.ndarray
     scores: Scores
     features: np.ndarray
-    second_features: np.ndarray
     passes: "Passes"
     contrasts: Callable[[], ContrastLosses]
 
@@ -72,7 +71,6 @@ def run_passes(session: Session, samples: Samples) -> PassResults:
         scored,
         scores,
         passes.features(every, 1, "features", "reading features"),
-        passes.features(scored, 2, "second-features", "reading features again, other noise"),
         passes,
         lambda: passes.contrasts(
             choose_scored(

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from invdiff.engine.settings.common import Levels, Section, once
 
-SEVERAL = ("labels", "cluster")
+SEVERAL = ("labels",)
 """Estimators that may give more than two groups."""
-INFERRING = ("auto", "contrast", "semantic", "cluster", "top_loss")
+INFERRING = ("auto", "top_loss")
 """Estimators that look for groups: where they find none, there is nothing to train."""
 POOLED = ("pooled", "reference")
 """Objectives that balance over all prompts at once, as the authors' code does."""
@@ -22,9 +22,6 @@ class StudySection(Section):
     estimator: Literal[
         "",
         "auto",
-        "contrast",
-        "semantic",
-        "cluster",
         "top_loss",
         "labels",
         "random",

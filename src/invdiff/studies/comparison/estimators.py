@@ -1,38 +1,24 @@
 """Estimators that exist to be compared with."""
 
-from functools import partial
-
 import numpy as np
 from jaxtyping import Bool, Float
 
-from invdiff.core.discovery.candidates import exact_split
 from invdiff.core.discovery.grouping import Grouping
-from invdiff.core.discovery.objective import explained_variance
-from invdiff.core.discovery.verdict import Verdict
+from invdiff.core.discovery.verdict import Verdict, explained_variance
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.engine.discovery.estimators import (
     UNTESTED,
     Estimator,
     Evidence,
-    asked,
     by_prompt,
     given,
 )
-from invdiff.engine.discovery.groups import wanted_mix
 from invdiff.engine.distributed import randomness
-from invdiff.engine.settings.method import MOST_GROUPS
 from invdiff.engine.settings.schema import Config
 from invdiff.studies.comparison.authors_score import authors_score
-from invdiff.studies.comparison.clusters import clusters
 
 TOP_SHARE = 0.2  # of a prompt's images that top_loss takes
 RANDOM_SHARE = 0.2
-
-
-def _cluster(evidence: Evidence, config: Config) -> Grouping:
-    seed = randomness.derive(config.seed, "clusters", evidence.seed)
-    known = asked(evidence, config) | {"wanted": partial(wanted_mix, config.discover)}
-    return clusters(evidence.score, **known, seed=seed, most=MOST_GROUPS)
 
 
 def _top_loss(evidence: Evidence, config: Config) -> Grouping:
@@ -40,7 +26,7 @@ def _top_loss(evidence: Evidence, config: Config) -> Grouping:
     names = evidence.prompt[evidence.scored]
     member, verdicts = top_share(evidence.loss, names, TOP_SHARE) * 1.0, {}
     for name, rows in by_prompt(names):
-        explained = explained_variance(member[rows], evidence.loss[rows], 0.0)
+        explained = explained_variance(member[rows], evidence.loss[rows])
         verdicts[name] = Verdict(True, True, explained, UNTESTED, float(member[rows].mean()), "")
     against, models = _carried(evidence, member)
     unsearched = Verdict(False, False, 0.0, UNTESTED, 0.0, "too few images to look for groups")
@@ -94,12 +80,30 @@ def _reference(evidence: Evidence, config: Config) -> Grouping:
     return given(evidence, config, against, "reference")
 
 
+def exact_split(
+    score: Float[np.ndarray, " sample"], min_share: float
+) -> Bool[np.ndarray, " sample"]:
+    """The split of the sorted scores with the largest variance between its sides.
+
+    This is the exact optimum of the max step with free groups (two of them), which the authors'
+    code approaches with 500 steps of Adam.
+    """
+    ordered = np.sort(score)
+    count = len(ordered)
+    sizes = np.arange(1, count)
+    below = np.cumsum(ordered)[:-1] / sizes
+    above = (ordered.sum() - np.cumsum(ordered)[:-1]) / (count - sizes)
+    between = sizes * (count - sizes) * (above - below) ** 2
+    allowed = (sizes >= min_share * count) & (sizes <= (1 - min_share) * count)
+    cut = int(np.where(allowed, between, -1.0).argmax())
+    return score > ordered[cut]
+
+
 def _none(evidence: Evidence, config: Config) -> Grouping:
     return given(evidence, config, np.zeros(len(evidence.prompt)), "no groups")
 
 
 COMPARED: dict[str, Estimator] = {
-    "cluster": _cluster,
     "top_loss": _top_loss,
     "random": _random,
     "reference": _reference,

@@ -1,0 +1,233 @@
+"""Attributes: sources of a skew with what is known of each, ranked, and how certain that is.
+
+What is found in all pictures is looked for again in two halves of them. Each half's own source says
+who is in which group of the other half, and there it is tested, so that nothing is tested on the
+pictures that it was chosen on.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from invdiff.core.discovery.evidence import Carrier, Contrasts, Evidence
+from invdiff.core.discovery.mixture import RAREST, fit_two_gaussians
+from invdiff.core.discovery.objective import Measures
+from invdiff.core.discovery.sources import MOST, Source, find_sources, shares_differ
+from invdiff.core.groups.features import FeatureSpace
+from invdiff.core.groups.two_groups import GroupModel
+
+CLEAR = 0.9
+"""Share of the pictures that two halves of the data, searched alone, put into the same group."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Two values that pictures have, with memberships, shares, and how sure that is.
+
+    ``q`` is the probability of value 1, (n,). ``share`` is its share under each of the ``prompts``.
+    ``measures`` say how strongly it is tied to the prompts (mutual information in nats), how much
+    of what pictures cost under them it explains beside the other attributes, and how well its shift
+    agrees with its shares. ``gap`` is the distance of the values in the features, in sums of their
+    standard deviations. ``stability`` is the agreement of two halves of the data, 0.5 by chance.
+    ``p_value`` is that of no relation to the costs (and, for several prompts, of equal shares),
+    multiplied by the number of attributes. ``models`` give the same for other pictures of a
+    prompt, from raw features.
+    """
+
+    id: str
+    origin: str
+    prompts: tuple[str, ...]
+    q: Float[np.ndarray, " picture"]
+    share: Float[np.ndarray, " prompt"]
+    measures: Measures
+    gap: float
+    stability: float
+    p_value: float
+    tied: bool
+    models: dict[str, GroupModel]
+
+    @property
+    def clear(self) -> bool:
+        """Whether both halves of the data show the same groups."""
+        return self.stability >= CLEAR
+
+    def certain(self, false_alarm: float) -> bool:
+        """Whether it is clear, and chance gives as much less often than ``false_alarm``."""
+        return self.clear and self.p_value <= false_alarm
+
+    def verdict(self, false_alarm: float) -> str:
+        """``clear``, or ``unclear``: look at the pictures."""
+        return "clear" if self.certain(false_alarm) else "unclear"
+
+
+def find_attributes(
+    features: Float[np.ndarray, "picture feature"],
+    prompt: np.ndarray,
+    contrasts: Contrasts,
+    seed: int,
+    most: int = MOST,
+) -> list[Attribute]:
+    """The attributes of the pictures, the most tied first: by the max step's objective.
+
+    ``contrasts`` are losses under several prompts, or under one: each picture's own. Then nothing
+    is tied, and the one that explains most with the widest gap is first.
+    """
+    space = FeatureSpace.fit(features, prompt)
+    evidence = Evidence.of(space(features, prompt), prompt, contrasts)
+    if min(evidence.components.shape) == 0 or evidence.total < 1e-20:
+        return []
+    found = find_sources(evidence, most)
+    halves = _halves(evidence, seed)
+    others = [
+        [_spread(one, evidence) for one in find_sources(evidence.part(h), most)] for h in halves
+    ]
+    made = []
+    for source in found:
+        models = _models(source, evidence, space)
+        q = np.empty(len(prompt))
+        for name, model in models.items():
+            q[prompt == name] = model(features[prompt == name])
+        made.append(_attribute(source, q, models, evidence, halves, others, len(found)))
+    if evidence.several:
+        return sorted(made, key=lambda one: -one.measures.objective)
+    return made
+
+
+def _halves(evidence: Evidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of the pictures of each prompt, of those with costs and of those without."""
+    random = np.random.default_rng(seed % 2**63)
+    known = np.zeros(len(evidence.prompt), int)
+    known[evidence.rows] = 1
+    shuffled = random.permutation(len(known))
+    ordered = shuffled[np.lexsort((known[shuffled], evidence.prompt[shuffled]))]
+    return np.sort(ordered[::2]), np.sort(ordered[1::2])
+
+
+def _spread(source: Source, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """Values and memberships of all pictures by a source of some of them."""
+    values = Carrier(evidence).design @ source.weight
+    q = source.groups.posterior(values, evidence.prompt)
+    return values, fit_two_gaussians(values, evidence.prompt, len(evidence.names), q)[1]
+
+
+def _attribute(
+    source: Source,
+    q: Float[np.ndarray, " picture"],
+    models: dict[str, GroupModel],
+    evidence: Evidence,
+    halves: tuple[np.ndarray, np.ndarray],
+    others: list[list[tuple[np.ndarray, np.ndarray]]],
+    tests: int,
+) -> Attribute:
+    nearest = [_nearest(source, found) for found in others]
+    tied = shift = 1.0
+    stability = 0.0
+    if nearest[0] is not None and nearest[1] is not None:
+        stability = _agreement(nearest[0], nearest[1], evidence.prompt)
+        tests_of = zip(nearest, halves[::-1], strict=True)  # each half's source, on the other half
+        pairs = [_tests(q, evidence, half) for q, half in tests_of]
+        # twice the mean of dependent p-values is one (Rüschendorf 1982)
+        tied = min(1.0, tests * sum(pair[0] for pair in pairs))
+        shift = min(1.0, tests * sum(pair[1] for pair in pairs))
+    p_value = max(tied, shift) if evidence.several else shift
+    return Attribute(
+        _name(source, evidence),
+        source.name,
+        evidence.names,
+        q,
+        evidence.shares(q),
+        source.measures,
+        source.groups.gap,
+        stability,
+        p_value,
+        evidence.several and tied < 0.01,
+        models,
+    )
+
+
+def _nearest(source: Source, found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | None:
+    """Memberships of the most similar source of a half, its values the same way round."""
+    best, likeness = None, 0.0
+    for _, q in found:
+        correlation = float(np.corrcoef(q, source.q)[0, 1]) if np.ptp(q) > 0 else 0.0
+        if abs(correlation) > likeness:
+            best, likeness = (q if correlation > 0 else 1 - q), abs(correlation)
+    return best
+
+
+def _agreement(one: np.ndarray, other: np.ndarray, prompt: np.ndarray) -> float:
+    """Share of the pictures in the same group, both values of the data weighing alike.
+
+    A rare value weighs as much as a frequent one: else all in one group would agree.
+    """
+    same = (one > 0.5) == (other > 0.5)
+    first = (one + other) / 2
+    shares = [(same * side).sum() / max(1e-9, side.sum()) for side in (first, 1 - first)]
+    return float(np.mean(shares))
+
+
+def _tests(
+    q: Float[np.ndarray, " picture"], evidence: Evidence, half: np.ndarray
+) -> tuple[float, float]:
+    """p-values, on one half, of equal shares and of no shift of the costs with the groups."""
+    part, member = evidence.part(half), q[half]
+    counts = np.bincount(part.prompt, minlength=len(part.names))
+    share = part.shares(member)
+    equal = shares_differ(share, counts)
+    inside = part.within(member[part.rows])
+    if evidence.several:
+        odds = part.log_odds(share)
+        along = np.einsum("rcl,c->r", part.costs, odds)
+    else:
+        along = part.costs.mean((1, 2))
+    if inside.std() < 1e-9 or along.std() < 1e-12 or len(along) < 5:
+        return equal, 1.0
+    side = "greater" if evidence.several else "two-sided"
+    return equal, float(stats.pearsonr(inside, along, alternative=side).pvalue)
+
+
+def _name(source: Source, evidence: Evidence) -> str:
+    """A short name that a second run gives to the same groups: of the pictures on its ends."""
+    ends = np.argsort(source.values, kind="stable")
+    marks = np.sort(np.concatenate([ends[:3], ends[-3:]]))
+    return sha256(",".join(map(str, marks)).encode()).hexdigest()[:6]
+
+
+def _models(source: Source, evidence: Evidence, space: FeatureSpace) -> dict[str, GroupModel]:
+    """A model for each prompt, from raw features: logistic along the direction."""
+    share = source.groups.share.clip(RAREST, 1 - RAREST)
+    start, slope = _logistic(source.values, source.q, logit(share)[evidence.prompt])
+    width = evidence.components.shape[1]
+    direction = space.axes @ source.weight[:width] / space.scale
+    models = {}
+    for k, name in enumerate(evidence.names):
+        offset = source.weight[width + k] - float(space.means[name] @ direction)
+        ratio = (start + slope * offset, slope, 0.0)
+        models[name] = GroupModel(direction, ratio, float(logit(share[k])))
+    return models
+
+
+def _logistic(
+    values: Float[np.ndarray, " picture"],
+    q: Float[np.ndarray, " picture"],
+    prior: Float[np.ndarray, " picture"],
+) -> tuple[float, float]:
+    """Start and slope of log p(value | 1) / p(value | 0) that give the memberships best."""
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        odds = at[0] + at[1] * values + prior
+        value = np.logaddexp(0, odds) - q * odds
+        slope = expit(odds) - q
+        return float(value.mean()) + 1e-4 * at[1] ** 2, np.array(
+            [slope.mean(), (slope * values).mean() + 2e-4 * at[1]]
+        )
+
+    low, high = ((1 - q) @ values / (1 - q).sum(), q @ values / q.sum())
+    slope = 4 / (high - low + 1e-12)
+    found = minimize(loss, np.array([-slope * (low + high) / 2, slope]), jac=True).x
+    return float(found[0]), float(found[1])

@@ -1,1 +1,0 @@
-"""Whole estimators of groups, one a file, chosen by name."""
