@@ -19,6 +19,7 @@ from invdiff.errors import ArgumentError, InvDiffError, ModelError, RunError, pr
 
 if TYPE_CHECKING:
     from invdiff.app.results import RunGroups, RunMetrics
+    from invdiff.engine.run.records import Attributes
 
 STAGE_HOMES = HOMES | {"report": ("invdiff.app.report.builder", "build")}
 logger = logging.getLogger(__name__)
@@ -116,6 +117,14 @@ class Run:
 
         self.folder.require("discover", by="groups")
         return RunGroups.read(self.path)
+
+    @property
+    def attributes(self) -> "Attributes":
+        """The attributes that were found, most tied first; RunError before discover."""
+        from invdiff.engine.run.results import Results
+
+        self.folder.require("discover", by="attributes")
+        return Results(self.path).attributes
 
     @property
     def metrics(self) -> "RunMetrics":
@@ -232,6 +241,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         return
     if "discover" in done and (run.path / "discovery.json").is_file():
         yield "groups", repr(run.groups)
+        yield "attributes", repr(run.attributes)
     if "evaluate" in done:
         yield "metrics", repr(run.metrics)
     if "report" in done:

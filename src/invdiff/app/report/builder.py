@@ -22,6 +22,7 @@ from invdiff.errors import DataError
 THUMBNAIL = 64  # pixels a side of training pictures, where nothing says their size
 
 
+PICTURED_ATTRIBUTES = 6
 SMOKE = 100
 """Training steps below which a run shows that everything works, and no more."""
 
@@ -51,6 +52,7 @@ def report_page(run: Inputs) -> str:
         "pictured_prompts": PICTURED_PROMPTS,
         "headline": summary_chart(run),
         "training_pictures": most_certain_pictures(run, samples) if samples else {},
+        "attribute_pictures": attribute_pictures(run, samples) if samples else {},
         "profiles": profile_charts(run),
         "reliability": reliability_chart(run),
         "shares": share_charts(run),
@@ -214,6 +216,17 @@ def most_certain_pictures(run: Inputs, samples: Samples) -> dict[str, dict[int, 
         for group in range(len(entry.groups) if entry.found else 0):
             if made := montage.most_certain(run, samples, prompt, group):
                 grids.setdefault(prompt, {})[group] = made
+    return grids
+
+
+def attribute_pictures(run: Inputs, samples: Samples) -> dict[str, dict[str, InlinePicture]]:
+    """Attribute -> its values -> training pictures that have them most surely."""
+    place = {sample: at for at, sample in enumerate(samples.sample_id)}
+    grids: dict[str, dict[str, InlinePicture]] = {}
+    for one in list(run.attributes)[:PICTURED_ATTRIBUTES]:
+        for name, shown in (("value 0", one.value_0), ("value 1", one.value_1)):
+            if rows := [place[sample] for sample in shown if sample in place]:
+                grids.setdefault(one.id, {})[name] = montage.grid(list(samples.pictures(rows)))
     return grids
 
 

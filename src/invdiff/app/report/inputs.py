@@ -8,7 +8,14 @@ from typing import Any
 
 from invdiff.app.report.facts import ARMS, Arm
 from invdiff.app.report.quantities import Quantity
-from invdiff.engine.run.records import Calibration, Discovery, Metrics, PromptFindings, Training
+from invdiff.engine.run.records import (
+    Attributes,
+    Calibration,
+    Discovery,
+    Metrics,
+    PromptFindings,
+    Training,
+)
 from invdiff.engine.run.results import Results
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.settings.config import dump
@@ -32,6 +39,7 @@ class Inputs:
     config: Any
     discovery: Discovery
     groups: Mapping[str, Sequence[Any]]
+    attributes: Attributes
     training: Training | None
     calibration: Calibration | None
     samples: Mapping[str, Sequence[Any]]
@@ -287,6 +295,7 @@ def read(run: Any) -> Inputs:
         config=run.config,
         discovery=results.discovery,
         groups=results.groups.columns() if results.has("groups.parquet") else {},
+        attributes=results.attributes if results.has(Attributes.FILE) else Attributes(),
         training=results.training if results.has(Training.FILE) else None,
         calibration=results.calibration if results.has(Calibration.FILE) else None,
         samples={name: column.tolist() for name, column in samples.items()},

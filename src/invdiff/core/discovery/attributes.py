@@ -124,11 +124,11 @@ def _attribute(
     others: list[list[tuple[np.ndarray, np.ndarray]]],
     tests: int,
 ) -> Attribute:
-    nearest = [_nearest(source, found) for found in others]
+    nearest = [one for found in others if (one := _nearest(source, found)) is not None]
     tied = shift = 1.0
     stability = 0.0
-    if nearest[0] is not None and nearest[1] is not None:
-        stability = _agreement(nearest[0], nearest[1], evidence.prompt)
+    if len(nearest) == len(halves):
+        stability = _agreement(nearest[0], nearest[1])
         tests_of = zip(nearest, halves[::-1], strict=True)  # each half's source, on the other half
         pairs = [_tests(q, evidence, half) for q, half in tests_of]
         # twice the mean of dependent p-values is one (Rüschendorf 1982)
@@ -160,7 +160,7 @@ def _nearest(source: Source, found: list[tuple[np.ndarray, np.ndarray]]) -> np.n
     return best
 
 
-def _agreement(one: np.ndarray, other: np.ndarray, prompt: np.ndarray) -> float:
+def _agreement(one: np.ndarray, other: np.ndarray) -> float:
     """Share of the pictures in the same group, both values of the data weighing alike.
 
     A rare value weighs as much as a frequent one: else all in one group would agree.

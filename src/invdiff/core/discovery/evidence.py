@@ -162,7 +162,8 @@ class Carrier:
         grams = [heavy[fold == k].T @ x[fold == k] for k in range(FOLDS)]
         sides = [heavy[fold == k].T @ target[fold == k] for k in range(FOLDS)]
         ridge = np.eye(x.shape[1]) * weight.sum() * penalty
-        out, mean = np.empty((len(self.fold), target.shape[1])), 0.0
+        out = np.empty((len(self.fold), target.shape[1]))
+        mean = np.zeros((x.shape[1], target.shape[1]))
         for k in range(FOLDS):
             found = np.linalg.solve(sum(grams) - grams[k] + ridge, sum(sides) - sides[k])
             out[self.fold == k] = self.design[self.fold == k] @ found

@@ -1,6 +1,7 @@
 """Stage 1, the max step on disk: latents, scores and features, then inferred groups.
 
-Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors`` and ``discovery.json``
+Writes ``scores.parquet``, ``groups.parquet``, ``group_model.safetensors``,
+``discovery.json``, ``attributes.json`` and ``attributes.parquet``
 (docs/reference/files.md). Attribute columns are opened for the ``labels`` estimator alone.
 """
 
@@ -15,6 +16,7 @@ from invdiff.core.discovery.scores import reliability
 from invdiff.core.groups.memberships import memberships, shares_of
 from invdiff.data.samples import Samples
 from invdiff.data.sources import read_labels
+from invdiff.engine.discovery.attributes import write_attributes
 from invdiff.engine.discovery.estimators import Evidence, estimate_groups
 from invdiff.engine.discovery.groups import save_models, wanted_mix
 from invdiff.engine.discovery.record import findings
@@ -113,6 +115,7 @@ def write_results(
     columns = samples.sample_id, samples.prompt, samples.caption
     session.results.write_groups(Groups(*columns, grouping.against, weight, samples.name))
     write_scores(session.path / "scores.parquet", samples, measured, config.discover.levels)
+    write_attributes(session, samples, grouping)
     save_models(session.path / "group_model.safetensors", grouping.models)
     steady = reliability(measured.scores.excess, prompt[measured.scored])
     record = findings(config, measured.scores, measured.scored, prompt, grouping, steady)

@@ -3,7 +3,7 @@
 Numbers that are not finite are null in the files and None here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import nan
 from typing import Any, ClassVar
 
@@ -72,6 +72,70 @@ class PromptFindings(Record):
     def left_alone(self) -> bool:
         """Whether there is a split that means something, about as even as it is wanted."""
         return not self.found and len(self.groups) > 1 and self.monitored
+
+
+class ValueShare(Record):
+    """The share of value 1 of an attribute under one prompt, with its 95 % Wilson interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+class FoundAttribute(Record):
+    """One attribute of ``attributes.json``; its memberships are a column of the parquet file.
+
+    ``verdict`` is ``clear`` or ``unclear``. ``explained`` is the share of what pictures cost under
+    the prompts that it explains, ``information`` how strongly it is tied to them, in nats,
+    ``alignment`` the cosines, by noise level, of its shift with minus the log-odds of its shares,
+    ``gap`` the distance of its values in sums of their standard deviations, ``stability`` the
+    agreement of two halves of the data (0.5 is chance). ``value_0``, ``value_1`` and ``border``
+    are pictures: surest ones of both values, and ones between them.
+    """
+
+    id: str
+    verdict: str
+    tied: bool
+    chosen: bool = False
+    explained: Number = None
+    information: Number = None
+    alignment: tuple[Number, ...] = ()
+    gap: Number = None
+    stability: Number = None
+    p_value: Number = None
+    origin: str = ""
+    prompts: dict[str, ValueShare] = {}
+    value_0: tuple[str, ...] = ()
+    value_1: tuple[str, ...] = ()
+    border: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called, here and in ``attributes.parquet``."""
+        return f"attribute {self.id}"
+
+
+class Attributes(Record):
+    """``attributes.json``: what was found, the most tied to the prompts first."""
+
+    FILE = "attributes.json"
+
+    attributes: tuple[FoundAttribute, ...] = ()
+    read_from: str = ""
+
+    def __iter__(self) -> Iterator[FoundAttribute]:  # type: ignore[override]
+        return iter(self.attributes)
+
+    def __len__(self) -> int:
+        return len(self.attributes)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {one.id}: {one.verdict}, {'tied' if one.tied else 'not tied'}, shares "
+            + ", ".join(f"{share.share:.2f}" for share in one.prompts.values())
+            for one in self.attributes
+        ]
+        return "\n".join([f"Attributes({len(self)} found)", *lines])
 
 
 class RankedCandidate(Record):

@@ -1,6 +1,7 @@
 """What the stages of a run leave for later ones: one reader and one writer for each file.
 
-``groups.parquet``, ``discovery.json``, ``training.json``, ``adapter/calibration.json``,
+``groups.parquet``, ``discovery.json``, ``attributes.json``, ``training.json``,
+``adapter/calibration.json``,
 ``samples.parquet`` and ``metrics.json`` are parsed here and nowhere else. Everybody else has typed,
 frozen objects. Keys that an earlier version wrote under another name are read, and said.
 """
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 
 from invdiff.core.groups.memberships import Membership, hard, memberships
 from invdiff.data.samples import plural
-from invdiff.engine.run.records import Calibration, Discovery, Metrics, Record, Training
+from invdiff.engine.run.records import Attributes, Calibration, Discovery, Metrics, Record, Training
 from invdiff.engine.run.stages import STAGES
 from invdiff.engine.storage.files import read_json, read_parquet, write_json, write_parquet
 from invdiff.engine.storage.seals import Seals
@@ -109,6 +110,11 @@ class Results:
     def discovery(self) -> Discovery:
         """What discovery says about each prompt."""
         return self._read(Discovery)
+
+    @cached_property
+    def attributes(self) -> Attributes:
+        """What discovery says about each attribute."""
+        return self._read(Attributes)
 
     @cached_property
     def training(self) -> Training:

@@ -45,6 +45,8 @@ FILES = {
         "groups.parquet",
         "group_model.safetensors",
         "discovery.json",
+        "attributes.json",
+        "attributes.parquet",
     ),
     "train": (
         "adapter",
