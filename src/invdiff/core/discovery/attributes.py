@@ -7,6 +7,7 @@ pictures that it was chosen on.
 
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from invdiff.core.discovery.sources import MOST, Source, find_sources, shares_di
 from invdiff.core.groups.features import FeatureSpace
 from invdiff.core.groups.two_groups import GroupModel
 
-CLEAR = 0.9
+CLEAR = 0.8
 """Share of the pictures that two halves of the data, searched alone, put into the same group."""
 
 
@@ -33,8 +34,9 @@ class Attribute:
     ``measures`` say how strongly it is tied to the prompts (mutual information in nats), how much
     of what pictures cost under them it explains beside the other attributes, and how well its shift
     agrees with its shares. ``gap`` is the distance of the values in the features, in sums of their
-    standard deviations. ``stability`` is the agreement of two halves of the data, 0.5 by chance.
-    ``p_value`` is that of no relation to the costs (and, for several prompts, of equal shares),
+    standard deviations. ``stability`` is the least agreement of two halves of the data with each
+    other and with the whole, 0.5 by chance. ``p_value`` is that of no relation to the costs (and,
+    for several prompts, of equal shares),
     multiplied by the number of attributes. ``models`` give the same for other pictures of a
     prompt, from raw features.
     """
@@ -128,7 +130,8 @@ def _attribute(
     tied = shift = 1.0
     stability = 0.0
     if len(nearest) == len(halves):
-        stability = _agreement(nearest[0], nearest[1])
+        pairs_of = combinations((source.q, *nearest), 2)
+        stability = min(_agreement(one, other) for one, other in pairs_of)
         tests_of = zip(nearest, halves[::-1], strict=True)  # each half's source, on the other half
         pairs = [_tests(q, evidence, half) for q, half in tests_of]
         # twice the mean of dependent p-values is one (Rüschendorf 1982)

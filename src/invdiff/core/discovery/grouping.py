@@ -21,7 +21,7 @@ RANKED_BY = (
     "share of the costs explained, times the mutual information with the prompt in nats, times the "
     "alignment with the log-odds of the shares"
 )
-RANKED_BY_CLEARNESS = "share of the costs explained, times the gap in the features"
+RANKED_BY_CLEARNESS = "share of the costs explained, times the squared gap in the features"
 LEAST_OF_LOSS = 0.1
 """Share of the loss's variance to explain under every prompt, where nothing is tied to them."""
 RAREST = 0.2
@@ -182,7 +182,9 @@ class _Data:
                 models[name] = nobody(self.features.shape[1])
             verdicts[name] = judge_prompt(against, self.excess, self.scored, rows, chosen, rules)
         numbers = [
-            one.measures.objective if ranked_by == RANKED_BY else one.measures.explained * one.gap
+            one.measures.objective
+            if ranked_by == RANKED_BY
+            else one.measures.explained * one.gap**2
             for one in found
         ]
         ranking = tuple((one.id, number) for one, number in zip(found, numbers, strict=True))

@@ -72,6 +72,15 @@ class Source:
         """Explained share times gap: what sources are taken out by."""
         return self.measures.explained * min(self.groups.gap, WIDEST)
 
+    @property
+    def separation(self) -> float:
+        """Explained share times squared gap, which is Fisher's ratio.
+
+        What is explained says less where the costs compare no prompts: all that makes a picture
+        hard to denoise is in them, and most of that comes in degrees.
+        """
+        return self.measures.explained * min(self.groups.gap, WIDEST) ** 2
+
 
 def find_sources(evidence: Evidence, most: int = MOST) -> list[Source]:
     """The sources in the order in which they were taken out."""
@@ -150,9 +159,9 @@ def _next(carrier: Carrier, found: list[Source]) -> Source | None:
             known.append(source)
     if not known:
         return None
-    clearest = max(known, key=lambda source: source.clearness)
     if not evidence.several:
-        return clearest
+        return max(known, key=lambda source: source.separation)
+    clearest = max(known, key=lambda source: source.clearness)
     best = max(known, key=lambda source: source.objective)
     other = _alike(best, clearest) < NEAR and clearest.mixed >= best.mixed
     return clearest if other else best

@@ -137,6 +137,8 @@ class Attributes(Record):
         ]
         return "\n".join([f"Attributes({len(self)} found)", *lines])
 
+    __str__ = __repr__
+
 
 class RankedCandidate(Record):
     """A candidate with the value of the objective that it was ranked by."""
