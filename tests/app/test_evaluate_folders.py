@@ -398,7 +398,7 @@ def test_a_folder_of_one_picture_is_not_told_to_sample(tmp_path, capsys):
             pixels = np.random.default_rng(k).integers(0, 255, (16, 16, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
     words = ["evaluate", str(tmp_path / "one"), str(tmp_path / "many"), "--extractor", "pixels"]
-    assert main([*words, "--out", str(tmp_path / "out")]) == 1
-    told = capsys.readouterr().err
-    assert "is 1, and" in told
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "is 1, and 2 are needed" in told
     assert "sample" not in told

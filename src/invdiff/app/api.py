@@ -241,7 +241,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         return
     if "discover" in done and (run.path / "discovery.json").is_file():
         yield "groups", repr(run.groups)
-        yield "attributes", repr(run.attributes)
+        if (run.path / "attributes.json").is_file():
+            yield "attributes", repr(run.attributes)
     if "evaluate" in done:
         yield "metrics", repr(run.metrics)
     if "report" in done:

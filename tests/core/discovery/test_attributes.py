@@ -78,9 +78,8 @@ def test_a_skew_that_all_prompts_share_is_read_off_the_loss():
     assert found.score == "loss"
     assert all(verdict.found for verdict in found.verdicts.values())
     for name in shares:
-        rows = data.prompt == name
-        turned = [found.against[rows], 1 - found.against[rows]]
-        assert max(balanced_accuracy_score(data.attribute[rows], q > 0.5) for q in turned) > 0.97
+        rows = data.prompt == name  # the rare value costs more: it is group 1 under every prompt
+        assert balanced_accuracy_score(data.attribute[rows], found.against[rows] > 0.5) > 0.97
 
 
 def test_a_prompt_that_has_one_value_alone_is_left_alone():

@@ -119,11 +119,11 @@ def test_what_cannot_be_measured_is_refused(figure):
         figure(good, np.where(np.isnan(broken), np.inf, broken))
     with pytest.raises(InvDiffError, match="6 features and the reference 5"):
         figure(good, good[:, :5])
-    with pytest.raises(InvDiffError, match="images are 1, at least"):
+    with pytest.raises(InvDiffError, match="number of images is 1, and"):
         figure(good[:1], good)
 
 
 def test_manifolds_need_more_images_than_neighbours():
     fidelity.manifolds(cloud(4), cloud(4), neighbours=3)
-    with pytest.raises(InvDiffError, match="at least 5 are needed"):
+    with pytest.raises(InvDiffError, match="and 5 are needed"):
         fidelity.manifolds(cloud(4), cloud(9), neighbours=4)

@@ -82,6 +82,7 @@ def infer_groups(
     searched = searched[counts >= FEWEST]
     inside = np.isin(prompt, searched)
     data = _Data(features, prompt, scored, excess, inside, seed)
+    by_loss = replace(data, score=loss)
     if len(searched) == 0:
         return data.grouping((), None, rules, "", RANKED_BY)
     if len(searched) > 1:
@@ -95,13 +96,13 @@ def infer_groups(
         other = data.attributes(Contrasts(loss[:, None, None], ("",), scored))
         alike = [one for one in other if one.certain(false_alarm) and data.same_skew(one, loss)]
         if alike:
-            return data.grouping(found + other, alike[0], rules, "loss", RANKED_BY_CLEARNESS)
+            return by_loss.grouping(found + other, alike[0], rules, "loss", RANKED_BY_CLEARNESS)
         return data.grouping(found, None, rules, name, RANKED_BY)
     both = np.stack([_unit(loss), _unit(excess)], 1)[:, None, :]
     found = data.attributes(Contrasts(both, ("",), scored))
     clear = [one for one in found if one.certain(false_alarm) and _mixed(one, min_share).any()]
     first = clear[0] if clear else None
-    return data.grouping(found, first, rules, "loss", RANKED_BY_CLEARNESS)
+    return by_loss.grouping(found, first, rules, "loss", RANKED_BY_CLEARNESS)
 
 
 def _mixed(attribute: Attribute, min_share: float) -> np.ndarray:
@@ -114,12 +115,15 @@ def _unit(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Data:
-    """All images, which of them are of prompts that are searched, and what the scored ones cost."""
+    """All images, which of them are of prompts that are searched, and what the scored ones cost.
+
+    ``score`` says which group goes against the model: the one whose mean is larger.
+    """
 
     features: Float[np.ndarray, "sample feature"]
     prompt: np.ndarray
     scored: np.ndarray
-    excess: Float[np.ndarray, " scored"]
+    score: Float[np.ndarray, " scored"]
     inside: np.ndarray
     seed: int
 
@@ -140,7 +144,7 @@ class _Data:
     def own_columns(self, names: np.ndarray) -> Contrasts:
         """The excess as losses under every prompt, of which each image has its own alone."""
         own = self.prompt[self.scored][:, None] == names[None]
-        centred = self.excess.copy()
+        centred = self.score.copy()
         for name in names:
             rows = self.prompt[self.scored] == name
             centred[rows] -= centred[rows].mean()
@@ -180,7 +184,7 @@ class _Data:
                 against[rows], models[name] = q, model
             else:
                 models[name] = nobody(self.features.shape[1])
-            verdicts[name] = judge_prompt(against, self.excess, self.scored, rows, chosen, rules)
+            verdicts[name] = judge_prompt(against, self.score, self.scored, rows, chosen, rules)
         numbers = [
             one.measures.objective
             if ranked_by == RANKED_BY
@@ -207,7 +211,7 @@ class _Data:
         q, model = attribute.q[rows], attribute.models[name]
         inside = self.prompt[self.scored] == name
         member = attribute.q[self.scored][inside]
-        if inside.sum() < 3 or np.cov(member, self.excess[inside])[0, 1] >= 0:
+        if inside.sum() < 3 or np.cov(member, self.score[inside])[0, 1] >= 0:
             return q, model
         return 1 - q, model.flipped()
 
