@@ -40,5 +40,6 @@ def test_the_trained_header_says_how_to_use_the_adapter(finished, world):
         "base_model": str(world.model),
         "recommended_strength": calibration["strength"],
         "window": [0.0, 1.0],
+        "strength_scales": "weights",
         "guidance_scale": 2.5,
     }

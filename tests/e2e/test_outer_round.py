@@ -19,7 +19,7 @@ def strengthened(run, factor=100.0):
     path = run / "adapter" / adapter_file.FILE
     weights = tiny_world.tensors(path)
     with safe_open(path, "pt") as file:
-        header = file.metadata()
+        header = {k: v for k, v in file.metadata().items() if k != adapter_file.HASH_KEY}
     larger = {k: v * factor if ".lora_B." in k else v for k, v in weights.items()}
     save_file(larger, path, metadata=header)
     tiny_world.resealed(run)

@@ -149,7 +149,7 @@ def test_a_pipeline_object_gives_what_its_folder_gives(world, finished, tmp_path
 def test_nothing_to_balance(world, tmp_path):
     """Colours that are even and that no prompt says anything about."""
     data = tiny_world.pictures(tmp_path / "data", share=0.5)
-    run = Run(tmp_path / "run", tiny_world.settings(world.model, data))
+    run = Run(tmp_path / "run", tiny_world.settings(world.model, data, "study.estimator='auto'"))
     report = run.run_all()
     prompts = read_json(run.path / "discovery.json")["prompts"]
     assert {name: entry["found"] for name, entry in prompts.items()} == {HAT: False, COAT: False}

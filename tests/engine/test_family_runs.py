@@ -160,7 +160,7 @@ def test_other_strengths_are_the_formula(trained, folder, strength):
     number = strength if isinstance(strength, float) else 0.5
     plain, lora, pipe = (trained.fresh() for _ in range(3))
     adapter_file.load(from_pipeline(lora).module, folder)
-    invdiff.attach(pipe, folder, strength=strength)
+    invdiff.attach(pipe, folder, strength=strength, scaled="prediction")
     models = [from_pipeline(each) for each in (plain, lora, pipe)]
     latent = torch.randn(2, *models[0].encode_images(blank(models[0])).shape[1:])
     with torch.no_grad():

@@ -17,7 +17,7 @@ KINDS = ("pictures", "captions", "prompt groups", "labels", "the list of picture
 
 
 @dataclass(frozen=True)
-class Asked:
+class DataRequest:
     """Which source, and what of it is used: the columns ("" for none) and the quarantine list."""
 
     path: str

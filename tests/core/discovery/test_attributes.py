@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from invdiff.core.discovery.attributes import find_attributes
-from invdiff.core.discovery.evidence import Contrasts, Evidence
+from invdiff.core.discovery.evidence import Contrasts, CostEvidence
 from invdiff.core.discovery.grouping import infer_groups
 from invdiff.core.discovery.mixture import fit_two_gaussians
 from invdiff.core.discovery.objective import measure_memberships, mutual_information
@@ -110,7 +110,7 @@ def test_what_explains_all_of_the_costs_and_follows_the_log_odds_measures_one():
     member = (np.arange(200) % 10 < 2) | (np.arange(200) >= 100) & (np.arange(200) % 10 < 8)
     losses = -np.outer(member, np.log(shares / (1 - shares)))[:, :, None]
     prompt = np.repeat(["a", "b"], 100)
-    evidence = Evidence.of(
+    evidence = CostEvidence.of(
         np.zeros((200, 1)), prompt, Contrasts(losses, ("a", "b"), np.arange(200))
     )
     found = measure_memberships(evidence, member * 1.0)

@@ -34,7 +34,7 @@ def test_what_cannot_be_measured_becomes_a_sentence():
     assert found["frechet"]["real"]["images"] == 3
     assert len(notes) == 2
     assert "error-corrected shares" in notes[0]
-    assert "precision, recall and coverage (the images are 3, at least 4" in notes[1]
+    assert "precision, recall and coverage (the number of images is 3, and 4" in notes[1]
 
 
 def test_prompts_the_classifier_does_not_know_have_no_fidelity():

@@ -12,7 +12,7 @@ import pytest
 
 from invdiff.engine.run import stages
 from invdiff.engine.run.folder import STAGES, RunFolder
-from invdiff.engine.run.records import Discovery, Metrics, Training
+from invdiff.engine.run.records import Attributes, Discovery, Metrics, Training
 from invdiff.engine.run.stages import FILES, TOUCHES, touched
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings import schema
@@ -197,7 +197,7 @@ def test_every_file_that_a_stage_touches_belongs_to_a_stage():
     names = set(re.findall(r'(?:session|self)\.path / "([^"/]+)"', code))
     rooms = "".join(path.read_text() for path in sorted((sources / "training").glob("*.py")))
     names |= set(re.findall(r'\brun / "([^"]+)"', rooms)) | {log.FILE, *log.TRACKERS}
-    names |= {Discovery.FILE, Training.FILE, Metrics.FILE}
+    names |= {Attributes.FILE, Discovery.FILE, Training.FILE, Metrics.FILE}
     assert len(names) >= 10
     assert names == {name for files in FILES.values() for name in files} - {"report.html"}
 

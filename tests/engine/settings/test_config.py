@@ -285,11 +285,11 @@ def test_the_plan_counts_passes():
     faces = DataSize((2000,) * 4)
     works = {work.stage: work for work in work_plan(config, faces)}
     assert works["sample"].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
-    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000 + 4 * 10
+    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000
     partly = configuration.load(config.model_dump(), ["sample.strength=0.5"])
-    assert work_plan(partly, faces)[2].passes == 4 * 10 * 5 * (1 + 2 + 2 + 4)
+    assert work_plan(partly, faces)[2].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
     guided = configuration.load(partly.model_dump(), ["study.arms=['guided']"])
-    assert work_plan(guided, faces)[2].passes == 4 * 10 * 5 * (2 + 4)
+    assert work_plan(guided, faces)[2].passes == 4 * 10 * 5 * (1 + 2)
     settled = ["train.steps=10", "train.batch_size=2", "calibrate.strengths=[1.0]"]
     drawing = 4 * config.calibrate.images_per_prompt * 5 * 2
     alone = configuration.load(config.model_dump(), [*settled, "train.share_feedback=[]"])

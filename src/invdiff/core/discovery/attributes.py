@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from invdiff.core.discovery.evidence import Carrier, Contrasts, Evidence
+from invdiff.core.discovery.evidence import Carrier, Contrasts, CostEvidence
 from invdiff.core.discovery.mixture import RAREST, fit_two_gaussians
 from invdiff.core.discovery.objective import Measures
 from invdiff.core.discovery.sources import MOST, Source, find_sources, shares_differ
@@ -27,7 +27,7 @@ CLEAR = 0.8
 
 
 @dataclass(frozen=True)
-class Attribute:
+class InferredAttribute:
     """Two values that pictures have, with memberships, shares, and how sure that is.
 
     ``q`` is the probability of value 1, (n,). ``share`` is its share under each of the ``prompts``.
@@ -73,14 +73,14 @@ def find_attributes(
     contrasts: Contrasts,
     seed: int,
     most: int = MOST,
-) -> list[Attribute]:
+) -> list[InferredAttribute]:
     """The attributes of the pictures, the most tied first: by the max step's objective.
 
     ``contrasts`` are losses under several prompts, or under one: each picture's own. Then nothing
     is tied, and the one that explains most with the widest gap is first.
     """
     space = FeatureSpace.fit(features, prompt)
-    evidence = Evidence.of(space(features, prompt), prompt, contrasts)
+    evidence = CostEvidence.of(space(features, prompt), prompt, contrasts)
     if min(evidence.components.shape) == 0 or evidence.total < 1e-20:
         return []
     found = find_sources(evidence, most)
@@ -100,7 +100,7 @@ def find_attributes(
     return made
 
 
-def _halves(evidence: Evidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _halves(evidence: CostEvidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two halves of the pictures of each prompt, of those with costs and of those without."""
     random = np.random.default_rng(seed % 2**63)
     known = np.zeros(len(evidence.prompt), int)
@@ -110,7 +110,7 @@ def _halves(evidence: Evidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(ordered[::2]), np.sort(ordered[1::2])
 
 
-def _spread(source: Source, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+def _spread(source: Source, evidence: CostEvidence) -> tuple[np.ndarray, np.ndarray]:
     """Values and memberships of all pictures by a source of some of them."""
     values = Carrier(evidence).design @ source.weight
     q = source.groups.posterior(values, evidence.prompt)
@@ -121,11 +121,11 @@ def _attribute(
     source: Source,
     q: Float[np.ndarray, " picture"],
     models: dict[str, GroupModel],
-    evidence: Evidence,
+    evidence: CostEvidence,
     halves: tuple[np.ndarray, np.ndarray],
     others: list[list[tuple[np.ndarray, np.ndarray]]],
     tests: int,
-) -> Attribute:
+) -> InferredAttribute:
     nearest = [one for found in others if (one := _nearest(source, found)) is not None]
     tied = shift = 1.0
     stability = 0.0
@@ -138,7 +138,7 @@ def _attribute(
         tied = min(1.0, tests * sum(pair[0] for pair in pairs))
         shift = min(1.0, tests * sum(pair[1] for pair in pairs))
     p_value = max(tied, shift) if evidence.several else shift
-    return Attribute(
+    return InferredAttribute(
         _name(source, evidence),
         source.name,
         evidence.names,
@@ -175,7 +175,7 @@ def _agreement(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _tests(
-    q: Float[np.ndarray, " picture"], evidence: Evidence, half: np.ndarray
+    q: Float[np.ndarray, " picture"], evidence: CostEvidence, half: np.ndarray
 ) -> tuple[float, float]:
     """p-values, on one half, of equal shares and of no shift of the costs with the groups."""
     part, member = evidence.part(half), q[half]
@@ -194,14 +194,14 @@ def _tests(
     return equal, float(stats.pearsonr(inside, along, alternative=side).pvalue)
 
 
-def _name(source: Source, evidence: Evidence) -> str:
+def _name(source: Source, evidence: CostEvidence) -> str:
     """A short name that a second run gives to the same groups: of the pictures on its ends."""
     ends = np.argsort(source.values, kind="stable")
     marks = np.sort(np.concatenate([ends[:3], ends[-3:]]))
     return sha256(",".join(map(str, marks)).encode()).hexdigest()[:6]
 
 
-def _models(source: Source, evidence: Evidence, space: FeatureSpace) -> dict[str, GroupModel]:
+def _models(source: Source, evidence: CostEvidence, space: FeatureSpace) -> dict[str, GroupModel]:
     """A model for each prompt, from raw features: logistic along the direction."""
     share = source.groups.share.clip(RAREST, 1 - RAREST)
     start, slope = _logistic(source.values, source.q, logit(share)[evidence.prompt])

@@ -38,7 +38,7 @@ class Contrasts:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CostEvidence:
     """Pictures with ``components`` of their features, and ``costs`` of the pictures ``rows``.
 
     ``prompt`` are numbers of ``names``. ``costs`` are losses under the prompts ``compared`` (also
@@ -59,7 +59,7 @@ class Evidence:
         components: Float[np.ndarray, "picture component"],
         prompt: np.ndarray,
         contrasts: Contrasts,
-    ) -> "Evidence":
+    ) -> "CostEvidence":
         """The evidence of losses under several prompts, or under one, each picture's own."""
         names, codes = np.unique(prompt, return_inverse=True)
         losses = contrasts.losses
@@ -94,7 +94,7 @@ class Evidence:
         """The sum of all squared costs, that of which shares are explained."""
         return float((self.flat**2).sum()) + 1e-30
 
-    def part(self, pictures: np.ndarray) -> "Evidence":
+    def part(self, pictures: np.ndarray) -> "CostEvidence":
         """The evidence of some of the ``pictures`` (ascending numbers)."""
         place = np.full(len(self.prompt), -1)
         place[pictures] = np.arange(len(pictures))
@@ -102,7 +102,7 @@ class Evidence:
         codes = self.prompt[pictures]
         inside = self.prompt[self.rows[there]]
         flat = centre_within_prompts(self.flat[there], inside)
-        return Evidence(
+        return CostEvidence(
             self.names,
             codes,
             centre_within_prompts(self.components[pictures], codes),
@@ -132,7 +132,7 @@ class Evidence:
 class Carrier:
     """Cross-fitted ridge regression on the components and the prompts, of all pictures."""
 
-    evidence: Evidence
+    evidence: CostEvidence
 
     @cached_property
     def design(self) -> Float[np.ndarray, "picture column"]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logit
 
-from invdiff.core.discovery.attributes import Attribute, find_attributes
+from invdiff.core.discovery.attributes import InferredAttribute, find_attributes
 from invdiff.core.discovery.evidence import Contrasts
 from invdiff.core.discovery.verdict import FEWEST, Rules, Verdict, judge_prompt
 from invdiff.core.groups.memberships import Membership
@@ -52,7 +52,7 @@ class Grouping:
     score: str = ""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ranked_by: str = RANKED_BY
-    attributes: tuple[Attribute, ...] = ()
+    attributes: tuple[InferredAttribute, ...] = ()
     stability: float | None = None
 
 
@@ -105,7 +105,7 @@ def infer_groups(
     return by_loss.grouping(found, first, rules, "loss", RANKED_BY_CLEARNESS)
 
 
-def _mixed(attribute: Attribute, min_share: float) -> np.ndarray:
+def _mixed(attribute: InferredAttribute, min_share: float) -> np.ndarray:
     return (attribute.share >= min_share) & (attribute.share <= 1 - min_share)
 
 
@@ -127,7 +127,7 @@ class _Data:
     inside: np.ndarray
     seed: int
 
-    def attributes(self, contrasts: Contrasts) -> list[Attribute]:
+    def attributes(self, contrasts: Contrasts) -> list[InferredAttribute]:
         """Those of the searched prompts, by costs of images of them; q is of all images."""
         place = np.cumsum(self.inside) - 1
         known = self.inside[contrasts.rows]
@@ -150,7 +150,7 @@ class _Data:
             centred[rows] -= centred[rows].mean()
         return Contrasts((own * centred[:, None])[:, :, None], tuple(map(str, names)), self.scored)
 
-    def same_skew(self, attribute: Attribute, loss: np.ndarray) -> bool:
+    def same_skew(self, attribute: InferredAttribute, loss: np.ndarray) -> bool:
         """Whether every prompt has the same rare value, and it costs more under all of them."""
         rare = attribute.share if attribute.share.mean() < 0.5 else 1 - attribute.share
         if not (rare.max() <= RAREST and rare.min() > 0):
@@ -168,8 +168,8 @@ class _Data:
 
     def grouping(
         self,
-        found: list[Attribute] | tuple[Attribute, ...],
-        chosen: Attribute | None,
+        found: list[InferredAttribute] | tuple[InferredAttribute, ...],
+        chosen: InferredAttribute | None,
         rules: Rules,
         score: str,
         ranked_by: str,
@@ -205,7 +205,7 @@ class _Data:
         )
 
     def _turned(
-        self, attribute: Attribute, name: str, rows: np.ndarray
+        self, attribute: InferredAttribute, name: str, rows: np.ndarray
     ) -> tuple[np.ndarray, GroupModel]:
         """Memberships of a prompt's images with group 1 the one that costs the model more."""
         q, model = attribute.q[rows], attribute.models[name]

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import entr
 from torch import Tensor
 
-from invdiff.core.discovery.evidence import SMALLEST, Evidence
+from invdiff.core.discovery.evidence import SMALLEST, CostEvidence
 
 STEPS = 60
 CUTS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)  # shares of a prompt that a cut may leave above
@@ -41,7 +41,7 @@ class Measures:
 
 
 def measure_memberships(
-    evidence: Evidence,
+    evidence: CostEvidence,
     q: Float[np.ndarray, " picture"],
     costs: Float[np.ndarray, "row cost"] | None = None,
 ) -> Measures:
@@ -74,7 +74,7 @@ def mutual_information(share: Float[np.ndarray, " prompt"]) -> float:
 
 
 def ascend(
-    evidence: Evidence,
+    evidence: CostEvidence,
     carried: Float[np.ndarray, "picture cost"],
     start: Float[np.ndarray, " picture"],
 ) -> tuple[float, Float[np.ndarray, " picture"]]:
@@ -109,7 +109,7 @@ def ascend(
 
 
 def best_cuts(
-    evidence: Evidence,
+    evidence: CostEvidence,
     carried: Float[np.ndarray, "picture cost"],
     along: Float[np.ndarray, " picture"],
 ) -> Float[np.ndarray, " prompt"]:
@@ -175,7 +175,7 @@ class _Differentiable:
     Explained shares are those of hard groups of the same sizes, so that soft memberships cost.
     """
 
-    def __init__(self, evidence: Evidence, carried: Float[np.ndarray, "picture cost"]) -> None:
+    def __init__(self, evidence: CostEvidence, carried: Float[np.ndarray, "picture cost"]) -> None:
         self.z = torch.from_numpy(np.ascontiguousarray(evidence.components))
         self.codes = torch.from_numpy(evidence.prompt)
         self.prompts = torch.eye(len(evidence.names), dtype=self.z.dtype)[self.codes]

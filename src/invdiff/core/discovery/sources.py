@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
-from invdiff.core.discovery.evidence import Carrier, Evidence
+from invdiff.core.discovery.evidence import Carrier, CostEvidence
 from invdiff.core.discovery.mixture import RAREST, TwoGaussians, fit_two_gaussians
 from invdiff.core.discovery.objective import Measures, ascend, measure_memberships
 from invdiff.core.groups.features import centre_within_prompts
@@ -82,7 +82,7 @@ class Source:
         return self.measures.explained * min(self.groups.gap, WIDEST) ** 2
 
 
-def find_sources(evidence: Evidence, most: int = MOST) -> list[Source]:
+def find_sources(evidence: CostEvidence, most: int = MOST) -> list[Source]:
     """The sources in the order in which they were taken out."""
     seen = _subset(evidence)
     part = evidence.part(seen) if len(seen) < len(evidence.prompt) else evidence
@@ -110,7 +110,7 @@ def _again(carrier: Carrier, source: Source, others: list[Source]) -> Source:
     return max([here, *near], key=lambda one: one.clearness)
 
 
-def _on_all(evidence: Evidence, found: list[Source]) -> list[Source]:
+def _on_all(evidence: CostEvidence, found: list[Source]) -> list[Source]:
     """The sources of a part, taught to all pictures once."""
     carrier = Carrier(evidence)
     spread = []
@@ -128,7 +128,7 @@ def _on_all(evidence: Evidence, found: list[Source]) -> list[Source]:
     return result
 
 
-def _subset(evidence: Evidence) -> np.ndarray:
+def _subset(evidence: CostEvidence) -> np.ndarray:
     """The pictures whose costs are known, and others until there are enough."""
     rest = np.setdiff1d(np.arange(len(evidence.prompt)), evidence.rows)
     more = np.random.default_rng(5).permutation(rest)[: max(0, SEARCHED - len(evidence.rows))]
@@ -179,7 +179,7 @@ def _alike(one: Source, other: Source) -> float:
     return abs(float(np.corrcoef(one.q, other.q)[0, 1]))
 
 
-def left(evidence: Evidence, found: list[Source]) -> Float[np.ndarray, "row cost"]:
+def left(evidence: CostEvidence, found: list[Source]) -> Float[np.ndarray, "row cost"]:
     """The costs without what the found sources explain: groups, and what varies within them."""
     if not found:
         return evidence.flat
@@ -197,7 +197,7 @@ def foretold(guess: Float[np.ndarray, "row cost"], costs: Float[np.ndarray, "row
 
 
 def candidates(
-    evidence: Evidence, carried: Float[np.ndarray, "picture cost"]
+    evidence: CostEvidence, carried: Float[np.ndarray, "picture cost"]
 ) -> Iterator[tuple[str, Float[np.ndarray, " picture"], bool]]:
     """Directions to begin with, as values of all pictures, and whether the max step found them.
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
-from invdiff.core.discovery.attributes import Attribute
+from invdiff.core.discovery.attributes import InferredAttribute
 from invdiff.core.groups.memberships import Membership, Mix, hard, shares_of
 
 BALANCED_WITHIN = 0.05
@@ -20,8 +20,8 @@ class Verdict:
     ``found``: there is something to balance. ``monitored``: the groups mean something here, so that
     their shares among generated pictures are worth looking at; every found prompt is, and one
     whose groups are even already. ``explained`` is the share of the score's variance within the
-    prompt that the groups explain; ``p_value`` is that of the attribute (:class:`Attribute`);
-    ``share`` is the inferred share of group 1 among all of the prompt's images.
+    prompt that the groups explain; ``p_value`` is that of the attribute. ``share`` is the
+    inferred share of group 1 among all of the prompt's images.
     Of more than two groups ``shares`` has them all, and ``share`` is that of all but group 0.
     """
 
@@ -53,7 +53,7 @@ def judge_prompt(
     score: Float[np.ndarray, " scored"],
     scored: np.ndarray,
     rows: np.ndarray,
-    attribute: Attribute | None,
+    attribute: InferredAttribute | None,
     rules: Rules,
 ) -> Verdict:
     """Is there anything to balance in this prompt?

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from invdiff.core.discovery.attributes import Attribute
+from invdiff.core.discovery.attributes import InferredAttribute
 from invdiff.core.discovery.grouping import Grouping
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.data.samples import Samples
@@ -24,7 +24,9 @@ def write_attributes(session: Session, samples: Samples, grouping: Grouping) -> 
     write_parquet(session.path / "attributes.parquet", {**columns, **memberships})
 
 
-def _record(attribute: Attribute, samples: Samples, rate: float, chosen: str) -> FoundAttribute:
+def _record(
+    attribute: InferredAttribute, samples: Samples, rate: float, chosen: str
+) -> FoundAttribute:
     prompt, measures = np.array(samples.prompt), attribute.measures
     inside = np.flatnonzero(np.isin(prompt, attribute.prompts))
     q = attribute.q[inside]

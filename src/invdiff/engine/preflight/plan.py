@@ -92,12 +92,11 @@ def _discover(config: Config, data: DataSize) -> Work:
     scored = sum(min(asked.images_per_prompt, held) for held in data.pictures)
     levels, features = len(asked.levels), len(config.study.feature_levels)
     scoring = scored * levels * asked.draws * 2  # under the prompt and under none
-    read = sum(data.pictures) + scored  # the scored ones again, to see how stable the groups are
     detail = (
         f"{scored} images x {levels} levels x {asked.draws} draws x 2 conditions, "
         f"features at {features} levels"
     )
-    return Work("discover", scoring + read * features, detail)
+    return Work("discover", scoring + sum(data.pictures) * features, detail)
 
 
 def _train(config: Config, prompts: int, branches: int) -> Work:

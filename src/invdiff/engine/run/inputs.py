@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from invdiff.data.fingerprint import KINDS, Asked, Fingerprint
+from invdiff.data.fingerprint import KINDS, DataRequest, Fingerprint
 from invdiff.data.samples import plural
 from invdiff.engine.base_model.architecture import model_folder
 from invdiff.engine.base_model.cache_keys import fingerprint
@@ -20,14 +20,14 @@ from invdiff.errors import DataError
 LEFT_OUT = "quarantine.json"
 
 
-def asked_of(config: Config) -> Asked:
+def asked_of(config: Config) -> DataRequest:
     """What of the data the settings use."""
     data = config.data
     columns = data.prompt_column, data.group_column, data.label_column
-    return Asked(data.path, *columns, data.quarantine)
+    return DataRequest(data.path, *columns, data.quarantine)
 
 
-def model_of(base_model: str | None) -> str:
+def fingerprint_of_model(base_model: str | None) -> str:
     """A hash of the files of a model on this computer; "" for one that is not a folder here."""
     folder = model_folder(base_model) if base_model else None
     if folder is None:
@@ -38,7 +38,7 @@ def model_of(base_model: str | None) -> str:
 
 def inputs_of(config: Config, base_model: str | None) -> dict[str, Any]:
     """The entry ``made_from`` of ``stages/discover.json``; no model for a pipeline object."""
-    return {"data": asked_of(config).read().record(), "model": model_of(base_model)}
+    return {"data": asked_of(config).read().record(), "model": fingerprint_of_model(base_model)}
 
 
 def changed(run: Path, known: Mapping[str, Any], config: Config, base_model: str | None) -> str:
@@ -55,13 +55,13 @@ def changed(run: Path, known: Mapping[str, Any], config: Config, base_model: str
                 said.append(f"{', '.join(kinds)} in {asked.path}{_names(run, now, kinds)}")
         except DataError as error:
             said.append(str(error))
-    model = model_of(base_model) if known["model"] else ""
+    model = fingerprint_of_model(base_model) if known["model"] else ""
     if model and model != known["model"]:
         said.append(f"weights or settings of the model {base_model}")
     return "; ".join(said)
 
 
-def _is_there(asked: Asked) -> bool:
+def _is_there(asked: DataRequest) -> bool:
     return any(Path(path).is_file() for path in asked.files())
 
 
