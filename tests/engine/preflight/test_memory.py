@@ -109,7 +109,7 @@ def test_the_plan_is_of_all_of_the_data(model, tmp_path):
     assert size.exact
     (found, *_) = plan.work_plan(config, size)
     features = len(config.study.feature_levels)
-    assert found.passes == 80 * config.discover.draws * 2 + (95 + 80) * features
+    assert found.passes == 80 * config.discover.draws * 2 + 95 * features
     grouped = plan.data_size(settings(model, *own, "data.prompt_groups=meaning").data)
     assert str(grouped) == "95 pictures of at most 2 prompts"
 
