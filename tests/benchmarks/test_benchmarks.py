@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import clock, grouping, job, recipes, shapes, together, training
+from benchmarks import clock, job, recipes, shapes, together, training
 from invdiff.engine.settings import config as configuration
 
 
@@ -120,16 +120,6 @@ def test_a_round_is_shared_by_its_steps():
     assert shared.repeats == 2
 
 
-def test_grouping_is_measured_on_rows_of_every_prompt(tmp_path):
-    import pyarrow.parquet as pq
-
-    grouping.make(tmp_path / "scores.parquet", 500)
-    assert grouping.group(tmp_path / "scores.parquet", "exact split") > 0
-    found = pq.read_table(tmp_path / "scores.groups.parquet")
-    assert len(found) == 500
-    assert 0 < found["q_1"].to_numpy().mean() < 1
-
-
 def test_the_whole_job_is_counted_from_the_settings():
     found = job.whole_job(quick=True)
     assert found["sides"]["theirs, forward passes an image"] == 10_000 * 64 * 4 / 8000
@@ -147,8 +137,7 @@ def test_the_whole_job_is_counted_from_the_settings():
     assert 0 < low["looking back"] < high["looking back"]  # one condition a step instead of two
     alone = job.passes_of(configuration.preset("faces", ["calibrate.strengths=[1.0]"]))
     assert alone["calibration"] == 0 < usual["calibration"]
-    excess = job.passes_of(configuration.preset("faces", []))
-    assert excess["contrasts"] == 0  # 300 of each of 4 prompts, under 4, 3 high levels, 2 draws
+    # 300 of each of 4 prompts, under 4, 3 high levels, 2 draws
     assert usual["contrasts"] == 300 * 4 * 4 * 3 * 2
 
 

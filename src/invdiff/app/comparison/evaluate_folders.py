@@ -39,8 +39,23 @@ def evaluate_folders(
     second: str | Path,
     out: str | Path,
     *,
+    reference: str | Path | None = None,
+    extractors: Sequence[str] = (),
+    classifier: str = "",
+    attribute: str = "",
+    classes: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    clip: str = "",
+    protocol: str = "standard",
+    target: Mapping[str, float] | None = None,
+    prompt_column: str = "",
+    quarantine: str | Path = "",
+    max_bad_share: float = 0.0,
+    side: int = 0,
+    seed: int = 0,
+    resamples: int = 1000,
+    processes: int = 1,
     command: str = "",
-    **options: Any,
 ) -> dict[str, Any]:
     """Measure two folders of pictures; both against ``reference``, else the second by the first.
 
@@ -51,10 +66,6 @@ def evaluate_folders(
         first: what was there before, or real pictures.
         second: what is to be judged.
         out: folder for ``metrics.json``, ``report.html`` and the tables; made if it is not there.
-        command: how to do it again, for the report; "" tells it in Python.
-        **options: the keyword arguments that follow.
-
-    Keyword Args:
         reference: pictures to compare both with.
         extractors: names or folders of feature extractors; () takes efficientnet-lite0.
         classifier: "faces", a file of a classifier, or clip:, siglip: or model: before the folder
@@ -74,6 +85,7 @@ def evaluate_folders(
         resamples: draws behind each interval.
         processes: worker processes; 0 is automatic. A script that asks for more than one needs
             ``if __name__ == "__main__":`` around what it does, since workers import it.
+        command: how to do it again, for the report; "" tells it in Python.
 
     Returns:
         What ``metrics.json`` holds.
@@ -85,7 +97,27 @@ def evaluate_folders(
     """
     only_once()
     place = Path(out)
-    found = compare(ComparisonRequest(first, second, **options), place)
+    asked = ComparisonRequest(
+        first=first,
+        second=second,
+        reference=reference,
+        extractors=tuple(extractors),
+        classifier=classifier,
+        attribute=attribute,
+        classes=tuple(classes),
+        labels=tuple(labels),
+        clip=clip,
+        protocol=protocol,
+        target=dict(target or {}),
+        prompt_column=prompt_column,
+        quarantine=quarantine,
+        max_bad_share=max_bad_share,
+        side=side,
+        seed=seed,
+        resamples=resamples,
+        processes=processes,
+    )
+    found = compare(asked, place)
     tables = sheets(found.record)
     again = command or f"invdiff.evaluate_folders({str(first)!r}, {str(second)!r}, {str(out)!r})"
     for sheet in tables:
