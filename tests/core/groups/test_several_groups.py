@@ -8,7 +8,6 @@ from scipy.special import expit, logit
 
 from invdiff.core.balancing.aims import at_least, corrected_aim, corrected_mix
 from invdiff.core.balancing.reweighting import balanced_weights
-from invdiff.core.discovery.verdict import group_agreement
 from invdiff.core.groups.memberships import (
     as_mix,
     hard,
@@ -129,12 +128,3 @@ def test_groups_can_be_put_into_another_order():
     model = MultiGroupModel.supervised(features, np.eye(4)[group])
     order = [2, 0, 3, 1]
     np.testing.assert_allclose(model.ordered(order)(features), model(features)[:, order])
-
-
-def test_agreement_of_several_groups_does_not_know_their_numbers():
-    _, group = four()
-    prompt = np.where(np.arange(len(group)) % 2, "a", "b")
-    q = np.eye(4)[group]
-    assert group_agreement(q, q[:, [3, 1, 0, 2]], prompt) == 1
-    shuffled = np.random.default_rng(0).permutation(group)
-    assert group_agreement(q, np.eye(4)[shuffled], prompt) < 0.45

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 
 from invdiff.core.discovery.attributes import InferredAttribute
-from invdiff.core.groups.memberships import Membership, Mix, hard, shares_of
+from invdiff.core.groups.memberships import Mix, shares_of
 
 BALANCED_WITHIN = 0.05
 FEWEST = 10  # scored images of a prompt that can be judged
@@ -94,26 +93,3 @@ def met(wanted: Mix) -> str:
     mix = shares_of(wanted)
     shares = "even" if np.ptp(mix) == 0 else " and ".join(f"{share:.0%}" for share in mix)
     return f"the groups are {shares} already"
-
-
-def group_agreement(first: Membership, second: Membership, prompt: np.ndarray) -> float:
-    """Share of images in the same group of both groupings, mean over prompts (0.5 = chance).
-
-    More than two groups are matched with each other within the prompt first: their order, by the
-    score, may differ where they cost about the same.
-    """
-    one, other = hard(first), hard(second)
-    if first.ndim == second.ndim == 1:
-        return float(np.mean([(one == other)[prompt == n].mean() for n in np.unique(prompt)]))
-    return float(np.mean([_matched(one[rows], other[rows]) for rows in _rows_of(prompt)]))
-
-
-def _rows_of(prompt: np.ndarray) -> list[np.ndarray]:
-    return [prompt == name for name in np.unique(prompt)]
-
-
-def _matched(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of images in groups that are matched one to one, as well as possible."""
-    counts = np.zeros((first.max() + 1, second.max() + 1))
-    np.add.at(counts, (first, second), 1)
-    return float(counts[linear_sum_assignment(-counts)].sum() / len(first))

@@ -7,11 +7,9 @@ from jaxtyping import Bool, Float
 from scipy.special import expit
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
 COMPONENTS = 128
 MOST = 3000  # pictures that components are found on
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -79,26 +77,6 @@ def centre_within_prompts(
         rows = prompt == name
         centred[rows] -= values[rows].mean(0)
     return centred
-
-
-def cross_fit(
-    components: Float[np.ndarray, "sample component"],
-    member: Bool[np.ndarray, " sample"],
-    seed: int,
-    folds: int = FOLDS,
-) -> Float[np.ndarray, " sample"]:
-    """Probability of membership for each image, by a logistic model fitted on the others.
-
-    With fewer members than folds on either side there is nothing to learn: zeros come back.
-    """
-    probability = np.zeros(len(member))
-    if min(member.sum(), (~member).sum()) < folds:
-        return probability
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
-    for others, held_out in splitter.split(components, member):
-        model = LogisticDiscriminant.fit(components[others], member[others])
-        probability[held_out] = model(components[held_out])
-    return probability
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,6 @@ class GroupModel:
         return GroupModel(self.weight, (-a, -b, -c), -self.prior)
 
 
-def shifted(ratio: Ratio, offset: float) -> Ratio:
-    """The same log-likelihood ratio, of values to which ``offset`` was added."""
-    a, b, c = ratio
-    return a - b * offset + c * offset**2, b - 2 * c * offset, c
-
-
 def log_ratio_at(
     values: Float[np.ndarray, " sample"], ratio: Ratio
 ) -> Float[np.ndarray, " sample"]:
