@@ -11,7 +11,6 @@ from invdiff.engine.preflight.memory import TRAINING_BYTES, estimate_memory
 from invdiff.engine.settings import config as configuration
 from invdiff.model.lora import adapter
 from invdiff.model.sizing.shapes import build
-from tests.engine.preflight.captioned import write_captioned
 from tests.model import tiny
 
 PARTS = ("train.gradient_accumulation_steps=8",)
@@ -100,20 +99,6 @@ def test_checkpointing_and_parts_of_a_batch_take_less_memory_and_more_passes(mod
     assert passes[1] - passes[0] == trained
 
 
-def test_the_plan_is_of_all_of_the_data(model, tmp_path):
-    captions = ["a hat"] * 50 + ["a coat"] * 45
-    own = [f"data.path={write_captioned(tmp_path / 'own', captions)}"]
-    config = settings(model, *own, "discover.images_per_prompt=40", "discover.levels=[0.9]")
-    size = plan.data_size(config.data)
-    assert sorted(size.pictures) == [45, 50]
-    assert size.exact
-    (found, *_) = plan.work_plan(config, size)
-    features = len(config.study.feature_levels)
-    assert found.passes == 80 * config.discover.draws * 2 + 95 * features
-    grouped = plan.data_size(settings(model, *own, "data.prompt_groups=meaning").data)
-    assert str(grouped) == "95 pictures of at most 2 prompts"
-
-
 def test_the_global_generator_is_left_alone(model):
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
@@ -153,13 +138,3 @@ def test_presets_of_real_models_fit_one_gpu(name, size, scale, parts):
     assert round(sum(found.parameters.values()) / 1e6) == parts
     assert found.peak < {"sd15": 24e9, "sdxl": 48e9, "flux": 80e9}[name]
     assert "as published" in found.source
-
-
-def test_guidance_that_is_an_input_takes_one_pass():
-    config = configuration.preset("flux")
-    size = plan.DataSize((600,))
-    two, one = (plan.work_plan(config, size, one_pass=flag) for flag in (False, True))
-    sampled = 2 * 64 * 30  # arms, images, steps
-    assert [work.passes for work in (one[2], two[2])] == [sampled, 2 * sampled]
-    assert one[0] == two[0]
-    assert one[1].passes < two[1].passes

@@ -24,6 +24,10 @@ from invdiff.engine.settings.common import DataSection
 from invdiff.engine.storage.hashed_tensors import SHARD, Tensors, digest_of_texts, row_parts
 from invdiff.model.texts import warn_of_cut
 
+logger = logging.getLogger(__name__)
+
+Way = Literal["caption", "meaning", "column"]
+REPRESENTATIVES = 8
 PREPROCESSING = "sRGB, central square, area means, RGB / 127.5 - 1, posterior mean"
 
 
@@ -112,12 +116,6 @@ class Conditions:
     def __call__(self, texts: list[str]) -> int:
         """How many texts there are now."""
         return len(resolve(self.source).encode_prompts(texts))
-
-
-logger = logging.getLogger(__name__)
-
-Way = Literal["caption", "meaning", "column"]
-REPRESENTATIVES = 8
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,11 @@ from invdiff.core.measurement.content import LEVELS, MOST_TEXTS
 from invdiff.data.samples import plural
 from invdiff.data.sets import builtin
 from invdiff.data.sources import open_listing, read_captions
+from invdiff.engine.discovery.prompt_contrasts import MOST
+from invdiff.engine.discovery.scoring import CONTRASTED
 from invdiff.engine.encoding.encode import way_of
 from invdiff.engine.settings.common import EMBEDDED_SETS, DataSection
+from invdiff.engine.settings.method import high_levels
 from invdiff.engine.settings.schema import Config
 
 TRAINED, CHECKPOINTED = 3, 4
@@ -89,14 +92,23 @@ def work_plan(config: Config, data: DataSize, one_pass: bool = False) -> tuple[W
 
 def _discover(config: Config, data: DataSize) -> Work:
     asked = config.discover
-    scored = sum(min(asked.images_per_prompt, held) for held in data.pictures)
+    searched = [held for held in data.pictures if held >= config.data.min_images]
+    scored = sum(min(asked.images_per_prompt, held) for held in searched)
     levels, features = len(asked.levels), len(config.study.feature_levels)
-    scoring = scored * levels * asked.draws * 2  # under the prompt and under none
+    passes = scored * levels * asked.draws * 2  # under the prompt and under none
     detail = (
-        f"{scored} images x {levels} levels x {asked.draws} draws x 2 conditions, "
-        f"features at {features} levels"
+        f"{plural(scored, 'image')} x {plural(levels, 'level')} x {asked.draws} draws x "
+        f"2 conditions, features at {plural(features, 'level')}"
     )
-    return Work("discover", scoring + sum(data.pictures) * features, detail)
+    if config.estimator == "auto" and len(searched) > 1:  # nobody else asks for the contrasts
+        most = min(CONTRASTED, asked.images_per_prompt)
+        compared = sum(min(most, held) for held in searched)
+        prompts, high = min(MOST, len(searched)), len(high_levels(asked.levels))
+        passes += compared * prompts * high * asked.draws
+        detail += (
+            f"; {plural(compared, 'image')} under {prompts} prompts at {plural(high, 'level')}"
+        )
+    return Work("discover", passes + sum(data.pictures) * features, detail)
 
 
 def _train(config: Config, prompts: int, branches: int) -> Work:
@@ -111,6 +123,7 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
     scales = asked.share_feedback_scales or [calibrate.guidance_scale]
     checks = asked.share_feedback
     walks += len(checks) * sum(_walks(scale, branches) for scale in scales)
+    read = (len(tried) + len(checks) * len(scales)) * len(config.study.feature_levels)
     drawn = [plural(len(checks), "mid-training check")] if checks else []
     drawn += [plural(len(tried), "strength")] if tried else []
     detail = (
@@ -120,7 +133,9 @@ def _train(config: Config, prompts: int, branches: int) -> Work:
         f"rank {asked.rank}"
         f"{f'; at most {images} images for each of ' if drawn else ''}{' and '.join(drawn)}"
     )
-    return Work("train", training + images * (walks * config.sample.steps + compared), detail)
+    return Work(
+        "train", training + images * (walks * config.sample.steps + compared + read), detail
+    )
 
 
 def _sample(config: Config, prompts: int, branches: int) -> Work:
