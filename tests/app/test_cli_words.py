@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from invdiff.app.cli import main
+from invdiff.app.cli.options import PRESETS
 from invdiff.app.cli.parser import build, parse
-from invdiff.app.cli.verbs import PRESETS
 from invdiff.engine.settings import config as configuration
 
 HELP = Path(__file__).parents[2] / "docs" / "cli-help"

@@ -18,6 +18,6 @@ def test_the_command_line(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["problems"] == []
     assert main([*words, "--data.path", "nowhere"]) == 1
     captured = capsys.readouterr()
-    assert "to mend: nowhere does not exist" in captured.out
-    assert captured.err == "invdiff: error: 1 thing to mend, listed above\n"
+    assert "to fix: nowhere does not exist" in captured.out
+    assert captured.err == "invdiff: error: 1 problem to fix, listed above\n"
     assert main(["doctor", "--steps"]) == 2

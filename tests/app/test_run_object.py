@@ -176,7 +176,7 @@ def test_a_look_at_a_run_tells_what_is_worth_knowing(finished, tmp_path):
     assert "run <1>" not in page
     assert len(re.findall("<tr>", page)) == len(re.findall("</tr>", page)) == 6
     run.folder.clear("sample")
-    assert "next:     sample" in repr(run)
+    assert "next:       sample" in repr(run)
     assert "Bias" not in repr(run)
 
 

@@ -57,10 +57,10 @@ class Run:
         >>> run = invdiff.Run("runs/mine", {"train": {"steps": 600}}, data="pictures")
         >>> run
         Run('runs/mine')
-          done:     nothing yet
-          next:     discover
-          settings: data.path = 'pictures'
-                    train.steps = 600
+          done:       nothing yet
+          next:       discover
+          settings:   data.path = 'pictures'
+                      train.steps = 600
         >>> report = run.run_all()  # doctest: +SKIP
         >>> run.groups  # doctest: +SKIP
         >>> run.metrics  # doctest: +SKIP
@@ -87,7 +87,7 @@ class Run:
 
     def __repr__(self) -> str:
         lines = [
-            f"  {name + ':':10}{value}".replace("\n", "\n" + " " * 12)
+            f"  {name + ':':12}{value}".replace("\n", "\n" + " " * 14)
             for name, value in _facts(self)
         ]
         return "\n".join([f"Run({str(self.path)!r})", *lines])

@@ -50,3 +50,36 @@ def test_guidance_that_is_an_input_takes_one_pass():
     assert [work.passes for work in (one[2], two[2])] == [sampled, 2 * sampled]
     assert one[0] == two[0]
     assert one[1].passes < two[1].passes
+
+
+def test_the_plan_counts_passes():
+    config = configuration.load(
+        {
+            "sample": {"images_per_prompt": 10, "guidance_scales": [1.0, 2.0], "steps": 5},
+            "discover": {"images_per_prompt": 10, "levels": [0.9]},
+            "study": {"feature_levels": [0.5]},
+        }
+    )
+    faces = plan.DataSize((2000,) * 4)
+    works = {work.stage: work for work in plan.work_plan(config, faces)}
+    assert works["sample"].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
+    compared = 4 * 10 * 4 * 1 * 2  # images, prompts, high levels, draws
+    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + compared + 4 * 2000
+    partly = configuration.load(config.model_dump(), ["sample.strength=0.5"])
+    assert plan.work_plan(partly, faces)[2].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
+    guided = configuration.load(partly.model_dump(), ["study.arms=['guided']"])
+    assert plan.work_plan(guided, faces)[2].passes == 4 * 10 * 5 * (1 + 2)
+    settled = ["train.steps=10", "train.batch_size=2", "calibrate.strengths=[1.0]"]
+    seen = 4 * config.calibrate.images_per_prompt
+    drawing = seen * (5 * 2 + 1)  # steps under two conditions, one level of features
+    alone = configuration.load(config.model_dump(), [*settled, "train.share_feedback=[]"])
+    assert plan.work_plan(alone, faces)[1].passes == 10 * 2 * 3
+    looking = configuration.load(
+        config.model_dump(), [*settled, "train.share_feedback=[0.5, 0.75]"]
+    )
+    assert plan.work_plan(looking, faces)[1].passes == 10 * 2 * 3 + 2 * drawing
+    assert "for each of 2 mid-training checks" in plan.work_plan(looking, faces)[1].detail
+    assert "look" not in plan.work_plan(alone, faces)[1].detail
+    plain = configuration.load(looking.model_dump(), ["train.share_feedback_scales=[1.0, 2.5]"])
+    assert plan.work_plan(plain, faces)[1].passes == 10 * 2 * 3 + 2 * seen * (5 * 3 + 2)
+    assert "1 arm x 2 guidance scales" in plan.work_plan(guided, faces)[2].detail

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import invdiff
-from invdiff.engine.preflight.plan import DataSize, work_plan
 from invdiff.engine.settings import config as configuration
 from invdiff.engine.settings import schema
 from invdiff.errors import ConfigError
@@ -272,34 +271,3 @@ def test_the_schema_knows_ranges():
     steps = configuration.schema()["$defs"]["TrainSection"]["properties"]["steps"]
     assert steps["minimum"] == 0
     assert steps["description"]
-
-
-def test_the_plan_counts_passes():
-    config = configuration.load(
-        {
-            "sample": {"images_per_prompt": 10, "guidance_scales": [1.0, 2.0], "steps": 5},
-            "discover": {"images_per_prompt": 10, "levels": [0.9]},
-            "study": {"feature_levels": [0.5]},
-        }
-    )
-    faces = DataSize((2000,) * 4)
-    works = {work.stage: work for work in work_plan(config, faces)}
-    assert works["sample"].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
-    assert works["discover"].passes == 4 * 10 * 1 * 2 * 2 + 4 * 2000
-    partly = configuration.load(config.model_dump(), ["sample.strength=0.5"])
-    assert work_plan(partly, faces)[2].passes == 4 * 10 * 5 * (1 + 1 + 2 + 2)
-    guided = configuration.load(partly.model_dump(), ["study.arms=['guided']"])
-    assert work_plan(guided, faces)[2].passes == 4 * 10 * 5 * (1 + 2)
-    settled = ["train.steps=10", "train.batch_size=2", "calibrate.strengths=[1.0]"]
-    drawing = 4 * config.calibrate.images_per_prompt * 5 * 2
-    alone = configuration.load(config.model_dump(), [*settled, "train.share_feedback=[]"])
-    assert work_plan(alone, faces)[1].passes == 10 * 2 * 3
-    looking = configuration.load(
-        config.model_dump(), [*settled, "train.share_feedback=[0.5, 0.75]"]
-    )
-    assert work_plan(looking, faces)[1].passes == 10 * 2 * 3 + 2 * drawing
-    assert "for each of 2 mid-training checks" in work_plan(looking, faces)[1].detail
-    assert "look" not in work_plan(alone, faces)[1].detail
-    plain = configuration.load(looking.model_dump(), ["train.share_feedback_scales=[1.0, 2.5]"])
-    assert work_plan(plain, faces)[1].passes == 10 * 2 * 3 + 3 * drawing
-    assert "1 arm x 2 guidance scales" in work_plan(guided, faces)[2].detail

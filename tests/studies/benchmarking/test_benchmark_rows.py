@@ -94,7 +94,7 @@ def test_only_what_is_left_is_run(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "do_jobs", do_jobs)
     rows.benchmark_rows("faces", 2, tmp_path)
     assert asked == [("no groups", 1)]
-    assert read_json(tmp_path / "summary.json")["wall_seconds"] >= 0
+    assert "wall_seconds" in read_json(tmp_path / "summary.json")
 
 
 def test_a_run_with_other_settings_is_refused(tmp_path):

@@ -12,8 +12,8 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
+from invdiff.app.cli.options import SOURCE
 from invdiff.app.cli.parser import parse
-from invdiff.app.cli.verbs import SOURCE
 from invdiff.engine import distributed
 from invdiff.errors import ConfigError, Interrupted, InvDiffError, InvDiffWarning
 from invdiff.terminal import PlainStream

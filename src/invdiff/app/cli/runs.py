@@ -191,7 +191,7 @@ def doctor(asked: Asked) -> None:
     found = examine(config)
     print(json.dumps(asdict(found), indent=1) if asked.json else checkup_text(found), flush=True)
     if found.problems:
-        raise RunError(f"{plural(len(found.problems), 'thing')} to mend, listed above")
+        raise RunError(f"{plural(len(found.problems), 'problem')} to fix, listed above")
 
 
 def config(asked: Asked) -> None:

@@ -3,9 +3,9 @@
 import shlex
 from pathlib import Path
 
+from invdiff.app.cli.options import TWO_FOLDERS, TWO_PIPELINES, Options
 from invdiff.app.cli.parser import Asked
 from invdiff.app.cli.runs import one_stage
-from invdiff.app.cli.verbs import TWO_FOLDERS, TWO_PIPELINES, Options
 from invdiff.data.sets import builtin
 from invdiff.engine.run.folder import RunFolder
 from invdiff.engine.settings.common import has_text, wrong_classes

@@ -1,16 +1,29 @@
 """The verbs and their options as one table, of which the parser and the help are made."""
 
-import argparse
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-Options = Mapping[str, str | Mapping[str, Any]]
-"""``--name VALUE`` or ``-n --name``, or ``name VALUE`` of a positional, with its help or all that
-argparse takes."""
+from invdiff.app.cli.options import (
+    DRY_AND_REDO,
+    JSON,
+    LAST_LINES,
+    OF_A_RUN,
+    OF_THE_RUN,
+    OVERRIDES,
+    RESUME,
+    RUN_FOLDER,
+    SOURCE,
+    STAGE,
+    TWO_FOLDERS,
+    TWO_PIPELINES,
+    Options,
+    a_flag,
+    a_number,
+    a_path,
+    a_text,
+    a_whole,
+)
 
 
 @dataclass(frozen=True)
@@ -30,138 +43,9 @@ class Verb:
     actions: Mapping[str, "Verb"] = field(default_factory=dict)
 
 
-def _text(words: str, **more: Any) -> dict[str, Any]:
-    return {"help": words, **more}
-
-
-def _path(words: str, **more: Any) -> dict[str, Any]:
-    return {"help": words, "type": Path, **more}
-
-
-def _flag(words: str) -> dict[str, Any]:
-    return {"help": words, "action": "store_true"}
-
-
-def _whole(words: str, least: int | None = None, **more: Any) -> dict[str, Any]:
-    return {"help": words, "type": int if least is None else partial(_at_least, int, least), **more}
-
-
-def _number(words: str, least: float = 0, **more: Any) -> dict[str, Any]:
-    return {"help": words, "type": partial(_at_least, float, least), **more}
-
-
-def _at_least(kind: Callable[[str], float], least: float, text: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= least):
-        what = "whole number" if kind is int else "number"
-        raise argparse.ArgumentTypeError(f"must be a {what} of at least {least:g}, but is {text!r}")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _mix(text: str) -> dict[str, float]:
-    """Shares by class."""
-    mix: dict[str, float] = {}
-    for part in filter(None, text.split(",")):
-        name, _, share = part.rpartition("=")
-        try:
-            mix[name.strip()] = float(share)
-        except ValueError:
-            problem = f"{part!r} is not CLASS=SHARE, as in male=0.5"
-            raise argparse.ArgumentTypeError(problem) from None
-    if mix and not (min(mix.values()) >= 0 and abs(sum(mix.values()) - 1) <= 1e-6):
-        raise argparse.ArgumentTypeError(f"{text}: shares must be at least 0 and add up to 1")
-    return mix
-
-
-OVERRIDES = (
-    "Every setting can be given here too, as --train.steps 100 or --train.steps=100; "
-    "`invdiff config` lists them. "
-)
-RESUME = "The same command goes on where an interrupted one stopped."
-PRESETS = (
-    "celeba, digits, faces, faces-balanced, faces-marginal, faces-named, faces-quick, faces-race, "
-    "fairface, flux, scenes, sd15, sdxl, waterbirds"
-)
-OF_THE_RUN = "the run has its own"
-
-SOURCE: Options = {
-    "--config FILE": _path("TOML file with settings; with --preset what it says counts"),
-    "--preset NAME": f"settings by name: {PRESETS}",
-}
-RUN_FOLDER: Options = {
-    "--out DIR": _path("run folder; made if it is not there", required=True),
-}
-DRY_AND_REDO: Options = {
-    "--dry-run": _flag("print the plan and its work, start nothing"),
-    "--redo": _flag("do again what changed settings touch; everything, if none has changed"),
-}
-JSON: Options = {"--json": _flag("print everything as JSON")}
-HOW_LOUD: Options = {
-    "-q --quiet": _flag("print what was found and nothing on the way there"),
-    "-v --verbose": _flag("print how long each stage took, and what libraries have to say"),
-}
-LAST_LINES: Options = {
-    **HOW_LOUD,
-    "--json": _flag("print what was found as JSON, and nothing else to the standard output"),
-}
-STAGE: Options = {
-    **HOW_LOUD,
-    "--redo": _flag("do this stage again and forget those that follow it"),
-}
-OF_A_RUN: Options = {
-    "run RUN": _path("the run folder", nargs="?"),
-    **SOURCE,
-    "--out DIR": _path("the run folder, as another way to name it"),
-    **STAGE,
-}
-
-
 def _stage(words: str, takes: Options = OF_A_RUN) -> Verb:
     return Verb(words, "runs:one_stage", takes, OVERRIDES + RESUME)
 
-
-TWO_FOLDERS: Options = {
-    "--reference FOLDER": "pictures to compare both with",
-    "--extractor NAME": _text(
-        "efficientnet-lite0 (default), faces, inception, vgg16, pixels, or the folder or hub id of "
-        "a vision model; can be given more than once",
-        action="append",
-        dest="extractors",
-    ),
-    "--classifier NAME": (
-        '"faces", a file of a classifier, clip:MODEL, siglip:MODEL or model:MODEL, for shares'
-    ),
-    "--attribute NAME": "what that classifier estimates",
-    "--classes LINE": _text(
-        'its classes, as "female = a photo of a woman"; given once for each', action="append"
-    ),
-    "--labels A,B": _text("columns with attributes, instead of a classifier", type=_names),
-    "--clip MODEL": "folder or hub id of a model with both towers, for CLIP-T",
-    "--protocol NAME": "standard (default), or official: the authors' choices",
-    "--target A=S,B=S": _text("mix that shares are to have, as male=0.5,female=0.5", type=_mix),
-    "--prompt-column NAME": "column with the prompts",
-    "--quarantine FILE": "list by `invdiff data check` of pictures to leave out",
-    "--max-bad-share S": _number("leave out unusable pictures, up to this share of a set (0)"),
-    "--size N": _whole("bring all pictures to N x N first", 8, dest="side"),
-    "--resamples N": _whole("draws behind each interval (1000)", 100),
-    "--seed-of-draws N": _whole("seed of the draws behind intervals (0)", dest="seed"),
-}
-TWO_PIPELINES: Options = {
-    "--prompts FILE": _path("what to draw: a text file, a prompt a line"),
-    "--adapter DIR": _path("adapter of InvDiff on the second pipeline"),
-    "--strength S": _number("of the adapter (as calibrated)"),
-    "--images-per-prompt N": _whole("pictures of each prompt (100)", 1),
-    "--scale W": _number("guidance scale (7.5)", 1),
-    "--steps N": _whole("denoising steps of one picture (30)", 1),
-    "--seed-of-pictures N": _whole("seed of the pictures (0)"),
-}
 
 CHECK = Verb(
     "decode every picture and list what is wrong",
@@ -171,15 +55,15 @@ CHECK = Verb(
             "a folder of pictures, a saved Hugging Face data set, .tar, .parquet or .npz files, or "
             "a built-in set"
         ),
-        "--prompt-column NAME": _text("column with captions", default=""),
-        "--min-side N": _whole(
+        "--prompt-column NAME": a_text("column with captions", default=""),
+        "--min-side N": a_whole(
             "pictures whose shorter side has fewer pixels are to be left out; without it those "
             "below 32 are told as tiny"
         ),
-        "--quarantine FILE": _path(
+        "--quarantine FILE": a_path(
             "write the list of pictures to leave out, .csv or .parquet, for data.quarantine"
         ),
-        "--near-duplicates": _flag("near-duplicates are to be left out, too"),
+        "--near-duplicates": a_flag("near-duplicates are to be left out, too"),
         **JSON,
     },
     "Near-duplicates and tiny pictures are told and not left out, unless --near-duplicates or "
@@ -191,11 +75,11 @@ BUILD = Verb(
     "data:build",
     {
         "name NAME": ("scenes, digits, faces-balanced, faces-marginal, faces-named or faces-race"),
-        "--from FOLDER": _path(
+        "--from FOLDER": a_path(
             "folder laid out like /usr/share with the pictures that scenes needs (/usr/share)",
             dest="source",
         ),
-        "--out DIR": _path(
+        "--out DIR": a_path(
             "folder for built sets; another one than the user's cache is found if INVDIFF_SETS "
             "names it"
         ),
@@ -207,20 +91,20 @@ CLASSIFIER = Verb(
     "train an attribute classifier on labelled pictures",
     "data:classifier",
     {
-        "--from PATH": _text(
+        "--from PATH": a_text(
             "a folder of pictures with metadata, or .tar, .parquet or .npz files",
             dest="source",
             required=True,
         ),
-        "--label-column NAME": _text("column with the labels", required=True),
-        "--out FILE": _path("the .safetensors file to write", required=True),
-        "--backbone MODEL": _text(
+        "--label-column NAME": a_text("column with the labels", required=True),
+        "--out FILE": a_path("the .safetensors file to write", required=True),
+        "--backbone MODEL": a_text(
             "folder or cached hub id of a vision model of transformers, on whose features a linear "
             "layer is trained; without it a small network that sees 32 x 32 pixels",
             default="",
         ),
-        "--steps N": _whole("steps of the small network (1000)", 1, default=1000),
-        "--split-seed N": _whole("seed of the split and of training (0)", default=0),
+        "--steps N": a_whole("steps of the small network (1000)", 1, default=1000),
+        "--split-seed N": a_whole("seed of the split and of training (0)", default=0),
     },
     "A fifth of the pictures is held out; how often the classifier is wrong on it stands in the "
     f"file's header and corrects the shares of a report. {RESUME}",
@@ -230,16 +114,16 @@ PREPARE = Verb(
     "data:prepare",
     {
         "name NAME": "waterbirds, celeba or fairface",
-        "--from FOLDER": _path(
+        "--from FOLDER": a_path(
             "folder of the unpacked official archive", dest="source", required=True
         ),
-        "--out DIR": _path("new folder for train, validation and test", required=True),
-        "--ratio A:B:...": _text(
+        "--out DIR": a_path("new folder for train, validation and test", required=True),
+        "--ratio A:B:...": a_text(
             "ratio of the groups in the training split, as in 3:2:1:1:1:1:2:3; all pictures "
             "without it",
             default="",
         ),
-        "--ratio-seed N": _whole("seed that chooses the pictures a ratio keeps (0)", default=0),
+        "--ratio-seed N": a_whole("seed that chooses the pictures a ratio keeps (0)", default=0),
     },
     "No picture is copied: the folders link to the archive. docs/evidence/benchmarks.md tells "
     "where the archives are from and what is checked.",
@@ -248,11 +132,11 @@ BENCHMARK = Verb(
     "run a named benchmark",
     "benchmark:benchmark",
     {
-        "names NAME": _text(
+        "names NAME": a_text(
             "name of a built-in set, as in faces; --suite method takes several, or none for all",
             nargs="*",
         ),
-        "--suite NAME": _text(
+        "--suite NAME": a_text(
             "controls (what must and must not do anything, the default), baselines (other ways to "
             "balance a model), ablation (the method with one setting changed) or augment "
             "(classifiers trained on what `invdiff augment` makes), which can share a folder; or "
@@ -264,13 +148,13 @@ BENCHMARK = Verb(
             "with --suite method, one table alone: found (which estimator finds the groups) or "
             "balanced (what they do)"
         ),
-        "--rows ROW": _text(
+        "--rows ROW": a_text(
             "with --suite ablation, only these rows and the method's own, as in rank-4 lambda-0",
             nargs="+",
             default=[],
         ),
-        "--seeds N": _whole("training seeds (3)", 1, default=3),
-        "--out DIR": _path(
+        "--seeds N": a_whole("training seeds (3)", 1, default=3),
+        "--out DIR": a_path(
             "folder for the tables and runs; made if it is not there", required=True
         ),
     },
@@ -283,8 +167,8 @@ VERBS: Mapping[str, Verb] = {
         "run the whole method on the embedded faces and their model",
         "runs:demo",
         {
-            "--quick": _flag("smoke run: shows that it works, its figures are void"),
-            "--out DIR": _path("run folder (invdiff-demo)", default=Path("invdiff-demo")),
+            "--quick": a_flag("smoke run: shows that it works, its figures are void"),
+            "--out DIR": a_path("run folder (invdiff-demo)", default=Path("invdiff-demo")),
             **DRY_AND_REDO,
             **LAST_LINES,
         },
@@ -307,9 +191,9 @@ VERBS: Mapping[str, Verb] = {
         "two_folders:evaluate",
         {
             **SOURCE,
-            "--out DIR": _path("folder for the page and the tables of two folders"),
+            "--out DIR": a_path("folder for the page and the tables of two folders"),
             **STAGE,
-            "folders FOLDER": _text(
+            "folders FOLDER": a_text(
                 "a run folder; or two folders: flat, with a sub-folder for each prompt, or with "
                 "captions; or two pipelines in diffusers format",
                 nargs="*",
@@ -326,8 +210,8 @@ VERBS: Mapping[str, Verb] = {
         "write the adapter in the formats of other tools",
         "runs:export_adapter",
         {
-            "source RUN_OR_ADAPTER": _path("a run folder, or an adapter folder"),
-            "--format": _text(
+            "source RUN_OR_ADAPTER": a_path("a run folder, or an adapter folder"),
+            "--format": a_text(
                 "can be given more than once; kohya is what ComfyUI and A1111 read, peft what "
                 "PeftModel.from_pretrained does, merged a whole pipeline",
                 action="append",
@@ -335,16 +219,16 @@ VERBS: Mapping[str, Verb] = {
                 choices=("diffusers", "kohya", "peft", "merged"),
                 default=[],
             ),
-            "--out DIR": _path("new folder for the files; made if it is not there", required=True),
+            "--out DIR": a_path("new folder for the files; made if it is not there", required=True),
             "--model MODEL": "base model, where it is not known",
-            "--strength S": _number(
+            "--strength S": a_number(
                 "instead of the calibrated strength; it is in the files, to be used at weight 1"
             ),
-            "--verify": _flag("load every file again and compare pictures"),
+            "--verify": a_flag("load every file again and compare pictures"),
             "--audit URL": "address of the audit, for the header",
             "--push OWNER/NAME": "upload the folder to the model hub",
-            "--private": _flag("with --push: a private repository"),
-            "--dry-run": _flag("with --push: list what would be uploaded, no more"),
+            "--private": a_flag("with --push: a private repository"),
+            "--dry-run": a_flag("with --push: list what would be uploaded, no more"),
         },
         "Without --format: diffusers, peft, and kohya where the family has it.",
         no_settings=OF_THE_RUN,
@@ -353,15 +237,15 @@ VERBS: Mapping[str, Verb] = {
         "even out the data of a run with pictures of its guided sampler, or draw an even set",
         "runs:augment",
         {
-            "run RUN": _path("a run folder whose training is done"),
-            "--out DIR": _path("new folder for the set", required=True),
-            "--images-per-prompt N": _whole(
+            "run RUN": a_path("a run folder whose training is done"),
+            "--out DIR": a_path("new folder for the set", required=True),
+            "--images-per-prompt N": a_whole(
                 "draw a set of its own, N pictures of each prompt; without it the pictures of the "
                 "run's data and what their smaller groups lack",
                 1,
             ),
-            "--scale W": _number("guidance scale (the one of the calibration)", 1),
-            "--strength S": _number("instead of the calibrated strength"),
+            "--scale W": a_number("guidance scale (the one of the calibration)", 1),
+            "--strength S": a_number("instead of the calibrated strength"),
         },
         "Groups are inferred, of drawn pictures too. metadata.csv tells which pictures are "
         "synthetic, with the seed of each; docs/reference/files.md has its columns. " + RESUME,
@@ -378,7 +262,7 @@ VERBS: Mapping[str, Verb] = {
     "config": Verb(
         "print the settings as TOML, each with what it means",
         "runs:config",
-        {**SOURCE, "--schema": _flag("print the JSON schema instead")},
+        {**SOURCE, "--schema": a_flag("print the JSON schema instead")},
         OVERRIDES,
     ),
     "doctor": Verb(
@@ -391,10 +275,10 @@ VERBS: Mapping[str, Verb] = {
         "weights of extractors: fetch, verify or list them",
         "weights:weights",
         {
-            "task TASK": _text("fetch, verify or list", choices=("fetch", "verify", "list")),
-            "names NAME": _text("names of `invdiff weights list`", nargs="*"),
-            "--mirror PLACE": _text("folder or address to fetch from instead", default=""),
-            "--to DIR": _path("folder of the weights"),
+            "task TASK": a_text("fetch, verify or list", choices=("fetch", "verify", "list")),
+            "names NAME": a_text("names of `invdiff weights list`", nargs="*"),
+            "--mirror PLACE": a_text("folder or address to fetch from instead", default=""),
+            "--to DIR": a_path("folder of the weights"),
         },
         "Nothing is downloaded unless it is fetched here. A hash that is not published is recorded "
         "at the first fetch. The folder is $INVDIFF_WEIGHTS, else in the user's cache.",

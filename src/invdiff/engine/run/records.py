@@ -150,7 +150,7 @@ class RankedCandidate(Record):
 
 
 class Stability(Record):
-    """The share of pictures in the same group when inferred again from other noise draws."""
+    """The least agreement of the groups of two halves of the pictures; 0.5 is chance."""
 
     agreement: Number
     runs: int

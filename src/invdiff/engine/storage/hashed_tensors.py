@@ -25,6 +25,7 @@ from invdiff.engine.storage.files import canonical, write_with
 Tensors = dict[str, torch.Tensor]
 About = Mapping[str, Any]
 SEAL = "invdiff"
+SHARD = 256  # rows
 
 
 def write_hashed(path: Path, tensors: Tensors, about: About) -> None:
@@ -112,9 +113,6 @@ def cached(
 def _numbered(work: Callable[[Any], Tensors], shard: tuple[int, Any]) -> Tensors:
     """``work`` for a shard that carries its number."""
     return {key: value.contiguous() for key, value in work(shard[1]).items()}
-
-
-SHARD = 256
 
 
 def row_parts(rows: np.ndarray) -> list[np.ndarray]:

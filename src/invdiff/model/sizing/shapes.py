@@ -25,6 +25,7 @@ from torch.utils.flop_counter import flop_registry
 from invdiff.errors import ModelError
 from invdiff.model.sizing.description import Component, Description
 
+MARGIN = 1.2  # of what is not counted
 # Tokens of a prompt as the stock pipelines pad them, and what the network calls their width.
 TEXTS = {
     "UNet2DConditionModel": (77, "cross_attention_dim"),
@@ -111,9 +112,6 @@ def _inputs(part: Component, n: int, side: int, dtype: torch.dtype) -> dict[str,
             "guidance": torch.empty(n) if guided_in_one_pass(part) else None,
         }
     return inputs
-
-
-MARGIN = 1.2
 
 
 @dataclass(frozen=True)
