@@ -18,27 +18,41 @@ def number(value: float) -> bytes:
     return struct.pack(">i", round(value * 65536))
 
 
+WHITE = b"XYZ \0\0\0\0" + b"".join(map(number, (0.9642, 1.0, 0.8249)))
+
+
 def profile(name: str) -> bytes:
-    xyz, curve = SPACES[name], struct.pack(">IIIH2x", 0x63757276, 0, 1, round(GAMMA[name] * 256))
-    text = name.encode() + b"\0"
-    tags = {
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78),
-        b"cprt": b"text\0\0\0\0none\0",
-        b"wtpt": b"XYZ \0\0\0\0" + b"".join(map(number, (0.9642, 1.0, 0.8249))),
-    }
+    xyz, tags = SPACES[name], {}
     for at, colour in enumerate((b"r", b"g", b"b")):
         tags[colour + b"XYZ"] = b"XYZ \0\0\0\0" + b"".join(map(number, xyz[3 * at : 3 * at + 3]))
-        tags[colour + b"TRC"] = curve
+        tags[colour + b"TRC"] = curve(GAMMA[name])
+    return packed(name, b"RGB ", tags)
+
+
+def grey_profile(gamma: float) -> bytes:
+    return packed("grey", b"GRAY", {b"kTRC": curve(gamma)})
+
+
+def curve(gamma: float) -> bytes:
+    return struct.pack(">IIIH2x", 0x63757276, 0, 1, round(gamma * 256))
+
+
+def packed(name: str, pixels: bytes, tags: dict[bytes, bytes]) -> bytes:
+    text = name.encode() + b"\0"
+    tags = tags | {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78),
+        b"cprt": b"text\0\0\0\0none\0",
+        b"wtpt": WHITE,
+    }
     place, table, body = 128 + 4 + 12 * len(tags), b"", b""
     for tag, content in tags.items():
         content += bytes(-len(content) % 4)
         table += tag + struct.pack(">II", place + len(body), len(content))
         body += content
     rest = struct.pack(">I", len(tags)) + table + body
-    head = struct.pack(
-        ">I4sI4s4s4s", 128 + len(rest), b"none", 0x02400000, b"mntr", b"RGB ", b"XYZ "
-    )
-    head += bytes(12) + b"acsp" + bytes(28) + b"".join(map(number, (0.9642, 1.0, 0.8249)))
+    kinds = (b"none", 0x02400000, b"mntr", pixels, b"XYZ ")
+    head = struct.pack(">I4sI4s4s4s", 128 + len(rest), *kinds)
+    head += bytes(12) + b"acsp" + bytes(28) + WHITE[8:]
     return head.ljust(128, b"\0") + rest
 
 

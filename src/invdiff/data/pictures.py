@@ -3,13 +3,14 @@
 import io
 import re
 import warnings
-from functools import cache, lru_cache
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from invdiff.data.colours import UnknownColours, declared_profile, in_srgb, profile_name
 from invdiff.data.samples import Pictures
 
 MAX_PIXELS = 64_000_000
@@ -59,7 +60,8 @@ def decode(content: bytes, size: int) -> Pictures:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 check_pixels(*image.size)
-                return fit_square(rgb(ImageOps.exif_transpose(of_8_bits(image))), size)
+                profile = profile_of(image, content)
+                return fit_square(rgb(ImageOps.exif_transpose(of_8_bits(image)), profile), size)
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -88,21 +90,21 @@ def stored_as(content: bytes) -> StoredAs:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(content), formats=formats()) as image:
-            name, profile = image.format or "", image.info.get("icc_profile")
+            name, profile = image.format or "", profile_name(profile_of(image, content))
+            frames = getattr(image, "n_frames", 1)
+            if name == "MPO":  # of a phone: a JPEG, behind it a preview or the light for HDR
+                name, frames = "JPEG", 1
             if steps := getattr(image, "quantization", None):  # of JPEG: the larger, the coarser
                 name += f" with quantiser {np.mean(steps[0]):.1f}"
-            frames = getattr(image, "n_frames", 1)
-            return StoredAs(image.size, name, image.mode, profile_name(profile or b""), frames)
+            return StoredAs(image.size, name, image.mode, profile, frames)
 
 
-def profile_name(profile: bytes) -> str:
-    """What a colour profile calls itself; "" for sRGB, which is what no profile means as well."""
+def profile_of(image: Image.Image, content: bytes) -> bytes:
+    """The colour profile of a picture that was opened, b"" for sRGB. Raises BadPicture."""
     try:
-        known = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
-        told = " ".join(ImageCms.getProfileDescription(known).split()) if known else ""
-    except (ImageCms.PyCMSError, OSError):
-        return "damaged"
-    return "" if "srgb" in told.lower() else told
+        return declared_profile(image, content)
+    except UnknownColours as error:
+        raise BadPicture(str(error)) from None
 
 
 @cache
@@ -119,12 +121,12 @@ def check_pixels(width: int, height: int) -> None:
         raise BadPicture(f"{width} x {height} pixels are more than {limit} megapixels", "oversized")
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Palette, grey, CMYK and transparent pictures (over white) to sRGB.
 
     Raises BadPicture when nothing can be seen.
     """
-    image = in_srgb(image)
+    image = in_srgb(image, profile)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         if not np.asarray(layer)[..., 3].any():
@@ -154,11 +156,15 @@ def of_8_bits(image: Image.Image) -> Image.Image:
             values = (2**bits - 1) - values
         # Pillow would clip instead of scaling: 65535 / 257 = 255.
         depth = Image.fromarray((values * 255 // (2**bits - 1)).astype(np.uint8))
-        kept = ("icc_profile", "exif")
+        if (clear := image.info.get("transparency")) is not None:  # the grey that is not seen
+            depth.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        kept = ("icc_profile", "exif", "XML:com.adobe.xmp", "xmp")
         depth.info = {key: value for key, value in image.info.items() if key in kept}
     else:  # Pillow has left out the lower eight bits of every channel
         colours = np.asarray(image.convert("RGB") if "A" in image.getbands() else image)
         highest = int(colours.max()) * 257
+        if isinstance(clear := image.info.get("transparency"), tuple):
+            image.info["transparency"] = tuple(part >> 8 for part in clear)
     if bits == 16 and 0 < highest < 2**14:
         raise BadPicture(
             f"its pixels have 16 bits and reach {highest:,} of 65,535, as those of 10 to 14 bits "
@@ -176,43 +182,6 @@ def _bits(image: Image.Image) -> int:
     }
     said = [int(found[1]) for one in held if (found := re.search(r";(12|16)", one))]
     return max(said, default=16 if image.mode.startswith("I;16") else 8)
-
-
-def in_srgb(image: Image.Image) -> Image.Image:
-    """The picture with its colour profile, if it has one, turned into numbers of sRGB."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    step = to_srgb(profile, image.mode)
-    return image if step is None else ImageCms.applyTransform(image, step) or image
-
-
-@lru_cache(maxsize=64)
-def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from a profile to sRGB; None for sRGB itself, and where a profile can't be used.
-
-    Such are damaged ones and those of another kind of pixels, which viewers leave alone as well.
-    """
-    try:
-        step = ImageCms.buildTransform(
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            mode,
-            "RGBA" if mode == "RGBA" else "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None
-    if mode in ("RGB", "RGBA"):
-        grid = np.stack(np.meshgrid(*[np.arange(0, 256, 51, dtype=np.uint8)] * 3), -1)
-        colours = Image.fromarray(grid.reshape(36, 6, 3)).convert(mode)
-        moved = np.asarray(ImageCms.applyTransform(colours, step)).astype(int)
-        if np.abs(moved - np.asarray(colours)).max() <= 2:  # rounding within the profile's tables
-            return None
-    return step
 
 
 def fit_square(image: Image.Image, size: int) -> Pictures:

@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 Way = Literal["caption", "meaning", "column"]
 REPRESENTATIVES = 8
-PREPROCESSING = "sRGB, central square, area means, RGB / 127.5 - 1, posterior mean"
+PREPROCESSING = (
+    "sRGB from all that a file says, central square, area means, RGB / 127.5 - 1, posterior mean"
+)
 
 
 @dataclass(frozen=True)
