@@ -24,9 +24,12 @@ from safetensors import safe_open
 
 from invdiff.app.api import Run
 from invdiff.app.cli import main
+from invdiff.engine.run.records import Attributes, FoundAttribute, ValueShare
+from invdiff.engine.run.results import Results
 from invdiff.engine.run.stages import FILES, STAGES
-from invdiff.engine.storage.files import read_json
+from invdiff.engine.storage.files import read_json, write_parquet
 from invdiff.errors import InvDiffError
+from tests.tiny_world import resealed
 
 Outcome = dict[str, object]
 Reader = Callable[[Path, Path], Outcome]
@@ -50,7 +53,7 @@ def files_of(folder: Path) -> Outcome:
     found: Outcome = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name.split("/")[0] in PASSING or name.endswith("report.html"):
+        if name.split("/")[0] in PASSING:
             continue
         if name.startswith("stages/") or name == "training.json":
             record = read_json(path)
@@ -67,7 +70,7 @@ def files_of(folder: Path) -> Outcome:
 def again(stage: str) -> Reader:
     def read(run: Path, _: Path) -> Outcome:
         command(stage, "--redo", "--out", run)
-        return files_of(run)
+        return {name: c for name, c in files_of(run).items() if name != "report.html"}  # times
 
     return read
 
@@ -111,10 +114,11 @@ def objects(run: Path, _: Path) -> Outcome:
     if "problem:" in text:
         raise Told(text)
     text = text.replace(str(run), "")
-    groups, metrics = opened.groups, opened.metrics
+    groups, metrics, found = opened.groups, opened.metrics, opened.attributes
     return {
         "repr": text,
         "groups": [groups.sample_ids, groups.memberships.tobytes(), groups.weights.tobytes()],
+        "attributes": repr(found) + repr(found.stored()),
         "metrics": repr(metrics) + repr(metrics.record),
         "settings": repr(opened.config),
     }
@@ -125,15 +129,36 @@ READERS: dict[str, Reader] = {
     **{stage: one_stage(stage) for stage in STAGES},
     **{f"{stage} --redo": again(stage) for stage in STAGES},
     "export of the adapter": adapter,
-    **{f"export {form}": export(form) for form in ("diffusers", "kohya", "merged")},
+    **{f"export {form}": export(form) for form in ("diffusers", "kohya", "merged", "peft")},
     "augment": augment,
     "Run objects": objects,
 }
 
 
-SLOW = {*(f"{stage} --redo" for stage in STAGES), "augment", "export kohya", "export merged"}
+SLOW = {*(f"{stage} --redo" for stage in STAGES), "augment", "export kohya", "export merged",
+        "export peft"}  # fmt: skip
 """These do their work where nothing stops them, and take turns with the random flips. The others
-see every one, and all see a file that is cut or emptied."""
+see every one, and all see a file that is cut, emptied or removed."""
+
+
+def with_an_attribute(run: Path) -> Path:
+    """The run as if discovery had found an attribute, which it does not in a model of chance."""
+    results = Results(run)
+    groups, q = results.groups, results.groups.membership
+    rows = list(groups.sample_id)
+    share = ValueShare(share=0.2, low=0.1, high=0.3)
+    one = FoundAttribute(
+        id="a-b", verdict="clear", tied=True, chosen=True, explained=0.1, information=0.2,
+        alignment=(0.9,), gap=1.5, stability=0.98, p_value=0.001, origin="a direction",
+        prompts=dict.fromkeys(groups.prompt, share),
+        value_0=rows[:3], value_1=rows[3:6], border=rows[6:9],
+    )  # fmt: skip
+    results.write(Attributes(attributes=(one,), read_from="loss"))
+    columns = {"sample_id": rows, "prompt": list(groups.prompt), "q_a-b": q}
+    write_parquet(run / "attributes.parquet", columns)
+    resealed(run)
+    command("report", run, "--redo")
+    return run
 
 
 def matters(file: str, reader: str) -> bool:
@@ -146,8 +171,8 @@ def matters(file: str, reader: str) -> bool:
     return STAGES.index(stage) > STAGES.index(made_by)
 
 
-def ways(content: bytes, chance: random.Random, flips: int) -> Iterator[tuple[str, bytes]]:
-    """The content with one bit flipped at random places, cut in half, and emptied."""
+def ways(content: bytes, chance: random.Random, flips: int) -> Iterator[tuple[str, bytes | None]]:
+    """The content with one bit flipped at random places, cut in half, emptied, and none at all."""
     for _ in range(flips if content else 0):
         at, bit = chance.randrange(len(content)), chance.randrange(8)
         flipped = bytearray(content)
@@ -156,6 +181,7 @@ def ways(content: bytes, chance: random.Random, flips: int) -> Iterator[tuple[st
     if content:
         yield "cut in half", content[: len(content) // 2]
         yield "emptied", b""
+    yield "removed", None
 
 
 @dataclass
@@ -191,6 +217,8 @@ class Sweep:
         chance = random.Random(f"{self.seed} {file}")
         whole = (self.run / file).read_bytes()
         for number, (way, content) in enumerate(ways(whole, chance, self.flips)):
+            if content is None and file.startswith("stages/"):
+                continue  # the stage is then not done
             for reader in self.readers_of(file, number if way.startswith("bit") else None):
                 how, outcome = self.read(reader, file, content)
                 if how == "went on":
@@ -216,13 +244,15 @@ class Sweep:
         kinds = ("silent", "traceback", "told", "unharmed")
         return ", ".join(f"{self.counts[kind]} {kind}" for kind in kinds)
 
-    def read(self, reader: str, file: str | None, content: bytes) -> tuple[str, object]:
-        """How ``reader`` takes a copy of the run whose ``file`` has another content."""
+    def read(self, reader: str, file: str | None, content: bytes | None) -> tuple[str, object]:
+        """How ``reader`` takes a copy of the run whose ``file`` has another content, or is gone."""
         copy, out = self.place / "run", self.place / "out"
         for folder in (copy, out):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.run, copy)
-        if file is not None:
+        if file is not None and content is None:
+            (copy / file).unlink()
+        elif file is not None:
             (copy / file).write_bytes(content)
         said, begun = io.StringIO(), time.monotonic()
         listener = logging.StreamHandler(said)

@@ -1,7 +1,7 @@
 """Kill runs with SIGKILL, over and over, and compare what they end with to a run left in peace.
 
     python tests/stress.py --kills 50 --processes 1 2
-    python tests/stress.py --damage 20        # flip, cut and empty the files of a finished run
+    python tests/stress.py --damage 20   # flip, cut, empty and remove files of a finished run
 
 Each stage of a run is killed a few times and then finished; half of the kills come after a random
 time, half just before or after a random one of the operations that put a file in its place (fsync
@@ -238,6 +238,7 @@ def damaged(root: Path, flips: int, seed: int) -> int:
     )  # fmt: skip
     run = Run(root / "run", world.config(*SETTINGS, *small))
     run.run_all()
+    damage.with_an_attribute(run.path)
     sweep = damage.Sweep(run.path, root / "place", flips=flips, seed=seed)
     for file in sweep.files:
         sweep.go(file)

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from PIL import Image
 
 from invdiff.app.cli import main
 from invdiff.data import audit
@@ -38,6 +39,19 @@ def test_nothing_to_say_is_exit_code_0(tmp_path, capsys):
     assert told(folder) == 0
     assert told(folder, "--min-side", "17") == 1
     capsys.readouterr()
+
+
+def test_what_a_run_takes_all_the_same_is_told_and_in_no_list(tmp_path, capsys):
+    folder = tiny_world.pictures(tmp_path / "pictures", count=4)
+    Image.new("RGB", (16, 16)).save(folder / "a-hat-000.png")
+    frames = [Image.effect_noise((16, 16), sigma) for sigma in (20, 90)]
+    frames[0].save(folder / "a-hat-001.png", save_all=True, append_images=frames[1:])
+    place = tmp_path / "bad.csv"
+    assert told(folder, "--quarantine", str(place)) == 0
+    out = capsys.readouterr().out
+    assert "  a-hat-000.png: every pixel has the same colour" in out
+    assert "  a-hat-001.png: 2 pictures in one file" in out
+    assert len(place.read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -36,6 +36,8 @@ STAGES_SOURCE = """
             raise OSError(number, os.strerror(number), "cache/latents.safetensors")
         if os.environ.get("STUB_RAISE"):
             json.loads("{")
+        if os.environ.get("STUB_NAME"):
+            os.environ["STUB_NAME"].encode()
         if run.config.model.path == "nowhere":
             raise ModelError("nowhere is no model:\\n  give a folder")
         return {}
@@ -230,6 +232,14 @@ def test_what_a_library_raises_is_one_line(quick_stages, capsys, monkeypatch):
     assert main(["demo", "--out", str(quick_stages)]) == 1
     (told,) = lines_of(capsys)[1]
     assert re.search("error: json says JSONDecodeError: .*; with INVDIFF_DEBUG=1", told)
+
+
+def test_a_name_that_is_no_text_is_one_line(quick_stages, capsys, monkeypatch):
+    monkeypatch.setenv("STUB_NAME", "caf\udce9.png")
+    assert main(["demo", "--out", str(quick_stages)]) == 1
+    (told,) = lines_of(capsys)[1]
+    assert "holds what is not UTF-8: rename the file" in told
+    assert "udce9.png" in told
 
 
 def test_a_shell_gets_its_completion(capsys):

@@ -46,6 +46,14 @@ def test_sets_that_are_stored_without_loss_get_no_line(tmp_path, kind):
     assert differences(measure(*sets, tmp_path / "out")) == []
 
 
+def test_one_file_of_another_kind_is_chance(tmp_path):
+    sets = saved(tmp_path / "a", as_png), saved(tmp_path / "b", as_png, seed=2)
+    first = sets[1] / "000.png"
+    Image.open(first).save(first.with_suffix(".jpg"))
+    first.unlink()
+    assert differences(measure(*sets, tmp_path / "out")) == []
+
+
 WIDE = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 

@@ -165,7 +165,7 @@ def test_two_pictures_share_a_caption_file(tmp_path: Path) -> None:
 
 def test_of_two_texts_of_one_picture_one_is_the_caption_and_the_other_told(tmp_path, caplog):
     path = tmp_path / "a.tar"
-    texts = [("a.txt", "first"), ("a.txt", "last"), ("b.caption", "other"), ("b.txt", "own")]
+    texts = [("a.txt", "first"), ("a.txt", "last"), ("b.txt", "own"), ("b.caption", "other")]
     with tarfile.open(path, "w") as tar:
         for name, content in [
             *((f"{key}.png", tiny.png(at)) for at, key in enumerate("ab")),

@@ -6,6 +6,7 @@ import pytest
 
 import invdiff
 from invdiff.app.cli import main
+from invdiff.app.export import export
 from invdiff.engine.run.results import Results
 from invdiff.engine.storage.files import read_json, write_json
 from invdiff.errors import RunError
@@ -17,12 +18,13 @@ __all__ = ["finished", "world"]
 
 def test_nobody_is_silent_and_nobody_falls_over(finished, tmp_path):
     readers = {name: damage.READERS[name] for name in ("run", "Run objects")}
-    sweep = damage.Sweep(finished, tmp_path, readers, flips=1)
+    run = damage.with_an_attribute(copy_of(finished, tmp_path / "whole"))
+    sweep = damage.Sweep(run, tmp_path, readers, flips=1)
     kinds = {re.sub(r"^(samples|cache|checkpoints)/.*", r"\1", name): name for name in sweep.files}
     for file in kinds.values():
         sweep.go(file)
     assert sweep.wrong == []
-    assert sweep.counts["told"] >= 3 * 15
+    assert sweep.counts["told"] >= 4 * 17
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,20 @@ def test_the_line_names_the_file_and_the_way_to_repair_it(finished, tmp_path, ca
     assert file in told
     place = f"--out {run}" if stage == "discover" else run
     assert f"`invdiff {stage} {place} --redo`" in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "report.html", "samples.parquet"])
+@pytest.mark.parametrize("change", ["one bit", "removed"])
+def test_what_a_card_would_show_or_stand_beside_is_looked_at(finished, tmp_path, file, change):
+    run = copy_of(finished, tmp_path / "run")
+    content = bytearray((run / file).read_bytes())
+    (run / file).unlink()
+    if change == "one bit":
+        content[len(content) // 2] ^= 1
+        (run / file).write_bytes(content)
+    with pytest.raises(RunError, match=rf"damaged or missing in .*{re.escape(file)} \(of "):
+        export(run, tmp_path / "out", ["peft"])
     assert not (tmp_path / "out").exists()
 
 
@@ -87,12 +103,17 @@ def test_a_run_without_hashes_is_read_with_a_line(finished, tmp_path, caplog):
     assert main(["run", "--out", str(run)]) == 0, "and can be gone on with"
 
 
-def test_results_are_checked_by_whoever_reads_them(finished, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "stage", "result"),
+    [("discovery.json", "discover", "discovery"), ("attributes.json", "discover", "attributes"),
+     ("groups.parquet", "discover", "groups"), ("samples.parquet", "sample", "samples")],
+)  # fmt: skip
+def test_results_are_checked_by_whoever_reads_them(finished, tmp_path, file, stage, result):
     run = copy_of(finished, tmp_path / "run")
-    text = (run / "discovery.json").read_text()
-    (run / "discovery.json").write_text(text.replace('"images_scored": ', '"images_scored": 1'))
-    with pytest.raises(RunError, match=r"discovery\.json \(of discover\)"):
-        _ = Results(run).discovery
+    content = (run / file).read_bytes()
+    (run / file).write_bytes(content.replace(b"loss", b"lass") + b"\n")
+    with pytest.raises(RunError, match=rf"{file} \(of {stage}\)"):
+        getattr(Results(run), result)
 
 
 def test_files_have_the_mode_that_the_user_gives_to_new_ones(finished, tmp_path):

@@ -8,9 +8,9 @@ from PIL import Image
 import invdiff
 from invdiff.app.cli import main
 from invdiff.engine.run.folder import RunFolder
-from tests.tiny_world import World, copy_of, finished, save_pipeline, stamps, world
+from tests.tiny_world import World, save_pipeline, stamps, world
 
-__all__ = ["finished", "world"]
+__all__ = ["world"]
 
 
 @pytest.fixture
@@ -95,10 +95,23 @@ def test_copies_times_and_files_that_are_no_rows_are_no_change(run, own):
     RunFolder.read(run.path).require_inputs()
 
 
-def test_a_report_of_changed_data_is_written_with_a_line(own, finished, tmp_path, caplog):
-    done = copy_of(finished, tmp_path / "done")
-    config = (done / "config.toml").read_text()
-    assert main(["report", str(done), "--redo"]) == 0
-    assert not caplog.messages
-    picture = RunFolder.read(done).config.data.path
-    assert picture in config
+def test_of_changed_data_nothing_is_thrown_away_and_a_report_has_a_line(
+    own, tmp_path, caplog, capsys
+):
+    few = "train.steps=1", "calibrate.strengths=[1.0]", "sample.images_per_prompt=1"
+    run = invdiff.Run(tmp_path / "run", own.config(*few))
+    run.run_all()
+    assert main(["report", str(run.path), "--redo"]) == 0
+    assert not [line for line in caplog.messages if "changed since" in line]
+    name, before = repainted(own.data), stamps(run.path)
+    for words in (["train"], ["sample"], ["train", "--train.steps", "2"]):
+        assert main([words[0], str(run.path), *words[1:], "--redo"]) == 1
+        assert stamps(run.path) == before, words
+    capsys.readouterr()
+    assert main(["augment", str(run.path), "--out", str(tmp_path / "set")]) == 1
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
+    assert main(["report", str(run.path), "--redo"]) == 0
+    (line,) = [line for line in caplog.messages if "changed since" in line]
+    assert name in line
+    assert (run.path / "report.html").is_file()

@@ -79,6 +79,21 @@ def test_what_invdiff_wrote_comes_back_with_its_settings(tmp_path):
     assert all(torch.equal(lora.weights[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize("part", ["settings", "weights"])
+def test_a_damaged_file_is_not_read(tmp_path, part):
+    """What is exported from an adapter folder would else carry the damage on, with a new hash."""
+    unet = tiny.pipeline().unet
+    adapter.add_lora(unet, 4, seed=0)
+    adapter_file.save(unet, tmp_path, {"rank": 4})
+    path = tmp_path / adapter_file.FILE
+    content, setting = bytearray(path.read_bytes()), b'rank\\": 4'
+    place = content.index(setting) + len(setting) - 1 if part == "settings" else -9
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="is damaged: its hash is another"):
+        read(tmp_path)
+
+
 def test_the_header_of_mixed_ranks_is_what_diffusers_needs(tmp_path):
     write(tmp_path, lora_alpha=2, rank_pattern={"conv1": 2}, alpha_pattern={"conv1": 1})
     lora = read(tmp_path)

@@ -55,6 +55,9 @@ def test_a_built_set_is_complete(home):
         "balanced.webp", "balanced.parquet", "balanced_attributes.parquet",
         "base", "base_recipe.json", "classifier.safetensors",
     }  # fmt: skip
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+    (probe := home.parent / "probe").touch()
+    assert modes == {probe.stat().st_mode}
     assert read_json(folder / "base_recipe.json")["recipe"] == TINY.facts()
     assert StableDiffusionPipeline.from_pretrained(folder / "base").unet.config.sample_size == 8
     facts = AttributeClassifier.load(folder / "classifier.safetensors").facts

@@ -19,9 +19,10 @@ from invdiff.engine.base_model.architecture import describe, model_folder, publi
 from invdiff.engine.base_model.loading import ModelRef, device_of, hushed, load_pipeline
 from invdiff.engine.encoding.session import Session
 from invdiff.engine.run.folder import RunFolder
+from invdiff.engine.run.stages import STAGES
 from invdiff.engine.sampling.sample import strength_of
 from invdiff.engine.settings.common import EMBEDDED_SETS
-from invdiff.engine.storage.files import give_default_mode, write_json, write_with
+from invdiff.engine.storage.files import write_json, write_with
 from invdiff.engine.storage.seals import Seals
 from invdiff.engine.workflow import session_of
 from invdiff.errors import ConfigError, RunError
@@ -86,6 +87,7 @@ def locate_adapter(
     if RunFolder.is_run(path):
         opened = RunFolder.read(path)
         opened.require("train", by="export")
+        opened.seals.verify(STAGES)  # the card shows, and the report beside it is, what others left
         run = session_of(opened)
         folder = run.adapter
         if run.results.training.skipped:
@@ -172,7 +174,6 @@ def write_formats(
             with hushed(bars=False):
                 place = None if own_pipeline else model_folder(str(source.base))
                 save_merged(pipeline, source.lora, facts.strength, folder / MERGED, place)
-            give_default_mode(folder / MERGED)
         else:
             _write_lora(source, folder / FORMATS[name], name, base, facts)
     return [FORMATS[name] for name in formats]

@@ -20,7 +20,7 @@ from invdiff.data.sets.stored import SPLITS, DrawnSplit, Split, StoredSet, write
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.fitting import small_classifier
 from invdiff.engine.fitting.simple_loop import Recipe, seconds_of
-from invdiff.engine.storage.files import give_default_mode, locked, new_folder, write_with
+from invdiff.engine.storage.files import locked, new_folder, write_with
 from invdiff.errors import ConfigError
 from invdiff.model.vision.attribute_classifier import to_input
 from invdiff.studies.toy_models import networks
@@ -154,7 +154,6 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     pipeline.unet.half()
     pipeline.vae.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
-    give_default_mode(folder)
 
 
 def thin(curve: list[float], points: int = 80) -> list[float]:
