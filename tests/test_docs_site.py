@@ -32,6 +32,12 @@ def test_formulas_that_are_not_understood_are_refused(latex):
         docs_site.on_page_content(formula(latex))
 
 
+def test_an_interval_in_a_table_stays_on_one_line_and_a_command_is_left_alone():
+    page = "<td>0.58 [0.52, 0.63]</td><td>a, b</td><td><code>[0.7, 0.3]</code></td>"
+    kept = page.replace("[0.52, 0.63]", "[0.52,&nbsp;0.63]")
+    assert docs_site.on_page_content(page) == kept
+
+
 def test_a_link_to_elsewhere_is_not_a_request():
     page = '<a href="https://example.org">there</a>'
     assert docs_site.on_post_page(page, SimpleNamespace(url="a/b.html")) == page

@@ -1,9 +1,10 @@
 """Hooks of mkdocs.yml: pages that ask the network for nothing.
 
 Formulas become MathML, which browsers draw themselves: `$...$` and `$$...$$` in a page are LaTeX,
-and what cannot be converted ends the build, as a broken link does. The one script that the theme
-would load from elsewhere, for search in pages that are opened from a disk, is taken from
-docs/assets. A page that would load anything else from another host ends the build.
+and what cannot be converted ends the build, as a broken link does. An interval in a table stays on
+one line. The one script that the theme would load from elsewhere, for search in pages that are
+opened from a disk, is taken from docs/assets. A page that would load anything else from another
+host ends the build.
 """
 
 import html
@@ -17,6 +18,8 @@ from mkdocs.utils import get_relative_url
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 PARTS = {"mfrac": 2, "mover": 2, "mroot": 2, "msub": 2, "msup": 2, "msubsup": 3, "munder": 2}
+CELL = re.compile(r"<td[^>]*>[^<]*</td>")
+INTERVAL = re.compile(r"(\[-?[\d.,]*\d), (-?[\d.,]*\d\])")
 SHIM, OURS = "https://unpkg.com/iframe-worker/shim", "assets/iframe-worker.js"
 LOADED = re.compile(
     r"<(?:script|img|iframe|link|source|video)\b[^>]*?\b(?:src|href)=\"?(https?:[^\" >]+)"
@@ -25,6 +28,7 @@ LOADED = re.compile(
 
 def on_page_content(content: str, **_: Any) -> str:
     """Called with the HTML of each page before it goes into the template."""
+    content = CELL.sub(lambda cell: INTERVAL.sub(r"\1,&nbsp;\2", cell[0]), content)
     return FORMULA.sub(_mathml, content)
 
 

@@ -54,7 +54,7 @@ class ConfigError(InvDiffError):
 
 
 class ArgumentError(InvDiffError, ValueError):
-    """A value handed to a function of :mod:`invdiff` cannot be meant: which one, and what would do.
+    """A value handed to a function of ``invdiff`` cannot be meant: which one, and what would do.
 
     ``argument`` is its name. The message tells the rule, what was given and what to do.
     """

@@ -20,7 +20,7 @@ from invdiff.engine.settings.study import SEVERAL, StudySection
 
 
 class Config(Section):
-    """All settings of a run. Build it with :func:`load` or :func:`preset`."""
+    """All settings of a run, made by ``invdiff.Run`` of a preset, a file and single settings."""
 
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of every random draw of the run."""

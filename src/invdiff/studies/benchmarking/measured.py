@@ -177,8 +177,7 @@ def comparison(rows: pd.DataFrame) -> dict[str, Any]:
             entry["frechet"] = number_of(at_scale, row, "frechet.balanced")
             entries.append(entry)
     note = (
-        f"Means over {count} seeds; the intervals are the means of the seeds' own 95 % bootstrap "
-        "intervals."
+        f"Means over {count} seeds; the intervals are the means of the seeds' own 95 % intervals."
     )
     return {"rows": entries, "note": note if count > 1 else ""}
 
