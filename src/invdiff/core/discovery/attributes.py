@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import expit, logit
@@ -18,10 +18,15 @@ from scipy.special import expit, logit
 from invdiff.core.discovery.evidence import Carrier, Contrasts, CostEvidence
 from invdiff.core.discovery.mixture import RAREST, fit_two_gaussians
 from invdiff.core.discovery.objective import Measures
-from invdiff.core.discovery.sources import MOST, Source, find_sources, shares_differ
+from invdiff.core.discovery.sources import MOST, Source, find_sources
 from invdiff.core.groups.features import FeatureSpace
 from invdiff.core.groups.two_groups import GroupModel
 
+MIXED = 0.02
+"""Share of the rarer value from which on a prompt has both."""
+TIED = 0.01
+MOSTLY = 0.5
+"""Share of a shift that must lie along the log-odds: most of it."""
 CLEAR = 0.8
 """Share of the pictures that two halves of the data, searched alone, put into the same group."""
 
@@ -34,11 +39,12 @@ class InferredAttribute:
     ``measures`` say how strongly it is tied to the prompts (mutual information in nats), how much
     of what pictures cost under them it explains beside the other attributes, and how well its shift
     agrees with its shares. ``gap`` is the distance of the values in the features, in sums of their
-    standard deviations. ``stability`` is the least agreement of two halves of the data with each
-    other and with the whole, 0.5 by chance. ``p_value`` is that of no relation to the costs (and,
-    for several prompts, of equal shares),
-    multiplied by the number of attributes. ``models`` give the same for other pictures of a
-    prompt, from raw features.
+    standard deviations, and ``negentropy`` how clearly these are two groups, in nats a picture.
+    ``stability`` is the least agreement of two halves of the data with each other and with the
+    whole, 0.5 by chance. ``p_value`` is that of no shift of the costs, multiplied by the number of
+    attributes. ``tied``: its shares differ between the prompts that have both values, and it shifts
+    the costs mostly as these shares ask. ``models`` give the same for other pictures of a prompt,
+    from raw features.
     """
 
     id: str
@@ -48,6 +54,7 @@ class InferredAttribute:
     share: Float[np.ndarray, " prompt"]
     measures: Measures
     gap: float
+    negentropy: float
     stability: float
     p_value: float
     tied: bool
@@ -77,7 +84,7 @@ def find_attributes(
     """The attributes of the pictures, the most tied first: by the max step's objective.
 
     ``contrasts`` are losses under several prompts, or under one: each picture's own. Then nothing
-    is tied, and the one that explains most with the widest gap is first.
+    is tied, and the one that the features show most clearly is first.
     """
     space = FeatureSpace.fit(features, prompt)
     evidence = CostEvidence.of(space(features, prompt), prompt, contrasts)
@@ -112,8 +119,8 @@ def _halves(evidence: CostEvidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _spread(source: Source, evidence: CostEvidence) -> tuple[np.ndarray, np.ndarray]:
     """Values and memberships of all pictures by a source of some of them."""
-    values = Carrier(evidence).design @ source.weight
-    q = source.groups.posterior(values, evidence.prompt)
+    values = Carrier(evidence).design @ source.partition.weight
+    q = source.partition.groups.posterior(values, evidence.prompt)
     return values, fit_two_gaussians(values, evidence.prompt, len(evidence.names), q)[1]
 
 
@@ -127,17 +134,18 @@ def _attribute(
     tests: int,
 ) -> InferredAttribute:
     nearest = [one for found in others if (one := _nearest(source, found)) is not None]
-    tied = shift = 1.0
+    p_value = tied = 1.0
     stability = 0.0
     if len(nearest) == len(halves):
         pairs_of = combinations((source.q, *nearest), 2)
         stability = min(_agreement(one, other) for one, other in pairs_of)
-        tests_of = zip(nearest, halves[::-1], strict=True)  # each half's source, on the other half
-        pairs = [_tests(q, evidence, half) for q, half in tests_of]
-        # twice the mean of dependent p-values is one (Rüschendorf 1982)
-        tied = min(1.0, tests * sum(pair[0] for pair in pairs))
-        shift = min(1.0, tests * sum(pair[1] for pair in pairs))
-    p_value = max(tied, shift) if evidence.several else shift
+        mixed = _mixed(evidence.shares(q))
+        there = zip(nearest, halves, halves[::-1], strict=True)
+        # each half's source, on the other half; twice the mean of two p-values, however they
+        # depend on each other, is one (Rüschendorf 1982)
+        p_values = [_tests(one, evidence, own, other, mixed) for one, own, other in there]
+        shift, tie = (min(1.0, tests * sum(pair)) for pair in zip(*p_values, strict=True))
+        p_value, tied = shift, max(shift, tie)
     return InferredAttribute(
         _name(source, evidence),
         source.name,
@@ -145,10 +153,11 @@ def _attribute(
         q,
         evidence.shares(q),
         source.measures,
-        source.groups.gap,
+        source.partition.groups.gap,
+        source.negentropy,
         stability,
         p_value,
-        evidence.several and tied < 0.01,
+        evidence.several and tied < TIED and source.measures.along > MOSTLY,
         models,
     )
 
@@ -174,42 +183,69 @@ def _agreement(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
+def _mixed(share: Float[np.ndarray, " prompt"]) -> np.ndarray:
+    """The prompts that have both values. What all pictures of a prompt have is its content."""
+    return (share >= MIXED) & (share <= 1 - MIXED)
+
+
 def _tests(
-    q: Float[np.ndarray, " picture"], evidence: CostEvidence, half: np.ndarray
+    q: Float[np.ndarray, " picture"],
+    evidence: CostEvidence,
+    own: np.ndarray,
+    other: np.ndarray,
+    mixed: Bool[np.ndarray, " prompt"],
 ) -> tuple[float, float]:
-    """p-values, on one half, of equal shares and of no shift of the costs with the groups."""
-    part, member = evidence.part(half), q[half]
+    """p-values on the ``other`` half: of no shift of the costs, and of no tie to the prompts.
+
+    The shift is expected where the ``own`` half has it. A tie is both unlike shares among the
+    ``mixed`` prompts and a shift along minus their log-odds, at every noise level.
+    """
+    mine, part = evidence.part(own), evidence.part(other)
+    there = mine.within(q[own][mine.rows])
+    inside = part.within(q[other][part.rows])
+    shift = _correlated(inside, part.flat @ (there @ mine.flat))
+    if not evidence.several:
+        return shift, 1.0
     counts = np.bincount(part.prompt, minlength=len(part.names))
-    share = part.shares(member)
-    equal = shares_differ(share, counts)
-    inside = part.within(member[part.rows])
-    if evidence.several:
-        odds = part.log_odds(share)
-        along = np.einsum("rcl,c->r", part.costs, odds)
-    else:
-        along = part.costs.mean((1, 2))
-    if inside.std() < 1e-9 or along.std() < 1e-12 or len(along) < 5:
-        return equal, 1.0
-    side = "greater" if evidence.several else "two-sided"
-    return equal, float(stats.pearsonr(inside, along, alternative=side).pvalue)
+    share = part.shares(q[other])
+    equal = shares_differ(share, counts * mixed)
+    along = np.einsum("rcl,c->rl", part.costs, part.log_odds(share))
+    return shift, max(equal, *(_correlated(inside, level) for level in along.T))
+
+
+def _correlated(one: np.ndarray, other: np.ndarray) -> float:
+    """p-value of no positive correlation; 1 where there is nothing to correlate."""
+    if one.std() < 1e-9 or other.std() < 1e-12 or len(one) < 5:
+        return 1.0
+    return float(stats.pearsonr(one, other, alternative="greater").pvalue)
+
+
+def shares_differ(share: Float[np.ndarray, " prompt"], count: np.ndarray) -> float:
+    """p-value of equal shares under all prompts with pictures (likelihood-ratio test)."""
+    there = count > 0
+    if there.sum() < 2:
+        return 1.0
+    ones = (share * count)[there]
+    table = np.stack([ones, count[there] - ones]) + 0.5
+    return float(stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").pvalue)
 
 
 def _name(source: Source, evidence: CostEvidence) -> str:
     """A short name that a second run gives to the same groups: of the pictures on its ends."""
-    ends = np.argsort(source.values, kind="stable")
+    ends = np.argsort(source.partition.values, kind="stable")
     marks = np.sort(np.concatenate([ends[:3], ends[-3:]]))
     return sha256(",".join(map(str, marks)).encode()).hexdigest()[:6]
 
 
 def _models(source: Source, evidence: CostEvidence, space: FeatureSpace) -> dict[str, GroupModel]:
     """A model for each prompt, from raw features: logistic along the direction."""
-    share = source.groups.share.clip(RAREST, 1 - RAREST)
-    start, slope = _logistic(source.values, source.q, logit(share)[evidence.prompt])
+    share = source.partition.groups.share.clip(RAREST, 1 - RAREST)
+    start, slope = _logistic(source.partition.values, source.q, logit(share)[evidence.prompt])
     width = evidence.components.shape[1]
-    direction = space.axes @ source.weight[:width] / space.scale
+    direction = space.axes @ source.partition.weight[:width] / space.scale
     models = {}
     for k, name in enumerate(evidence.names):
-        offset = source.weight[width + k] - float(space.means[name] @ direction)
+        offset = source.partition.weight[width + k] - float(space.means[name] @ direction)
         ratio = (start + slope * offset, slope, 0.0)
         models[name] = GroupModel(direction, ratio, float(logit(share[k])))
     return models

@@ -20,7 +20,7 @@ from invdiff.core.groups.features import centre_within_prompts
 SMALLEST = 0.01
 """Log-odds are those of shares from here to 1 - SMALLEST: no model has learnt that it is all."""
 FOLDS = 4
-PENALTIES = tuple(np.geomspace(1e-3, 10, 9).tolist())
+PENALTIES = tuple(np.geomspace(1e-3, 1, 7).tolist())
 """Ridge penalties to choose from, per picture; components have unit variance on the whole."""
 
 

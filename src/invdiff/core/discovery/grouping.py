@@ -21,7 +21,7 @@ RANKED_BY = (
     "share of the costs explained, times the mutual information with the prompt in nats, times the "
     "alignment with the log-odds of the shares"
 )
-RANKED_BY_CLEARNESS = "share of the costs explained, times the squared gap in the features"
+RANKED_BY_CLEARNESS = "negentropy of the two groups in the features, in nats a picture"
 LEAST_OF_LOSS = 0.1
 """Share of the loss's variance to explain under every prompt, where nothing is tied to them."""
 RAREST = 0.2
@@ -71,11 +71,11 @@ def infer_groups(
 ) -> Grouping:
     """Groups by the first attribute that is clear and tied to the prompts, or by the loss.
 
-    A skew that is the same under every prompt moves no prompt against another and cancels in the
-    contrasts. It is left in the loss, together with everything else that makes a picture hard to
-    denoise, so the loss is asked second. Without ``contrasts`` the excess of a picture under its
-    own prompt takes their place. A single prompt has nothing to compare with: loss and excess are
-    asked together.
+    A skew that is the same under every prompt moves no prompt against another, so it is not tied.
+    It is left in the loss, together with everything else that makes a picture hard to denoise: of
+    the clear attributes the loss is asked second. Without ``contrasts`` the excess of a picture
+    under its own prompt takes their place. A single prompt has nothing to compare with: loss and
+    excess are the costs then.
     """
     rules = Rules(min_share, false_alarm, wanted)
     searched, counts = np.unique(prompt[scored], return_counts=True)
@@ -93,10 +93,12 @@ def infer_groups(
         several = [one for one in clear if _mixed(one, min_share).sum() >= LEAST_PROMPTS]
         if several:
             return data.grouping(found, several[0], rules, name, RANKED_BY)
-        other = data.attributes(Contrasts(loss[:, None, None], ("",), scored))
-        alike = [one for one in other if one.certain(false_alarm) and data.same_skew(one, loss)]
+        alike = data.same_skew(found, loss, false_alarm)
+        if not alike:  # what moves no prompt against another may show in the loss alone
+            by_cost = data.attributes(Contrasts(loss[:, None, None], ("",), scored))
+            alike, found = data.same_skew(by_cost, loss, false_alarm), found + by_cost
         if alike:
-            return by_loss.grouping(found + other, alike[0], rules, "loss", RANKED_BY_CLEARNESS)
+            return by_loss.grouping(found, alike[0], rules, "loss", RANKED_BY)
         return data.grouping(found, None, rules, name, RANKED_BY)
     both = np.stack([_unit(loss), _unit(excess)], 1)[:, None, :]
     found = data.attributes(Contrasts(both, ("",), scored))
@@ -150,8 +152,13 @@ class _Data:
             centred[rows] -= centred[rows].mean()
         return Contrasts((own * centred[:, None])[:, :, None], tuple(map(str, names)), self.scored)
 
-    def same_skew(self, attribute: InferredAttribute, loss: np.ndarray) -> bool:
-        """Whether every prompt has the same rare value, and it costs more under all of them."""
+    def same_skew(
+        self, found: list[InferredAttribute], loss: np.ndarray, false_alarm: float
+    ) -> list[InferredAttribute]:
+        """The certain ones whose rare value is the same in every prompt and costs more there."""
+        return [one for one in found if one.certain(false_alarm) and self._costs_more(one, loss)]
+
+    def _costs_more(self, attribute: InferredAttribute, loss: np.ndarray) -> bool:
         rare = attribute.share if attribute.share.mean() < 0.5 else 1 - attribute.share
         if not (rare.max() <= RAREST and rare.min() > 0):
             return False
@@ -186,10 +193,7 @@ class _Data:
                 models[name] = nobody(self.features.shape[1])
             verdicts[name] = judge_prompt(against, self.score, self.scored, rows, chosen, rules)
         numbers = [
-            one.measures.objective
-            if ranked_by == RANKED_BY
-            else one.measures.explained * one.gap**2
-            for one in found
+            one.measures.objective if ranked_by == RANKED_BY else one.negentropy for one in found
         ]
         ranking = tuple((one.id, number) for one, number in zip(found, numbers, strict=True))
         return Grouping(

@@ -27,12 +27,14 @@ class Measures:
     ``explained`` is the share of the costs' variance within prompts that lies between the groups;
     ``information`` the mutual information of group and prompt in nats, prompts counted alike;
     ``alignment`` the cosine, at each level, of the shift between the groups with minus the log-odds
-    of their shares. With one prompt information and alignment are 1: there is nothing to compare.
+    of their shares, and ``along`` the share of the shift's squared length, over all levels, that
+    points along them. With one prompt these three are 1: there is nothing to compare.
     """
 
     explained: float
     information: float
     alignment: tuple[float, ...]
+    along: float
 
     @property
     def objective(self) -> float:
@@ -54,16 +56,18 @@ def measure_memberships(
     inside = evidence.within(q[evidence.rows])
     size = float(inside @ inside)
     if size < 1e-9:
-        return Measures(0.0, 0.0, (0.0,))
+        return Measures(0.0, 0.0, (0.0,), 0.0)
     shift = inside @ costs / size
     explained = size * float(shift @ shift) / evidence.total
     if not evidence.several:
-        return Measures(explained, 1.0, (1.0,))
+        return Measures(explained, 1.0, (1.0,), 1.0)
     share = evidence.shares(q)
     odds = evidence.log_odds(share)
     levels = shift.reshape(len(evidence.compared), -1).T
     norms = np.linalg.norm(levels, axis=1) * np.linalg.norm(odds) + 1e-12
-    return Measures(explained, mutual_information(share), tuple((levels @ odds / norms).tolist()))
+    cosines, sizes = levels @ odds / norms, (levels**2).sum(1)
+    along = float(sizes @ cosines.clip(0) ** 2 / (sizes.sum() + 1e-30))
+    return Measures(explained, mutual_information(share), tuple(cosines.tolist()), along)
 
 
 def mutual_information(share: Float[np.ndarray, " prompt"]) -> float:

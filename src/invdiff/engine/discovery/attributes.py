@@ -45,6 +45,7 @@ def _record(
         information=measures.information,
         alignment=measures.alignment,
         gap=attribute.gap,
+        negentropy=attribute.negentropy,
         stability=attribute.stability,
         p_value=attribute.p_value,
         origin=attribute.origin,

@@ -88,8 +88,9 @@ class FoundAttribute(Record):
     ``verdict`` is ``clear`` or ``unclear``. ``explained`` is the share of what pictures cost under
     the prompts that it explains, ``information`` how strongly it is tied to them, in nats,
     ``alignment`` the cosines, by noise level, of its shift with minus the log-odds of its shares,
-    ``gap`` the distance of its values in sums of their standard deviations, ``stability`` the
-    agreement of two halves of the data (0.5 is chance). ``value_0``, ``value_1`` and ``border``
+    ``gap`` the distance of its values in sums of their standard deviations, ``negentropy`` how
+    clearly they are two, in nats a picture, ``stability`` the agreement of two halves of the data
+    (0.5 is chance). ``value_0``, ``value_1`` and ``border``
     are pictures: surest ones of both values, and ones between them.
     """
 
@@ -101,6 +102,7 @@ class FoundAttribute(Record):
     information: Number = None
     alignment: tuple[Number, ...] = ()
     gap: Number = None
+    negentropy: Number = None
     stability: Number = None
     p_value: Number = None
     origin: str = ""
