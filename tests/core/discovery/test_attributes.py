@@ -48,8 +48,8 @@ def test_all_tied_attributes_are_found_each_alone_and_the_even_one_is_not_tied()
     for number in range(3):
         areas = [roc_auc_score(attributes[:, number], one.q) for one in tied]
         assert max(max(area, 1 - area) for area in areas) > 0.95
-    even = [roc_auc_score(attributes[:, 3], one.q) for one in tied]
-    assert all(abs(area - 0.5) < 0.2 for area in even)
+    even = {one.id: abs(roc_auc_score(attributes[:, 3], one.q) - 0.5) for one in found}
+    assert all(even[one.id] < 0.2 for one in tied)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,6 +103,35 @@ def test_two_groups_of_unlike_width_are_told_apart_along_a_direction():
     assert ((q > 0.5) == truth).mean() > 0.97
     far = groups.log_ratio(np.array([-30.0, 30.0]))
     assert far[0] <= 0 <= far[1]
+
+
+def test_negentropy_is_that_of_two_groups_and_not_of_unlike_widths_or_prompts():
+    random = np.random.default_rng(0)
+    prompt, side = np.repeat([0, 1], 3000), random.random(6000) < 0.5
+    normal = random.normal(size=6000)
+
+    def negentropy(values):
+        return fit_two_gaussians(values, prompt, 2)[0].negentropy(values, prompt)
+
+    # two far groups of one width: log 2 less than the entropy of one Gaussian of their spread
+    gap = 10.0
+    expected = np.log(np.sqrt(1 + gap**2 / 4)) - np.log(2)
+    assert negentropy(normal + gap * side) == pytest.approx(expected, abs=0.02)
+    assert abs(negentropy(normal)) < 0.01
+    assert negentropy(normal * np.where(side, 1, 4)) < 0.02
+    assert abs(negentropy(normal + gap * prompt)) < 0.01
+
+
+def test_a_shift_is_tied_only_by_what_lies_along_the_log_odds():
+    shares = np.array([0.2, 0.8])
+    member = (np.arange(200) % 10 < 2) | (np.arange(200) >= 100) & (np.arange(200) % 10 < 8)
+    odds = -np.log(shares / (1 - shares))
+    prompt, rows = np.repeat(["a", "b"], 100), np.arange(200)
+    levels = np.stack([odds, -2 * odds], 1)
+    for kept, along in ((levels[:, :1], 1.0), (levels[:, 1:], 0.0), (levels, 0.2)):
+        losses = np.einsum("r,pl->rpl", member * 1.0, kept)
+        evidence = CostEvidence.of(np.zeros((200, 1)), prompt, Contrasts(losses, ("a", "b"), rows))
+        assert measure_memberships(evidence, member * 1.0).along == pytest.approx(along)
 
 
 def test_what_explains_all_of_the_costs_and_follows_the_log_odds_measures_one():
