@@ -1,6 +1,7 @@
 """Nothing of a source is passed over: what is meant is taken, what is not is told with its name."""
 
 import io
+import json
 import logging
 import os
 import tarfile
@@ -100,6 +101,30 @@ def test_pictures_that_the_metadata_does_not_list(tmp_path: Path, caplog) -> Non
     tiny.write_pictures(tmp_path, ["x.png", "deep/y.png"])
     assert len(open_samples(tmp_path, 8)) == 3
     assert "left out 2 files: deep/y.png: metadata.csv does not list it; x.png" in caplog.text
+
+
+def test_captions_beside_those_that_count(tmp_path: Path, caplog) -> None:
+    """A metadata file, and caption files that someone edits and nobody reads."""
+    tiny.folder_with_metadata(tmp_path)
+    listed = open_samples(tmp_path, 8)
+    assert not caplog.text
+    (tmp_path / Path(listed.name[0]).with_suffix(".txt")).write_text("edited")
+    (tmp_path / "notes.txt").write_text("of no picture")
+    (tmp_path / "deep/metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}')
+    sources.warn_once.cache_clear()
+    assert open_samples(tmp_path, 8).caption == listed.caption
+    assert "left out 2 files: deep/metadata.jsonl: metadata.csv above it counts" in caplog.text
+    assert ".txt: metadata.csv has the captions" in caplog.text
+
+
+def test_a_sample_of_a_tar_whose_captions_differ(tmp_path: Path, caplog) -> None:
+    members = {}
+    for at, (own, other) in enumerate(((HAT, PLAIN), (HAT, f"{HAT} "))):
+        members[f"{at}.png"] = tiny.png(at)
+        members[f"{at}.json"] = json.dumps({"caption": other}).encode()
+        members[f"{at}.txt"] = f"{own}\n".encode()
+    assert open_samples(tar_of(tmp_path / "x.tar", members), 8).caption == (HAT, HAT)
+    assert "left out 1 file: x.tar/0: its caption file and its .json differ" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JFIF"])

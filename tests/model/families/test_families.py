@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import (
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionImg2ImgPipeline,
+)
 
 from invdiff.core.diffusion.schedule import add_noise
 from invdiff.errors import ModelError
@@ -196,6 +200,13 @@ def test_a_schedule_that_a_family_does_not_know_is_refused():
     pipe.scheduler.register_to_config(prediction_type="noise")
     with pytest.raises(ModelError, match="predicts 'noise'; one of epsilon, v_prediction, sample"):
         from_pipeline(pipe)
+    # CosXL: its network knows 0.25 log(sigma) where others count, and noise up to 120.
+    told = {"prediction_type": "v_prediction", "sigma_min": 0.002, "sigma_max": 120.0}
+    pipe.scheduler = EulerDiscreteScheduler(timestep_type="continuous", **told)
+    with pytest.raises(ModelError, match="EulerDiscreteScheduler asks its denoiser at continuous"):
+        from_pipeline(pipe)
+    pipe.scheduler = EulerDiscreteScheduler(prediction_type="v_prediction", use_karras_sigmas=True)
+    assert from_pipeline(pipe).schedule.prediction == "v"
 
 
 # Features and meanings

@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from invdiff.errors import ModelError
+from invdiff.model.guidance.attach import attach
 from invdiff.model.lora import adapter, adapter_file
 from invdiff.model.lora.adapter_file import read
 from tests.model import tiny
@@ -127,3 +128,44 @@ def test_dora_is_refused(tmp_path):
     save_file(weights, tmp_path / adapter_file.FILE, metadata=metadata)
     with pytest.raises(ModelError, match="is a DoRA"):
         read(tmp_path)
+
+
+def told_by_every_reader(folder, words):
+    with pytest.raises(ModelError, match=words):
+        read(folder)
+    pipe = tiny.pipeline()
+    with pytest.raises(ModelError, match=words):
+        attach(pipe, folder)
+    assert not adapter.has_adapter(pipe.unet)
+
+
+def changed(folder, change):
+    """A LoRA without a hash, as others write it, after a change of its tensors."""
+    write(folder)
+    tensors = load_file(folder / adapter_file.FILE)
+    save_file(change(tensors), folder / adapter_file.FILE)
+
+
+def test_half_a_layer_is_told(tmp_path):
+    """The stock loader leaves B at zero: that layer would be the base's, and nothing said."""
+    changed(tmp_path, lambda found: {k: v for k, v in found.items() if "proj_in.lora_B" not in k})
+    told_by_every_reader(tmp_path, "no plain LoRA: .*proj_in.lora_B.weight has no place in pairs")
+
+
+def test_values_that_are_no_numbers_are_told(tmp_path):
+    key = f"unet.{LAYERS[1]}.lora_A.weight"
+    changed(tmp_path, lambda found: found | {key: found[key] * torch.nan})
+    told_by_every_reader(tmp_path, "no numbers in 1 of 4 tensors, first mid_block.*lora_A")
+
+
+def test_a_dora_is_told_when_it_is_attached_too(tmp_path):
+    write(tmp_path, use_dora=True)
+    told_by_every_reader(tmp_path, "is a DoRA")
+
+
+def test_names_without_their_network_are_told(tmp_path):
+    changed(tmp_path, lambda found: {k.removeprefix("unet."): v for k, v in found.items()})
+    with pytest.raises(
+        ModelError, match="another network: none of its 4 tensors begins with 'unet"
+    ):
+        attach(tiny.pipeline(), tmp_path)

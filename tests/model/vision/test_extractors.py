@@ -21,7 +21,7 @@ from invdiff.model.vision.classifiers import ZeroShotClassifier
 from invdiff.model.vision.extractors import common, networks, towers
 from invdiff.model.vision.extractors.common import PLAIN, Extractor, Preparation
 from tests.core.clouds import waves
-from tests.model import tiny, tiny_vision
+from tests.model import tiny, tiny_pipelines, tiny_vision
 
 
 def pictures(count=3, side=32, seed=0):
@@ -161,17 +161,27 @@ def test_texts_of_siglip_are_padded_as_it_was_trained_in_both_paths(tmp_path):
     """Its own tower pools the last token, which padding decides."""
     folder, texts = tiny_vision.siglip(tmp_path / "siglip"), ["a hat", "coats"]
     how = {"padding": "max_length", "max_length": 16, "return_tensors": "pt"}
+    tokens = tiny.tokenizer()(texts, **how).input_ids  # and no mask
     with torch.no_grad():
-        own = (
-            SiglipModel.from_pretrained(folder)
-            .eval()
-            .get_text_features(**tiny.tokenizer()(texts, **how))
-        )
+        own = SiglipModel.from_pretrained(folder).eval().get_text_features(input_ids=tokens)
     expected = torch.nn.functional.normalize(own.pooler_output, dim=1).numpy()
     found = towers.load_clip(folder, tmp_path).texts(texts)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     zero_shot = ZeroShotClassifier(folder, "garment", {text: [text] for text in texts})
     np.testing.assert_allclose(zero_shot.anchors.numpy(), found, atol=1e-6)
+
+
+def test_siglip_reads_small_letters_whatever_its_tokenizer_does(tmp_path):
+    """That of SigLIP 2 keeps capitals, of which the model saw none."""
+    folder = tiny_vision.siglip(tmp_path / "siglip")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "siglip" / name).unlink(missing_ok=True)
+    tokens = tiny_pipelines._t5()[0]
+    tokens.save_pretrained(folder)
+    assert tokens("A Hat").input_ids != tokens("a hat").input_ids
+    found = towers.load_clip(folder, tmp_path).texts(["A Hat", "a hat", "a coat"])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[0] - found[2]).max() > 1e-3
 
 
 def test_texts_beyond_the_context_are_told_in_both_paths(clip, tmp_path, caplog):

@@ -69,9 +69,14 @@ def list_metadata(folder: Path, table: SourceTable) -> Listing:
             reason = said.format(table.path.name, row + 1, NAME_COLUMN)
             faults[row] = BadPicture(reason, "missing")
             names[row] = name or f"{table.path.name}, row {row + 1}"
-    pictures, _, left = find_files(folder, linked=False)
-    unlisted = sorted(set(pictures) - set(map(os.path.normpath, names)))
+    pictures, others, left = find_files(folder, linked=False)
+    listed = sorted(set(map(os.path.normpath, names)))
+    unlisted = sorted(set(pictures) - set(listed))
     left += [(name, f"{table.path.name} does not list it") for name in unlisted]
+    deeper = [name for name in others if "/" in name and os.path.basename(name) in METADATA]
+    left += [(name, f"{table.path.name} above it counts") for name in deeper]
+    texts = [name for name in caption_files(listed, others, []) if name]
+    left += [(name, f"{table.path.name} has the captions") for name in texts]
     return of_files(folder, names, table, faults, told_of(left))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from invdiff.data.pictures import NOT_READ, SUFFIXES, BadPicture, one_line
 from invdiff.data.readers.listing import Listing, SourceTable, several, told_of
+from invdiff.data.samples import clean_prompt
 from invdiff.errors import DataError
 
 CAPTION = "caption"
@@ -119,7 +120,7 @@ def sample_of(
             sample.pictures += [(name, *found) for name, found in mine or others]
             continue
         for name, found in one_caption(path, mine or others, left):
-            add_text(sample, split_name(name)[1], found)
+            add_text(sample, name, found, left)
     return sample
 
 
@@ -142,8 +143,9 @@ def split_name(name: str) -> tuple[str, str]:
     return "" if path.name.startswith(".") else str(path.with_suffix("")), path.suffix.lower()
 
 
-def add_text(entry: TarSample, suffix: str, content: bytes) -> None:
+def add_text(entry: TarSample, member: str, content: bytes, left: list[tuple[str, str]]) -> None:
     """Take in a caption file, or the keys of a JSON object; a caption file comes first."""
+    suffix = split_name(member)[1]
     try:
         text = content.decode("utf-8-sig")
         values = {CAPTION: several(text)} if suffix in TEXTS else json.loads(text)
@@ -153,6 +155,14 @@ def add_text(entry: TarSample, suffix: str, content: bytes) -> None:
         reason = f"its member {suffix} cannot be read: {one_line(error)}"
         entry.fault = BadPicture(reason, "no caption")
         return
+    captions = [one[CAPTION] for one in (entry.columns, values) if CAPTION in one]
+    if len({clean_prompt(one) if isinstance(one, str) else repr(one) for one in captions}) > 1:
+        left.append(
+            (
+                f"{entry.tar.name}/{entry.key}",
+                "its caption file and its .json differ: the file counts",
+            )
+        )
     entry.written |= suffix in TEXTS
     entry.columns = entry.columns | values if suffix in TEXTS else values | entry.columns
 

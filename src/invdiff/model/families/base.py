@@ -70,6 +70,11 @@ class PipelineDenoiser(ABC):
                 f"the scheduler {name} does not tell its noise levels (alphas_cumprod); load the "
                 "model with the scheduler that it was trained with, such as DDPM or DDIM"
             )
+        if scheduler.config.get("timestep_type", "discrete") != "discrete":
+            raise ModelError(
+                f"the scheduler {name} asks its denoiser at continuous timesteps, as models of the "
+                "EDM kind (CosXL) are trained; only models with counted timesteps are known"
+            )
         return Schedule(scheduler.alphas_cumprod.float(), PREDICTIONS[kind])
 
     @torch.no_grad()

@@ -150,14 +150,19 @@ def _require_whole(folder: Path, weights: Mapping[str, Tensor], header: Mapping[
 
 
 def _require_plain(weights: Mapping[str, Tensor], peft: Mapping[str, Any], folder: Path) -> None:
+    if peft.get("use_dora"):
+        raise ModelError(f"{folder / FILE} is a DoRA; only a plain LoRA can be used")
     paired = {key.removesuffix(end) for end in FACTORS for key in weights if key.endswith(end)}
     if strange := sorted({layer + end for layer in paired for end in FACTORS} ^ set(weights)):
         raise ModelError(
             f"{folder / FILE} is no plain LoRA: {strange[0]} has no place in pairs of lora_A and "
             "lora_B; save it with save_lora_weights"
         )
-    if peft.get("use_dora"):
-        raise ModelError(f"{folder / FILE} is a DoRA; only a plain LoRA can be exported")
+    if broken := [key for key, tensor in weights.items() if not tensor.float().isfinite().all()]:
+        raise ModelError(
+            f"{folder / FILE} holds values that are no numbers in {len(broken)} of {len(weights)} "
+            f"tensors, first {broken[0]}: it would draw black pictures; take an earlier checkpoint"
+        )
 
 
 def _folded(
@@ -217,16 +222,26 @@ def _write(lora: LoraFile, folder: Path) -> Path:
 def load(module: nn.Module, folder: Path, pipeline: object = None) -> None:
     """Load a saved adapter beside whatever LoRA the network has, and switch it on.
 
-    The file is compared with the network first: a layer of another name or shape is a ModelError,
-    where the stock loader warns and goes on. `pipeline` lets the loader re-apply CPU offloading.
+    The file is compared with the network first: a layer of another name or shape, or half of one,
+    is a ModelError, where the stock loader warns and goes on. `pipeline` lets the loader re-apply
+    CPU offloading.
     """
     adapter.require_free(module)
     prefix = adapter.component(module)
     with opened(folder / FILE) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        _require_whole(folder, tensors, file.metadata() or {})
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    require_fit(module, {key.removeprefix(f"{prefix}."): found[key] for key in found}, folder)
+        header = file.metadata() or {}
+    _require_whole(folder, tensors, header)
+    if tensors and not any(key.startswith(f"{prefix}.") for key in tensors):
+        raise ModelError(
+            f"the adapter in {folder} was made for another network: none of its {len(tensors)} "
+            f"tensors begins with {prefix!r}, as {next(iter(tensors))} should; use the base model "
+            "it was trained on, or save it with save_lora_weights"
+        )
+    own = {key.removeprefix(f"{prefix}."): tensor for key, tensor in tensors.items()}
+    peft = _told(folder, header, LORA_ADAPTER_METADATA_KEY)
+    _require_plain(own, {key.removeprefix(f"{prefix}."): peft[key] for key in peft}, folder)
+    require_fit(module, {key: tuple(tensor.shape) for key, tensor in own.items()}, folder)
     others = {
         name: list(layer.active_adapters)
         for name, layer in module.named_modules()

@@ -126,10 +126,13 @@ class TextTower:
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (n, dims) of texts; of those that are longer than the context it is told.
 
-        SigLIP was trained on texts that are all padded to the full length.
+        SigLIP was trained on small letters, padded to the full length, which it reads without a
+        mask. The tokenizer of SigLIP 2 is that of Gemma, which knows of none of this.
         """
-        warn_of_cut(self.reader, texts, f"texts for {self.name}")
         siglip = self.model.config.model_type.startswith("siglip")
+        texts = [text.lower() for text in texts] if siglip else texts
+        warn_of_cut(self.reader, texts, f"texts for {self.name}")
+        wanted = ("input_ids",) if siglip else ("input_ids", "attention_mask")
         parts = []
         for at in range(0, len(texts), BATCH):
             tokens = self.reader.tokenizer(
@@ -139,7 +142,7 @@ class TextTower:
                 max_length=self.reader.limit,
                 return_tensors="pt",
             )
-            known = {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
+            known = {key: tokens[key] for key in wanted if key in tokens}
             parts.append(_pooled(self.model.get_text_features(**known)).float())
         return normalize(torch.cat(parts), dim=1)
 
