@@ -94,13 +94,7 @@ def open_gallery(
     path = builtin.resolve_name(path)
     place = Path(path).expanduser()
     listing = open_listing(path, bare=True, attributes=True)
-    if listing.table.columns:
-        captions, by = read_captions(path, listing, prompt_column), "captions"
-    else:
-        parents = [PurePosixPath(name).parent.as_posix() for name in listing.names]
-        by = "none" if set(parents) == {"."} else "sub-folders"
-        told = ["" if one == "." else clean_prompt(one.replace("_", " ")) for one in parents]
-        captions = [(one,) for one in told]
+    captions, by = _captions_of(path, listing, prompt_column)
     listed = read_quarantine(quarantine) if str(quarantine) else {}
     seen, faults, left_out = [], [], []
     named: dict[tuple[int, int], list[str]] = {}
@@ -135,6 +129,18 @@ def open_gallery(
         )
     size_of_all = next(iter(named))
     return Gallery(place, listing, size_of_all, by, (*left_out, *faults), *zip(*seen, strict=True))
+
+
+def _captions_of(
+    path: str | Path, listing: Listing, column: str
+) -> tuple[Sequence[Sequence[str]], str]:
+    """Those of each picture, and what they are: ``captions``, ``sub-folders`` or ``none``."""
+    if listing.table.columns:
+        return read_captions(path, listing, column), "captions"
+    parents = [PurePosixPath(name).parent.as_posix() for name in listing.names]
+    told = ["" if one == "." else clean_prompt(one.replace("_", " ")) for one in parents]
+    by = "none" if set(parents) == {"."} else "sub-folders"
+    return [(one,) for one in told], by
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def summary(path: Path) -> str:
     arms = Results(path).metrics.arms
     base, guided = arms.get("base", {}), arms.get("guided", {})
     blocks = [_block(scale, base.get(scale, {}), guided.get(scale, {})) for scale in base | guided]
-    return "\n\n".join(block for block in blocks if block) or "no attribute classifier: no shares"
+    return "\n".join(block for block in blocks if block) or "no attribute classifier: no shares"
 
 
 def strength_line(path: Path) -> str:

@@ -51,7 +51,7 @@ class PromptFindings(Record):
     """What discovery says about one prompt group.
 
     ``found``: there is something to balance. ``monitored``: the groups mean something here, so
-    that shares are checked while training. ``p_value``: of no difference between the groups.
+    that shares are checked while training. ``p_value``: that of the attribute.
     """
 
     WAS = {"watched": "monitored"}
