@@ -14,6 +14,8 @@ from invdiff.data.colours import UnknownColours, declared_profile, in_srgb, prof
 from invdiff.data.samples import Pictures
 
 MAX_PIXELS = 64_000_000
+READ_AS = "sRGB from all that a file says, central square, area means"
+"""How a file becomes pixels: what is kept of pictures depends on it, and says so."""
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
 )

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from invdiff.data.gallery import Gallery
+from invdiff.data.pictures import READ_AS
 from invdiff.data.samples import Pictures
 from invdiff.engine.distributed.pool import worker_count
 from invdiff.engine.storage.hashed_tensors import Tensors, cached
@@ -56,6 +57,7 @@ def features_of_all(
         "extractor": f"{extractor.name} {extractor.sha256}",
         "preparation": repr(look.preparation),
         "side": str(side),
+        "read as": READ_AS,
         "pictures": hashlib.sha256("".join(gallery.digest).encode()).hexdigest(),
     }
     shards, title = _shards(gallery), f"looking at {gallery.path.name}"

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from invdiff.core.discovery.prompt_clusters import nearest_centre, prompt_groups
+from invdiff.data.pictures import READ_AS
 from invdiff.data.samples import Samples, plural
 from invdiff.engine.base_model.conditions import BATCH
 from invdiff.engine.base_model.loading import ModelRef, Source, require_finite, resolve, store_of
@@ -28,9 +29,7 @@ logger = logging.getLogger(__name__)
 
 Way = Literal["caption", "meaning", "column"]
 REPRESENTATIVES = 8
-PREPROCESSING = (
-    "sRGB from all that a file says, central square, area means, RGB / 127.5 - 1, posterior mean"
-)
+PREPROCESSING = f"{READ_AS}, RGB / 127.5 - 1, posterior mean"
 
 
 @dataclass(frozen=True)
