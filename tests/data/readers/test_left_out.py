@@ -205,3 +205,16 @@ def test_of_two_texts_of_one_picture_one_is_the_caption_and_the_other_told(tmp_p
     told = " ".join(caplog.messages)
     assert "a.tar/a.txt: it comes more than once, the last counts" in told
     assert "a.tar/b.caption: b.txt is the caption" in told
+
+
+def test_a_key_that_stands_twice_in_json_is_told(tmp_path: Path) -> None:
+    """As a column that a CSV names twice; JSON would take the last."""
+    row = '{"file_name": "a.png", "caption": "one", "caption": "two"}'
+    tiny.write_pictures(tmp_path / "x", ["a.png"])
+    (tmp_path / "x/metadata.jsonl").write_text(row)
+    with pytest.raises(DataError, match="line 1 is not valid JSON: 'caption' stands in it twice"):
+        open_samples(tmp_path / "x", 8)
+    members = {"a.png": tiny.png(0), "a.json": row.encode(), "b.png": tiny.png(1), "b.txt": b"b"}
+    samples = open_samples(tar_of(tmp_path / "x.tar", members), 8, max_bad_share=0.9)
+    assert samples.caption == ("b",)
+    assert "'caption' stands in it twice" in dict(samples.quarantined)["x.tar/a.png"]

@@ -1,5 +1,6 @@
 """What a source of pictures holds, before anything is decoded: its rows and their columns."""
 
+import json
 import logging
 import re
 import unicodedata
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from invdiff.data.pictures import BadPicture, StoredAs, decode, one_line, stored_as
 from invdiff.data.samples import Pictures, pick_caption, plural
@@ -149,6 +151,20 @@ def look(label: str) -> str:
 def warn_once(text: str) -> None:
     """A warning line; every stage opens the data again, and one line is enough."""
     logger.warning("%s", text)
+
+
+def json_row(text: str) -> Any:
+    """JSON in which no key stands twice, where the last would count; ValueError for other text."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        row: dict[str, object] = {}
+        for key, value in pairs:
+            if key in row:
+                raise ValueError(f"{key!r} stands in it twice")
+            row[key] = value
+        return row
+
+    return json.loads(text, object_pairs_hook=once)
 
 
 def several(text: str) -> str | list[str]:

@@ -4,7 +4,6 @@ Columns are read when asked for.
 """
 
 import csv
-import json
 import zipfile
 import zlib
 from functools import partial
@@ -16,7 +15,7 @@ from numpy.lib.npyio import NpzFile
 
 from invdiff.data.pictures import BadPicture, StoredAs, check_pixels, fit_array, one_line
 from invdiff.data.readers.columnar import open_parquet, table_of
-from invdiff.data.readers.listing import Listing, SourceTable, hint
+from invdiff.data.readers.listing import Listing, SourceTable, hint, json_row
 from invdiff.data.samples import Pictures
 from invdiff.errors import DataError
 
@@ -62,7 +61,7 @@ def read_jsonl(path: Path) -> SourceTable:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json_row(line)
             except (ValueError, RecursionError) as error:
                 reason = f"is not valid JSON: {one_line(error)}"
                 raise DataError(f"{path}, line {number} {reason}") from None

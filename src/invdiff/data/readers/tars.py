@@ -6,7 +6,6 @@ A file is read through once for its index; then each picture is read from its pl
 Nothing is unpacked.
 """
 
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from invdiff.data.pictures import NOT_READ, SUFFIXES, BadPicture, one_line
-from invdiff.data.readers.listing import Listing, SourceTable, several, told_of
+from invdiff.data.readers.listing import Listing, SourceTable, json_row, several, told_of
 from invdiff.data.samples import clean_prompt
 from invdiff.errors import DataError
 
@@ -148,7 +147,7 @@ def add_text(entry: TarSample, member: str, content: bytes, left: list[tuple[str
     suffix = split_name(member)[1]
     try:
         text = content.decode("utf-8-sig")
-        values = {CAPTION: several(text)} if suffix in TEXTS else json.loads(text)
+        values = {CAPTION: several(text)} if suffix in TEXTS else json_row(text)
         if not isinstance(values, dict):
             raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
