@@ -25,6 +25,7 @@ QUICK = configuration.preset("faces-quick")
 STAGES_SOURCE = """
     import json, os, time
     from invdiff.errors import ModelError
+    from invdiff.terminal import Bar
 
     def discover(run):
         with (run.path / "calls.txt").open("a") as handle:
@@ -46,6 +47,7 @@ STAGES_SOURCE = """
         return {}
 
     def evaluate(run):
+        list(Bar(range(2), "measuring"))
         (run.path / "metrics.json").write_text(json.dumps(METRICS))
         return {}
 
@@ -131,6 +133,7 @@ def test_a_run_goes_through_once(quick_stages, capsys):
     assert main(words) == 0
     first, _ = lines_of(capsys)
     assert first[0].startswith("smoke run")
+    assert first[-3] == "no attribute classifier: no shares"
     assert first[-2] == f"report: {quick_stages / 'report.html'}"
     assert configuration.load(quick_stages / "config.toml") == configuration.preset("faces-quick")
     assert main(words) == 0
@@ -203,6 +206,7 @@ def test_verbs_that_read_a_run_take_it_first(quick_stages, capsys):
     run = str(quick_stages)
     assert main(["discover", "--out", run, "--preset", "faces-quick"]) == 0
     assert main(["train", run]) == 0
+    assert lines_of(capsys)[0][-2] == "nothing was trained: no adapter strength"
     assert main(["sample", "--out", run]) == 0
     assert lines_of(capsys)[1] == [f"--out names the run here, as `invdiff sample {run}` does"]
     assert main(["evaluate", run, "-q"]) == 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from invdiff.app.api import Run
 from invdiff.engine.base_model import loading
 from invdiff.engine.base_model.loading import ModelRef, resolve
 from invdiff.engine.base_model.offloading import require_steps
@@ -16,6 +17,7 @@ from invdiff.engine.preflight import doctor
 from invdiff.engine.preflight.memory import estimate_memory
 from invdiff.engine.settings import config as configuration
 from invdiff.errors import InvDiffError, ModelError
+from tests import tiny_world
 from tests.model import tiny_families
 
 FAMILIES = list(tiny_families.BUILDERS)
@@ -215,6 +217,18 @@ def test_a_size_that_is_not_square_is_refused(folder, whole):
         estimate_memory(configuration.load({"model": {"path": str(folder)}}))
 
 
+@pytest.mark.parametrize("size", ["wide", None, []])
+def test_a_size_that_is_no_number_is_one_line(saved, tmp_path, size):
+    loading._load.cache_clear()
+    folder = shutil.copytree(saved / "sd-epsilon", tmp_path / "model")
+    rewrite(network(folder) / "config.json", sample_size=size)
+    with pytest.raises(ModelError, match=r"cannot use model\.path") as told:
+        resolve(ModelRef(str(folder), "cpu", "float32"))
+    assert "\n" not in str(told.value)
+    config = configuration.load({"model": {"path": str(folder), "device": "cpu"}})
+    assert all("\n" not in problem for problem in doctor.examine(config).problems)
+
+
 def test_steps_that_the_scheduler_does_not_take_are_refused_before_any_work(saved, tmp_path):
     loading._load.cache_clear()
     folder = shutil.copytree(saved / "sd-epsilon", tmp_path / "model")
@@ -225,6 +239,25 @@ def test_steps_that_the_scheduler_does_not_take_are_refused_before_any_work(save
     require_steps(model, 4)
     for name in ("flux", "sana"):
         require_steps(resolve(ModelRef(str(saved / name), "cpu", "float32")), 1)
+
+
+def test_a_run_is_refused_for_its_steps_before_any_work(saved, tmp_path):
+    loading._load.cache_clear()
+    folder = shutil.copytree(saved / "sd-epsilon", tmp_path / "model")
+    another_scheduler("PNDMScheduler")(folder)
+    data = tiny_world.pictures(tmp_path / "data", count=2)
+    run = Run(tmp_path / "run", tiny_world.settings(folder, data, "sample.steps=3"))
+    with pytest.raises(ModelError, match="PNDMScheduler takes no 3 steps"):
+        run.discover()
+    assert not (run.path / "cache").exists()
+
+
+def test_weights_that_were_cut_off_are_told_of_before_they_are_needed(saved, tmp_path):
+    loading._load.cache_clear()
+    folder = shutil.copytree(saved / "sd-epsilon", tmp_path / "model")
+    truncated(folder)
+    with pytest.raises(ModelError, match=r"unet/.* is damaged: give a whole copy"):
+        resolve(ModelRef(str(folder), "cpu", "float32"))
 
 
 def test_a_misspelt_path_has_its_hint_before_the_librarys_words(monkeypatch):
