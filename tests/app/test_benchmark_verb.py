@@ -60,7 +60,7 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()
     assert error == [
         "invdiff: error: there is no benchmark 'cats': one of digits, faces, faces-balanced, "
-        "faces-marginal, faces-named, faces-race, scenes"
+        "faces-marginal, faces-named, faces-race, faces-several, scenes"
     ]
 
 

@@ -29,7 +29,7 @@ def test_path_that_does_not_exist(tmp_path: Path) -> None:
     assert text.endswith(f"does not exist; did you mean {tmp_path / 'portraits'}?")
     assert fault(tmp_path / "xyzw").endswith(
         "or a built-in set: faces, faces-balanced, faces-marginal, faces-named, faces-race, "
-        "scenes, digits"
+        "faces-several, scenes, digits"
     )
     text = fault(tmp_path / "nothing" / "here")
     assert f"{tmp_path} has no nothing;" in text

@@ -9,7 +9,7 @@ import pytest
 
 from invdiff.core.measurement.explicit_prompts import named_class
 from invdiff.data.sets import builtin
-from invdiff.data.sets.drawn import digits, more_faces, scenes
+from invdiff.data.sets.drawn import digits, more_faces, scenes, several_faces
 from invdiff.data.sets.stored import DrawnSplit, StoredSet, open_set, write_drawn_split
 from invdiff.data.sources import open_samples, read_labels
 from invdiff.errors import DataError, MissingExtra
@@ -154,6 +154,40 @@ def test_faces_in_other_mixes(mix: more_faces.Mix, attribute: str, counts: list[
         assert all(one["male"] == counts[1] for one in found.values())
 
 
+def test_faces_of_which_several_attributes_are_tied_to_the_prompt() -> None:
+    drawn = several_faces.draw(counts={"train": 400, "balanced": 100})
+    for place, (name, (_, second)) in enumerate(several_faces.VALUES.items()):
+        for prompt, found in shares(drawn["train"], name).items():
+            expected = several_faces.SHARES[prompt][place]
+            assert found[second] / 400 == pytest.approx(expected, abs=0.09), (name, prompt)
+        even = Counter(drawn["balanced"].attributes[name])
+        assert even[second] / 400 == pytest.approx(0.5, abs=0.09), name
+
+
+def test_faces_look_as_their_attributes_say() -> None:
+    counts = {"train": 60, "balanced": 5}
+    train = several_faces.draw(1, counts)["train"]
+    corner = train.pictures[:, 0, 0].astype(int)
+    blue = corner[:, 2] > corner[:, 0]
+    assert list(train.attributes["background"]) == np.where(blue, "blue", "orange").tolist()
+    top = (train.pictures[:, :7] == train.pictures[:, :1, :1]).all((1, 2, 3))
+    far = np.array(train.attributes["framing"]) == "far"
+    assert top[far].all(), "a far face leaves the upper rows to the background"
+    assert top[~far].mean() < 0.5
+    again, other = (several_faces.draw(seed, counts)["train"].pictures for seed in (1, 2))
+    assert np.array_equal(train.pictures, again)
+    assert not np.array_equal(train.pictures, other)
+
+
+def test_white_clothes_are_no_background() -> None:
+    face = np.full((32, 32, 3), 255, np.uint8)
+    face[10:, 4:28] = 90
+    face[24:, 10:20] = 255
+    found = several_faces.behind(face)
+    assert found[:10].all()
+    assert not found[10:, 4:28].any()
+
+
 def test_a_part_of_the_faces_has_a_caption_that_names_the_gender() -> None:
     drawn = more_faces.draw_named()
     train, plain = drawn["train"], open_set("faces")
@@ -202,6 +236,7 @@ def test_the_table_says_what_is_drawn() -> None:
         "faces-balanced": (4, sum(more_faces.BALANCED.values())),
         "faces-marginal": (4, sum(more_faces.MARGINAL.values())),
         "faces-race": (4, sum(more_faces.RACE.values())),
+        "faces-several": (4, 4 * several_faces.COUNTS["train"]),
         "scenes": (len(scenes.GARMENTS), len(scenes.GARMENTS) * scenes.COUNTS["train"]),
         "digits": (len(digits.WORDS), len(digits.WORDS) * digits.COUNTS["train"]),
     }

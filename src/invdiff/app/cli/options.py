@@ -74,7 +74,7 @@ OVERRIDES = (
 RESUME = "The same command goes on where an interrupted one stopped."
 PRESETS = (
     "celeba, digits, faces, faces-balanced, faces-marginal, faces-named, faces-quick, faces-race, "
-    "fairface, flux, scenes, sd15, sdxl, waterbirds"
+    "faces-several, fairface, flux, scenes, sd15, sdxl, waterbirds"
 )
 OF_THE_RUN = "the run has its own"
 

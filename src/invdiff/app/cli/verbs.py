@@ -74,7 +74,10 @@ BUILD = Verb(
     "make a built-in set: its pictures, base model and attribute classifier",
     "data:build",
     {
-        "name NAME": ("scenes, digits, faces-balanced, faces-marginal, faces-named or faces-race"),
+        "name NAME": (
+            "scenes, digits, faces-balanced, faces-marginal, faces-named, faces-race or "
+            "faces-several"
+        ),
         "--from FOLDER": a_path(
             "folder laid out like /usr/share with the pictures that scenes needs (/usr/share)",
             dest="source",

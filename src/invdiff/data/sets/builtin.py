@@ -33,6 +33,7 @@ SETS: Mapping[str, BuiltIn] = {
     "faces-marginal": BuiltIn(4, 1400, "gender"),
     "faces-named": BuiltIn(12, 667, "gender"),
     "faces-race": BuiltIn(4, 1400, "race"),
+    "faces-several": BuiltIn(4, 2000, "gender"),
     "scenes": BuiltIn(4, 2000, "background"),
     "digits": BuiltIn(10, 800, "background"),
 }

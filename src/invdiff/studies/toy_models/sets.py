@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from invdiff.data.sets import builtin
-from invdiff.data.sets.drawn import digits, more_faces, scenes
+from invdiff.data.sets.drawn import digits, more_faces, scenes, several_faces
 from invdiff.data.sets.stored import SPLITS, DrawnSplit, Split, StoredSet, write_drawn_split
 from invdiff.engine.distributed.pool import one_thread
 from invdiff.engine.fitting import small_classifier
@@ -32,6 +32,7 @@ DRAWS: Mapping[str, Draw] = {
     "faces-marginal": lambda _: more_faces.draw(more_faces.MARGINAL),
     "faces-named": lambda _: more_faces.draw_named(),
     "faces-race": lambda _: more_faces.draw(more_faces.RACE),
+    "faces-several": lambda _: several_faces.draw(),
     "scenes": scenes.draw,
     "digits": lambda _: digits.draw(),
 }
@@ -46,6 +47,7 @@ RECIPES: Mapping[str, Recipe] = {
     "faces-marginal": VARIANT,
     "faces-named": VARIANT,
     "faces-race": VARIANT,
+    "faces-several": Recipe(start="faces", autoencoder_steps=600, denoiser_steps=4500),
     "scenes": Recipe(start="faces", autoencoder_steps=1500, denoiser_steps=6000),
     "digits": Recipe(start="faces", autoencoder_steps=300, denoiser_steps=2500),
 }
