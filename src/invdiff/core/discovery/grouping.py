@@ -11,8 +11,9 @@ from jaxtyping import Float
 from scipy.special import logit
 
 from invdiff.core.discovery.attributes import InferredAttribute, find_attributes
+from invdiff.core.discovery.crossing import cross
 from invdiff.core.discovery.evidence import Contrasts
-from invdiff.core.discovery.verdict import FEWEST, Rules, Verdict, judge_prompt
+from invdiff.core.discovery.verdict import FEWEST, Rules, Verdict, judge_crossed, judge_prompt
 from invdiff.core.groups.memberships import Membership
 from invdiff.core.groups.several_groups import MultiGroupModel
 from invdiff.core.groups.two_groups import SMALLEST, GroupModel
@@ -26,6 +27,8 @@ LEAST_OF_LOSS = 0.1
 """Share of the loss's variance to explain under every prompt, where nothing is tied to them."""
 RAREST = 0.2
 """Largest share of the rarer group there: one of five even classes costs more than the rest too."""
+CROSSED = "+"
+"""Between the ids of attributes that are balanced together."""
 LEAST_PROMPTS = 2  # that must have both values: what one prompt alone has is its content
 
 GroupModels = dict[str, GroupModel]
@@ -40,8 +43,8 @@ class Grouping:
     new images of a prompt, from their raw features. ``score`` names what the groups were read off,
     "contrast", "excess" or "loss"; empty for groups that were given. ``ranked_by`` says what the
     numbers of the ``ranking`` are. ``attributes`` are all that were found, with q of all images;
-    ``chosen`` is the id of the one that the groups are; ``stability`` is the share of images that
-    two halves of the data put into the same group.
+    ``chosen`` is the id of the one that the groups are, or several joined by "+"; ``stability`` is
+    the share of images that two halves of the data put into the same group.
     """
 
     against: Membership
@@ -68,6 +71,7 @@ def infer_groups(
     false_alarm: float,
     seed: int,
     wanted: float = 0.5,
+    most: int = 1,
 ) -> Grouping:
     """Groups by the first attribute that is clear and tied to the prompts, or by the loss.
 
@@ -75,7 +79,8 @@ def infer_groups(
     It is left in the loss, together with everything else that makes a picture hard to denoise: of
     the clear attributes the loss is asked second. Without ``contrasts`` the excess of a picture
     under its own prompt takes their place. A single prompt has nothing to compare with: loss and
-    excess are the costs then.
+    excess are the costs then. Of several clear attributes that are tied the first ``most`` are
+    balanced together: their crossed values are the groups.
     """
     rules = Rules(min_share, false_alarm, wanted)
     searched, counts = np.unique(prompt[scored], return_counts=True)
@@ -91,6 +96,8 @@ def infer_groups(
         found = data.attributes(given)
         clear = [one for one in found if one.tied and one.certain(false_alarm)]
         several = [one for one in clear if _mixed(one, min_share).sum() >= LEAST_PROMPTS]
+        if len(several[:most]) > 1:
+            return data.crossed(found, several[:most], rules, name)
         if several:
             return data.grouping(found, several[0], rules, name, RANKED_BY)
         alike = data.same_skew(found, loss, false_alarm)
@@ -206,6 +213,42 @@ class _Data:
             ranked_by=ranked_by,
             attributes=tuple(found),
             stability=shown.stability if shown is not None else None,
+        )
+
+    def crossed(
+        self,
+        found: list[InferredAttribute],
+        chosen: list[InferredAttribute],
+        rules: Rules,
+        score: str,
+    ) -> Grouping:
+        """The groups that the crossed values of the ``chosen`` attributes are; wanted are even."""
+        count = 2 ** len(chosen)
+        against = np.eye(count)[np.zeros(len(self.prompt), int)]
+        models, names, verdicts = dict[str, MultiGroupModel](), {}, {}
+        p_value = max(one.p_value for one in chosen)
+        for name in map(str, np.unique(self.prompt)):
+            rows = self.prompt == name
+            if name in chosen[0].prompts:
+                models[name], names[name] = cross(chosen, name, rows, rules.min_share)
+                against[rows] = models[name](self.features[rows])
+            else:
+                models[name] = MultiGroupModel.alone(self.features.shape[1], count)
+            inside = self.prompt[self.scored] == name
+            member, values = against[self.scored][inside], self.score[inside]
+            there = models[name].present
+            verdicts[name] = judge_crossed(against[rows], member, values, there, p_value)
+        return Grouping(
+            against,
+            verdicts,
+            models,
+            CROSSED.join(one.id for one in chosen),
+            tuple((one.id, one.measures.objective) for one in found),
+            score,
+            names,
+            RANKED_BY,
+            tuple(found),
+            min(one.stability for one in chosen),
         )
 
     def _turned(

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from invdiff.core.discovery.attributes import InferredAttribute
-from invdiff.core.groups.memberships import Mix, shares_of
+from invdiff.core.groups.memberships import Mix, off_by, shares_of, within
 
 BALANCED_WITHIN = 0.05
 FEWEST = 10  # scored images of a prompt that can be judged
@@ -77,6 +77,35 @@ def judge_prompt(
         note = f"nothing to balance: {met(rules.wanted)}"
         return Verdict(False, True, explained, p_value, share, note)
     return Verdict(True, True, explained, p_value, share, "")
+
+
+def judge_crossed(
+    member: Float[np.ndarray, "image group"],
+    scored: Float[np.ndarray, "scored group"],
+    score: Float[np.ndarray, " scored"],
+    there: Bool[np.ndarray, " group"],
+    p_value: float,
+) -> Verdict:
+    """Is there anything to balance in a prompt whose groups are crossed values of attributes?
+
+    There is if several are ``there`` and one has not its even share already.
+    """
+    shares = member.mean(0)
+    rest, mix = float(1 - shares[0]), tuple(shares.tolist())
+    if len(scored) < FEWEST:
+        note = "too few images to look for groups"
+        return Verdict(False, False, 0.0, 1.0, rest, note, mix)
+    explained = 0.0
+    if np.ptp(score) > 0:
+        means = scored.T @ score / (scored.sum(0) + 1e-12)
+        explained = float(np.var(scored @ means) / np.var(score))
+    if there.sum() < 2:
+        note = "nothing to balance: nearly all pictures are in one group"
+        return Verdict(False, False, explained, p_value, rest, note, mix)
+    wanted = within(np.full(len(shares), 1 / len(shares)), there)
+    even = bool(abs(off_by(shares, wanted)).max() <= BALANCED_WITHIN)
+    note = f"nothing to balance: {met(wanted[there])}" if even else ""
+    return Verdict(not even, True, explained, p_value, rest, note, mix)
 
 
 def explained_variance(

@@ -65,6 +65,12 @@ class MultiGroupModel:
             bias[told] = at_zero - at_zero[0]
         return cls(weight[:, 1:], bias[1:], prior[1:] - prior[0])
 
+    @classmethod
+    def alone(cls, width: int, count: int) -> "MultiGroupModel":
+        """The model of a prompt without groups: everybody is in the first of ``count``."""
+        absent = np.full(count - 1, NEVER)
+        return cls(np.zeros((width, count - 1)), absent, absent)
+
     @property
     def present(self) -> np.ndarray:
         """Which of the K groups the prompt has."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from invdiff.core.discovery.attributes import InferredAttribute
-from invdiff.core.discovery.grouping import Grouping
+from invdiff.core.discovery.grouping import CROSSED, Grouping
 from invdiff.core.uncertainty.intervals import wilson
 from invdiff.data.samples import Samples
 from invdiff.engine.encoding.session import Session
@@ -40,7 +40,7 @@ def _record(
         id=attribute.id,
         verdict=attribute.verdict(rate),
         tied=attribute.tied,
-        chosen=attribute.id == chosen,
+        chosen=attribute.id in chosen.split(CROSSED),
         explained=measures.explained,
         information=measures.information,
         alignment=measures.alignment,

@@ -52,6 +52,7 @@ def _auto(evidence: Evidence, config: Config) -> Grouping:
         min_share=config.discover.min_share,
         false_alarm=config.discover.false_positive_rate,
         wanted=config.discover.wanted_share,
+        most=config.discover.attributes,
         seed=order.derive(config.seed, "grouping"),
     )
 

@@ -10,6 +10,8 @@ from invdiff.engine.settings.common import Levels, Scale, Section, Whole, once, 
 
 MOST_GROUPS = 8
 """Groups of a prompt that there may be: of more, each has too few images to be balanced."""
+MOST_ATTRIBUTES = 3
+"""Attributes that may be balanced together: their crossed values are 8 groups then."""
 HIGH_NOISE = 0.85
 """The groups are inferred from images scored at noise levels from here on."""
 
@@ -43,6 +45,9 @@ class DiscoverSection(Section):
     """Noise draws for each level, shared by all images; at least 2."""
     min_share: float = Field(0.02, ge=0, lt=0.5)
     """Smallest share of a prompt's images that is a group."""
+    attributes: int = Field(1, ge=1, le=MOST_ATTRIBUTES)
+    """Clear attributes that are balanced together, the most tied first: of more than one their
+    crossed values are the groups."""
     target: Target = Field([])
     """Shares of the groups that are wanted under every prompt, from the most over-represented group
     on; empty is even."""

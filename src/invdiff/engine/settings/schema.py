@@ -61,6 +61,8 @@ def _impossible(config: Config) -> Iterator[str]:
             f"discover.target: the estimator {config.estimator} infers two groups; more come "
             f"from {' or '.join(SEVERAL)}"
         )
+    if config.discover.attributes > 1 and config.discover.target:
+        yield "discover.target: crossed attributes are balanced to even shares; leave it out"
     if way == "column" and not data.group_column:
         yield (
             'data.group_column: data.prompt_groups = "column" needs it; name the metadata '
