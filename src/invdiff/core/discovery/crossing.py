@@ -23,7 +23,7 @@ def cross(
     for independent of each other.
     """
     width = len(attributes[0].models[name].weight)
-    weight, bias, words = np.zeros((width, 1)), np.zeros(1), [()]
+    weight, bias, words = np.zeros((width, 1)), np.zeros(1), [""]
     known = np.ones((1, int(rows.sum())))  # a row for each crossed value, a column for each picture
     for one in attributes:
         start, slope, _ = one.models[name].ratio
@@ -31,7 +31,7 @@ def cross(
         known = (known[:, None] * np.stack([1 - q, q])).reshape(-1, len(q))
         weight = np.stack([weight, weight + along[:, None]], 2).reshape(width, -1)
         bias = np.stack([bias, bias + start], 1).ravel()
-        words = [(*before, f"{one.id}={value}") for before in words for value in (0, 1)]
+        words = [f"{before} {one.id}={value}".strip() for before in words for value in (0, 1)]
     shares = known.mean(1)
     there = shares >= min_share
     there[shares.argmax()] = True
@@ -44,4 +44,4 @@ def cross(
         np.where(there, bias - bias[first], NEVER)[order[1:]],
         (prior - prior[first])[order[1:]],
     )
-    return model, tuple(" ".join(words[k]) for k in order)
+    return model, tuple(words[k] for k in order)

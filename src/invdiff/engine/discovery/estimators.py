@@ -49,7 +49,7 @@ def _auto(evidence: Evidence, config: Config) -> Grouping:
         evidence.features,
         evidence.scored,
         evidence.prompt,
-        min_share=config.discover.min_share,
+        min_share=config.study.min_share,
         false_alarm=config.discover.false_positive_rate,
         wanted=config.discover.wanted_share,
         most=config.discover.attributes,

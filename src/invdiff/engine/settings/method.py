@@ -43,8 +43,6 @@ class DiscoverSection(Section):
     """Noise levels at which images are scored."""
     draws: int = Field(2, ge=2)
     """Noise draws for each level, shared by all images; at least 2."""
-    min_share: float = Field(0.02, ge=0, lt=0.5)
-    """Smallest share of a prompt's images that is a group."""
     attributes: int = Field(1, ge=1, le=MOST_ATTRIBUTES)
     """Clear attributes that are balanced together, the most tied first: of more than one their
     crossed values are the groups."""

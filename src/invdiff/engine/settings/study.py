@@ -37,6 +37,8 @@ class StudySection(Section):
     """Power to which memberships count in the weights of training."""
     level_focus: float = Field(2.0, ge=1)
     """1 draws noise levels evenly, more draws high ones more often."""
+    min_share: float = Field(0.02, ge=0, lt=0.5)
+    """Smallest share of a prompt's images that is a group."""
     feature_levels: Levels = Field([0.05, 0.1, 0.15, 0.3])
     """Noise levels at which the model's features are read."""
     arms: Arms = Field(["base", "guided"])

@@ -76,7 +76,7 @@ def _reference(evidence: Evidence, config: Config) -> Grouping:
     data with free groups, here at its exact optimum.
     """
     score = authors_score(evidence.passes, np.arange(len(evidence.prompt)))
-    against = exact_split(score, config.discover.min_share) * 1.0
+    against = exact_split(score, config.study.min_share) * 1.0
     return given(evidence, config, against, "reference")
 
 
