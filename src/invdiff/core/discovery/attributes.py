@@ -18,13 +18,14 @@ from scipy.special import expit, logit
 from invdiff.core.discovery.evidence import Carrier, Contrasts, CostEvidence
 from invdiff.core.discovery.mixture import RAREST, fit_two_gaussians
 from invdiff.core.discovery.objective import Measures
-from invdiff.core.discovery.sources import MOST, Source, find_sources
+from invdiff.core.discovery.sources import NEAR, Source, find_sources
 from invdiff.core.groups.features import FeatureSpace
 from invdiff.core.groups.two_groups import GroupModel
 
 MIXED = 0.02
 """Share of the rarer value from which on a prompt has both."""
 TIED = 0.01
+"""Largest p-value of a tie; whether there is anything at all goes by the caller's rate."""
 MOSTLY = 0.5
 """Share of a shift that must lie along the log-odds: most of it."""
 CLEAR = 0.8
@@ -79,7 +80,6 @@ def find_attributes(
     prompt: np.ndarray,
     contrasts: Contrasts,
     seed: int,
-    most: int = MOST,
 ) -> list[InferredAttribute]:
     """The attributes of the pictures, the most tied first: by the max step's objective.
 
@@ -90,10 +90,11 @@ def find_attributes(
     evidence = CostEvidence.of(space(features, prompt), prompt, contrasts)
     if min(evidence.components.shape) == 0 or evidence.total < 1e-20:
         return []
-    found = find_sources(evidence, most)
+    found = find_sources(evidence)
     halves = _halves(evidence, seed)
+    everywhere = Carrier(evidence)
     others = [
-        [_spread(one, evidence) for one in find_sources(evidence.part(h), most)] for h in halves
+        [_spread(one, everywhere) for one in find_sources(evidence.part(half))] for half in halves
     ]
     made = []
     for source in found:
@@ -117,11 +118,12 @@ def _halves(evidence: CostEvidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(ordered[::2]), np.sort(ordered[1::2])
 
 
-def _spread(source: Source, evidence: CostEvidence) -> tuple[np.ndarray, np.ndarray]:
-    """Values and memberships of all pictures by a source of some of them."""
-    values = Carrier(evidence).design @ source.partition.weight
-    q = source.partition.groups.posterior(values, evidence.prompt)
-    return values, fit_two_gaussians(values, evidence.prompt, len(evidence.names), q)[1]
+def _spread(source: Source, carrier: Carrier) -> np.ndarray:
+    """Memberships of all pictures by a source of some of them."""
+    evidence, known = carrier.evidence, source.partition
+    values = carrier.design @ known.weight
+    q = known.groups.posterior(values, evidence.prompt)
+    return fit_two_gaussians(values, evidence.prompt, len(evidence.names), q)[1]
 
 
 def _attribute(
@@ -130,7 +132,7 @@ def _attribute(
     models: dict[str, GroupModel],
     evidence: CostEvidence,
     halves: tuple[np.ndarray, np.ndarray],
-    others: list[list[tuple[np.ndarray, np.ndarray]]],
+    others: list[list[np.ndarray]],
     tests: int,
 ) -> InferredAttribute:
     nearest = [one for found in others if (one := _nearest(source, found)) is not None]
@@ -162,10 +164,13 @@ def _attribute(
     )
 
 
-def _nearest(source: Source, found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | None:
-    """Memberships of the most similar source of a half, its values the same way round."""
-    best, likeness = None, 0.0
-    for _, q in found:
+def _nearest(source: Source, found: list[np.ndarray]) -> np.ndarray | None:
+    """Memberships of the most similar source of a half, its values the same way round.
+
+    None if all are about something else.
+    """
+    best, likeness = None, NEAR
+    for q in found:
         correlation = float(np.corrcoef(q, source.q)[0, 1]) if np.ptp(q) > 0 else 0.0
         if abs(correlation) > likeness:
             best, likeness = (q if correlation > 0 else 1 - q), abs(correlation)

@@ -42,8 +42,8 @@ class CostEvidence:
     """Pictures with ``components`` of their features, and ``costs`` of the pictures ``rows``.
 
     ``prompt`` are numbers of ``names``. ``costs`` are losses under the prompts ``compared`` (also
-    numbers), less their mean over these where there are several, and less the mean of the pictures
-    of one prompt. ``components`` are centred within prompts.
+    numbers), less their mean over all contrasted prompts where there are several, and less the mean
+    of the pictures of one prompt. ``components`` are centred within prompts.
     """
 
     names: tuple[str, ...]

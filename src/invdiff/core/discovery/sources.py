@@ -66,13 +66,13 @@ class _Unmixed:
         return cls(tuple((name.format(k + 1), refine(carrier, one)) for k, one in enumerate(rows)))
 
 
-def find_sources(evidence: CostEvidence, most: int = MOST) -> list[Source]:
+def find_sources(evidence: CostEvidence) -> list[Source]:
     """The sources in the order in which they were taken out."""
     seen = _subset(evidence)
     part = evidence.part(seen) if len(seen) < len(evidence.prompt) else evidence
     carrier, found = Carrier(part), list[Source]()
     unmixed = _Unmixed.of(carrier)
-    while len(found) < most:
+    while len(found) < MOST:
         best = _next(carrier, unmixed, found)
         if best is None:
             break

@@ -23,7 +23,7 @@ class Projection:
     def fit(
         cls, features: Float[np.ndarray, "sample feature"], components: int = COMPONENTS
     ) -> "Projection":
-        """Fit on ``features``; the components keep their variances: clusters see what is large."""
+        """Fit on ``features``; the components keep their variances."""
         count = min(components, *features.shape)
         mean, scale = features.mean(0), features.std(0) + 1e-6
         found = PCA(count, svd_solver="covariance_eigh").fit((features - mean) / scale)

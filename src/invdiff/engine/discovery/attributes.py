@@ -31,7 +31,11 @@ def _record(
     inside = np.flatnonzero(np.isin(prompt, attribute.prompts))
     q = attribute.q[inside]
     near = np.argsort(abs(q - 0.5), kind="stable")
-    orders = {"value_0": np.argsort(q, kind="stable"), "value_1": np.argsort(-q, kind="stable")}
+    rank = _ranks(q, prompt[inside])
+    orders = {
+        "value_0": np.argsort(rank + (q > 0.5), kind="stable"),
+        "value_1": np.argsort((1 - rank) + (q < 0.5), kind="stable"),
+    }
     shown = {
         name: tuple(samples.sample_id[inside[k]] for k in order[:SHOWN])
         for name, order in {**orders, "border": near}.items()
@@ -55,6 +59,15 @@ def _record(
         },
         **shown,
     )
+
+
+def _ranks(q: np.ndarray, prompt: np.ndarray) -> np.ndarray:
+    """Places within the pictures of one prompt, 0 to 1: the surest of all would be of few."""
+    rank = np.empty(len(q))
+    for name in np.unique(prompt):
+        rows = prompt == name
+        rank[rows] = q[rows].argsort(kind="stable").argsort() / rows.sum()
+    return rank
 
 
 def _share(share: float, count: int) -> ValueShare:
