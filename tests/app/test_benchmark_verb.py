@@ -77,7 +77,7 @@ def test_an_unknown_benchmark_is_a_usage_error(tmp_path, capsys):
             ["--suite", "method", "--part", "lost"],
             "there is no part 'lost': one of found, balanced",
         ),
-        (["faces", "--train.steps=3"], "settings belong to --suite ablation or method"),
+        (["faces", "--train.steps=3"], "settings belong to --suite ablation, method or attributes"),
         (["faces", "--rows", "rank-4"], "--rows belongs to --suite ablation"),
         (["faces", "--suite", "ablation", "--train.stepz=3"], "did you mean --train.steps?"),
         (["faces", "--suite", "all"], "one of controls, baselines, ablation, augment, method"),

@@ -9,20 +9,24 @@ from invdiff.errors import ConfigError
 def benchmark(asked: Asked) -> None:
     """Do it, and show the table."""
     from invdiff.studies.benchmarking import require_extra
-    from invdiff.studies.benchmarking.suites import ABLATION, DOWNSTREAM, METHOD
+    from invdiff.studies.benchmarking.suites import ABLATION, ATTRIBUTES, DOWNSTREAM, METHOD
 
     require_extra()
     if asked.suite != METHOD and asked.part:
         raise ConfigError(f"--part belongs to --suite {METHOD}")
     if asked.suite != ABLATION and asked.rows:
         raise ConfigError(f"--rows belongs to --suite {ABLATION}")
-    if asked.suite not in (ABLATION, METHOD) and asked.overrides:
-        raise ConfigError(f"settings belong to --suite {ABLATION} or {METHOD}")
+    if asked.suite not in (ABLATION, METHOD, ATTRIBUTES) and asked.overrides:
+        raise ConfigError(f"settings belong to --suite {ABLATION}, {METHOD} or {ATTRIBUTES}")
     report = None
     if asked.suite == METHOD:
         from invdiff.studies.benchmarking.method_suite import benchmark_method
 
         table = benchmark_method(asked.names, asked.seeds, asked.out, asked.part, asked.overrides)
+    elif asked.suite == ATTRIBUTES:
+        from invdiff.studies.benchmarking.attributes_suite import benchmark_attributes
+
+        table = benchmark_attributes(asked.names, asked.seeds, asked.out, asked.overrides)
     elif asked.suite == DOWNSTREAM:
         from invdiff.studies.benchmarking.downstream import benchmark_downstream
 

@@ -136,7 +136,8 @@ BENCHMARK = Verb(
     "benchmark:benchmark",
     {
         "names NAME": a_text(
-            "name of a built-in set, as in faces; --suite method takes several, or none for all",
+            "name of a built-in set, as in faces; --suite method and attributes "
+            "take several, or none for all",
             nargs="*",
         ),
         "--suite NAME": a_text(
@@ -144,7 +145,7 @@ BENCHMARK = Verb(
             "balance a model), ablation (the method with one setting changed) or augment "
             "(classifiers trained on what `invdiff augment` makes), which can share a folder; or "
             "method (every estimator, and what balancing does at three guidance scales, on every "
-            "set)",
+            "set) or attributes (what discovery infers beside every labelled attribute of a set)",
             default="controls",
         ),
         "--part NAME": (
@@ -161,8 +162,8 @@ BENCHMARK = Verb(
             "folder for the tables and runs; made if it is not there", required=True
         ),
     },
-    "With --suite ablation or method, settings are those of all rows, as in --train.steps 400. "
-    + RESUME,
+    "With --suite ablation, method or attributes, settings are those of all rows, as in "
+    "--train.steps 400. " + RESUME,
 )
 
 VERBS: Mapping[str, Verb] = {

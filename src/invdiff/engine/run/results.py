@@ -1,9 +1,9 @@
 """What the stages of a run leave for later ones: one reader and one writer for each file.
 
-``groups.parquet``, ``discovery.json``, ``attributes.json``, ``training.json``,
-``adapter/calibration.json``,
-``samples.parquet`` and ``metrics.json`` are parsed here and nowhere else. Everybody else has typed,
-frozen objects. Keys that an earlier version wrote under another name are read, and said.
+``groups.parquet``, ``discovery.json``, ``attributes.json``, ``attributes.parquet``,
+``training.json``, ``adapter/calibration.json``, ``samples.parquet`` and ``metrics.json`` are
+parsed here and nowhere else. Everybody else has typed, frozen objects. Keys that an earlier
+version wrote under another name are read, and said.
 """
 
 import logging
@@ -115,6 +115,15 @@ class Results:
     def attributes(self) -> Attributes:
         """What discovery says about each attribute."""
         return self._read(Attributes)
+
+    @cached_property
+    def attribute_memberships(self) -> dict[str, NDArray[np.float64]]:
+        """By the id of an attribute the probability of value 1, (n,), in the order of the groups.
+
+        ``attributes.parquet``.
+        """
+        table = self._columns("attributes.parquet")
+        return {name[2:]: np.array(q, float) for name, q in table.items() if name[:2] == "q_"}
 
     @cached_property
     def training(self) -> Training:

@@ -46,11 +46,7 @@ def benchmark_method(
         raise ConfigError(f"there is no part {part!r}: one of {', '.join(PARTS)}")
     parts = [part] if part else list(PARTS)
     asked = asked_sets(names, seeds)
-    for name in asked:
-        jobs.require_changes(name, changes)
-    for key in (change.partition("=")[0] for change in changes):
-        if key in ESTIMATOR or key.startswith(LABELLED):
-            raise ConfigError(f"--{key}: the suite of the method has its own; leave it out")
+    require_own_settings(asked, changes)
     unbuilt = [] if names else [name for name in builtin.SETS if name not in asked]
     if unbuilt:
         print(f"not built, left out: {', '.join(unbuilt)} (invdiff data build NAME)", flush=True)
@@ -64,6 +60,15 @@ def benchmark_method(
         rows[name] = read_set(name, seeds, out / name)
         write_up(out, rows, seeds, todo, unbuilt)
     return table
+
+
+def require_own_settings(names: Sequence[str], changes: Sequence[str]) -> None:
+    """ConfigError unless all runs of the sets can be given these settings."""
+    for name in names:
+        jobs.require_changes(name, changes)
+    for key in (change.partition("=")[0] for change in changes):
+        if key in ESTIMATOR or key.startswith(LABELLED):
+            raise ConfigError(f"--{key}: the suite has its own; leave it out")
 
 
 def jobs_of(

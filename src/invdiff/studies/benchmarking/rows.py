@@ -18,6 +18,7 @@ from invdiff.errors import ConfigError
 from invdiff.studies.benchmarking import jobs, measured, page
 from invdiff.studies.benchmarking.suites import (
     ABLATION,
+    ATTRIBUTES,
     DOWNSTREAM,
     METHOD,
     OURS,
@@ -52,7 +53,7 @@ def benchmark_rows(
     """
     jobs.require_benchmark(name, seeds)
     if suite not in SUITES:
-        names = ", ".join([*SUITES, DOWNSTREAM, METHOD])
+        names = ", ".join([*SUITES, DOWNSTREAM, METHOD, ATTRIBUTES])
         raise ConfigError(f"there is no suite {suite!r}: one of {names}")
     jobs.require_changes(name, changes)
     every = [

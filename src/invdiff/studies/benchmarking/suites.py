@@ -62,5 +62,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 """The first is the default; its tables are beside the runs, those of the others in a folder."""
 DOWNSTREAM = "augment"
 """A suite that is no table of runs: :mod:`invdiff.studies.benchmarking.downstream`."""
+ATTRIBUTES = "attributes"
+"""Inferred attributes beside the labelled ones: :mod:`attributes_suite`."""
 METHOD = "method"
 """Discovery and its effect on every built-in set: :mod:`method_suite`."""
