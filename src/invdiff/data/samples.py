@@ -1,6 +1,7 @@
 """The table of samples: a stable id, a prompt and a picture for each."""
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -76,5 +77,8 @@ def plural(amount: int, noun: str) -> str:
 
 
 def clean_prompt(text: str) -> str:
-    """One line without surplus white space: captions that only differ there are the same prompt."""
-    return " ".join(text.split())
+    """One line without surplus white space, in NFC: captions that only differ there are one prompt.
+
+    An accented letter is one character or two, as the writer's system has it; nobody sees which.
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())

@@ -87,7 +87,7 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
 
     A row belongs to the sample whose id its picture and one of its columns give (the prompt may be
     in any), so neither the order of the rows nor file names matter. A built-in set has a column of
-    its own by default. Raises DataError when a sample has no row or no value.
+    its own by default. Raises DataError when a sample has no row or no value, or two values.
     """
     if str(path) in EMBEDDED:
         column = column or builtin.SETS[str(path)].attribute
@@ -96,6 +96,7 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
     listing = open_listing(path, attributes=True)
     values = listing.table.labels(column)
     labels: dict[str, str] = {}
+    wanted = set(samples.sample_id)
     columns = []
     for name in listing.table.columns:
         with suppress(DataError):  # not a column of text, so not the prompts
@@ -104,9 +105,16 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
         with suppress(BadPicture):
             content = listing.content(row)
             for captions in columns:
-                # the first of two equal rows counts, as it does for samples
                 identity = sample_id(content, pick_caption(captions[row], content))
-                labels.setdefault(identity, values[row])
+                # another column may hold one text for all: those are no samples, and may differ
+                if identity not in wanted:
+                    continue
+                labels[identity] = labels.get(identity) or values[row]
+                if values[row] not in ("", labels[identity]):
+                    raise DataError(
+                        f"{listing.names[row]} is in {path} twice, as {labels[identity]!r} and as "
+                        f"{values[row]!r} in column {column!r}: mend or remove one"
+                    )
     unknown = sum(one not in labels for one in samples.sample_id)
     if unknown:
         raise DataError(

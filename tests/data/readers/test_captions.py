@@ -1,5 +1,7 @@
 """Several captions of one picture, prompts by a column, and pictures that are left out."""
 
+import tarfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,35 @@ def test_a_list_without_the_columns(tmp_path: Path) -> None:
     tiny.write_rows(tmp_path / "bad.csv", [{"file": "b.png"}])
     with pytest.raises(DataError, match=r"bad.csv has no column 'name'"):
         open_samples(source, 8, quarantine=tmp_path / "bad.csv")
+
+
+def test_prompts_that_look_the_same_to_the_last_accent_are_one(tmp_path: Path) -> None:
+    """macOS often writes é as two characters, other systems as one."""
+    forms = [unicodedata.normalize(form, "a café owner") for form in ("NFC", "NFD")]
+    assert forms[0] != forms[1]
+    rows: list[dict[str, object]] = []
+    for number, caption in enumerate(forms):
+        (tmp_path / f"{number}.png").write_bytes(tiny.png(number))
+        rows.append({"file_name": f"{number}.png", "caption": caption, "g": str(number)})
+    tiny.write_rows(tmp_path / "metadata.csv", rows)
+    samples = open_samples(tmp_path, 8)
+    assert samples.prompts() == (forms[0],)
+    assert read_labels(tmp_path, "g", samples) == ("0", "1")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_caption_in_utf_16_is_none(tmp_path: Path, packed: bool) -> None:
+    """Without its mark it is UTF-8 as well, with a null after each letter."""
+    for number, name in enumerate("ab"):
+        (tmp_path / f"{name}.png").write_bytes(tiny.png(number))
+    (tmp_path / "a.txt").write_text("a person", encoding="utf-16-le")
+    (tmp_path / "b.txt").write_text("a person", encoding="utf-8")
+    source = tmp_path
+    if packed:
+        source = tmp_path / "x.tar"
+        with tarfile.open(source, "w") as tar:
+            for file in ("a.png", "a.txt", "b.png", "b.txt"):
+                tar.add(tmp_path / file, file)
+    samples = open_samples(source, 8, max_bad_share=0.5)
+    assert samples.prompt == ("a person",)
+    assert "not UTF-8 text" in samples.quarantined[0][1]

@@ -125,3 +125,22 @@ def test_caption_files_hold_no_labels(tmp_path: Path) -> None:
     samples = open_samples(tiny.folder_with_captions(tmp_path), 8)
     with pytest.raises(DataError, match="has no column 'gender'; It has: caption"):
         read_labels(tmp_path, "gender", samples)
+
+
+def test_one_picture_with_two_labels_is_told(tmp_path: Path) -> None:
+    """One of them must be wrong; that one of the two has no value is no contradiction."""
+    for name, number in (("a.png", 0), ("b.png", 1), ("again.png", 0)):
+        (tmp_path / name).write_bytes(tiny.png(number))
+
+    def write(*labels: str) -> None:
+        names = zip(("a.png", "b.png", "again.png"), labels, strict=True)
+        rows = [{"file_name": name, "caption": "p", "g": one, "set": "x"} for name, one in names]
+        tiny.write_rows(tmp_path / "metadata.csv", rows)
+
+    write("male", "female", "female")
+    samples = open_samples(tmp_path, 8)
+    with pytest.raises(DataError, match=r"again.png is in .* twice, as 'male' and as 'female'"):
+        read_labels(tmp_path, "g", samples)
+    for labels in (("male", "female", ""), ("", "female", "male")):
+        write(*labels)
+        assert read_labels(tmp_path, "g", samples) == ("male", "female")

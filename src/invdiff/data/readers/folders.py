@@ -116,7 +116,7 @@ def list_captions(
             try:
                 captions[row] = several(path.read_text(encoding="utf-8-sig"))
                 continue
-            except UnicodeDecodeError:
+            except ValueError:  # also what several() refuses
                 reason = f"its caption file {path.name} is not UTF-8 text"
             except OSError as error:
                 reason = f"its caption file {path.name} cannot be read: {error.strerror}"

@@ -168,7 +168,12 @@ def json_row(text: str) -> Any:
 
 
 def several(text: str) -> str | list[str]:
-    """The text of a caption file; its lines, of which each is a caption, where it has several."""
+    """The text of a caption file; its lines, of which each is a caption, where it has several.
+
+    ValueError for null characters: UTF-16 without its mark decodes as UTF-8 with these in between.
+    """
+    if "\0" in text:
+        raise ValueError("it holds null bytes, as UTF-16 does, and is not UTF-8 text")
     lines = [line for line in text.splitlines() if line.strip()]
     return lines if len(lines) > 1 else "".join(lines)
 
