@@ -75,7 +75,7 @@ class LoraFile:
         if strength in (0, 1):
             return self
         up = {k: v for k, v in self.weights.items() if k.endswith(FACTORS[1])}
-        scaled = {key: (value.float() * strength).to(value.dtype) for key, value in up.items()}
+        scaled = {key: value.float() * strength for key, value in up.items()}
         return replace(
             self,
             weights=self.weights | scaled,
@@ -178,7 +178,7 @@ def _folded(
         alpha = patterns.get(get_pattern_key(patterns, layer), peft.get("lora_alpha", rank))
         scale = alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)
         if scale != scaled:
-            folded[key] = (tensor.float() * scale / scaled).to(tensor.dtype)
+            folded[key] = tensor.float() * scale / scaled
     return folded
 
 
