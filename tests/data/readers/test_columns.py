@@ -9,6 +9,7 @@ import pytest
 
 from invdiff.data.gallery import open_labelled
 from invdiff.data.sources import open_samples, read_labels
+from invdiff.errors import DataError
 from tests.data import tiny_sources as tiny
 from tests.data.tiny_sources import HAT, PLAIN
 
@@ -50,6 +51,17 @@ def test_class_numbers_have_their_names(tmp_path: Path, kind: str) -> None:
     found = open_labelled(tmp_path, "label", 8)
     assert found.labels == ("male", "female")
     assert found.left_out["no label"] == 1
+
+
+@pytest.mark.parametrize("number", [2, -2])
+def test_a_class_number_without_a_name_is_refused(tmp_path: Path, number: int) -> None:
+    features = {"label": {"names": ["female", "male"], "_type": "ClassLabel"}}
+    table = pa.table(
+        {"image": [tiny.png(0), tiny.png(1)], "text": [HAT, HAT], "label": [0, number]}
+    ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=rf"'label'.*class {number} has no name, there are 2"):
+        open_labelled(tmp_path, "label", 8)
 
 
 def test_bytes_and_text_that_are_views(tmp_path: Path) -> None:

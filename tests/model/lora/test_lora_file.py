@@ -146,6 +146,22 @@ def changed(folder, change):
     save_file(change(tensors), folder / adapter_file.FILE)
 
 
+def test_a_strength_does_not_lose_or_overflow_values_in_half_precision(tmp_path):
+    key = f"{LAYERS[0]}.lora_B.weight"
+
+    def halved(found):
+        half = {name: tensor.half() for name, tensor in found.items()}
+        values = half[f"unet.{key}"].flatten()
+        values[:2] = torch.tensor([1e-6, 3e4]).half()
+        return half
+
+    changed(tmp_path, halved)
+    lora = read(tmp_path)
+    small, large = lora.weights[key].flatten()[:2].float()
+    assert lora.at(0.01).weights[key].flatten()[0].item() == pytest.approx(0.01 * small.item())
+    assert lora.at(3.0).weights[key].flatten()[1].item() == pytest.approx(3 * large.item())
+
+
 def test_half_a_layer_is_told(tmp_path):
     """The stock loader leaves B at zero: that layer would be the base's, and nothing said."""
     changed(tmp_path, lambda found: {k: v for k, v in found.items() if "proj_in.lora_B" not in k})

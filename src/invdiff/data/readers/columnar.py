@@ -38,7 +38,10 @@ class TableFile:
         names = class_names(self.schema, name)
         with damage_as_line(f"column {name!r} of {self.path} cannot be read"):
             cells = [cell for _, read in self.chunks for cell in read(name).to_pylist()]
-        return [class_of(cell, names) for cell in cells]
+        try:
+            return [class_of(cell, names) for cell in cells]
+        except IndexError as error:
+            raise DataError(f"column {name!r} of {self.path}: {error}") from error
 
 
 def open_parquet_pictures(paths: Sequence[Path]) -> Listing:
@@ -157,12 +160,19 @@ def class_names(schema: pa.Schema, column: str) -> Sequence[str]:
 
 
 def class_of(cell: Any, names: Sequence[str]) -> Any:
-    """A class by its name, where it has one; -1 stands for none."""
+    """A class by its name, where classes have names; -1 stands for none.
+
+    IndexError for a number without a name: the names are not those of this column.
+    """
     if isinstance(cell, list):
         return [class_of(one, names) for one in cell]
     if not names or not isinstance(cell, int):
         return cell
-    return None if cell == -1 else names[cell] if cell < len(names) else cell
+    if not -1 <= cell < len(names):
+        raise IndexError(
+            f"class {cell} has no name, there are {len(names)} (0 to {len(names) - 1})"
+        )
+    return None if cell == -1 else names[cell]
 
 
 def picture_column(path: Path, schema: pa.Schema) -> str:
