@@ -7,6 +7,8 @@ classes in ``families`` give them; the method never asks which family it has.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -118,6 +120,23 @@ def as_drawn(pipe: Any) -> Iterator[None]:
         yield
     finally:
         vars(pipe).update(kept)
+
+
+@contextmanager
+def seeded(pipe: Any, generators: list[torch.Generator]) -> Iterator[None]:
+    """Within it the noise that a sampler adds on its way comes from the pictures' own seeds.
+
+    The pipelines of SD3 and Flux do not hand their generators on to the scheduler.
+    """
+    scheduler = getattr(pipe, "scheduler", None)
+    if scheduler is None or "generator" not in signature(scheduler.step).parameters:
+        yield
+        return
+    scheduler.step = partial(scheduler.step, generator=generators)
+    try:
+        yield
+    finally:
+        del scheduler.step
 
 
 def denoiser_module(pipe: Any) -> nn.Module:

@@ -18,7 +18,7 @@ from invdiff.engine.base_model.loading import Source, require_finite, resolve
 from invdiff.engine.base_model.offloading import drawing
 from invdiff.engine.distributed import randomness
 from invdiff.engine.settings.schema import Config
-from invdiff.model.denoiser import as_drawn, denoiser_module
+from invdiff.model.denoiser import as_drawn, denoiser_module, seeded
 from invdiff.model.guidance.attach import attached, within_window
 from invdiff.model.guidance.hook import FULL
 from invdiff.model.lora.adapter import switched_on
@@ -70,9 +70,10 @@ class Sampler:
         known = encode_known(denoiser, prompts)
         pipeline = drawing(denoiser, decode=kind == "np")
         own, null = (known(p, pipeline.device) for p in (prompts, [""] * len(prompts)))
-        with self._guidance(pipeline), as_drawn(pipeline):
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with self._guidance(pipeline), as_drawn(pipeline), seeded(pipeline, generators):
             return pipeline(
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                generator=generators,
                 num_inference_steps=self.steps,
                 output_type=kind,
                 **denoiser.conditioned_kwargs(own, null, self.scale),

@@ -75,6 +75,12 @@ class PipelineDenoiser(ABC):
                 f"the scheduler {name} asks its denoiser at continuous timesteps, as models of the "
                 "EDM kind (CosXL) are trained; only models with counted timesteps are known"
             )
+        if kind == "epsilon" and scheduler.config.get("rescale_betas_zero_snr", False):
+            raise ModelError(
+                f"the scheduler {name} ends in nothing but noise (rescale_betas_zero_snr), where a "
+                "prediction of the noise (epsilon) says nothing of the picture; set it to false, "
+                "or prediction_type to v_prediction if the network was trained so"
+            )
         return Schedule(scheduler.alphas_cumprod.float(), PREDICTIONS[kind])
 
     @torch.no_grad()

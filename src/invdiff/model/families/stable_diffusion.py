@@ -41,7 +41,22 @@ class StableDiffusionDenoiser(PipelineDenoiser):
 
     def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         hidden = condition.tensors["hidden"]
-        return self.module(latent, timestep, encoder_hidden_states=hidden, return_dict=False)[0]
+        return self.module(
+            latent,
+            timestep,
+            encoder_hidden_states=hidden,
+            timestep_cond=self._unguided(latent),
+            return_dict=False,
+        )[0]
+
+    def _unguided(self, latent: Tensor) -> Tensor | None:
+        """What a network that is told the guidance scale (LCM) is told at scale 1."""
+        size = self.module.config.time_cond_proj_dim
+        if size is None:
+            return None
+        told = self.pipeline.get_guidance_scale_embedding(torch.zeros(len(latent)), size)
+        found: Tensor = told.to(latent.device, latent.dtype)
+        return found
 
     def middle(self) -> nn.Module:
         """The UNet's middle block ("h-space")."""
@@ -80,6 +95,7 @@ class SDXLDenoiser(StableDiffusionDenoiser):
             timestep,
             encoder_hidden_states=hidden,
             added_cond_kwargs=added,
+            timestep_cond=self._unguided(latent),
             return_dict=False,
         )[0]
 

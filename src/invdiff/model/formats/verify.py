@@ -19,7 +19,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 
 from invdiff.errors import ModelError
-from invdiff.model.denoiser import as_drawn, denoiser_module
+from invdiff.model.denoiser import as_drawn, denoiser_module, seeded
 from invdiff.model.formats import kohya
 from invdiff.model.guidance.attach import attached
 from invdiff.model.guidance.hook import FULL
@@ -181,6 +181,6 @@ class Verifier:
     @torch.no_grad()
     def _draw(self, pipe: Any) -> np.ndarray:
         seeds = [torch.Generator().manual_seed(seed) for seed in range(len(self.prompts))]
-        with as_drawn(pipe):
+        with as_drawn(pipe), seeded(pipe, seeds):
             pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
         return np.asarray(pictures, dtype=np.float32)

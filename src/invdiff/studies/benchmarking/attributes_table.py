@@ -45,7 +45,7 @@ def write_attributes_table(
         "rows": summary.to_dict("records"),
         "versions": environment()["versions"],
     }
-    context = {"table": shown(summary, inferred, len(facts["seeds"]))}
+    context = {"table": attribute_table(summary, inferred, len(facts["seeds"]))}
     return page.publish(out, numbers, record, context, "attributes", ("attributes",) * 3)
 
 
@@ -69,7 +69,9 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     return tidy(lines)
 
 
-def shown(summary: pd.DataFrame, inferred: Sequence[Mapping[str, Any]], seeds: int) -> pd.DataFrame:
+def attribute_table(
+    summary: pd.DataFrame, inferred: Sequence[Mapping[str, Any]], seeds: int
+) -> pd.DataFrame:
     """The table as texts: a line for each value of the labelled attributes of each set."""
     every = summary[["set", "row", "group"]].drop_duplicates()
     keys = pd.MultiIndex.from_frame(every)
