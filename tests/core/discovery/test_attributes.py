@@ -6,7 +6,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from invdiff.core.discovery.attributes import find_attributes
 from invdiff.core.discovery.evidence import Contrasts, CostEvidence
-from invdiff.core.discovery.grouping import infer_groups
+from invdiff.core.discovery.grouping import RANKED_BY_CLEARNESS, infer_groups
 from invdiff.core.discovery.mixture import fit_two_gaussians
 from invdiff.core.discovery.objective import measure_memberships, mutual_information
 from invdiff.core.discovery.verdict import Rules, judge_prompt
@@ -76,6 +76,10 @@ def test_a_skew_that_all_prompts_share_is_read_off_the_loss():
         data.prompt, min_share=0.02, false_alarm=0.01, seed=0,
     )  # fmt: skip
     assert found.score == "loss"
+    assert found.ranked_by == RANKED_BY_CLEARNESS  # numbers of contrasts and of a loss compare
+    assert dict(found.ranking) == {one.id: one.negentropy for one in found.attributes}
+    together = np.corrcoef([one.q for one in found.attributes])
+    assert abs(np.atleast_2d(together) - np.eye(len(found.attributes))).max() < 0.8  # none twice
     assert all(verdict.found for verdict in found.verdicts.values())
     for name in shares:
         rows = data.prompt == name  # the rare value costs more: it is group 1 under every prompt

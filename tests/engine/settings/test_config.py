@@ -182,6 +182,19 @@ def test_one_wrong_value_is_one_line(key, value, rule):
     assert ", but is " in problem
 
 
+@pytest.mark.parametrize(
+    ("other", "key"),
+    [
+        ("discover.target=[0.7,0.3]", "discover.target"),
+        ("discover.estimator=labels", "discover.attributes"),
+    ],
+)
+def test_what_several_attributes_cannot_be_balanced_with(other, key):
+    with pytest.raises(ConfigError, match=key):
+        configuration.load(None, ["discover.attributes=2", other, "data.path=faces"])
+    assert configuration.load(None, ["discover.attributes=2"]).discover.attributes == 2
+
+
 def test_all_problems_come_together(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text('seed = "3"\n[train]\nstepps = 3\nbatch_size = 5\n')

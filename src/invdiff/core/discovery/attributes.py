@@ -141,11 +141,11 @@ def _attribute(
     if len(nearest) == len(halves):
         pairs_of = combinations((source.q, *nearest), 2)
         stability = min(_agreement(one, other) for one, other in pairs_of)
-        mixed = _mixed(evidence.shares(q))
+        both = mixed(evidence.shares(q))
         there = zip(nearest, halves, halves[::-1], strict=True)
         # each half's source, on the other half; twice the mean of two p-values, however they
         # depend on each other, is one (Rüschendorf 1982)
-        p_values = [_tests(one, evidence, own, other, mixed) for one, own, other in there]
+        p_values = [_tests(one, evidence, own, other, both) for one, own, other in there]
         shift, tie = (min(1.0, tests * sum(pair)) for pair in zip(*p_values, strict=True))
         p_value, tied = shift, max(shift, tie)
     return InferredAttribute(
@@ -188,9 +188,9 @@ def _agreement(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
-def _mixed(share: Float[np.ndarray, " prompt"]) -> np.ndarray:
+def mixed(share: Float[np.ndarray, " prompt"], least: float = MIXED) -> np.ndarray:
     """The prompts that have both values. What all pictures of a prompt have is its content."""
-    return (share >= MIXED) & (share <= 1 - MIXED)
+    return (share >= least) & (share <= 1 - least)
 
 
 def _tests(
@@ -198,12 +198,12 @@ def _tests(
     evidence: CostEvidence,
     own: np.ndarray,
     other: np.ndarray,
-    mixed: Bool[np.ndarray, " prompt"],
+    both: Bool[np.ndarray, " prompt"],
 ) -> tuple[float, float]:
     """p-values on the ``other`` half: of no shift of the costs, and of no tie to the prompts.
 
     The shift is expected where the ``own`` half has it. A tie is both unlike shares among the
-    ``mixed`` prompts and a shift along minus their log-odds, at every noise level.
+    prompts with ``both`` values and a shift along minus their log-odds, at every noise level.
     """
     mine, part = evidence.part(own), evidence.part(other)
     there = mine.within(q[own][mine.rows])
@@ -213,7 +213,7 @@ def _tests(
         return shift, 1.0
     counts = np.bincount(part.prompt, minlength=len(part.names))
     share = part.shares(q[other])
-    equal = shares_differ(share, counts * mixed)
+    equal = shares_differ(share, counts * both)
     along = np.einsum("rcl,c->rl", part.costs, part.log_odds(share))
     return shift, max(equal, *(_correlated(inside, level) for level in along.T))
 

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logit
 
-from invdiff.core.discovery.attributes import InferredAttribute, find_attributes
+from invdiff.core.discovery.attributes import InferredAttribute, find_attributes, mixed
 from invdiff.core.discovery.crossing import cross
 from invdiff.core.discovery.evidence import Contrasts
+from invdiff.core.discovery.sources import KNOWN
 from invdiff.core.discovery.verdict import FEWEST, Rules, Verdict, judge_crossed, judge_prompt
 from invdiff.core.groups.memberships import Membership
 from invdiff.core.groups.several_groups import MultiGroupModel
@@ -95,7 +96,7 @@ def infer_groups(
         given = data.own_columns(searched) if contrasts is None else contrasts()
         found = data.attributes(given)
         clear = [one for one in found if one.tied and one.certain(false_alarm)]
-        several = [one for one in clear if _mixed(one, min_share).sum() >= LEAST_PROMPTS]
+        several = [one for one in clear if mixed(one.share, min_share).sum() >= LEAST_PROMPTS]
         if len(several[:most]) > 1:
             return data.crossed(found, several[:most], rules, name)
         if several:
@@ -103,19 +104,21 @@ def infer_groups(
         alike = data.same_skew(found, loss, false_alarm)
         if not alike:  # what moves no prompt against another may show in the loss alone
             by_cost = data.attributes(Contrasts(loss[:, None, None], ("",), scored))
-            alike, found = data.same_skew(by_cost, loss, false_alarm), found + by_cost
+            alike = data.same_skew(by_cost, loss, false_alarm)[:1]
+            found = [one for one in found if not any(_same(one, new) for new in alike)] + alike
         if alike:
-            return by_loss.grouping(found, alike[0], rules, "loss", RANKED_BY)
+            return by_loss.grouping(found, alike[0], rules, "loss", RANKED_BY_CLEARNESS)
         return data.grouping(found, None, rules, name, RANKED_BY)
     both = np.stack([_unit(loss), _unit(excess)], 1)[:, None, :]
     found = data.attributes(Contrasts(both, ("",), scored))
-    clear = [one for one in found if one.certain(false_alarm) and _mixed(one, min_share).any()]
+    clear = [one for one in found if one.certain(false_alarm) and mixed(one.share, min_share).any()]
     first = clear[0] if clear else None
     return by_loss.grouping(found, first, rules, "loss", RANKED_BY_CLEARNESS)
 
 
-def _mixed(attribute: InferredAttribute, min_share: float) -> np.ndarray:
-    return (attribute.share >= min_share) & (attribute.share <= 1 - min_share)
+def _same(one: InferredAttribute, other: InferredAttribute) -> bool:
+    """Whether two searches found one attribute, whichever way round."""
+    return abs(float(np.corrcoef(one.q, other.q)[0, 1])) >= KNOWN
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
@@ -162,8 +165,12 @@ class _Data:
     def same_skew(
         self, found: list[InferredAttribute], loss: np.ndarray, false_alarm: float
     ) -> list[InferredAttribute]:
-        """The certain ones whose rare value is the same in every prompt and costs more there."""
-        return [one for one in found if one.certain(false_alarm) and self._costs_more(one, loss)]
+        """The certain ones whose rare value is the same in every prompt and costs more there.
+
+        Those that the features show most clearly first.
+        """
+        there = [one for one in found if one.certain(false_alarm) and self._costs_more(one, loss)]
+        return sorted(there, key=lambda one: -one.negentropy)
 
     def _costs_more(self, attribute: InferredAttribute, loss: np.ndarray) -> bool:
         rare = attribute.share if attribute.share.mean() < 0.5 else 1 - attribute.share

@@ -103,9 +103,14 @@ def judge_crossed(
         note = "nothing to balance: nearly all pictures are in one group"
         return Verdict(False, False, explained, p_value, rest, note, mix)
     wanted = within(np.full(len(shares), 1 / len(shares)), there)
-    even = bool(abs(off_by(shares, wanted)).max() <= BALANCED_WITHIN)
-    note = f"nothing to balance: {met(wanted[there])}" if even else ""
-    return Verdict(not even, True, explained, p_value, rest, note, mix)
+    uneven = is_uneven(shares, wanted)
+    note = "" if uneven else f"nothing to balance: {met(wanted[there])}"
+    return Verdict(uneven, True, explained, p_value, rest, note, mix)
+
+
+def is_uneven(shares: Float[np.ndarray, " group"], wanted: Float[np.ndarray, " group"]) -> bool:
+    """Whether a group has not its wanted share already."""
+    return bool(abs(off_by(shares, wanted)).max() > BALANCED_WITHIN)
 
 
 def explained_variance(

@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from invdiff.core.discovery.evidence import Contrasts
 from invdiff.core.discovery.grouping import Grouping, infer_groups
-from invdiff.core.discovery.verdict import BALANCED_WITHIN, Verdict, met
-from invdiff.core.groups.memberships import Membership, memberships, off_by, present, within
+from invdiff.core.discovery.verdict import Verdict, is_uneven, met
+from invdiff.core.groups.memberships import Membership, memberships, present, within
 from invdiff.core.groups.several_groups import MultiGroupModel
 from invdiff.core.groups.two_groups import GroupModel
 from invdiff.engine.discovery.groups import Model, wanted_mix
@@ -98,7 +98,7 @@ def _verdict(member: Membership, config: Config) -> Verdict:
     shares, there = memberships(member).mean(0), present(member)
     wanted = within(wanted_mix(config.discover, len(shares)), there)
     several = int(there.sum()) > 1
-    uneven = several and bool(abs(off_by(shares, wanted)).max() > BALANCED_WITHIN)
+    uneven = several and is_uneven(shares, wanted)
     note = "" if uneven else f"nothing to balance: {met(wanted[there])} or there are none"
     if member.ndim == 1:
         return Verdict(uneven, several, UNTESTED, UNTESTED, float(member.mean()), note)

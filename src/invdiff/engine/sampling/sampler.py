@@ -2,7 +2,8 @@
 
 Picture k of a prompt belongs to its seed alone: base and guided pictures share it, and
 ``pipe(prompt, generator=torch.Generator().manual_seed(seed), ...)`` draws it anywhere else, but for
-its safety checker and watermark, which are left out here.
+its safety checker and watermark, which are left out here, and for samplers that add noise on their
+way where the pipeline keeps the seed from them (SD3, Flux): here that noise is the seed's too.
 """
 
 from contextlib import AbstractContextManager, nullcontext

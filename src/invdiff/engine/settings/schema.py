@@ -63,6 +63,8 @@ def _impossible(config: Config) -> Iterator[str]:
         )
     if config.discover.attributes > 1 and config.discover.target:
         yield "discover.target: crossed attributes are balanced to even shares; leave it out"
+    if config.discover.attributes > 1 and config.estimator != "auto":
+        yield f"discover.attributes: the estimator {config.estimator} infers none; leave it out"
     if way == "column" and not data.group_column:
         yield (
             'data.group_column: data.prompt_groups = "column" needs it; name the metadata '
