@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from tests.model import tiny
+from tests.model import tiny_language_models as chat
 
 LATENT, TEXT = tiny.LATENT, tiny.TEXT
 KL = {
@@ -189,6 +190,10 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "flux": flux,
     "pixart": pixart,
     "sana": sana,
+    "qwen-image": chat.qwen_image,
+    "z-image": chat.z_image,
+    "flux2-klein": chat.flux2_klein,
+    "flux2": chat.flux2,
 }
 
 

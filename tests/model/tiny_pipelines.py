@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from tests.model import tiny
+from tests.model import tiny_language_models as chat
 
 HEADS, HEAD = 2, 8
 INNER = HEADS * HEAD
@@ -80,6 +81,9 @@ DENOISERS: dict[str, Callable[[], torch.nn.Module]] = {
     "flux": flux_transformer,
     "pixart": pixart_transformer,
     "sana": sana_transformer,
+    "qwen-image": chat.qwen_image_transformer,
+    "z-image": chat.z_image_transformer,
+    "flux2": chat.flux2_transformer,
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from invdiff.core.diffusion.schedule import Schedule
 from invdiff.errors import ModelError
@@ -25,7 +26,8 @@ class Condition:
     """Conditions of n pictures: ``tensors`` by name, the first axis of each is the picture.
 
     Families name what they need: hidden states of the text encoders, a pooled embedding, a mask.
-    All conditions of one denoiser have the same names, and the same shapes but for the first axis.
+    All conditions of one denoiser have the same names, and the same shapes but for the first axis;
+    where prompts keep as many tokens as they have, the second axis too, and a mask tells of it.
     """
 
     tensors: Mapping[str, Tensor]
@@ -47,9 +49,20 @@ class Condition:
 
     @classmethod
     def cat(cls, parts: Sequence["Condition"]) -> Self:
-        """The conditions of the pictures of all parts, in their order."""
+        """The conditions of the pictures of all parts in their order; zeros fill the shorter up."""
         names = parts[0].tensors
-        return cls({name: torch.cat([part.tensors[name] for part in parts]) for name in names})
+        return cls({name: _joined([part.tensors[name] for part in parts]) for name in names})
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """One after the other, the second axis as long as the longest."""
+    if len({tensor.shape[1:2] for tensor in tensors}) > 1:
+        longest = max(tensor.shape[1] for tensor in tensors)
+        tensors = [
+            pad(tensor, (0, 0) * (tensor.ndim - 2) + (0, longest - tensor.shape[1]))
+            for tensor in tensors
+        ]
+    return torch.cat(list(tensors))
 
 
 class Denoiser(Protocol):
@@ -63,6 +76,10 @@ class Denoiser(Protocol):
     schedule: Schedule
     image_size: int
     reader: Reader | None
+
+    @property
+    def latents_by_autoencoder(self) -> bool:
+        """Whether the pipeline needs its autoencoder to give latents, too."""
 
     @property
     def pipeline(self) -> Any:

@@ -14,15 +14,23 @@ UNSAID = 10**20  # tokenizers of transformers say 1e30 where nothing says where 
 
 @dataclass(frozen=True)
 class Reader:
-    """A tokenizer, and the number of tokens that the network behind it is given."""
+    """A tokenizer, and the number of tokens that the network behind it is given.
+
+    ``around`` of them are the template in which every text stands.
+    """
 
     tokenizer: Any
     limit: int
+    around: int = 0
 
     def cut(self, texts: Sequence[str]) -> list[str]:
         """Those of ``texts`` that lose their end."""
         tokens = self.tokenizer(list(texts), truncation=False, verbose=False).input_ids
-        return [text for text, one in zip(texts, tokens, strict=True) if len(one) > self.limit]
+        return [
+            text
+            for text, one in zip(texts, tokens, strict=True)
+            if len(one) + self.around > self.limit
+        ]
 
 
 def reader_of(tokenizer: Any, config: Any, most: int = UNSAID) -> Reader:
@@ -38,6 +46,12 @@ def reader_of(tokenizer: Any, config: Any, most: int = UNSAID) -> Reader:
     return Reader(tokenizer, limit)
 
 
+def call_default(pipeline: Any, name: str) -> Any:
+    """What the pipeline's own call takes for an argument that it isn't given; None without it."""
+    found = inspect.signature(pipeline.__call__).parameters.get(name)
+    return found.default if found else None
+
+
 def longest_reader(pipeline: Any) -> Reader | None:
     """The reader with the longest input in a pipeline of diffusers, as its own call uses it.
 
@@ -48,8 +62,9 @@ def longest_reader(pipeline: Any) -> Reader | None:
         tokenizer = getattr(pipeline, f"tokenizer{which}", None)
         network = getattr(pipeline, f"text_encoder{which}", None)
         if tokenizer is not None and network is not None:
-            asked = inspect.signature(pipeline.encode_prompt).parameters.get("max_sequence_length")
-            found.append(reader_of(tokenizer, network.config, asked.default if asked else UNSAID))
+            asked = call_default(pipeline, "max_sequence_length")
+            words = getattr(tokenizer, "tokenizer", tokenizer)  # some have a processor's
+            found.append(reader_of(words, network.config, asked or UNSAID))
     if getattr(pipeline, "tokenizer_max_length", 0) > UNSAID:  # noted when the pipeline was made
         pipeline.tokenizer_max_length = pipeline.tokenizer.model_max_length
     return max(found, key=lambda reader: reader.limit, default=None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def product(weights, name):
     return weights[f"{stem}.alpha"] / len(down) * (up @ down)
 
 
-# Names, against files that change only on purpose: UPDATE_GOLDEN=1 pytest tests/model/test_kohya.py
+# Names, against files that change only on purpose: UPDATE_GOLDEN=1 pytest tests/model/formats
 
 
 @pytest.mark.parametrize("family", sorted(DENOISERS))
@@ -170,11 +171,25 @@ def test_comfyui_loses_the_attention_of_a_unet_in_diffusers_format():
     assert lost == [name for name in lora.layers if ".to_" in name]
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux", "pixart"])
+COMFYUI = json.loads((GOLDEN / "comfyui.json").read_text())
+
+
+@pytest.mark.parametrize("family", COMFYUI["layers"])
 def test_comfyui_finds_every_layer_of_a_transformer_in_diffusers_format(family):
+    """Its own map of the family's layers, for which a file says `transformer.<layer>`."""
     module = DENOISERS[family]()
     lora = random_lora(module, 4)
     assert kohya.unread_by_comfyui(lora.layers, lora.prefixed(), type(module).__name__) == []
+    known = COMFYUI["layers"][family]
+    assert [one for one in lora.layers if re.sub(r"\d+", "N", one, count=1) not in known] == []
+
+
+@pytest.mark.parametrize("family", set(DENOISERS) - set(COMFYUI["layers"]) - {"sd", "sdxl"})
+def test_no_more_families_are_said_to_be_read_by_comfyui(family):
+    module = DENOISERS[family]()
+    lora = random_lora(module, 4)
+    lost = kohya.unread_by_comfyui(lora.layers, lora.prefixed(), type(module).__name__)
+    assert lost == lora.layers
 
 
 @pytest.mark.parametrize("family", ["sd3", "sana", "pixart"])

@@ -41,8 +41,8 @@ class Offloading:
         self.schedule: Schedule = self.settings.schedule
         self.image_size: int = self.settings.image_size
         self.reader = self.settings.reader
+        self.latents_by_autoencoder = self.settings.latents_by_autoencoder
         self.conditioned_kwargs = self.settings.conditioned_kwargs
-        self.unpack_latents = self.settings.unpack_latents
 
     @classmethod
     def of(cls, denoiser: Denoiser, store: Store) -> "Offloading":
@@ -62,7 +62,7 @@ class Offloading:
     def drawing(self, decode: bool) -> Any:
         """The stock pipeline to draw latents with, or with ``decode`` pictures."""
         pipeline = self._part("denoiser").pipeline
-        if not decode:
+        if not decode and not self.settings.latents_by_autoencoder:
             self._drop("pictures")
         elif pipeline is not (source := self._part("pictures").pipeline):
             _lend(source, pipeline)
@@ -73,6 +73,10 @@ class Offloading:
         """Scaled latents, by the autoencoder."""
         self._drop("prompts")
         return self._part("pictures").encode_images(pictures)
+
+    def unpack_latents(self, drawn: Tensor) -> Tensor:
+        """Latents of the pipeline's own; the autoencoder is there if they were drawn with it."""
+        return self.held.get("pictures", self.settings).unpack_latents(drawn)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """Conditions from the store; those that are not there yet are encoded together."""

@@ -116,7 +116,9 @@ def _training(denoiser: Any, config: Config, call: Callable[[], Any]) -> tuple[i
 
 def _coding(vae: Any, base: Description, size: int, dtype: torch.dtype) -> tuple[int, int]:
     """Memory of encoding one picture, and of decoding one latent."""
-    side, channels = size // base.latent_pixels, base.parts["vae"].config["latent_channels"]
-    picture = torch.empty(1, 3, size, size, dtype=dtype, device="meta")
-    latent = torch.empty(1, channels, side, side, dtype=dtype, device="meta")
+    side, config = size // base.latent_pixels, base.parts["vae"].config
+    films = (1,) if "z_dim" in config else ()
+    channels = config["z_dim" if films else "latent_channels"]
+    picture = torch.empty(1, 3, *films, size, size, dtype=dtype, device="meta")
+    latent = torch.empty(1, channels, *films, side, side, dtype=dtype, device="meta")
     return trace(vae, lambda: vae.encode(picture)).peak, trace(vae, lambda: vae.decode(latent)).peak

@@ -1,4 +1,4 @@
-"""What the families do alike: the denoiser of a pipeline with a UNet, or with a transformer."""
+"""What all families do alike."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,37 +13,40 @@ from torch.nn.functional import adaptive_avg_pool2d
 from invdiff.core.diffusion.schedule import Prediction, Schedule, flow_schedule
 from invdiff.errors import ModelError, refused
 from invdiff.model.denoiser import Condition
-from invdiff.model.sizing.description import square
+from invdiff.model.sizing.description import CELLS, square
 from invdiff.model.texts import longest_reader
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 WHOLE = "give a whole copy of the model"
-# How the call of every pipeline names the parts of a condition.
-ARGUMENTS = {
-    "hidden": "prompt_embeds",
-    "pooled": "pooled_prompt_embeds",
-    "mask": "prompt_attention_mask",
-}
 
 
 class PipelineDenoiser(ABC):
     """A :class:`~invdiff.model.denoiser.Denoiser` but for what each family has of its own.
 
     ``flow_only`` says that a family knows nothing but flows, ``encoded`` what its pipeline's
-    ``encode_prompt`` gives, by name ("" is left out), with ``encoding`` as further arguments.
+    ``encode_prompt`` gives, by name ("" is left out), with ``encoding`` as further arguments;
+    ``arguments`` are the names of the parts of a condition in the pipeline's own call.
     """
 
     component: ClassVar[str]
     flow_only: ClassVar[bool] = False
     encoded: ClassVar[tuple[str, ...]]
     encoding: ClassVar[Mapping[str, Any]] = {"do_classifier_free_guidance": False}
+    arguments: ClassVar[Mapping[str, str]] = {
+        "hidden": "prompt_embeds",
+        "pooled": "pooled_prompt_embeds",
+        "mask": "prompt_attention_mask",
+    }
+    latents_by_autoencoder: ClassVar[bool] = False
+    frames: ClassVar[bool] = False  # the autoencoder's pictures are films of one
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.reader = longest_reader(pipeline)
         self.module: Any = getattr(pipeline, self.component)
         self.schedule = self._schedule()
-        cells = getattr(pipeline, "default_sample_size", None) or self.module.config.sample_size
+        cells = getattr(pipeline, "default_sample_size", None)
+        cells = cells or self.module.config.get("sample_size", CELLS)
         self.image_size: int = square(cells, type(self.module).__name__) * pipeline.vae_scale_factor
 
     def _schedule(self) -> Schedule:
@@ -97,15 +100,21 @@ class PipelineDenoiser(ABC):
         if lifted:
             vae.to(torch.float32)
         pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(vae.device, vae.dtype)
+        pixels = pixels[:, :, None] if self.frames else pixels
         encoded = vae.encode(pixels / 127.5 - 1)
         if lifted:
             vae.to(dtype)
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
+        return self.scaled(latent[:, :, 0] if self.frames else latent)
+
+    def scaled(self, latent: Tensor) -> Tensor:
+        """Latents of the autoencoder as the denoiser knows them."""
+        config = self.pipeline.vae.config
         mean, spread = config.get("latents_mean"), config.get("latents_std")
         if mean is not None and spread is not None:
             mean, spread = (latent.new_tensor(each)[:, None, None] for each in (mean, spread))
             latent = (latent - mean) / spread
-        return (latent - (config.get("shift_factor") or 0.0)) * config.scaling_factor
+        return (latent - (config.get("shift_factor") or 0.0)) * config.get("scaling_factor", 1.0)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """Conditions through the pipeline's own code."""
@@ -117,6 +126,10 @@ class PipelineDenoiser(ABC):
         found = self.pipeline.encode_prompt(
             list(prompts), device=self.pipeline.device, **self.encoding, **options
         )
+        return self._named(found)
+
+    def _named(self, found: Sequence[Any]) -> Condition:
+        """What the pipeline's ``encode_prompt`` gave."""
         named = zip(self.encoded, found, strict=True)
         return Condition({name: tensor for name, tensor in named if name})
 
@@ -165,81 +178,34 @@ class PipelineDenoiser(ABC):
         return found
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """Arguments of the pipeline's own call: the network's size and the scale; 1 is without."""
+        """Arguments of the pipeline's own call: the network's size, and what it calls ``scale``.
+
+        The scale w is that of null + w (own - null), 1 is without guidance, whatever a pipeline
+        counts from; of a network that is told its guidance, what it is told.
+        """
         return {"height": self.image_size, "width": self.image_size, "guidance_scale": scale}
+
+    def compares(self, scale: float) -> bool:
+        """Whether the pipeline takes another prompt to compare with at this scale."""
+        return True
+
+    def embeddings(self, condition: Condition) -> dict[str, Any]:
+        """A condition as the call of the pipeline takes it."""
+        return {self.arguments[name]: tensor for name, tensor in condition.tensors.items()}
 
     def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
         """Embeddings instead of texts."""
-        options = self.guidance_kwargs(scale)
-        for name in own.tensors:
-            options[ARGUMENTS[name]] = own.tensors[name]
-            options[f"negative_{ARGUMENTS[name]}"] = null.tensors[name]
+        options = self.guidance_kwargs(scale) | self.embeddings(own)
+        options.pop("negative_prompt", None)
         if "mask" in own.tensors:
             options["negative_prompt"] = None  # "" is their default, and they take one of both
+        if self.compares(scale):
+            options |= {f"negative_{name}": given for name, given in self.embeddings(null).items()}
         return options
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:
         """They are that already."""
         return drawn
-
-
-class TransformerDenoiser(PipelineDenoiser):
-    """A family with a transformer, to which ``patch`` x ``patch`` latent cells are a token."""
-
-    component = "transformer"
-    options: ClassVar[Mapping[str, Any]] = {}
-    """Further arguments of the pipeline's own call."""
-
-    def __init__(self, pipeline: Any) -> None:
-        super().__init__(pipeline)
-        self.grid = (0, 0)  # rows and columns of tokens in the latest pass
-
-    @property
-    def patch(self) -> int:
-        """Latent cells on the side of a token."""
-        size: int = self.module.config.patch_size
-        return size
-
-    def predict(self, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        """As every family's, and the grid of tokens is remembered for the bottleneck."""
-        rows, columns = noisy_latent.shape[-2:]
-        self.grid = (rows // self.patch, columns // self.patch)
-        return super().predict(noisy_latent, timestep, condition)
-
-    def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        return self.module(
-            latent,
-            encoder_hidden_states=condition.tensors["hidden"].to(latent.dtype),
-            timestep=timestep * getattr(self.module.config, "timestep_scale", 1),
-            return_dict=False,
-            **self.inputs(condition),
-        )[0]
-
-    def inputs(self, condition: Condition) -> dict[str, Any]:
-        """What the network takes besides, by the names of its arguments: the mask of a prompt."""
-        return {"encoder_attention_mask": condition.tensors["mask"]}
-
-    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
-        """The transformer's own size, whatever the pipeline's default is."""
-        return {**super().guidance_kwargs(scale), **self.options}
-
-    def blocks(self) -> list[nn.Module]:
-        """All blocks in their order."""
-        return list(self.module.transformer_blocks)
-
-    def middle(self) -> nn.Module:
-        """The later one of two."""
-        blocks = self.blocks()
-        return blocks[len(blocks) // 2]
-
-    def as_map(self, output: Any) -> Tensor:
-        """The picture's tokens; a block of two streams gives (text, picture)."""
-        return token_map(output[1] if isinstance(output, tuple) else output, self.grid)
-
-
-def token_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Tokens (n, rows * columns, width) as a map (n, width, rows, columns)."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
 
 
 def whole_prompts(condition: Condition) -> Tensor:

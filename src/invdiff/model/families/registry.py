@@ -6,12 +6,19 @@ from typing import Any, Literal
 
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import Denoiser
-from invdiff.model.families.stable_diffusion import (
-    SD3Denoiser,
-    SDXLDenoiser,
-    StableDiffusionDenoiser,
+from invdiff.model.families.language_models import (
+    Flux2Denoiser,
+    Flux2KleinDenoiser,
+    QwenImageDenoiser,
+    ZImageDenoiser,
 )
-from invdiff.model.families.transformers import FluxDenoiser, PixArtDenoiser, SanaDenoiser
+from invdiff.model.families.stable_diffusion import SDXLDenoiser, StableDiffusionDenoiser
+from invdiff.model.families.transformers import (
+    FluxDenoiser,
+    PixArtDenoiser,
+    SanaDenoiser,
+    SD3Denoiser,
+)
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,14 @@ class Family:
 
     - "batch": [unconditional, conditional], if their ``do_classifier_free_guidance`` says so;
     - "encoder": the same, but what says so is an argument of their ``encode_prompt``;
-    - "announced": a call for each branch, within a ``cache_context`` of its name.
+    - "own first": [conditional, unconditional], if they say so;
+    - "announced": a call for each branch, within a ``cache_context`` of its name;
+    - "none": the network is told the scale.
     """
 
     stem: str
     denoiser: Callable[[Any], Denoiser]
-    guidance: Literal["batch", "encoder", "announced"]
+    guidance: Literal["batch", "encoder", "own first", "announced", "none"]
     kinds: tuple[str, ...] = ()
 
     @property
@@ -53,6 +62,10 @@ FAMILIES = (
     Family("Flux", FluxDenoiser, "announced", ("Img2Img", "Inpaint", "ControlNet")),
     Family("PixArtSigma", PixArtDenoiser, "encoder"),
     Family("Sana", SanaDenoiser, "batch", ("ControlNet",)),
+    Family("QwenImage", QwenImageDenoiser, "announced", ("Img2Img", "Inpaint", "ControlNet")),
+    Family("ZImage", ZImageDenoiser, "own first", ("Img2Img", "Inpaint", "ControlNet")),
+    Family("Flux2Klein", Flux2KleinDenoiser, "announced", ("Inpaint",)),
+    Family("Flux2", Flux2Denoiser, "none"),
 )
 
 

@@ -1,10 +1,9 @@
-"""Flux.1, PixArt-Sigma and Sana.
+"""Families with a transformer; SD3, Flux.1, PixArt-Sigma and Sana.
 
-Flux is a flow on latents that are packed two by two, with the guidance scale as an input. The
-others are conditioned by hidden states of a language model and their mask.
+They differ in what the network is handed besides the latent, and in how pipelines name that. The
+newer ones, which read prompts with a whole language model, are in :mod:`.language_models`.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,64 +11,138 @@ import torch
 from torch import Tensor, nn
 
 from invdiff.model.denoiser import Condition
-from invdiff.model.families.base import TransformerDenoiser, whole_prompts
+from invdiff.model.families.base import PipelineDenoiser, whole_prompts
+from invdiff.model.texts import call_default
 
 # Guidance that a distilled model is told while the method asks it. At 1 its prediction is that of
 # the data, which is what scores and training compare it with.
 UNGUIDED = 1.0
 
 
-class FluxDenoiser(TransformerDenoiser):
-    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``FluxPipeline``.
+class TransformerDenoiser(PipelineDenoiser):
+    """A family with a transformer, to which ``patch`` x ``patch`` latent cells are a token."""
 
-    Latents are those of the autoencoder, not packed. Conditions are the hidden states of the T5,
-    and what the CLIP says of the whole prompt.
-    """
-
-    flow_only = True
-    encoded = ("hidden", "pooled", "")
-    encoding: ClassVar[Mapping[str, Any]] = {"prompt_2": None}
-    patch = 2  # the pipeline packs two by two cells; the transformer's own patch is 1
+    component = "transformer"
+    options: ClassVar[Mapping[str, Any]] = {}
+    """Further arguments of the pipeline's own call."""
 
     def __init__(self, pipeline: Any) -> None:
         super().__init__(pipeline)
-        self._distilled: bool = self.module.config.guidance_embeds
+        self.grid = (0, 0)  # rows and columns of tokens in the latest pass
+
+    @property
+    def patch(self) -> int:
+        """Latent cells on the side of a token."""
+        size: int = self.module.config.patch_size
+        return size
+
+    def predict(self, noisy_latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        """As every family's, and the grid of tokens is remembered for the bottleneck."""
+        rows, columns = noisy_latent.shape[-2:]
+        self.grid = (rows // self.patch, columns // self.patch)
+        return super().predict(noisy_latent, timestep, condition)
 
     def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        """The transformer is told sigma instead of a timestep."""
-        count, channels, rows, columns = latent.shape
-        hidden = condition.tensors["hidden"]
-        device, dtype = latent.device, latent.dtype
-        packed = self.module(
-            hidden_states=self.pipeline._pack_latents(latent, count, channels, rows, columns),
-            timestep=timestep.to(dtype) / (self.schedule.timesteps - 1),
-            guidance=torch.full((count,), UNGUIDED, device=device) if self._distilled else None,
-            pooled_projections=condition.tensors["pooled"],
-            encoder_hidden_states=hidden,
-            txt_ids=torch.zeros(hidden.shape[1], 3, device=device, dtype=dtype),
-            img_ids=self.pipeline._prepare_latent_image_ids(count, *self.grid, device, dtype),
+        return self.module(
+            latent,
+            encoder_hidden_states=condition.tensors["hidden"].to(latent.dtype),
+            timestep=timestep * getattr(self.module.config, "timestep_scale", 1),
             return_dict=False,
+            **self.inputs(condition),
         )[0]
-        return unpacked(packed, self.grid)
+
+    def inputs(self, condition: Condition) -> dict[str, Any]:
+        """What the network takes besides, by the names of its arguments: the mask of a prompt."""
+        return {"encoder_attention_mask": condition.tensors["mask"]}
+
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
+        """The transformer's own size, whatever the pipeline's default is."""
+        return {**super().guidance_kwargs(scale), **self.options}
 
     def blocks(self) -> list[nn.Module]:
-        """The blocks with two streams, then those with one."""
-        return [*self.module.transformer_blocks, *self.module.single_transformer_blocks]
+        """All blocks in their order; where some have two streams, those with one come after."""
+        return [
+            *self.module.transformer_blocks,
+            *getattr(self.module, "single_transformer_blocks", ()),
+        ]
+
+    def middle(self) -> nn.Module:
+        """The later one of two."""
+        blocks = self.blocks()
+        return blocks[len(blocks) // 2]
+
+    def as_map(self, output: Any) -> Tensor:
+        """The picture's tokens, which follow those of the text; or a block gives the two apart."""
+        tokens = output[1] if isinstance(output, tuple) else output
+        return token_map(tokens[:, -self.grid[0] * self.grid[1] :], self.grid)
+
+
+def token_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Tokens (n, rows * columns, width) as a map (n, width, rows, columns)."""
+    return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+class SD3Denoiser(TransformerDenoiser):
+    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``StableDiffusion3Pipeline``, 3 and 3.5.
+
+    Conditions are the hidden states of up to three encoders, and what the two CLIPs say of the
+    whole prompt.
+    """
+
+    flow_only = True
+    encoded = ("hidden", "", "pooled", "")
+    encoding: ClassVar[Mapping[str, Any]] = {
+        "prompt_2": None,
+        "prompt_3": None,
+        "do_classifier_free_guidance": False,
+    }
+
+    def inputs(self, condition: Condition) -> dict[str, Any]:
+        """What the two CLIPs say."""
+        return {"pooled_projections": condition.tensors["pooled"]}
+
+
+class PackedDenoiser(TransformerDenoiser):
+    """A flow on tokens of two by two latent cells, which the pipeline packs itself.
+
+    The network is told the noise level instead of a timestep, and if it is distilled, the guidance.
+    Latents are those of the autoencoder, not packed.
+    """
+
+    flow_only = True
+    patch = 2  # whatever the transformer says of its own input, which is packed
+
+    @property
+    def distilled(self) -> bool:
+        """Whether guidance is an input of the network."""
+        return bool(self.module.config.guidance_embeds)
+
+    def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        told = torch.full((len(latent),), UNGUIDED, device=latent.device)
+        tokens = self.module(
+            hidden_states=packed(latent),
+            timestep=timestep.to(latent.dtype) / (self.schedule.timesteps - 1),
+            guidance=told if self.distilled else None,
+            encoder_hidden_states=condition.tensors["hidden"].to(latent.dtype),
+            return_dict=False,
+            **self.places(latent, condition),
+        )[0]
+        return unpacked(tokens, self.grid)
+
+    def places(self, latent: Tensor, condition: Condition) -> dict[str, Any]:
+        """Where the tokens of text and picture are, as the network takes it; masks."""
+        raise NotImplementedError
 
     def guidance_kwargs(self, scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is compared with the null prompt."""
         options = super().guidance_kwargs(scale)
-        if not self._distilled:
+        if not self.distilled:
             options |= {"true_cfg_scale": options.pop("guidance_scale"), "negative_prompt": ""}
         return options
 
-    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """Hidden states and pooled embeddings instead of texts."""
-        options = super().conditioned_kwargs(own, null, scale)
-        # A distilled model compares with no other prompt.
-        negative = [name for name in options if name.startswith("negative")]
-        unused = negative if self._distilled else ["negative_prompt"]
-        return {name: options[name] for name in options if name not in unused}
+    def compares(self, scale: float) -> bool:
+        """A distilled model does not."""
+        return not self.distilled
 
     def unpack_latents(self, drawn: Tensor) -> Tensor:
         """Unpacked; pictures are square."""
@@ -77,11 +150,37 @@ class FluxDenoiser(TransformerDenoiser):
         return unpacked(drawn, (rows, rows))
 
 
-def unpacked(packed: Tensor, grid: tuple[int, int]) -> Tensor:
+def packed(latent: Tensor) -> Tensor:
+    """Tokens (n, rows * columns, 4 c) of latents (n, c, 2 rows, 2 columns)."""
+    blocks = latent.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    return blocks.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def unpacked(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Latents (n, c, 2 rows, 2 columns) of tokens (n, rows * columns, 4 c)."""
-    blocks = packed.unflatten(1, grid).unflatten(3, (-1, 2, 2))
+    blocks = tokens.unflatten(1, grid).unflatten(3, (-1, 2, 2))
     latents: Tensor = blocks.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
     return latents
+
+
+class FluxDenoiser(PackedDenoiser):
+    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``FluxPipeline``.
+
+    Conditions are the hidden states of the T5, and what the CLIP says of the whole prompt.
+    """
+
+    encoded = ("hidden", "pooled", "")
+    encoding: ClassVar[Mapping[str, Any]] = {"prompt_2": None}
+
+    def places(self, latent: Tensor, condition: Condition) -> dict[str, Any]:
+        """The places of tokens, and what the CLIP says."""
+        kind: dict[str, Any] = {"device": latent.device, "dtype": latent.dtype}
+        ids = self.pipeline._prepare_latent_image_ids(len(latent), *self.grid, **kind)
+        return {
+            "pooled_projections": condition.tensors["pooled"],
+            "txt_ids": torch.zeros(condition.tensors["hidden"].shape[1], 3, **kind),
+            "img_ids": ids,
+        }
 
 
 # Prompts as they are: the pipeline's own cleaning depends on packages that may not be installed.
@@ -117,9 +216,7 @@ class SanaDenoiser(TransformerDenoiser):
 
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """As in the pipeline's own call a prompt follows an instruction, the null prompt not."""
-        arguments = inspect.signature(self.pipeline.__call__).parameters
-        instruction = arguments["complex_human_instruction"].default
-        return self._instructed(prompts, instruction)
+        return self._instructed(prompts, call_default(self.pipeline, "complex_human_instruction"))
 
     def _instructed(self, prompts: Sequence[str], instruction: list[str] | None) -> Condition:
         return Condition.cat(

@@ -22,7 +22,8 @@ from invdiff.model.lora.adapter_file import FACTORS, LoraFile
 
 FILE = "invdiff_kohya.safetensors"
 SUPPORTED = UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
-COMFYUI_TRANSFORMERS = ("SD3Transformer2DModel", FLUX, "PixArtTransformer2DModel")
+COMFYUI = ("SD3", "Flux", "PixArt", "Flux2", "QwenImage", "ZImage")
+COMFYUI_TRANSFORMERS = tuple(f"{name}Transformer2DModel" for name in COMFYUI)
 SUFFIXES = (".lora_A.weight", ".lora_down.weight")
 
 # Names of SDXL's authors: of layers of residual blocks, and of those outside the blocks.
@@ -92,7 +93,7 @@ def require_supported(denoiser: str) -> None:
     if denoiser not in SUPPORTED:
         raise ModelError(
             f"a LoRA of {denoiser} has no kohya names that diffusers can read back; export it with "
-            "--format diffusers, which ComfyUI reads for SD3 and PixArt, or --format merged"
+            "--format diffusers, which ComfyUI reads for transformers but Sana, or --format merged"
         )
 
 

@@ -29,6 +29,9 @@ PLAIN = {
     "SD3Transformer2DModel": ("stable-diffusion-3", "sd3"),
     "PixArtTransformer2DModel": ("pixart-sigma", "pixart_sigma"),
     "SanaTransformer2DModel": ("sana", "sana"),
+    "QwenImageTransformer2DModel": ("qwen-image", "qwen_image"),
+    "ZImageTransformer2DModel": ("z-image", "zimage"),
+    "Flux2Transformer2DModel": ("flux-2", "flux2"),
 }
 
 

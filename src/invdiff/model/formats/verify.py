@@ -182,5 +182,6 @@ class Verifier:
     def _draw(self, pipe: Any) -> np.ndarray:
         seeds = [torch.Generator().manual_seed(seed) for seed in range(len(self.prompts))]
         with as_drawn(pipe), seeded(pipe, seeds):
-            pictures = pipe(self.prompts, generator=seeds, output_type="np", **self.options).images
+            prompts = list(self.prompts)  # Z-Image writes its template into the list it is given
+            pictures = pipe(prompts, generator=seeds, output_type="np", **self.options).images
         return np.asarray(pictures, dtype=np.float32)

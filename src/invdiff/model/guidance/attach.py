@@ -42,9 +42,10 @@ from invdiff.model.lora.adapter_file import SCALED_KEY
 
 Window = tuple[float, float]
 
-# What a denoiser is told at pure noise: the last of the scheduler's 1000 steps, or 1000. Flux: 1.
+# What a denoiser is told at pure noise: the last of the scheduler's 1000 steps, 1000 or 1.
 DISCRETE = ("UNet2DConditionModel", "PixArtTransformer2DModel")
 THOUSANDTHS = ("SD3Transformer2DModel", "SanaTransformer2DModel")
+UNITS = tuple(f"{name}Transformer2DModel" for name in ("Flux", "Flux2", "QwenImage", "ZImage"))
 
 
 def attach(
@@ -221,8 +222,11 @@ def _guide_conditional_only(pipe: Any, guidance: Guided) -> None:
     elif family.guidance == "encoder":
         guidance.branches = _listen(pipe)
         guidance.cleanup.append(lambda: delattr(pipe, "encode_prompt"))
+    elif family.guidance == "none":
+        guidance.branches = lambda _: "cond"
     else:
-        guidance.branches = lambda _: "both" if pipe.do_classifier_free_guidance else "cond"
+        halves: Branch = "own first" if family.guidance == "own first" else "both"
+        guidance.branches = lambda _: halves if pipe.do_classifier_free_guidance else "cond"
 
 
 def _announced(name: str | None) -> Branch:
@@ -249,7 +253,7 @@ def _listen(pipe: Any) -> Branches:
 def _highest_timestep(pipe: Any, module: nn.Module, window: Window, strength: Strength) -> float:
     """What the denoiser is told at noise level 1, if the guidance depends on the level at all."""
     name, steps = type(module).__name__, pipe.scheduler.config.num_train_timesteps
-    if name == "FluxTransformer2DModel":
+    if name in UNITS:
         return 1.0
     if name in THOUSANDTHS:
         return float(steps * getattr(module.config, "timestep_scale", 1.0))

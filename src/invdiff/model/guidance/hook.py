@@ -29,11 +29,14 @@ from invdiff.model.lora import adapter
 
 HOOK = "invdiff_guidance"
 FULL = (0.0, 1.0)
+BATCHES = ("sample", "hidden_states", "x")
+"""What networks call their latents."""
 
 Scaled = Literal["prediction", "weights"]
 """What a strength scales: the adapter's effect on the prediction, or its weights as in a file."""
-Branch = Literal["cond", "uncond", "both"]
-"""What the batch of a denoiser call holds; "both" is [unconditional, conditional] halves."""
+Branch = Literal["cond", "uncond", "both", "own first"]
+"""What the batch of a denoiser call holds; "both" is [unconditional, conditional] halves, "own
+first" the same the other way round."""
 Branches = Callable[[str | None], Branch]
 """Tells it, from the name that the pipeline announced for the call if it did."""
 
@@ -121,7 +124,9 @@ class Guided(ModelHook):
         given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
         level = torch.ones(1)  # any level will do: the strength is the same at all of them
         if self.window != FULL or not isinstance(self.strength, int | float):
-            timestep = torch.as_tensor(given["timestep"]).detach().cpu().reshape(-1)
+            cleanness = given.get("t")  # what Z-Image is told instead of the noise
+            timestep = given["timestep"] if cleanness is None else 1 - cleanness
+            timestep = torch.as_tensor(timestep).detach().cpu().reshape(-1)
             level = noise_level(timestep, self.highest)
         coefficient = coefficients(level, self.strength, self.window)
         if not bool(coefficient.isfinite().all()):
@@ -130,7 +135,8 @@ class Guided(ModelHook):
                 "it must be a finite number at every level in [0, 1]"
             )
         if self.branches is not None:
-            batch = given["sample"] if "sample" in given else given["hidden_states"]
+            batch = next(given[name] for name in BATCHES if name in given)
+            batch = batch if isinstance(batch, Tensor) else torch.stack(batch)
             coefficient = self._conditional(coefficient.expand(len(batch)), batch)
         return coefficient
 
@@ -149,7 +155,8 @@ class Guided(ModelHook):
                 f"a batch of {len(batch)} is not [unconditional, conditional] halves of the same "
                 "pictures; use apply_to='both' with this pipeline"
             )
-        return conditional_half(coefficient)
+        spared = conditional_half(coefficient)
+        return spared.roll(len(spared) // 2) if holds == "own first" else spared
 
 
 def add_guidance(
@@ -225,9 +232,13 @@ def _own_cache(module: nn.Module, announced: Any, on: bool) -> AbstractContextMa
 @torch.compiler.disable
 def _mixed(base: Any, adapted: Any, coefficient: Tensor) -> Any:
     """The output between two outputs of the network, a tuple or an object like the base's."""
-    if not isinstance(base[0], Tensor):
+    own = base[0], adapted[0]
+    if listed := isinstance(own[0], list):
+        own = torch.stack(own[0]), torch.stack(own[1])
+    if not isinstance(own[0], Tensor):
         raise ModelError("the denoiser returns no tensor first; it cannot be guided")
-    prediction = combine(base[0], adapted[0], coefficient)
+    prediction: Any = combine(*own, coefficient)
+    prediction = list(prediction) if listed else prediction
     if isinstance(base, tuple):
         return (prediction, *base[1:])
     return type(base)(**{**base, next(iter(base)): prediction})

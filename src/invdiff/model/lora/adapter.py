@@ -22,9 +22,12 @@ NAME = "invdiff"
 
 # Endings of the layers that carry the adapter. Attention alone is far worse at the same rank: the
 # groups differ in what convolutions draw as much as in what attention reads from the prompt.
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "to_out", "to_qkv_mlp_proj")
 JOINT_ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-FEED_FORWARD = ("net.0.proj", "net.2", "proj_mlp", "proj_in", "proj_out", "linear_1", "linear_2")
+FEED_FORWARD = (
+    "net.0.proj", "net.2", "proj_mlp", "proj_in", "proj_out", "linear_1", "linear_2", "linear_in",
+    "linear_out", "w1", "w2", "w3",
+)  # fmt: skip
 CONVOLUTION = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "conv_inverted", "conv_point")
 ENDINGS = ATTENTION + JOINT_ATTENTION + FEED_FORWARD + CONVOLUTION
 

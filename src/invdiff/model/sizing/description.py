@@ -18,7 +18,7 @@ VOCABULARIES = (
     {"sentencepiece.bpe.model"}, {"vocab.txt"},
 )  # fmt: skip
 LATENT_PIXELS = 8  # the autoencoders of all families but Sana, where their config is not known
-FLUX_SIZE = 1024  # no config of Flux names a size; this is the stock pipeline's own
+CELLS = 128  # latent cells on a side, where neither the pipeline nor its network says it
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,16 @@ class Description:
         """Pixels on the side of one latent cell."""
         config = self.parts["vae"].config if "vae" in self.parts else {}
         widths = config.get("block_out_channels") or config.get("encoder_block_out_channels")
+        halved = config.get("temperal_downsample")  # as diffusers spells it
+        if halved is not None:
+            return int(2 ** len(halved))
         return int(2 ** (len(widths) - 1)) if widths else LATENT_PIXELS
 
     @property
     def image_size(self) -> int:
         """Pixels on the side of the pictures that the model was made for."""
         size = self.denoiser.config.get("sample_size")
-        return square(size, self.denoiser.kind) * self.latent_pixels if size else FLUX_SIZE
+        return square(size or CELLS, self.denoiser.kind) * self.latent_pixels
 
 
 def square(sample_size: Any, network: str) -> int:

@@ -26,13 +26,25 @@ from invdiff.errors import ModelError
 from invdiff.model.sizing.description import Component, Description
 
 MARGIN = 1.2  # of what is not counted
-# Tokens of a prompt as the stock pipelines pad them, and what the network calls their width.
+# Tokens of a prompt as the stock pipelines pad them, at most where they don't, and what the network
+# calls their width.
 TEXTS = {
     "UNet2DConditionModel": (77, "cross_attention_dim"),
     "SD3Transformer2DModel": (77 + 256, "joint_attention_dim"),
     "FluxTransformer2DModel": (512, "joint_attention_dim"),
     "PixArtTransformer2DModel": (300, "caption_channels"),
     "SanaTransformer2DModel": (300, "caption_channels"),
+    "QwenImageTransformer2DModel": (512, "joint_attention_dim"),
+    "ZImageTransformer2DModel": (512, "cap_feat_dim"),
+    "Flux2Transformer2DModel": (512, "joint_attention_dim"),
+}
+
+
+# Networks on packed latents: of how many numbers the place of a token is, unless they count it.
+PLACES = {
+    "FluxTransformer2DModel": 3,
+    "Flux2Transformer2DModel": 4,
+    "QwenImageTransformer2DModel": None,
 }
 
 
@@ -77,7 +89,7 @@ def call(
 
 def guided_in_one_pass(part: Component) -> bool:
     """Whether guidance is an input of the network, so that a step is one pass (Flux dev)."""
-    return part.kind == "FluxTransformer2DModel" and bool(part.config.get("guidance_embeds"))
+    return "Transformer2DModel" in part.kind and bool(part.config.get("guidance_embeds"))
 
 
 def _inputs(part: Component, n: int, side: int, dtype: torch.dtype) -> dict[str, Any]:
@@ -102,16 +114,18 @@ def _inputs(part: Component, n: int, side: int, dtype: torch.dtype) -> dict[str,
         sizes = 6 * config["addition_time_embed_dim"]
         pooled = config["projection_class_embeddings_input_dim"] - sizes
         inputs["added_cond_kwargs"] = {"text_embeds": empty(pooled), "time_ids": empty(6)}
-    if part.kind == "FluxTransformer2DModel":
-        pieces = (side // 2) ** 2  # the pipeline packs 2 x 2 cells into one
-        inputs |= {
-            "hidden_states": empty(pieces, config["in_channels"]),
-            "timestep": empty(),
-            "img_ids": torch.empty(pieces, 3, dtype=dtype),
-            "txt_ids": torch.empty(tokens, 3, dtype=dtype),
-            "guidance": torch.empty(n) if guided_in_one_pass(part) else None,
-        }
-    return inputs
+    if part.kind == "ZImageTransformer2DModel":
+        pictures = [*empty(config["in_channels"], 1, side, side)]
+        return {"x": pictures, "t": empty(), "cap_feats": [*empty(tokens, config[width])]}
+    if part.kind not in PLACES:
+        return inputs
+    pieces, places = (side // 2) ** 2, PLACES[part.kind]  # the pipeline packs 2 x 2 cells into one
+    inputs |= {"hidden_states": empty(pieces, config["in_channels"]), "timestep": empty()}
+    inputs["guidance"] = torch.empty(n) if guided_in_one_pass(part) else None
+    if places is None:
+        return inputs | {"img_shapes": [[(1, side // 2, side // 2)]] * n}
+    ids = {"img_ids": torch.empty(pieces, places), "txt_ids": torch.empty(tokens, places)}
+    return inputs | ids
 
 
 @dataclass(frozen=True)

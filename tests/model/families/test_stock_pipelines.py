@@ -15,6 +15,7 @@ from PIL import Image
 from invdiff.core.diffusion.schedule import add_noise
 from invdiff.model.families import transformers
 from invdiff.model.families.registry import from_pipeline
+from invdiff.model.families.transformers import packed, unpacked
 from tests.model import tiny
 from tests.model import tiny_families as families
 
@@ -22,7 +23,7 @@ PROMPTS = ["a hat", "a coat, seen from afar"]
 SCALE = 3.5
 NAMES = list(families.BUILDERS)
 RUNS = [(name, {}) for name in NAMES] + [("flux", {"guidance_embeds": False})]
-TOLD = {"flux"}
+TOLD = {"flux", "flux2"}
 """Distilled: the network is told the scale."""
 # Pipelines that start from a picture, of the families that have one.
 FROM_PICTURES = {
@@ -31,39 +32,53 @@ FROM_PICTURES = {
     "sdxl": "StableDiffusionXLImg2ImgPipeline",
     "sd3": "StableDiffusion3Img2ImgPipeline",
     "flux": "FluxImg2ImgPipeline",
+    "qwen-image": "QwenImageImg2ImgPipeline",
+    "z-image": "ZImageImg2ImgPipeline",
 }
 EQUAL_STEPS = [1.0, 0.75, 0.5, 0.25]
 
 
 def as_maps(pipe, values):
     """Latents (n, channels, rows, columns) of a pipeline's own, by its own code."""
-    if values.ndim == 5:
-        return values[:, :, 0]
+    if values.ndim == 5:  # a film of one frame
+        return values.squeeze(2 if values.shape[2] == 1 else 1)
     if values.ndim == 4:
         return values
-    size = round(values.shape[1] ** 0.5) * 2 * pipe.vae_scale_factor
+    side = round(values.shape[1] ** 0.5)
+    size = side * 2 * pipe.vae_scale_factor
+    if "Flux2" in type(pipe).__name__:
+        places = pipe._prepare_latent_ids(torch.empty(len(values), 1, side, side))
+        return pipe._unpatchify_latents(pipe._unpack_latents_with_ids(values, places))
     return as_maps(pipe, pipe._unpack_latents(values, size, size, pipe.vae_scale_factor))
 
 
 def handed_over(model, scale):
-    """(prediction, timestep, latent) of each step, as the pipeline tells its scheduler."""
-    pipe, seen = model.pipeline, []
+    """(prediction, timestep, latent) of each step, as the pipeline tells its scheduler.
+
+    Then the latents that the last step leaves, and those that the pipeline gives.
+    """
+    pipe, seen, left = model.pipeline, [], []
     original = pipe.scheduler.step
 
     def step(said, timestep, latent, *args, **options):
         seen.append((as_maps(pipe, said), timestep, as_maps(pipe, latent)))
-        return original(said, timestep, latent, *args, **options)
+        left[:] = original(said, timestep, latent, *args, **options)[:1]
+        return (*left,)
 
     pipe.scheduler.step = step
-    options = model.guidance_kwargs(scale)
-    pipe(prompt=list(PROMPTS), generator=tiny.seeds(2), num_inference_steps=3, **options)
+    options = model.guidance_kwargs(scale) | {"num_inference_steps": 3, "output_type": "latent"}
+    drawn = pipe(prompt=list(PROMPTS), generator=tiny.seeds(2), **options).images
     del pipe.scheduler.step
-    return seen
+    return seen, as_maps(pipe, *left), drawn
 
 
 def guided(name, own, null, scale):
     """What the pipeline makes of the two predictions at a scale, by its documentation."""
-    return null + scale * (own - null)
+    mixed = null + scale * (own - null)
+    if name != "qwen-image":
+        return mixed
+    lengths = [packed(one).norm(dim=-1, keepdim=True) for one in (own, mixed)]
+    return unpacked(packed(mixed) * lengths[0] / lengths[1], (own.shape[2] // 2,) * 2)
 
 
 @pytest.mark.parametrize("scale", [1.0, SCALE])
@@ -72,10 +87,12 @@ def test_what_the_pipeline_hands_its_scheduler_is_predicted(name, options, scale
     """With prompts of unlike lengths, at every step and its own timestep."""
     model = from_pipeline(families.pipeline(name, **options))
     told = name in TOLD and not options
-    seen = handed_over(model, scale)
+    seen, last, drawn = handed_over(model, scale)
+    torch.testing.assert_close(model.unpack_latents(drawn), last, rtol=1e-4, atol=1e-5)
     if told:
         monkeypatch.setattr(transformers, "UNGUIDED", scale)
     own, null = model.encode_prompts(PROMPTS), model.encode_prompts(["", ""])
+    assert not torch.allclose(own.tensors["hidden"].mean(1), null.tensors["hidden"].mean(1))
     for said, timestep, latent in seen:
         when = timestep.expand(2)
         with torch.no_grad():
@@ -128,8 +145,23 @@ def test_latents_and_noised_latents_are_those_of_the_pipeline(name, monkeypatch)
 def test_without_such_a_pipeline_the_scheduler_itself_is_asked(name):
     model = from_pipeline(families.pipeline(name))
     scheduler = model.pipeline.scheduler
-    scheduler.set_timesteps(4)
+    scheduler.set_timesteps(4, **({"mu": 0.0} if name.startswith("flux2") else {}))
     clean, noise = torch.randn(2, 2, 4, 8, 8)
     when = scheduler.timesteps[1:3]
-    found = add_noise(model.schedule, clean, noise, when.long())
-    torch.testing.assert_close(found, scheduler.add_noise(clean, noise, when), rtol=2e-3, atol=2e-3)
+    noised = getattr(scheduler, "add_noise", None) or (
+        lambda z, n, t: scheduler.scale_noise(z, t, n)
+    )
+    found = add_noise(model.schedule, clean, noise, when.round().long())
+    torch.testing.assert_close(found, noised(clean, noise, when), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["flux2", "flux2-klein"])
+def test_latents_of_flux2_are_those_of_a_picture_that_it_is_given(name):
+    model = from_pipeline(families.pipeline(name))
+    size = model.image_size
+    shown = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(shown).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        theirs = model.pipeline._unpatchify_latents(model.pipeline._encode_vae_image(pixels, None))
+    ours = model.encode_images(shown)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
