@@ -229,6 +229,20 @@ def test_a_size_that_is_not_square_is_refused(folder, whole):
         estimate_memory(configuration.load({"model": {"path": str(folder)}}))
 
 
+@pytest.mark.parametrize(
+    ("method", "package"), [("bitsandbytes", "bitsandbytes"), ("quanto", "optimum-quanto")]
+)
+def test_a_quantised_folder_names_the_library_it_needs(saved, tmp_path, method, package):
+    loading._load.cache_clear()
+    folder = shutil.copytree(saved / "sd3", tmp_path / "model")
+    rewrite(network(folder) / "config.json", quantization_config={"quant_method": method})
+    told = f"transformer is quantised with {method}, which is not installed: pip install {package}"
+    with pytest.raises(ModelError, match=told):
+        used(folder)
+    config = configuration.load({"model": {"path": str(folder), "device": "cpu"}})
+    assert any(told in problem for problem in doctor.examine(config).problems)
+
+
 @pytest.mark.parametrize("size", ["wide", None, []])
 def test_a_size_that_is_no_number_is_one_line(saved, tmp_path, size):
     loading._load.cache_clear()

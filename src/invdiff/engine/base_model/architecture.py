@@ -7,13 +7,13 @@ InvDiff in ``assets/architectures``.
 
 import json
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 
 from invdiff.data.sets import builtin
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.model.sizing import description
-from invdiff.model.sizing.description import INDEX, Component, Description
+from invdiff.model.sizing.description import ARCHITECTURES, INDEX, Description, shipped
+from invdiff.model.sizing.single_file import describe_file
 
 VARIANTS = ("refiner", "inpaint")  # other networks under names that begin alike
 
@@ -38,11 +38,6 @@ def way_to(model: str) -> str:
     """What to do about a model that is not on this computer."""
     if model in EMBEDDED_SETS:
         return f"invdiff data build {model}"
-    if Path(model).expanduser().is_file():
-        return (
-            "it is a single file; save it as a folder, with from_single_file(...) and "
-            "save_pretrained(...) of its pipeline in diffusers"
-        )
     if near := get_close_matches(model, EMBEDDED_SETS, 1):
         return f"did you mean {near[0]!r}?"
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
@@ -52,16 +47,18 @@ def way_to(model: str) -> str:
 
 def describe(model: str) -> Description | None:
     """What ``model`` is made of; None when it is not on this computer."""
+    if (file := Path(model).expanduser()).is_file():
+        return describe_file(file)
     folder = model_folder(model)
     return None if folder is None else description.of_folder(folder, model)
 
 
 def published(model: str) -> Description | None:
     """What ``model`` is made of by its published configuration, if its name says what it is."""
-    for entry in files("invdiff").joinpath("assets", "architectures").iterdir():
+    if any(variant in model.lower() for variant in VARIANTS):
+        return None
+    for entry in ARCHITECTURES.iterdir():
         facts = json.loads(entry.read_text(encoding="utf-8"))
-        named = any(name in model.lower() for name in facts["match"])
-        if named and not any(variant in model.lower() for variant in VARIANTS):
-            parts = {name: Component(**part) for name, part in facts["parts"].items()}
-            return Description(facts["pipeline"], parts, facts["source"])
+        if any(name in model.lower() for name in facts["match"]):
+            return shipped(entry.name.removesuffix(".json"))
     return None

@@ -8,14 +8,15 @@ BLOCK, BLOCKS = 1 << 16, 16
 
 
 def fingerprint(folder: Path, parts: Iterable[str]) -> str:
-    """Which weights these are: 16 hexadecimal digits of the files below these folders of a model.
+    """Which weights these are: 16 hexadecimal digits of these files and folders of a model.
 
     Of each file its name, its size and 16 blocks evenly spread over it, or all of it where that
     is less: another training of the same network differs in all of them.
     """
     found = hashlib.sha256()
     for part in sorted(parts):
-        for path in sorted(p for p in (folder / part).rglob("*") if p.is_file()):
+        inside = (folder / part).rglob("*") if (folder / part).is_dir() else [folder / part]
+        for path in sorted(p for p in inside if p.is_file()):
             size = path.stat().st_size
             found.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
             with path.open("rb") as handle:

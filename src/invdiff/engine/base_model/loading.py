@@ -15,12 +15,14 @@ from invdiff.engine.base_model.architecture import model_folder, way_to
 from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.conditions import InMemory, OnDisk, Store
 from invdiff.engine.base_model.offloading import GROUPS, Group, Offloading
+from invdiff.engine.base_model.single_file import load_file
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.errors import ModelError, refused
 from invdiff.model.denoiser import Denoiser, denoiser_module
 from invdiff.model.families.registry import from_pipeline
 from invdiff.model.sizing import shapes
-from invdiff.model.sizing.description import missing_parts, of_folder, variant_of
+from invdiff.model.sizing.description import missing_parts, of_folder, require_libraries, variant_of
+from invdiff.model.sizing.single_file import WAY_OUT, is_single
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class ModelRef:
 
 
 WAYS_OUT = (
-    f"give a built-in name ({', '.join(EMBEDDED_SETS)}), a folder in diffusers format or a hub id"
+    f"give a built-in name ({', '.join(EMBEDDED_SETS)}), a folder in diffusers format, a "
+    "checkpoint in one file or a hub id"
 )
 Source = ModelRef | Denoiser
 """A worker gets a reference; within one process the loaded denoiser itself will do."""
@@ -87,13 +90,16 @@ def _load_group(ref: ModelRef, group: Group | None) -> Denoiser:
 
 def weights_of(ref: ModelRef, *groups: Group) -> str:
     """What names the weights of these groups: other weights under the same path are told apart."""
+    place = Path(ref.path).expanduser()
+    if is_single(ref.path):
+        return fingerprint(place.parent, [place.name])
     folder = model_folder(ref.path)
     names = [name for group in groups for name in GROUPS[group]]
     return fingerprint(folder, names) if folder else ref.path
 
 
 def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
-    """The stock pipeline at ``ref.path``: built-in name, local folder or hub id.
+    """The stock pipeline at ``ref.path``: built-in name, local folder or file, or hub id.
 
     Networks named in ``absent`` are on the meta device: their settings without their weights.
 
@@ -105,13 +111,19 @@ def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
     if ref.path in EMBEDDED_SETS:
         place = builtin.require_built(ref.path) / "base"
     cannot, way_out = f"cannot load model.path {ref.path!r}", "give a whole copy of the model"
-    if place.is_dir():
+    if is_single(ref.path):
+        way_out = WAY_OUT
+    elif place.is_dir():
         if lost := missing_parts(place):
             raise ModelError(f"{cannot}: it lacks files of {', '.join(lost)}, {way_out}")
+        require_libraries(place)
     elif not (way_out := way_to(ref.path)).startswith("hf "):
         raise ModelError(f"model.path {ref.path} is no folder: {way_out}")
     with refused(cannot, way_out), hushed():
-        pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype, absent)
+        if is_single(ref.path):
+            pipeline = load_file(place, ref.dtype, absent)
+        else:
+            pipeline = _stock(str(place) if place.is_dir() else ref.path, ref.dtype, absent)
         pipeline.set_progress_bar_config(disable=True)
         for name, part in pipeline.components.items():
             if isinstance(part, torch.nn.Module) and name not in absent:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invdiff.engine.base_model.architecture import model_folder, way_to
+from invdiff.engine.base_model.architecture import describe, model_folder, way_to
 from invdiff.engine.preflight.memory import MemoryEstimate, estimate_memory
 from invdiff.engine.preflight.plan import data_size
 from invdiff.engine.run.environment import environment
 from invdiff.engine.settings.schema import Config
 from invdiff.errors import DataError, ModelError
 from invdiff.model.sizing import description
+from invdiff.model.sizing.single_file import is_single
 
 # Import names of what InvDiff cannot do without, and of what its extras bring.
 NEEDED = {
@@ -114,7 +115,8 @@ def _examine_run(found: Checkup, config: Config) -> None:
     try:
         found.estimate = estimate_memory(config)
     except ModelError as error:
-        found.problems.append(str(error))
+        if str(error) not in found.problems:
+            found.problems.append(str(error))
     if device and device.memory and found.estimate and found.estimate.peak > device.memory:
         found.problems.append(
             f"about {found.estimate.peak / 1e9:.0f} GB are needed and {device.name} has "
@@ -143,12 +145,16 @@ def _model(name: str) -> dict[str, Any]:
     """Where the model is, and what has to be done for it to be there."""
     folder, problem = model_folder(name), None
     try:
+        if is_single(name):
+            describe(name)
+            return {"name": name, "folder": name, "problem": None}
         if folder is None:
             raise ModelError(f"the model {name} is not on this computer: {way_to(name)}")
         if lost := description.missing_parts(folder):
             own = Path(name).expanduser().is_dir()
             way_out = "give a whole copy" if own else f"hf download {name}"
             raise ModelError(f"the model {name} lacks files of {', '.join(lost)}: {way_out}")
+        description.require_libraries(folder)
     except ModelError as error:
         problem = str(error)
     return {"name": name, "folder": folder and str(folder), "problem": problem}

@@ -16,6 +16,7 @@ from invdiff.engine.run.results import Results
 from invdiff.engine.settings.schema import Config
 from invdiff.engine.storage.files import read_json
 from invdiff.errors import DataError
+from invdiff.model.sizing.single_file import is_single
 
 LEFT_OUT = "quarantine.json"
 
@@ -28,7 +29,10 @@ def asked_of(config: Config) -> DataRequest:
 
 
 def fingerprint_of_model(base_model: str | None) -> str:
-    """A hash of the files of a model on this computer; "" for one that is not a folder here."""
+    """A hash of the files of a model on this computer; "" for one that is not here."""
+    if base_model and is_single(base_model):
+        file = Path(base_model).expanduser()
+        return fingerprint(file.parent, [file.name])
     folder = model_folder(base_model) if base_model else None
     if folder is None:
         return ""

@@ -4,11 +4,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from invdiff.errors import ModelError
 
+ARCHITECTURES = files("invdiff").joinpath("assets", "architectures")
 INDEX = "model_index.json"
 CONFIGS = ("config.json", "scheduler_config.json")
 WEIGHTS = re.compile(r"[a-z_]+?(?:-\d+-of-\d+)?(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
@@ -17,6 +20,11 @@ VOCABULARIES = (
     {"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"}, {"tokenizer.model"},
     {"sentencepiece.bpe.model"}, {"vocab.txt"},
 )  # fmt: skip
+# How a configuration names what quantised it -> its module and its package, where they differ.
+QUANTISERS = {
+    "quanto": ("optimum.quanto", "optimum-quanto"),
+    "modelopt": ("modelopt", "nvidia-modelopt"),
+}
 LATENT_PIXELS = 8  # the autoencoders of all families but Sana, where their config is not known
 CELLS = 128  # latent cells on a side, where neither the pipeline nor its network says it
 
@@ -84,6 +92,13 @@ def square(sample_size: Any, network: str) -> int:
     return int(rows)
 
 
+def shipped(name: str) -> Description:
+    """The published description of that name in ``assets/architectures``."""
+    facts = json.loads(ARCHITECTURES.joinpath(f"{name}.json").read_text(encoding="utf-8"))
+    parts = {part: Component(**told) for part, told in facts["parts"].items()}
+    return Description(facts["pipeline"], parts, facts["source"])
+
+
 def variant_of(inside: Path) -> str | None:
     """The variant, such as "fp16", of a component that has no weights without one; else None."""
     known = {found[1] for path in inside.glob("*") if (found := WEIGHTS.fullmatch(path.name))}
@@ -124,6 +139,18 @@ def missing_parts(folder: Path) -> list[str]:
         ):
             lost.append(name)
     return lost
+
+
+def require_libraries(folder: Path) -> None:
+    """ModelError if a component is quantised by a library that is not installed."""
+    for name, part in of_folder(folder).parts.items():
+        method = (part.config.get("quantization_config") or {}).get("quant_method", "")
+        module, package = QUANTISERS.get(method, (method, method))
+        if method and not find_spec(module.partition(".")[0]):
+            raise ModelError(
+                f"{folder / name} is quantised with {method}, which is not installed: pip install "
+                f"{package}, or give a copy of the model that is not quantised"
+            )
 
 
 def of_pipeline(pipeline: Any) -> Description:
