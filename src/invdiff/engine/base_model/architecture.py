@@ -15,7 +15,7 @@ from invdiff.model.sizing import description
 from invdiff.model.sizing.description import ARCHITECTURES, INDEX, Description, shipped
 from invdiff.model.sizing.single_file import describe_file
 
-VARIANTS = ("refiner", "inpaint")  # other networks under names that begin alike
+VARIANTS = ("refiner", "inpaint", "edit", "layered")  # other networks under names that begin alike
 
 
 def model_folder(model: str) -> Path | None:
