@@ -101,6 +101,8 @@ def qwen_image() -> QwenImagePipeline:
         transformer=qwen_image_transformer(),
     )  # fmt: skip
     pipe.default_sample_size = LATENT  # 128 in every one, whatever its transformer
+    before, _, _ = pipe.prompt_template_encode.partition("{}")
+    pipe.prompt_template_encode_start_idx = len(spelled(before).input_ids)  # 34 of its own words
     return pipe
 
 

@@ -111,10 +111,16 @@ class Denoiser(Protocol):
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Within it, each prediction appends its pooled bottleneck features (n, width)."""
 
-    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
-        """Arguments of the pipeline's own call: size, guidance scale, prompts of n pictures.
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
+        """Arguments of the pipeline's own call: size, and what it calls the guidance scale.
 
-        Scale 1 is without guidance. Conditions, in the place of texts, are those of
+        Scale 1 is without guidance. ModelError for a scale that the pipeline would not heed.
+        """
+
+    def conditioned_kwargs(self, own: Condition, null: Condition, scale: float) -> dict[str, Any]:
+        """The same with the prompts of n pictures.
+
+        Conditions, in the place of texts, are those of
         :meth:`encode_prompts`; ``null`` is the null prompt, n times.
         """
 

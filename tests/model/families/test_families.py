@@ -8,8 +8,10 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     StableDiffusionImg2ImgPipeline,
 )
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 
 from invdiff.core.diffusion.schedule import add_noise
+from invdiff.engine.base_model.offloading import require_drawable
 from invdiff.errors import ModelError
 from invdiff.model.denoiser import Condition
 from invdiff.model.families.registry import from_pipeline
@@ -194,6 +196,66 @@ def test_meanings_are_vectors_of_prompts_alone(name):
     torch.testing.assert_close(found[0], found[2])
     torch.testing.assert_close(found[1:2], model.text_embedding(["a coat"]), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts_that_were_encoded_apart_are_put_together(name):
+    """Those of unlike lengths are filled up, and a mask tells the network."""
+    model = denoiser(name)
+    together = model.encode_prompts(PROMPTS)
+    apart = Condition.cat([model.encode_prompts([prompt]) for prompt in PROMPTS])
+    assert {k: v.shape for k, v in apart.tensors.items()} == {
+        k: v.shape for k, v in together.tensors.items()
+    }
+    latent, when = torch.randn(2, *latent_shape(model)), torch.tensor([500, 500])
+    with torch.no_grad():
+        said = [model.predict(latent, when, each) for each in (together, apart)]
+    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+
+
+def latent_shape(model):
+    return model.encode_images(pictures(model, 1)).shape[1:]
+
+
+CHATS = {
+    # tokens that stand before every prompt, from the template: a mark, then letters
+    "z-image": len("|user\n"),
+    "flux2-klein": len("|user\n"),
+    "flux2": len("|system\n" + SYSTEM_MESSAGE + "|\n" + "|user\n"),
+}
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_what_stands_before_every_prompt_has_no_part_in_meanings(name):
+    model = denoiser(name)
+    told = model.tokens(PROMPTS[0])
+    first, count = CHATS[name], len(told)
+    states = model.encode_prompts(PROMPTS[:1]).tensors["hidden"][0].float()
+    own = states[-count:] if name == "flux2" else states[:count]
+    expected = own[first:].mean(0)
+    torch.testing.assert_close(model.text_embedding(PROMPTS[:1])[0], expected)
+    assert told[:first] == model.tokens("something else")[:first]
+
+
+@pytest.mark.parametrize("name", ["qwen-image", *CHATS])
+def test_a_prompt_is_cut_where_the_pipeline_stops_reading_it(name):
+    model = denoiser(name)
+    fits = "a" * (model.reader.limit - model.reader.around)
+    assert model.reader.limit == 512
+    assert model.reader.cut([fits, fits + "b"]) == [fits + "b"]
+    if name == "qwen-image":  # the others would lose the end of the chat first
+        longer, same = (model.encode_prompts([fits + end]).tensors["hidden"] for end in "bc")
+        assert torch.equal(longer, same)
+        assert longer.shape[1] == 512
+        other = model.encode_prompts([fits[1:] + "b"]).tensors["hidden"]
+        assert not torch.equal(longer, other)
+
+
+def test_a_distilled_klein_is_refused_at_scales_that_it_does_not_heed():
+    model = denoiser("flux2-klein", is_distilled=True)
+    assert model.guidance_kwargs(1.0)["guidance_scale"] == 1.0
+    with pytest.raises(ModelError, match="does not heed a guidance scale, here 4: set calibrate"):
+        require_drawable(model, 4, [1.0, 4.0])
 
 
 def test_a_condition_is_taken_apart_and_put_together():

@@ -46,7 +46,15 @@ def variant(family, kind):
     return made
 
 
-@pytest.mark.parametrize(("family", "kind", "options"), VARIANTS, ids=[v[1] for v in VARIANTS])
+NEWER = [
+    ("qwen-image", "QwenImageImg2ImgPipeline", FROM_PICTURE | SIZE),
+    ("z-image", "ZImageImg2ImgPipeline", FROM_PICTURE | SIZE),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "options"), VARIANTS + NEWER, ids=[v[1] for v in VARIANTS + NEWER]
+)
 def test_variants_are_guided_as_by_the_stock_loader(family, kind, options, tmp_path):
     folder = saved(from_pipeline(families.pipeline(family)).module, tmp_path)
     pipe, stock = variant(family, kind), variant(family, kind)

@@ -4,7 +4,7 @@ Autoencoder and text encoders are large (most of Flux is its T5) and have nothin
 denoiser works. They are loaded when they are asked for and dropped at the denoiser's next pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any, Literal
@@ -42,6 +42,7 @@ class Offloading:
         self.image_size: int = self.settings.image_size
         self.reader = self.settings.reader
         self.latents_by_autoencoder = self.settings.latents_by_autoencoder
+        self.guidance_kwargs = self.settings.guidance_kwargs
         self.conditioned_kwargs = self.settings.conditioned_kwargs
 
     @classmethod
@@ -117,9 +118,11 @@ def drawing(denoiser: Denoiser, decode: bool) -> Any:
     return denoiser.drawing(decode) if isinstance(denoiser, Offloading) else denoiser.pipeline
 
 
-def require_steps(denoiser: Denoiser, steps: int) -> None:
-    """ModelError if the model's scheduler does not take so many steps (PNDM needs four)."""
+def require_drawable(denoiser: Denoiser, steps: int, scales: Iterable[float] = ()) -> None:
+    """ModelError if the model does not draw in so many steps (PNDM needs four) or at a scale."""
     known = denoiser.settings if isinstance(denoiser, Offloading) else denoiser
+    for scale in scales:
+        known.guidance_kwargs(scale)
     scheduler = deepcopy(known.pipeline.scheduler)
     shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
     what = f"the scheduler {type(scheduler).__name__} takes no {steps} steps"

@@ -10,7 +10,7 @@ from typing import Any
 
 from invdiff.engine.base_model.cache_keys import fingerprint
 from invdiff.engine.base_model.loading import ModelRef, device_of, resolve, weights_of
-from invdiff.engine.base_model.offloading import GROUPS, require_steps
+from invdiff.engine.base_model.offloading import GROUPS, require_drawable
 from invdiff.engine.distributed.pool import run_shards, worker_count
 from invdiff.engine.sampling.sample import SamplingPart, draw_shard, slug
 from invdiff.engine.sampling.sampler import Sampler, seed_of
@@ -60,7 +60,7 @@ def draw_folder(pipeline: Pipeline, wanted: Wanted, folder: Path, processes: int
             f"{folder} has pictures of another pipeline or with other settings: take another --out"
         )
     denoiser = resolve(source)
-    require_steps(denoiser, wanted.steps)
+    require_drawable(denoiser, wanted.steps, [wanted.scale])
     warn_of_cut(denoiser.reader, wanted.prompts, f"prompts of {pipeline.path}")
     write_json(known, asked)
     strength = pipeline.strength if pipeline.adapter else 0.0

@@ -10,7 +10,7 @@ from invdiff.data.samples import Samples
 from invdiff.data.sources import open_samples
 from invdiff.engine.base_model.conditions import InMemory
 from invdiff.engine.base_model.loading import ModelRef, Source, device_of, resolve, weights_of
-from invdiff.engine.base_model.offloading import Group, Offloading, require_steps
+from invdiff.engine.base_model.offloading import Group, Offloading, require_drawable
 from invdiff.engine.distributed.pool import worker_count
 from invdiff.engine.run.results import Results
 from invdiff.engine.settings.common import DataSection
@@ -69,7 +69,9 @@ class Session:
     def denoiser(self) -> Denoiser:
         """The model, loaded; a process loads it once. ModelError if it cannot draw as asked."""
         found = resolve(self.source)
-        require_steps(found, self.config.sample.steps)
+        asked = self.config.sample
+        scales = {self.config.calibrate.guidance_scale, *asked.guidance_scales}
+        require_drawable(found, asked.steps, scales)
         return found
 
     @property

@@ -183,5 +183,7 @@ class Verifier:
         seeds = [torch.Generator().manual_seed(seed) for seed in range(len(self.prompts))]
         with as_drawn(pipe), seeded(pipe, seeds):
             prompts = list(self.prompts)  # Z-Image writes its template into the list it is given
-            pictures = pipe(prompts, generator=seeds, output_type="np", **self.options).images
+            pictures = pipe(
+                prompt=prompts, generator=seeds, output_type="np", **self.options
+            ).images
         return np.asarray(pictures, dtype=np.float32)
