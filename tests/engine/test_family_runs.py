@@ -196,6 +196,8 @@ def test_other_strengths_are_the_formula(trained, folder, strength):
 
 def test_conditional_only_spares_the_null_prompt(trained, folder):
     """The branches that the pipeline asks for, each compared with the network it should see."""
+    if trained.name == "chroma":
+        pytest.skip("its pipeline does not tell the branches apart, and is refused")
     calls: dict[str, list[torch.Tensor]] = {"base": [], "lora": [], "cond": []}
     for kind, seen in calls.items():
         options = {"guidance_embeds": False} if trained.name == "flux" else {}

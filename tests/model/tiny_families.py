@@ -7,6 +7,8 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -138,6 +140,26 @@ def flux(guidance_embeds: bool = True) -> FluxPipeline:
     return pipe
 
 
+def chroma_transformer() -> ChromaTransformer2DModel:
+    return ChromaTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=2, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=TEXT, axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=8, approximator_hidden_dim=16, approximator_layers=1,
+    ).eval()  # fmt: skip
+
+
+def chroma() -> ChromaPipeline:
+    spelled = letters()
+    pipe = ChromaPipeline(
+        vae=autoencoder(shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False),
+        transformer=chroma_transformer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        text_encoder=t5(spelled), tokenizer=spelled,
+    )  # fmt: skip
+    pipe.default_sample_size = LATENT
+    return pipe
+
+
 def pixart() -> PixArtSigmaPipeline:
     spelled = letters()
     transformer = PixArtTransformer2DModel(
@@ -194,6 +216,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "z-image": chat.z_image,
     "flux2-klein": chat.flux2_klein,
     "flux2": chat.flux2,
+    "chroma": chroma,
 }
 
 

@@ -25,6 +25,7 @@ from transformers import (
 
 from tests.model import tiny
 from tests.model import tiny_language_models as chat
+from tests.model.tiny_families import chroma_transformer
 
 HEADS, HEAD = 2, 8
 INNER = HEADS * HEAD
@@ -84,6 +85,7 @@ DENOISERS: dict[str, Callable[[], torch.nn.Module]] = {
     "qwen-image": chat.qwen_image_transformer,
     "z-image": chat.z_image_transformer,
     "flux2": chat.flux2_transformer,
+    "chroma": chroma_transformer,
 }
 
 

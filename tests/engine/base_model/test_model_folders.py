@@ -150,7 +150,7 @@ BROKEN = {
 
 
 # Of the larger ones only what is read in another way than of the others.
-LARGE = ("qwen-image", "z-image", "flux2-klein", "flux2")
+LARGE = ("qwen-image", "z-image", "flux2-klein", "flux2", "chroma")
 HARMS = [(family, harm) for family in FAMILIES if family not in LARGE for harm in BROKEN]
 HARMS += [
     (family, f"weights of half of the {part}")

@@ -144,6 +144,7 @@ def test_where_a_configuration_comes_from(model, tmp_path, monkeypatch):
         ("qwen-image", 512, 4.0, 28849),
         ("flux2-klein", 512, 4.0, 7982),
         ("flux2-dev", 512, 4.0, 56319),
+        ("chroma", 512, 3.0, 13746),
     ],
 )
 def test_presets_of_real_models_fit_one_gpu(name, size, scale, parts):

@@ -284,6 +284,7 @@ ENDINGS = {
               "to_add_out", "linear_in", "linear_out", "to_qkv_mlp_proj", "to_out"},
 }  # fmt: skip
 ENDINGS["qwen-image"], ENDINGS["flux2-klein"] = ENDINGS["sd3"], ENDINGS["flux2"]
+ENDINGS["chroma"] = ENDINGS["flux"]
 ENDINGS["sd-epsilon"] = ENDINGS["sdxl"] = ENDINGS["sd-v"]
 
 

@@ -34,6 +34,7 @@ FROM_PICTURES = {
     "flux": "FluxImg2ImgPipeline",
     "qwen-image": "QwenImageImg2ImgPipeline",
     "z-image": "ZImageImg2ImgPipeline",
+    "chroma": "ChromaImg2ImgPipeline",
 }
 EQUAL_STEPS = [1.0, 0.75, 0.5, 0.25]
 

@@ -102,6 +102,13 @@ def test_the_table_names_pipelines_that_exist_and_say_whether_they_guide():
             assert guides >= (family.guidance in ("batch", "own first")), name
 
 
+def test_a_pipeline_that_does_not_tell_its_branches_apart_is_refused_at_once(tmp_path):
+    pipe = families.pipeline("chroma")
+    folder = saved(families.pipeline("chroma").transformer, tmp_path)
+    with pytest.raises(ModelError, match="how ChromaPipeline tells the branches of guidance apart"):
+        attach(pipe, folder, apply_to="cond")
+
+
 def test_a_batch_that_is_not_in_halves_is_not_guessed_at(folder):
     """Another pipeline on the same network, when the attached one was last called with guidance."""
     pipe = tiny.pipeline()

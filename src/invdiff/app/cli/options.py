@@ -73,9 +73,9 @@ OVERRIDES = (
 )
 RESUME = "The same command goes on where an interrupted one stopped."
 PRESETS = (
-    "celeba, digits, faces, faces-balanced, faces-marginal, faces-named, faces-quick, faces-race, "
-    "faces-several, fairface, flux, flux2-dev, flux2-klein, qwen-image, scenes, sd15, sdxl, "
-    "waterbirds, z-image"
+    "celeba, chroma, digits, faces, faces-balanced, faces-marginal, faces-named, faces-quick, "
+    "faces-race, faces-several, fairface, flux, flux2-dev, flux2-klein, qwen-image, scenes, sd15, "
+    "sdxl, waterbirds, z-image"
 )
 OF_THE_RUN = "the run has its own"
 

@@ -14,6 +14,7 @@ from invdiff.model.families.language_models import (
 )
 from invdiff.model.families.stable_diffusion import SDXLDenoiser, StableDiffusionDenoiser
 from invdiff.model.families.transformers import (
+    ChromaDenoiser,
     FluxDenoiser,
     PixArtDenoiser,
     SanaDenoiser,
@@ -33,12 +34,13 @@ class Family:
     - "encoder": the same, but what says so is an argument of their ``encode_prompt``;
     - "own first": [conditional, unconditional], if they say so;
     - "announced": a call for each branch, within a ``cache_context`` of its name;
-    - "none": the network is told the scale.
+    - "none": the network is told the scale;
+    - "unsaid": a call for each branch, and nothing that tells them apart.
     """
 
     stem: str
     denoiser: Callable[[Any], Denoiser]
-    guidance: Literal["batch", "encoder", "own first", "announced", "none"]
+    guidance: Literal["batch", "encoder", "own first", "announced", "none", "unsaid"]
     kinds: tuple[str, ...] = ()
 
     @property
@@ -66,6 +68,7 @@ FAMILIES = (
     Family("ZImage", ZImageDenoiser, "own first", ("Img2Img", "Inpaint", "ControlNet")),
     Family("Flux2Klein", Flux2KleinDenoiser, "announced", ("Inpaint",)),
     Family("Flux2", Flux2Denoiser, "none"),
+    Family("Chroma", ChromaDenoiser, "unsaid", ("Img2Img", "Inpaint")),
 )
 
 

@@ -115,14 +115,14 @@ class PackedDenoiser(TransformerDenoiser):
     @property
     def distilled(self) -> bool:
         """Whether guidance is an input of the network."""
-        return bool(self.module.config.guidance_embeds)
+        return bool(self.module.config.get("guidance_embeds"))
 
     def _pass(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         told = torch.full((len(latent),), UNGUIDED, device=latent.device)
         tokens = self.module(
             hidden_states=packed(latent),
             timestep=timestep.to(latent.dtype) / (self.schedule.timesteps - 1),
-            guidance=told if self.distilled else None,
+            **({"guidance": told} if self.distilled else {}),
             encoder_hidden_states=condition.tensors["hidden"].to(latent.dtype),
             return_dict=False,
             **self.places(latent, condition),
@@ -174,13 +174,37 @@ class FluxDenoiser(PackedDenoiser):
 
     def places(self, latent: Tensor, condition: Condition) -> dict[str, Any]:
         """The places of tokens, and what the CLIP says."""
+        pooled = {"pooled_projections": condition.tensors["pooled"]}
+        return self.ids(latent, condition) | pooled
+
+    def ids(self, latent: Tensor, condition: Condition) -> dict[str, Tensor]:
+        """Three numbers for each token; those of the text are zeros."""
         kind: dict[str, Any] = {"device": latent.device, "dtype": latent.dtype}
-        ids = self.pipeline._prepare_latent_image_ids(len(latent), *self.grid, **kind)
-        return {
-            "pooled_projections": condition.tensors["pooled"],
-            "txt_ids": torch.zeros(condition.tensors["hidden"].shape[1], 3, **kind),
-            "img_ids": ids,
-        }
+        places = self.pipeline._prepare_latent_image_ids(len(latent), *self.grid, **kind)
+        count = condition.tensors["hidden"].shape[1]
+        return {"txt_ids": torch.zeros(count, 3, **kind), "img_ids": places}
+
+
+class ChromaDenoiser(FluxDenoiser):
+    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``ChromaPipeline``.
+
+    Conditions are the hidden states of the T5, and the mask of the prompt and the first token that
+    fills it up; the network reads all of the picture.
+    """
+
+    encoded = ("hidden", "", "mask", "", "", "")
+    encoding: ClassVar[Mapping[str, Any]] = {"do_classifier_free_guidance": False}
+
+    def places(self, latent: Tensor, condition: Condition) -> dict[str, Any]:
+        """The places of tokens, and the mask of both."""
+        found = self.ids(latent, condition)
+        mask = condition.tensors["mask"]
+        picture = mask.new_ones(len(mask), found["img_ids"].shape[0])
+        return found | {"attention_mask": torch.cat([mask, picture], dim=1)}
+
+    def guidance_kwargs(self, scale: float) -> dict[str, Any]:
+        """Here ``guidance_scale`` is that of the comparison."""
+        return TransformerDenoiser.guidance_kwargs(self, scale)
 
 
 # Prompts as they are: the pipeline's own cleaning depends on packages that may not be installed.

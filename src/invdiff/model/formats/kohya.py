@@ -22,7 +22,7 @@ from invdiff.model.lora.adapter_file import FACTORS, LoraFile
 
 FILE = "invdiff_kohya.safetensors"
 SUPPORTED = UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
-COMFYUI = ("SD3", "Flux", "PixArt", "Flux2", "QwenImage", "ZImage")
+COMFYUI = ("SD3", "Flux", "PixArt", "Flux2", "Chroma", "QwenImage", "ZImage")
 COMFYUI_TRANSFORMERS = tuple(f"{name}Transformer2DModel" for name in COMFYUI)
 SUFFIXES = (".lora_A.weight", ".lora_down.weight")
 

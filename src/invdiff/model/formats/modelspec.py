@@ -31,6 +31,7 @@ PLAIN = {
     "SanaTransformer2DModel": ("sana", "sana"),
     "QwenImageTransformer2DModel": ("qwen-image", "qwen_image"),
     "ZImageTransformer2DModel": ("z-image", "zimage"),
+    "ChromaTransformer2DModel": ("chroma", "chroma"),
     "Flux2Transformer2DModel": ("flux-2", "flux2"),
 }
 

@@ -45,7 +45,9 @@ Window = tuple[float, float]
 # What a denoiser is told at pure noise: the last of the scheduler's 1000 steps, 1000 or 1.
 DISCRETE = ("UNet2DConditionModel", "PixArtTransformer2DModel")
 THOUSANDTHS = ("SD3Transformer2DModel", "SanaTransformer2DModel")
-UNITS = tuple(f"{name}Transformer2DModel" for name in ("Flux", "Flux2", "QwenImage", "ZImage"))
+UNITS = tuple(
+    f"{name}Transformer2DModel" for name in ("Flux", "Flux2", "Chroma", "QwenImage", "ZImage")
+)
 
 
 def attach(
@@ -197,8 +199,9 @@ def _require_strength(strength: Strength) -> None:
 def _require_apply_to(pipe: Any, apply_to: str) -> None:
     if apply_to not in ("both", "cond"):
         raise ModelError(f"apply_to is {apply_to!r}; it must be 'both' or 'cond'")
-    if apply_to == "cond" and family_of(pipe) is None:
-        name, known = type(pipe).__name__, ", ".join(family.pipeline for family in FAMILIES)
+    told = [family for family in FAMILIES if family.guidance != "unsaid"]
+    if apply_to == "cond" and family_of(pipe) not in told:
+        name, known = type(pipe).__name__, ", ".join(family.pipeline for family in told)
         raise ModelError(
             f"how {name} tells the branches of guidance apart is not known; use apply_to='both' "
             f"with {name}, or apply_to='cond' with one of: {known}"

@@ -29,6 +29,7 @@ FEED_FORWARD = (
     "linear_out", "w1", "w2", "w3",
 )  # fmt: skip
 CONVOLUTION = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "conv_inverted", "conv_point")
+OUTSIDE = "distilled_guidance_layer."  # Chroma's shift and scale by the timestep, for all blocks
 ENDINGS = ATTENTION + JOINT_ATTENTION + FEED_FORWARD + CONVOLUTION
 
 
@@ -45,6 +46,7 @@ def targets(module: nn.Module) -> list[str]:
         and any(part.isdigit() for part in name.split("."))
         and any(name.endswith(f".{ending}") for ending in ENDINGS)
         and getattr(layer, "groups", 1) == 1
+        and not name.startswith(OUTSIDE)
     ]
     if not names:
         raise ModelError(

@@ -37,6 +37,7 @@ TEXTS = {
     "QwenImageTransformer2DModel": (512, "joint_attention_dim"),
     "ZImageTransformer2DModel": (512, "cap_feat_dim"),
     "Flux2Transformer2DModel": (512, "joint_attention_dim"),
+    "ChromaTransformer2DModel": (512, "joint_attention_dim"),
 }
 
 
@@ -44,6 +45,7 @@ TEXTS = {
 PLACES = {
     "FluxTransformer2DModel": 3,
     "Flux2Transformer2DModel": 4,
+    "ChromaTransformer2DModel": 3,
     "QwenImageTransformer2DModel": None,
 }
 
@@ -121,7 +123,10 @@ def _inputs(part: Component, n: int, side: int, dtype: torch.dtype) -> dict[str,
         return inputs
     pieces, places = (side // 2) ** 2, PLACES[part.kind]  # the pipeline packs 2 x 2 cells into one
     inputs |= {"hidden_states": empty(pieces, config["in_channels"]), "timestep": empty()}
-    inputs["guidance"] = torch.empty(n) if guided_in_one_pass(part) else None
+    if guided_in_one_pass(part):
+        inputs["guidance"] = torch.empty(n)
+    if part.kind == "ChromaTransformer2DModel":
+        inputs["attention_mask"] = empty(tokens + pieces)
     if places is None:
         return inputs | {"img_shapes": [[(1, side // 2, side // 2)]] * n}
     ids = {"img_ids": torch.empty(pieces, places), "txt_ids": torch.empty(tokens, places)}
