@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 import invdiff
@@ -215,6 +216,28 @@ def test_conditional_only_spares_the_null_prompt(trained, folder):
     assert torch.equal(first["cond"][null], first["base"][null])
     assert torch.equal(first["cond"][own], first["lora"][own])
     assert not torch.allclose(first["base"], first["lora"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qwen-image", "z-image", "flux2-klein", "chroma"])
+def test_a_run_from_a_folder_holds_one_part_at_a_time(name, data, tmp_path, monkeypatch):
+    """In half precision, with what is computed again; pictures small, as the data."""
+    families.pipeline(name).save_pretrained(tmp_path / "model")
+    kind = type(families.pipeline(name))
+    monkeypatch.setattr(kind, "default_sample_size", families.LATENT, raising=False)
+    monkeypatch.setattr(kind, "__setattr__", keeps_its_size)
+    folder = {"path": str(tmp_path / "model"), "dtype": "bfloat16", "device": "cpu"}
+    train = SETTINGS["train"] | {"gradient_checkpointing": True, "learning_rate": 0.01}
+    about = {"data": SETTINGS["data"] | {"path": str(data)}, "model": folder, "train": train}
+    run = Run(tmp_path / "run", load(SETTINGS | about | {"processes": 1}))
+    for stage in (run.discover, run.train, run.sample):
+        stage()
+    assert len(table(run.path / "samples.parquet")["arm"]) == 2 * 2 * 2
+
+
+def keeps_its_size(pipe, name, value):
+    """Pipelines set the published 128 cells when they are made."""
+    if name != "default_sample_size":
+        DiffusionPipeline.__setattr__(pipe, name, value)
 
 
 def rows(output):

@@ -12,13 +12,16 @@ from invdiff.model.families.language_models import (
     QwenImageDenoiser,
     ZImageDenoiser,
 )
-from invdiff.model.families.stable_diffusion import SDXLDenoiser, StableDiffusionDenoiser
+from invdiff.model.families.stable_diffusion import (
+    SD3Denoiser,
+    SDXLDenoiser,
+    StableDiffusionDenoiser,
+)
 from invdiff.model.families.transformers import (
     ChromaDenoiser,
     FluxDenoiser,
     PixArtDenoiser,
     SanaDenoiser,
-    SD3Denoiser,
 )
 
 

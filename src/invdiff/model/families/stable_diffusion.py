@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x (epsilon and v), XL, and models of the same classes."""
+"""Stable Diffusion 1.x and 2.x (epsilon and v), XL, 3.x, and models of the same classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from invdiff.errors import refused
 from invdiff.model.denoiser import Condition
 from invdiff.model.families.base import WHOLE, PipelineDenoiser
+from invdiff.model.families.transformers import TransformerDenoiser
 
 
 class StableDiffusionDenoiser(PipelineDenoiser):
@@ -98,3 +99,23 @@ class SDXLDenoiser(StableDiffusionDenoiser):
             timestep_cond=self._unguided(latent),
             return_dict=False,
         )[0]
+
+
+class SD3Denoiser(TransformerDenoiser):
+    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``StableDiffusion3Pipeline``, 3 and 3.5.
+
+    Conditions are the hidden states of up to three encoders, and what the two CLIPs say of the
+    whole prompt.
+    """
+
+    flow_only = True
+    encoded = ("hidden", "", "pooled", "")
+    encoding: ClassVar[Mapping[str, Any]] = {
+        "prompt_2": None,
+        "prompt_3": None,
+        "do_classifier_free_guidance": False,
+    }
+
+    def inputs(self, condition: Condition) -> dict[str, Any]:
+        """What the two CLIPs say."""
+        return {"pooled_projections": condition.tensors["pooled"]}

@@ -1,4 +1,4 @@
-"""Families with a transformer; SD3, Flux.1, PixArt-Sigma and Sana.
+"""Families with a transformer; Flux.1, Chroma, PixArt-Sigma and Sana.
 
 They differ in what the network is handed besides the latent, and in how pipelines name that. The
 newer ones, which read prompts with a whole language model, are in :mod:`.language_models`.
@@ -82,26 +82,6 @@ def token_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
-class SD3Denoiser(TransformerDenoiser):
-    """The :class:`~invdiff.model.denoiser.Denoiser` of a ``StableDiffusion3Pipeline``, 3 and 3.5.
-
-    Conditions are the hidden states of up to three encoders, and what the two CLIPs say of the
-    whole prompt.
-    """
-
-    flow_only = True
-    encoded = ("hidden", "", "pooled", "")
-    encoding: ClassVar[Mapping[str, Any]] = {
-        "prompt_2": None,
-        "prompt_3": None,
-        "do_classifier_free_guidance": False,
-    }
-
-    def inputs(self, condition: Condition) -> dict[str, Any]:
-        """What the two CLIPs say."""
-        return {"pooled_projections": condition.tensors["pooled"]}
-
-
 class PackedDenoiser(TransformerDenoiser):
     """A flow on tokens of two by two latent cells, which the pipeline packs itself.
 
@@ -169,7 +149,7 @@ class FluxDenoiser(PackedDenoiser):
     Conditions are the hidden states of the T5, and what the CLIP says of the whole prompt.
     """
 
-    encoded = ("hidden", "pooled", "")
+    encoded: ClassVar[tuple[str, ...]] = ("hidden", "pooled", "")
     encoding: ClassVar[Mapping[str, Any]] = {"prompt_2": None}
 
     def places(self, latent: Tensor, condition: Condition) -> dict[str, Any]:

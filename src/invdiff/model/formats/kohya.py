@@ -19,11 +19,11 @@ from torch import Tensor
 
 from invdiff.errors import ModelError
 from invdiff.model.lora.adapter_file import FACTORS, LoraFile
+from invdiff.model.networks import NETWORKS, UNET
 
 FILE = "invdiff_kohya.safetensors"
-SUPPORTED = UNET, FLUX = "UNet2DConditionModel", "FluxTransformer2DModel"
-COMFYUI = ("SD3", "Flux", "PixArt", "Flux2", "Chroma", "QwenImage", "ZImage")
-COMFYUI_TRANSFORMERS = tuple(f"{name}Transformer2DModel" for name in COMFYUI)
+FLUX = "FluxTransformer2DModel"
+SUPPORTED = UNET, FLUX
 SUFFIXES = (".lora_A.weight", ".lora_down.weight")
 
 # Names of SDXL's authors: of layers of residual blocks, and of those outside the blocks.
@@ -182,7 +182,7 @@ def comfyui_names(layer: str, denoiser: str, layers_per_block: int) -> set[str]:
         with suppress(ModelError):
             both.add(sai_name(layer, layers_per_block))
         return {old, f"unet.{old}", *("lora_unet_" + one.replace(".", "_") for one in both)}
-    if denoiser not in COMFYUI_TRANSFORMERS:
+    if denoiser not in NETWORKS or not NETWORKS[denoiser].comfyui:
         return set()
     joined = {f"lora_unet_{joined_layer(layer)[0]}"} if denoiser == FLUX else set()
     return {f"transformer.{layer}"} | joined

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from invdiff.model.networks import NETWORKS, UNET
 from invdiff.model.sizing.description import Description
 
 Header = dict[str, str]
@@ -23,17 +24,6 @@ TIMESTEPS = 1000
 # What Forge tells Flux by, whichever it is; what sd-scripts writes for the names of SDXL's authors.
 FLUX_CODE = "https://github.com/black-forest-labs/flux"
 SAI_CODE = "https://github.com/Stability-AI/generative-models"
-
-# Class of the denoiser -> architecture and kohya's name of the base, where one is enough.
-PLAIN = {
-    "SD3Transformer2DModel": ("stable-diffusion-3", "sd3"),
-    "PixArtTransformer2DModel": ("pixart-sigma", "pixart_sigma"),
-    "SanaTransformer2DModel": ("sana", "sana"),
-    "QwenImageTransformer2DModel": ("qwen-image", "qwen_image"),
-    "ZImageTransformer2DModel": ("z-image", "zimage"),
-    "ChromaTransformer2DModel": ("chroma", "chroma"),
-    "Flux2Transformer2DModel": ("flux-2", "flux2"),
-}
 
 
 @dataclass(frozen=True)
@@ -100,8 +90,9 @@ def architecture_of(base: Description) -> tuple[str, str]:
     denoiser, config = base.denoiser.kind, base.denoiser.config
     if denoiser == "FluxTransformer2DModel":
         return ("flux-1-dev" if config.get("guidance_embeds") else "flux-1-schnell"), "flux1"
-    if denoiser != "UNet2DConditionModel":
-        return PLAIN.get(denoiser, (denoiser, denoiser))
+    if denoiser != UNET:
+        known = NETWORKS.get(denoiser)
+        return (known and known.names) or (denoiser, denoiser)
     if base.pipeline.startswith("StableDiffusionXL"):
         return "stable-diffusion-xl-v1-base", "sdxl_base_v1-0"
     if config.get("cross_attention_dim") == 1024:

@@ -39,15 +39,9 @@ from invdiff.model.guidance.hook import (
 )
 from invdiff.model.lora import adapter, adapter_file
 from invdiff.model.lora.adapter_file import SCALED_KEY
+from invdiff.model.networks import NETWORKS
 
 Window = tuple[float, float]
-
-# What a denoiser is told at pure noise: the last of the scheduler's 1000 steps, 1000 or 1.
-DISCRETE = ("UNet2DConditionModel", "PixArtTransformer2DModel")
-THOUSANDTHS = ("SD3Transformer2DModel", "SanaTransformer2DModel")
-UNITS = tuple(
-    f"{name}Transformer2DModel" for name in ("Flux", "Flux2", "Chroma", "QwenImage", "ZImage")
-)
 
 
 def attach(
@@ -256,12 +250,13 @@ def _listen(pipe: Any) -> Branches:
 def _highest_timestep(pipe: Any, module: nn.Module, window: Window, strength: Strength) -> float:
     """What the denoiser is told at noise level 1, if the guidance depends on the level at all."""
     name, steps = type(module).__name__, pipe.scheduler.config.num_train_timesteps
-    if name in UNITS:
+    known = NETWORKS.get(name)
+    if known and known.told == "one":
         return 1.0
-    if name in THOUSANDTHS:
+    if known and known.told == "steps":
         return float(steps * getattr(module.config, "timestep_scale", 1.0))
     needed = tuple(window) != FULL or not isinstance(strength, int | float)
-    if name not in DISCRETE and needed:
+    if known is None and needed:
         raise ModelError(
             f"the noise level that {name} works at is not known; leave the window out and give one "
             "number as the strength"

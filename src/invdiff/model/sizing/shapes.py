@@ -23,31 +23,10 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
 from invdiff.errors import ModelError
+from invdiff.model.networks import NETWORKS, UNET
 from invdiff.model.sizing.description import Component, Description
 
 MARGIN = 1.2  # of what is not counted
-# Tokens of a prompt as the stock pipelines pad them, at most where they don't, and what the network
-# calls their width.
-TEXTS = {
-    "UNet2DConditionModel": (77, "cross_attention_dim"),
-    "SD3Transformer2DModel": (77 + 256, "joint_attention_dim"),
-    "FluxTransformer2DModel": (512, "joint_attention_dim"),
-    "PixArtTransformer2DModel": (300, "caption_channels"),
-    "SanaTransformer2DModel": (300, "caption_channels"),
-    "QwenImageTransformer2DModel": (512, "joint_attention_dim"),
-    "ZImageTransformer2DModel": (512, "cap_feat_dim"),
-    "Flux2Transformer2DModel": (512, "joint_attention_dim"),
-    "ChromaTransformer2DModel": (512, "joint_attention_dim"),
-}
-
-
-# Networks on packed latents: of how many numbers the place of a token is, unless they count it.
-PLACES = {
-    "FluxTransformer2DModel": 3,
-    "Flux2Transformer2DModel": 4,
-    "ChromaTransformer2DModel": 3,
-    "QwenImageTransformer2DModel": None,
-}
 
 
 def build(part: Component) -> nn.Module | None:
@@ -79,10 +58,10 @@ def call(
         ModelError: the family's inputs are not known.
     """
     part = base.denoiser
-    if part.kind not in TEXTS:
+    if part.kind not in NETWORKS:
         raise ModelError(
             f"what {part.kind} takes is not known, so its memory cannot be estimated; known are: "
-            + ", ".join(TEXTS)
+            + ", ".join(NETWORKS)
         )
     with torch.device("meta"):
         inputs = _inputs(part, batch, size // base.latent_pixels, dtype)
@@ -96,21 +75,22 @@ def guided_in_one_pass(part: Component) -> bool:
 
 def _inputs(part: Component, n: int, side: int, dtype: torch.dtype) -> dict[str, Any]:
     """What the network takes for n latents of side x side cells, by the names of its arguments."""
-    config, (tokens, width) = part.config, TEXTS[part.kind]
+    config, known = part.config, NETWORKS[part.kind]
+    texts = known.tokens, config[known.width]
 
     def empty(*shape: int) -> Tensor:
         return torch.empty(n, *shape, dtype=dtype)
 
     inputs: dict[str, Any] = {
         "hidden_states": empty(config.get("in_channels", 4), side, side),
-        "encoder_hidden_states": empty(tokens, config[width]),
+        "encoder_hidden_states": empty(*texts),
         "timestep": torch.empty(n, dtype=torch.long),
     }
     if part.kind in ("SD3Transformer2DModel", "FluxTransformer2DModel"):
         inputs["pooled_projections"] = empty(config["pooled_projection_dim"])
     if part.kind == "PixArtTransformer2DModel":
         inputs["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
-    if part.kind == "UNet2DConditionModel":
+    if part.kind == UNET:
         inputs["sample"] = inputs.pop("hidden_states")
     if config.get("addition_embed_type") == "text_time":
         sizes = 6 * config["addition_time_embed_dim"]
@@ -118,19 +98,19 @@ def _inputs(part: Component, n: int, side: int, dtype: torch.dtype) -> dict[str,
         inputs["added_cond_kwargs"] = {"text_embeds": empty(pooled), "time_ids": empty(6)}
     if part.kind == "ZImageTransformer2DModel":
         pictures = [*empty(config["in_channels"], 1, side, side)]
-        return {"x": pictures, "t": empty(), "cap_feats": [*empty(tokens, config[width])]}
-    if part.kind not in PLACES:
+        return {"x": pictures, "t": empty(), "cap_feats": [*empty(*texts)]}
+    if known.places is None:
         return inputs
-    pieces, places = (side // 2) ** 2, PLACES[part.kind]  # the pipeline packs 2 x 2 cells into one
+    pieces = (side // 2) ** 2  # the pipeline packs 2 x 2 cells into one
     inputs |= {"hidden_states": empty(pieces, config["in_channels"]), "timestep": empty()}
     if guided_in_one_pass(part):
         inputs["guidance"] = torch.empty(n)
     if part.kind == "ChromaTransformer2DModel":
-        inputs["attention_mask"] = empty(tokens + pieces)
-    if places is None:
+        inputs["attention_mask"] = empty(known.tokens + pieces)
+    if not known.places:
         return inputs | {"img_shapes": [[(1, side // 2, side // 2)]] * n}
-    ids = {"img_ids": torch.empty(pieces, places), "txt_ids": torch.empty(tokens, places)}
-    return inputs | ids
+    ids = {"img_ids": pieces, "txt_ids": known.tokens}
+    return inputs | {name: torch.empty(count, known.places) for name, count in ids.items()}
 
 
 @dataclass(frozen=True)
