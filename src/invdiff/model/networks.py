@@ -32,9 +32,9 @@ TRANSFORMERS = {
     "SD3": Network("steps", JOINT, 77 + 256, names=("stable-diffusion-3", "sd3")),
     "Flux": Network("one", JOINT, 512, 3),
     "Chroma": Network("one", JOINT, 512, 3, ("chroma", "chroma")),
-    "Flux2": Network("one", JOINT, 512, 4, ("flux-2", "flux2")),
-    "QwenImage": Network("one", JOINT, 512, 0, ("qwen-image", "qwen_image")),
-    "ZImage": Network("one", "cap_feat_dim", 512, names=("z-image", "zimage")),
+    "Flux2": Network("one", JOINT, 512, 4, ("Flux.2-klein", "flux2")),
+    "QwenImage": Network("one", JOINT, 512, 0, ("Qwen-Image", "qwen_image")),
+    "ZImage": Network("one", "cap_feat_dim", 512, names=("Z-Image", "zimage")),
     "PixArt": Network("last step", "caption_channels", 300, names=("pixart-sigma", "pixart_sigma")),
     "Sana": Network("steps", "caption_channels", 300, names=("sana", "sana"), comfyui=False),
 }

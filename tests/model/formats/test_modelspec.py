@@ -7,7 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from invdiff.model.formats.modelspec import Facts, architecture_of, content_hash, header
+from invdiff.model.formats.modelspec import (
+    Facts,
+    architecture_of,
+    content_hash,
+    header,
+)
 from invdiff.model.sizing import description
 from invdiff.model.sizing.description import Component, Description
 from tests.model import tiny
@@ -158,6 +163,26 @@ def test_user_interfaces_offer_the_file_for_its_own_base(base, key):
     if not base.startswith("Flux"):  # which A1111 does not run
         assert as_a1111_reads(head) == base[:4].rstrip(",")
     assert as_forge_reads(head) == base.partition(",")[0]
+
+
+NAMED = {
+    "sd15": "stable-diffusion-v1",
+    "sdxl": "stable-diffusion-xl-v1-base",
+    "sd3": "stable-diffusion-3",
+    "flux": "flux-1-dev",
+    "chroma": "chroma",
+    # musubi-tuner's `sai_model_spec.py`
+    "flux2_dev": "Flux.2-dev",
+    "flux2_klein_4b": "Flux.2-klein-4b",
+    "flux2_klein_9b": "Flux.2-klein-9b",
+    "qwen_image": "Qwen-Image",
+    "z_image": "Z-Image",
+}
+
+
+def test_published_models_have_the_names_of_their_architectures():
+    known = [path.name.removesuffix(".json") for path in description.ARCHITECTURES.iterdir()]
+    assert {name: architecture_of(description.shipped(name))[0] for name in known} == NAMED
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

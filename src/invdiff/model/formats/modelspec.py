@@ -2,7 +2,7 @@
 
 User interfaces show the title, the usage hint and the architecture; without the architecture some
 offer the file for the wrong base model. Names of architectures are those of ModelSpec and, where it
-has none, of sd-scripts.
+has none, of sd-scripts, or for the newest of musubi-tuner.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ TIMESTEPS = 1000
 # What Forge tells Flux by, whichever it is; what sd-scripts writes for the names of SDXL's authors.
 FLUX_CODE = "https://github.com/black-forest-labs/flux"
 SAI_CODE = "https://github.com/Stability-AI/generative-models"
+FLUX2 = {24: "klein-4b", 32: "klein-9b", 48: "dev"}  # by the heads of their attention
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def architecture_of(base: Description) -> tuple[str, str]:
     denoiser, config = base.denoiser.kind, base.denoiser.config
     if denoiser == "FluxTransformer2DModel":
         return ("flux-1-dev" if config.get("guidance_embeds") else "flux-1-schnell"), "flux1"
+    if denoiser == "Flux2Transformer2DModel" and (heads := config["num_attention_heads"]) in FLUX2:
+        return f"Flux.2-{FLUX2[heads]}", "flux2"
     if denoiser != UNET:
         known = NETWORKS.get(denoiser)
         return (known and known.names) or (denoiser, denoiser)
