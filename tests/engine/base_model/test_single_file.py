@@ -1,5 +1,7 @@
 """A checkpoint in one file: described by its header, drawn with, and run, without a connection."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from invdiff.engine.base_model.single_file import clip_words
 from invdiff.engine.preflight import doctor
 from invdiff.engine.settings import config as configuration
 from invdiff.errors import ModelError
+from invdiff.model.sizing import single_file
+from invdiff.model.sizing.description import shipped
 from tests import tiny_world
 from tests.model import original_names
 
@@ -139,7 +143,15 @@ def refused(path, told):
     assert str(path) in problem
 
 
-def test_doctor_dry_run_and_run_take_it(file, tmp_path, capsys):
+def smaller(name):
+    """The published description, of a model for pictures of 128 pixels."""
+    base = shipped(name)
+    unet = replace(base.parts["unet"], config={**base.parts["unet"].config, "sample_size": 16})
+    return replace(base, parts={**base.parts, "unet": unet})
+
+
+def test_doctor_dry_run_and_run_take_it(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(single_file, "shipped", smaller)
     data = tiny_world.pictures(tmp_path / "data", share=0.75, count=6)
     told = [
         "model.path=FILE", "model.device=cpu", "model.dtype=float32", "data.path=DATA",
@@ -148,7 +160,7 @@ def test_doctor_dry_run_and_run_take_it(file, tmp_path, capsys):
         "train.steps=2", "train.batch_size=2", "train.rank=2", "train.share_feedback=[]",
         "sample.steps=1", "calibrate.images_per_prompt=1", "calibrate.strengths=[1.0]",
         "sample.images_per_prompt=1", "sample.guidance_scales=[1.0]", "calibrate.guidance_scale=1",
-        "study.feature_levels=[0.3]",
+        "study.feature_levels=[0.3]", "processes=1",
     ]  # fmt: skip
     words = [one.replace("FILE", str(file)).replace("DATA", str(data)) for one in told]
     options = [
