@@ -70,7 +70,7 @@ class ModelSection(Section):
     """The frozen base model."""
 
     path: str = Field("faces", min_length=1)
-    """A built-in model, a folder in diffusers format, or a hub id."""
+    """A built-in model, a folder in diffusers format, one file of SD 1 or XL, or a hub id."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
