@@ -184,6 +184,18 @@ def test_comfyui_finds_every_layer_of_a_transformer_in_diffusers_format(family):
     assert [one for one in lora.layers if re.sub(r"\d+", "N", one, count=1) not in known] == []
 
 
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_comfyui_knows_every_layer_of_a_unet(family):
+    """Its own map, of which a file has the names with underscores."""
+    module = DENOISERS[family]()
+    lora = random_lora(module, 4)
+    names = {re.sub(r"\.\d+", ".N", layer) for layer in lora.layers}
+    assert names - set(COMFYUI["unet"]) == set()
+    weights = kohya.convert(lora, type(module).__name__)
+    named = {f"lora_unet_{layer.replace('.', '_')}" for layer in lora.layers}
+    assert {key.partition(".")[0] for key in weights} == named
+
+
 @pytest.mark.parametrize("family", set(DENOISERS) - set(COMFYUI["layers"]) - {"sd", "sdxl"})
 def test_no_more_families_are_said_to_be_read_by_comfyui(family):
     module = DENOISERS[family]()
