@@ -47,6 +47,16 @@ def test_a_noise_prediction_where_nothing_but_noise_is_left_is_refused(kind):
     assert from_pipeline(pipe).schedule.prediction == "v"
 
 
+@pytest.mark.parametrize(("family", "channels"), [("sd", 9), ("sdxl", 8), ("flux", 6), ("sd3", 5)])
+def test_a_network_that_takes_more_than_the_latent_is_refused(family, channels):
+    """Inpainting takes a mask and a picture, editing a picture, depth a map."""
+    pipe = tiny.pipeline() if family == "sd" else families.pipeline(family)
+    network = pipe.unet if "unet" in pipe.components else pipe.transformer
+    network.register_to_config(in_channels=channels)
+    with pytest.raises(ModelError, match=f"takes {channels} channels"):
+        from_pipeline(pipe)
+
+
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_a_network_that_is_told_the_scale_is_told_scale_1(family):
     """As the stock pipeline tells a distilled network (LCM) without guidance."""
