@@ -70,16 +70,28 @@ def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple
             f"{listing.table.path} has none of the columns {', '.join(PROMPT_COLUMNS)}; name the "
             f"one with the prompts as data.prompt_column (columns: {', '.join(known) or 'none'})"
         )
+    texts = listing.table.texts(column)
     captions = [
-        tuple("" if look(text) in (*MISSING, "none") else clean_prompt(text) for text in texts)
-        for texts in listing.table.texts(column)
+        tuple("" if no_caption(text) else clean_prompt(text) for text in several)
+        for several in texts
     ]
+    nulls = [row for row, several in enumerate(texts) if any("\0" in text for text in several)]
+    if nulls:
+        warn_once(
+            f"{path}: left out {plural(len(nulls), 'row')} with null characters in {column}, as "
+            f"UTF-16 that was read as UTF-8 has them; the first is {listing.names[nulls[0]]}"
+        )
     if not any(map(any, captions)):
         raise DataError(
             f"every {column} in {path} is empty; fill them in, "
             f"or name another column as data.prompt_column (columns: {', '.join(known)})"
         )
     return captions
+
+
+def no_caption(text: str) -> bool:
+    """Whether a text is no caption: none, a word for none, or not read in its own encoding."""
+    return look(text) in (*MISSING, "none") or "\0" in text
 
 
 def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:

@@ -168,3 +168,16 @@ def test_a_caption_in_utf_16_is_none(tmp_path: Path, packed: bool) -> None:
     samples = open_samples(source, 8, max_bad_share=0.5)
     assert samples.prompt == ("a person",)
     assert "not UTF-8 text" in samples.quarantined[0][1]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_caption_with_null_characters_is_none(tmp_path: Path, suffix: str, caplog) -> None:
+    """A table of captions that were UTF-16, as a caption file above."""
+    captions = {"a.png": "\0".join("a person") + "\0", "b.png": "a person", "c.png": "a person"}
+    tiny.write_pictures(tmp_path, list(captions))
+    rows: list[dict[str, object]] = [{"file_name": k, "caption": v} for k, v in captions.items()]
+    tiny.write_rows(tmp_path / f"metadata.{suffix}", rows)
+    samples = open_samples(tmp_path, 8, max_bad_share=0.5)
+    assert samples.prompt == ("a person",) * 2
+    assert [name for name, *_ in samples.quarantined] == ["a.png"]
+    assert "left out 1 row with null characters in caption" in caplog.text
