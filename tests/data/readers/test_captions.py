@@ -171,7 +171,9 @@ def test_a_caption_in_utf_16_is_none(tmp_path: Path, packed: bool) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_a_caption_with_null_characters_is_none(tmp_path: Path, suffix: str, caplog) -> None:
+def test_a_caption_with_null_characters_is_none(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A table of captions that were UTF-16, as a caption file above."""
     captions = {"a.png": "\0".join("a person") + "\0", "b.png": "a person", "c.png": "a person"}
     tiny.write_pictures(tmp_path, list(captions))
