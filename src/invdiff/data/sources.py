@@ -71,15 +71,12 @@ def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple
             f"one with the prompts as data.prompt_column (columns: {', '.join(known) or 'none'})"
         )
     texts = listing.table.texts(column)
-    captions = [
-        tuple("" if no_caption(text) else clean_prompt(text) for text in several)
-        for several in texts
-    ]
-    nulls = [row for row, several in enumerate(texts) if any("\0" in text for text in several)]
+    captions = list(map(clean_captions, texts))
+    nulls = [row for row, several in enumerate(texts) for text in several if "\0" in text]
     if nulls:
         warn_once(
-            f"{path}: left out {plural(len(nulls), 'row')} with null characters in {column}, as "
-            f"UTF-16 that was read as UTF-8 has them; the first is {listing.names[nulls[0]]}"
+            f"{path}: left out {plural(len(nulls), 'text')} with null characters in {column}, as "
+            f"UTF-16 that was read as UTF-8 has them; the first is of {listing.names[nulls[0]]}"
         )
     if not any(map(any, captions)):
         raise DataError(
@@ -89,9 +86,10 @@ def read_captions(path: str | Path, listing: Listing, column: str) -> list[tuple
     return captions
 
 
-def no_caption(text: str) -> bool:
-    """Whether a text is no caption: none, a word for none, or not read in its own encoding."""
-    return look(text) in (*MISSING, "none") or "\0" in text
+def clean_captions(texts: Sequence[str]) -> tuple[str, ...]:
+    """The texts, "" for what is no caption: a word for none, or not read in its own encoding."""
+    none = (*MISSING, "none")
+    return tuple("" if look(text) in none or "\0" in text else clean_prompt(text) for text in texts)
 
 
 def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, ...]:
@@ -112,7 +110,12 @@ def read_labels(path: str | Path, column: str, samples: Samples) -> tuple[str, .
     columns = []
     for name in listing.table.columns:
         with suppress(DataError):  # not a column of text, so not the prompts
-            columns.append([list(map(clean_prompt, row)) for row in listing.table.texts(name)])
+            texts = listing.table.texts(name)
+            plain = [
+                tuple(map(clean_prompt, row)) for row in texts
+            ]  # as a column of groups is read
+            several = [clean_captions(row) for row in texts]
+            columns += [plain] if plain == several else [plain, several]
     for row in listing.rows("matching labels"):
         with suppress(BadPicture):
             content = listing.content(row)

@@ -182,4 +182,19 @@ def test_a_caption_with_null_characters_is_none(
     samples = open_samples(tmp_path, 8, max_bad_share=0.5)
     assert samples.prompt == ("a person",) * 2
     assert [name for name, *_ in samples.quarantined] == ["a.png"]
-    assert "left out 1 row with null characters in caption" in caplog.text
+    assert "left out 1 text with null characters in caption" in caplog.text
+
+
+def test_labels_of_a_row_of_which_one_caption_is_none(tmp_path: Path) -> None:
+    """The one that is left is its prompt for the labels as well."""
+    tiny.write_pictures(tmp_path, ["a.png", "b.png"])
+    none: list[object] = ["n/a", "none", "\0p\0e"]
+    rows: list[dict[str, object]] = [
+        {"file_name": name, "caption": [*none, "a person"], "label": name} for name in "ab"
+    ]
+    for row in rows:
+        row["file_name"] = f"{row['file_name']}.png"
+    tiny.write_rows(tmp_path / "metadata.jsonl", rows)
+    samples = open_samples(tmp_path, 8)
+    assert samples.prompt == ("a person",) * 2
+    assert read_labels(tmp_path, "label", samples) == ("a", "b")
