@@ -243,6 +243,15 @@ def test_a_quantised_folder_names_the_library_it_needs(saved, tmp_path, method, 
     assert any(told in problem for problem in doctor.examine(config).problems)
 
 
+def test_a_folder_for_inpainting_is_refused_before_it_is_loaded(saved, tmp_path):
+    folder = shutil.copytree(saved / "sd3", tmp_path / "model")
+    rewrite(network(folder) / "config.json", in_channels=9)
+    config = configuration.load({"model": {"path": str(folder), "device": "cpu"}})
+    assert any("takes 9 channels" in problem for problem in doctor.examine(config).problems)
+    with pytest.raises(ModelError, match="takes 9 channels"):
+        estimate_memory(config)
+
+
 @pytest.mark.parametrize("size", ["wide", None, []])
 def test_a_size_that_is_no_number_is_one_line(saved, tmp_path, size):
     loading._load.cache_clear()

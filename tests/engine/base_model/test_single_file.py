@@ -56,13 +56,18 @@ def test_the_words_of_clip_have_their_published_numbers():
     assert words("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
 
 
+def require_same_weights(pipe, made, names):
+    """Those of ``made``, which the file holds in float16."""
+    for name in names:
+        ours, theirs = (getattr(each, name).state_dict() for each in (pipe, made))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key].half().float()) for key in theirs)
+
+
 def test_the_weights_are_those_of_the_pipeline_it_was_made_of(source, file):
     pipe = load_pipeline(ModelRef(str(file), "cpu", "float32"))
     assert type(pipe) is type(source)
-    for name in ("unet", "vae", "text_encoder"):
-        ours, theirs = (getattr(each, name).state_dict() for each in (pipe, source))
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key].half().float()) for key in theirs)
+    require_same_weights(pipe, source, ("unet", "vae", "text_encoder"))
     assert pipe.scheduler.config.beta_schedule == "scaled_linear"
 
 
@@ -85,10 +90,7 @@ def test_sdxl_comes_with_both_its_text_encoders(xl):
     made, path = xl
     pipe = load_pipeline(ModelRef(str(path), "cpu", "float32"))
     assert type(pipe) is type(made)
-    for name in ("unet", "text_encoder", "text_encoder_2"):
-        ours, theirs = (getattr(each, name).state_dict() for each in (pipe, made))
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key].half().float()) for key in theirs)
+    require_same_weights(pipe, made, ("unet", "text_encoder", "text_encoder_2"))
     assert pipe.scheduler.config.prediction_type == "epsilon"
     assert pipe.tokenizer_2("a").input_ids == [49406, 320, 49407]
     assert (pipe.tokenizer.pad_token_id, pipe.tokenizer_2.pad_token_id) == (49407, 0)
@@ -114,9 +116,6 @@ OTHERS = {
     },
     "no autoencoder": lambda known: {k: v for k, v in known.items() if "first_stage" not in k},
     "no text encoder of Stable": lambda known: {k: v for k, v in known.items() if "cond_" not in k},
-    r"takes 9 channels, not only a latent \(inpainting": lambda known: (
-        known | {"model.diffusion_model.input_blocks.0.0.weight": torch.ones(32, 9, 3, 3)}
-    ),
 }
 
 
@@ -125,6 +124,14 @@ def test_other_files_are_refused_with_what_they_are_and_the_next_step(file, told
     path = tmp_path / "other.safetensors"
     save_file(OTHERS[told](load_file(file)), path, {"format": "pt"})
     refused(path, told)
+
+
+def test_a_file_for_inpainting_is_refused(file, tmp_path):
+    path = tmp_path / "inpainting.safetensors"
+    first = {"model.diffusion_model.input_blocks.0.0.weight": torch.ones(32, 9, 3, 3)}
+    save_file(load_file(file) | first, path, {"format": "pt"})
+    with pytest.raises(ModelError, match="takes 9 channels and a latent has 4"):
+        load_pipeline(ModelRef(str(path), "cpu", "float32"))
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF" * 100, b"PK\x03\x04"])

@@ -13,7 +13,7 @@ from invdiff.data.sets import builtin
 from invdiff.engine.settings.common import EMBEDDED_SETS
 from invdiff.model.sizing import description
 from invdiff.model.sizing.description import ARCHITECTURES, INDEX, Description, shipped
-from invdiff.model.sizing.single_file import describe_file
+from invdiff.model.sizing.single_file import describe_file, is_single
 
 VARIANTS = ("refiner", "inpaint", "edit", "layered")  # other networks under names that begin alike
 
@@ -46,11 +46,19 @@ def way_to(model: str) -> str:
 
 
 def describe(model: str) -> Description | None:
-    """What ``model`` is made of; None when it is not on this computer."""
-    if (file := Path(model).expanduser()).is_file():
-        return describe_file(file)
+    """What ``model`` is made of; None when it is not on this computer.
+
+    Raises:
+        ModelError: it is no model, or not one that draws from a prompt alone.
+    """
+    if is_single(model):
+        return describe_file(Path(model).expanduser())
     folder = model_folder(model)
-    return None if folder is None else description.of_folder(folder, model)
+    if folder is None:
+        return None
+    found = description.of_folder(folder, model)
+    found.require_latents()
+    return found
 
 
 def published(model: str) -> Description | None:

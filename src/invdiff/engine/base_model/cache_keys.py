@@ -8,11 +8,13 @@ BLOCK, BLOCKS = 1 << 16, 16
 
 
 def fingerprint(folder: Path, parts: Iterable[str]) -> str:
-    """Which weights these are: 16 hexadecimal digits of these files and folders of a model.
+    """Which weights these are: 16 hexadecimal digits of these parts of a model, or of its one file.
 
     Of each file its name, its size and 16 blocks evenly spread over it, or all of it where that
     is less: another training of the same network differs in all of them.
     """
+    if folder.is_file():
+        folder, parts = folder.parent, [folder.name]
     found = hashlib.sha256()
     for part in sorted(parts):
         inside = (folder / part).rglob("*") if (folder / part).is_dir() else [folder / part]

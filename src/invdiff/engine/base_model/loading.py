@@ -92,7 +92,7 @@ def weights_of(ref: ModelRef, *groups: Group) -> str:
     """What names the weights of these groups: other weights under the same path are told apart."""
     place = Path(ref.path).expanduser()
     if is_single(ref.path):
-        return fingerprint(place.parent, [place.name])
+        return fingerprint(place, [])
     folder = model_folder(ref.path)
     names = [name for group in groups for name in GROUPS[group]]
     return fingerprint(folder, names) if folder else ref.path
@@ -117,6 +117,7 @@ def load_pipeline(ref: ModelRef, absent: Collection[str] = ()) -> Any:
         if lost := missing_parts(place):
             raise ModelError(f"{cannot}: it lacks files of {', '.join(lost)}, {way_out}")
         require_libraries(place)
+        of_folder(place, ref.path).require_latents()
     elif not (way_out := way_to(ref.path)).startswith("hf "):
         raise ModelError(f"model.path {ref.path} is no folder: {way_out}")
     with refused(cannot, way_out), hushed():

@@ -31,8 +31,7 @@ def asked_of(config: Config) -> DataRequest:
 def fingerprint_of_model(base_model: str | None) -> str:
     """A hash of the files of a model on this computer; "" for one that is not here."""
     if base_model and is_single(base_model):
-        file = Path(base_model).expanduser()
-        return fingerprint(file.parent, [file.name])
+        return fingerprint(Path(base_model).expanduser(), [])
     folder = model_folder(base_model) if base_model else None
     if folder is None:
         return ""

@@ -13,12 +13,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 from invdiff.core.diffusion.schedule import Prediction, Schedule, flow_schedule
 from invdiff.errors import ModelError, refused
 from invdiff.model.denoiser import Condition
-from invdiff.model.sizing.description import CELLS, square
+from invdiff.model.sizing.description import CELLS, of_pipeline, square
 from invdiff.model.texts import longest_reader
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 WHOLE = "give a whole copy of the model"
-PACKED = 4  # 2 x 2 cells of the latent may be one piece
 
 
 class PipelineDenoiser(ABC):
@@ -45,23 +44,11 @@ class PipelineDenoiser(ABC):
         self.pipeline = pipeline
         self.reader = longest_reader(pipeline)
         self.module: Any = getattr(pipeline, self.component)
-        self._require_latents()
+        of_pipeline(pipeline).require_latents()
         self.schedule = self._schedule()
         cells = getattr(pipeline, "default_sample_size", None)
         cells = cells or self.module.config.get("sample_size", CELLS)
         self.image_size: int = square(cells, type(self.module).__name__) * pipeline.vae_scale_factor
-
-    def _require_latents(self) -> None:
-        """Networks for inpainting, depth or editing take more than the latent: a ModelError."""
-        vae = self.pipeline.vae.config
-        latent = vae.get("latent_channels", vae.get("z_dim"))
-        taken = self.module.config.get("in_channels")
-        if None not in (latent, taken) and taken not in (latent, PACKED * latent):
-            raise ModelError(
-                f"the {self.component} ({type(self.module).__name__}) takes {taken} channels and a "
-                f"latent has {latent}: it is made for inpainting or editing, or belongs to another "
-                "autoencoder; a model that draws from a prompt alone is needed"
-            )
 
     def _schedule(self) -> Schedule:
         """The noise schedule that the pipeline's scheduler says its denoiser was trained on.

@@ -26,6 +26,7 @@ QUANTISERS = {
     "modelopt": ("modelopt", "nvidia-modelopt"),
 }
 LATENT_PIXELS = 8  # the autoencoders of all families but Sana, where their config is not known
+PACKED = 4  # 2 x 2 cells of the latent may be one piece
 CELLS = 128  # latent cells on a side, where neither the pipeline nor its network says it
 
 
@@ -73,6 +74,18 @@ class Description:
         if halved is not None:
             return int(2 ** len(halved))
         return int(2 ** (len(widths) - 1)) if widths else LATENT_PIXELS
+
+    def require_latents(self) -> None:
+        """ModelError if the denoiser takes more than a latent: for inpainting, depth or editing."""
+        vae = self.parts["vae"].config if "vae" in self.parts else {}
+        latent = vae.get("latent_channels", vae.get("z_dim"))
+        taken = self.denoiser.config.get("in_channels")
+        if None not in (latent, taken) and taken not in (latent, PACKED * latent):
+            raise ModelError(
+                f"the {self.component} ({self.denoiser.kind}) of {self.source} takes {taken} "
+                f"channels and a latent has {latent}: it is made for inpainting or editing, or "
+                "belongs to another autoencoder; a model that draws from a prompt alone is needed"
+            )
 
     @property
     def image_size(self) -> int:

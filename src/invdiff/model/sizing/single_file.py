@@ -65,7 +65,9 @@ def describe_file(path: Path) -> Description:
         name: replace(base.parts[name], config={**base.parts[name].config, **own})
         for name, own in found.items()
     }
-    return Description(base.pipeline, parts, str(path))
+    made = Description(base.pipeline, parts, str(path))
+    made.require_latents()
+    return made
 
 
 def _shapes(path: Path) -> Shapes:
@@ -87,8 +89,6 @@ def _require_whole(path: Path, known: Shapes, xl: bool) -> None:
     lost = [name for name, key in parts.items() if key not in known]
     if any("lora_" in key for key in known):
         lost = ["a LoRA and no model"]
-    elif not lost and (channels := known[parts["no denoiser of Stable Diffusion"]][1]) != 4:
-        lost = [f"a denoiser that takes {channels} channels, not only a latent (inpainting?)"]
     if lost:
         raise ModelError(f"{path} has {', '.join(lost)}: {WAY_OUT}")
 
@@ -100,7 +100,8 @@ def _unet(known: Shapes, config: Mapping[str, Any]) -> dict[str, Any]:
         known[f"{UNET}.input_blocks.{rows * k + 1}.0.out_layers.3.weight"][0] for k in range(count)
     ]
     reads = next(shape[1] for key, shape in known.items() if key.endswith("attn2.to_k.weight"))
-    return {"block_out_channels": firsts, "cross_attention_dim": reads}
+    taken = known[f"{UNET}.input_blocks.0.0.weight"][1]
+    return {"in_channels": taken, "block_out_channels": firsts, "cross_attention_dim": reads}
 
 
 def _widths(known: Shapes, name: str) -> dict[str, Any]:
