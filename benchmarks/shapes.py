@@ -103,7 +103,7 @@ class WithoutEncoders(StableDiffusionDenoiser):
         self, unet: UNet2DConditionModel, scheduler: DDPMScheduler, vae: AutoencoderKL | None = None
     ) -> None:
         parts: dict[str, Any] = {"unet": unet, "scheduler": scheduler, "vae": vae}
-        super().__init__(SimpleNamespace(**parts, vae_scale_factor=8))
+        super().__init__(SimpleNamespace(**parts, components=parts, vae_scale_factor=8))
         self.width: int = unet.config.cross_attention_dim
 
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
